@@ -1,0 +1,29 @@
+//! Real time, in one place: a benchmark measures nothing else. The rest of the crate asks here, so that the lint that
+//! bans ambient clocks has one exception to read.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures real time"
+)]
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// The monotonic clock.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Blocks this thread; for the waits between two questions to a starting server.
+pub fn pause(length: Duration) {
+    std::thread::sleep(length);
+}
+
+/// The same for a task.
+pub async fn rest(length: Duration) {
+    tokio::time::sleep(length).await;
+}
+
+/// The future's value, or `None` once `limit` has passed.
+pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    tokio::time::timeout(limit, future).await.ok()
+}

@@ -1,0 +1,482 @@
+//! The load generator: a fixed number of keep-alive connections, each of which asks, waits for the answer, and asks again.
+//!
+//! It talks to the socket itself, with requests built beforehand and a reader that knows only `Content-Length`, because it
+//! shares the machine with the server: what it burns, the server can't use. One thread a core, each with its own
+//! current-thread runtime and its share of the connections, so that no connection ever changes threads.
+//!
+//! The loop is closed: a slow answer delays the next question on that connection. Latencies are therefore those of 64
+//! callers who wait, not those of arrivals at a fixed rate, and a stall counts once per connection.
+//!
+//! Tenants are drawn by a seeded generator, a seed per connection: every run asks for the same tenants in the same order.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use crate::answer::{self, Outcomes};
+use crate::clock;
+use crate::interrupt;
+use crate::response::ResponseReader;
+use crate::scenario::{Call, Request, Scenario, Tier};
+use crate::stats::Latencies;
+
+/// More threads than this would need more connections than a run has.
+const THREADS_MAX: usize = 16;
+/// How long after its planned end a phase may last before its server counts as stuck.
+const OVERTIME_MAX: Duration = Duration::from_secs(10);
+/// Ten million tenants at a modest 33,000 answers a second.
+const FILL_WAIT_MAX: Duration = Duration::from_secs(300);
+/// What an error shows of an answer.
+const COMPLAINT_BYTES_MAX: usize = 300;
+/// Of the scenario that denies, this share must be denials. Everything was used up before, so nearly all are.
+const DENIED_SHARE_MIN: f64 = 0.9;
+
+/// One stretch of a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Phase {
+    /// Ask for every tenant once, so that no later phase pays for their creation.
+    Fill,
+    /// Ask for random tenants for so long.
+    For(Duration),
+}
+
+/// What a phase saw.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// From the first question to the last answer.
+    pub elapsed: Duration,
+    /// Calls answered 200.
+    pub answers: u64,
+    /// Checks decided by those calls.
+    pub decisions: u64,
+    /// Heads and bodies of those calls.
+    pub bytes: u64,
+    /// Of every single check, and of the batches that were read whole.
+    pub outcomes: Outcomes,
+    pub latencies: Latencies,
+    /// Answers other than 200.
+    refused: u64,
+    /// The first of them, or the first that wasn't what was asked for.
+    complaint: Option<String>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            elapsed: Duration::ZERO,
+            answers: 0,
+            decisions: 0,
+            bytes: 0,
+            outcomes: Outcomes::default(),
+            latencies: Latencies::new(),
+            refused: 0,
+            complaint: None,
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.answers += other.answers;
+        self.decisions += other.decisions;
+        self.bytes += other.bytes;
+        self.outcomes.add(other.outcomes);
+        self.latencies.merge(&other.latencies);
+        self.refused += other.refused;
+        if self.complaint.is_none() {
+            self.complaint = other.complaint;
+        }
+    }
+
+    /// An error unless every call was answered, and answered as the tier must.
+    fn judge(&self, phase: Phase, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if let Some(complaint) = &self.complaint {
+            let Self {
+                refused, answers, ..
+            } = self;
+            return Err(format!(
+                "{refused} calls were refused and {answers} answered; the first fault: {complaint}"
+            )
+            .into());
+        }
+        let denied = self
+            .outcomes
+            .denied_share()
+            .ok_or("no call was answered at all")?;
+        match (tier, phase) {
+            (Tier::One | Tier::Two, _) if denied > 0.0 => Err(format!(
+                "{:.2} % of the checks were denied under limits that none can reach",
+                denied * 100.0
+            )
+            .into()),
+            (Tier::Denied, Phase::For(_)) if denied < DENIED_SHARE_MIN => Err(format!(
+                "{:.2} % of the checks were denied, although every tenant had used up its limit",
+                denied * 100.0
+            )
+            .into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Connections to one server, open until dropped.
+#[derive(Debug)]
+pub struct Load {
+    threads: Vec<Thread>,
+    tier: Tier,
+}
+
+#[derive(Debug)]
+struct Thread {
+    runtime: Runtime,
+    connections: Vec<Connection>,
+}
+
+impl Load {
+    /// Opens `connections`, to ask as `scenario` does for `tenants` tenants. Both at least 1.
+    pub fn connect(
+        server: SocketAddr,
+        scenario: Scenario,
+        tenants: u32,
+        connections: u32,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let count = std::thread::available_parallelism()
+            .map_or(1, NonZeroUsize::get)
+            .min(THREADS_MAX);
+        let mut threads = Vec::new();
+        for _ in 0..count {
+            threads.push(Thread {
+                runtime: tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?,
+                connections: Vec::new(),
+            });
+        }
+        for index in 0..connections {
+            let thread = &mut threads[index as usize % count];
+            let opening = clock::within(OVERTIME_MAX, TcpStream::connect(server));
+            let stream = thread
+                .runtime
+                .block_on(opening)
+                .ok_or_else(|| format!("{server} took no connection within {OVERTIME_MAX:?}"))??;
+            stream.set_nodelay(true)?;
+            thread.connections.push(Connection {
+                stream,
+                request: Request::new(scenario.call()),
+                reader: ResponseReader::default(),
+                random: XorShift::seeded(u64::from(index)),
+                asks: Asks {
+                    call: scenario.call(),
+                    tier: scenario.tier(),
+                    tenants,
+                    index,
+                    of: connections,
+                },
+            });
+        }
+        Ok(Self {
+            threads,
+            tier: scenario.tier(),
+        })
+    }
+
+    /// Runs one phase on all connections and returns when the last answer is in. An error if any call failed, was refused
+    /// or was answered otherwise than the scenario must be.
+    pub fn run(&mut self, phase: Phase) -> Result<Tally, Box<dyn Error + Send + Sync>> {
+        let start = clock::now();
+        let tallies: Vec<Result<Tally, Box<dyn Error + Send + Sync>>> =
+            std::thread::scope(|scope| {
+                let running: Vec<_> = self
+                    .threads
+                    .iter_mut()
+                    .map(|thread| scope.spawn(move || thread.run(phase, start)))
+                    .collect();
+                running
+                    .into_iter()
+                    .map(|thread| {
+                        thread
+                            .join()
+                            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    })
+                    .collect()
+            });
+        let mut all = Tally::new();
+        for tally in tallies {
+            all.merge(tally?);
+        }
+        all.judge(phase, self.tier)?;
+        Ok(all)
+    }
+}
+
+impl Thread {
+    fn run(
+        &mut self,
+        phase: Phase,
+        start: Instant,
+    ) -> Result<Tally, Box<dyn Error + Send + Sync>> {
+        let connections = std::mem::take(&mut self.connections);
+        let (connections, tally) = self.runtime.block_on(run_all(connections, phase, start))?;
+        self.connections = connections;
+        Ok(tally)
+    }
+}
+
+async fn run_all(
+    connections: Vec<Connection>,
+    phase: Phase,
+    start: Instant,
+) -> Result<(Vec<Connection>, Tally), Box<dyn Error + Send + Sync>> {
+    let limit = match phase {
+        Phase::Fill => FILL_WAIT_MAX,
+        Phase::For(length) => length + OVERTIME_MAX,
+    };
+    let mut running = JoinSet::new();
+    for connection in connections {
+        running.spawn(connection.run(phase, start));
+    }
+    let collect = async {
+        let mut connections = Vec::with_capacity(running.len());
+        let mut all = Tally::new();
+        while let Some(joined) = running.join_next().await {
+            let (connection, tally) = joined??;
+            connections.push(connection);
+            all.merge(tally);
+        }
+        all.elapsed = start.elapsed();
+        Ok((connections, all))
+    };
+    tokio::select! {
+        collected = clock::within(limit, collect) => {
+            collected.ok_or_else(|| format!("not all answers came within {limit:?}"))?
+        }
+        () = interrupt::asked() => Err("interrupted".into()),
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    request: Request,
+    reader: ResponseReader,
+    random: XorShift,
+    asks: Asks,
+}
+
+/// What a connection asks for, and which of all it is.
+#[derive(Clone, Copy, Debug)]
+struct Asks {
+    call: Call,
+    tier: Tier,
+    tenants: u32,
+    index: u32,
+    of: u32,
+}
+
+impl Connection {
+    async fn run(
+        mut self,
+        phase: Phase,
+        start: Instant,
+    ) -> Result<(Self, Tally), Box<dyn Error + Send + Sync>> {
+        let mut tally = Tally::new();
+        match phase {
+            Phase::Fill => {
+                let mut walk = self.asks.walk();
+                let mut sent = start;
+                while let Some(first) = walk.next() {
+                    let mut tenants = std::iter::once(first).chain(&mut walk);
+                    // A batch longer than what is left repeats its first tenant.
+                    self.request.aim(|| tenants.next().unwrap_or(first));
+                    sent = self.call(sent, &mut tally).await?;
+                    if tally.complaint.is_some() {
+                        break;
+                    }
+                }
+            }
+            Phase::For(length) => {
+                let mut sent = clock::now();
+                while sent - start < length && tally.complaint.is_none() {
+                    let Self {
+                        request, random, ..
+                    } = &mut self;
+                    request.aim(|| random.below(self.asks.tenants));
+                    sent = self.call(sent, &mut tally).await?;
+                }
+            }
+        }
+        Ok((self, tally))
+    }
+
+    /// Sends the request, reads the answer, and returns when it had come, which is also when the next one is sent: one
+    /// reading of the clock per call.
+    async fn call(
+        &mut self,
+        sent: Instant,
+        tally: &mut Tally,
+    ) -> Result<Instant, Box<dyn Error + Send + Sync>> {
+        self.stream.write_all(self.request.bytes()).await?;
+        let response = loop {
+            let bytes = self.stream.read(self.reader.spare()).await?;
+            if bytes == 0 {
+                return Err("the server closed a connection".into());
+            }
+            self.reader.advance(bytes);
+            // Asked twice, because a response borrows the reader and the loop goes on if there is none.
+            if self.reader.is_complete()? {
+                break self.reader.response();
+            }
+        };
+        let came = clock::now();
+        tally.latencies.record(came - sent);
+        if response.status != 200 {
+            tally.refused += 1;
+            tally.complaint = Some(format!("{}: {}", response.status, excerpt(response.body)));
+            return Ok(came);
+        }
+        let whole = tally.answers.is_multiple_of(answer::READ_EVERY);
+        tally.answers += 1;
+        tally.decisions += self.asks.call.checks() as u64;
+        tally.bytes += response.bytes as u64;
+        let read = match self.asks.call {
+            _ if whole => answer::read(response.body, self.asks.call, self.asks.tier)
+                .map(|outcomes| tally.outcomes.add(outcomes)),
+            Call::Single => {
+                answer::glance(response.body).map(|allowed| tally.outcomes.count(allowed))
+            }
+            Call::Batch(_) => Ok(()),
+        };
+        if let Err(error) = read {
+            tally.complaint = Some(format!("{error}: {}", excerpt(response.body)));
+        }
+        Ok(came)
+    }
+}
+
+impl Asks {
+    /// This connection's share of all tenants: every `of`-th, from its index on.
+    fn walk(self) -> impl Iterator<Item = u32> {
+        (self.index..self.tenants).step_by(self.of.max(1) as usize)
+    }
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let shown = &body[..body.len().min(COMPLAINT_BYTES_MAX)];
+    String::from_utf8_lossy(shown).into_owned()
+}
+
+/// Marsaglia's xorshift with 64 bits of state (2003; shifts 13, 7, 17): a nanosecond a number, and random enough to pick tenants.
+#[derive(Clone, Debug)]
+struct XorShift(u64);
+
+impl XorShift {
+    fn seeded(seed: u64) -> Self {
+        // Neighbouring seeds must not start alike, and the state must not be zero.
+        let mut random = Self((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        for _ in 0..8 {
+            random.next();
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// From 0 up to, not including, `bound`; 0 for a bound of 0.
+    fn below(&mut self, bound: u32) -> u32 {
+        ((self.next() >> 32) * u64::from(bound) >> 32) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connections_together_walk_over_every_tenant_once() {
+        for (tenants, of) in [(100, 7), (3, 64), (1, 1)] {
+            let mut seen: Vec<u32> = (0..of)
+                .flat_map(|index| {
+                    Asks {
+                        call: Call::Single,
+                        tier: Tier::Two,
+                        tenants,
+                        index,
+                        of,
+                    }
+                    .walk()
+                })
+                .collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..tenants).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn random_tenants_are_within_bounds_and_spread() {
+        let mut random = XorShift::seeded(0);
+        let mut hits = [0_u32; 10];
+        for _ in 0..100_000 {
+            hits[random.below(10) as usize] += 1;
+        }
+        assert!(hits.iter().all(|hit| (9_000..11_000).contains(hit)), "{hits:?}");
+        assert_eq!(random.below(1), 0);
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_tenants_again_and_another_seed_others() {
+        let draw = |seed| -> Vec<u32> {
+            let mut random = XorShift::seeded(seed);
+            (0..8).map(|_| random.below(100_000)).collect()
+        };
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+    }
+
+    fn tally(allowed: u64, denied: u64) -> Tally {
+        Tally {
+            outcomes: Outcomes { allowed, denied },
+            ..Tally::new()
+        }
+    }
+
+    #[test]
+    fn a_run_is_accepted_only_if_its_outcomes_are_those_of_its_tier() {
+        let measured = Phase::For(Duration::from_secs(1));
+        let cases = [
+            (tally(10, 0), measured, Tier::Two, true),
+            (tally(10, 1), measured, Tier::Two, false),
+            (tally(0, 0), measured, Tier::Two, false),
+            (tally(1, 99), measured, Tier::Denied, true),
+            (tally(50, 50), measured, Tier::Denied, false),
+            (tally(50, 0), Phase::Fill, Tier::Denied, true),
+        ];
+        for (tally, phase, tier, accepted) in cases {
+            let judged = tally.judge(phase, tier);
+            assert_eq!(judged.is_ok(), accepted, "{tier:?} {phase:?}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn one_refused_call_fails_the_run_and_is_quoted() {
+        let mut all = tally(1000, 0);
+        all.merge(Tally {
+            refused: 1,
+            complaint: Some("503: busy".to_owned()),
+            ..Tally::new()
+        });
+        let error = all
+            .judge(Phase::For(Duration::ZERO), Tier::Two)
+            .unwrap_err();
+        assert!(error.to_string().ends_with("503: busy"), "{error}");
+    }
+}

@@ -1,0 +1,5 @@
+//! Tidegate decides whether a tenant may do a thing now.
+pub mod check;
+pub mod clock;
+pub mod limit;
+pub mod random;

@@ -1,0 +1,109 @@
+//! Rates: so many units in so long, exact.
+//!
+//! `10/m` is ten units in 60,000,000,000 ns; reduced, one unit in 6,000,000,000 ns. `3/s` can't be reduced to one unit in a
+//! whole number of nanoseconds, and needn't be: levels are kept in fractions of a unit with the reduced period as their
+//! denominator (see `debt`).
+
+/// `count` units in `period` nanoseconds, as written, with the same in lowest terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    count: u64,
+    period: u64,
+    units: u64,
+    nanos: u64,
+}
+
+impl Rate {
+    /// `count` units in every `period` nanoseconds; none where either is 0 or above its bound.
+    pub fn new(count: u64, period: u64) -> Option<Self> {
+        if count == 0 || period == 0 || count > super::UNITS_MAX || period > super::WINDOW_MAX {
+            return None;
+        }
+        let divisor = gcd(count, period);
+        Some(Self { count, period, units: count / divisor, nanos: period / divisor })
+    }
+
+    /// The rate times `numerator / denominator`, exact in lowest terms; none where the terms outgrow a `u64`.
+    pub fn scaled(&self, numerator: u64, denominator: u64) -> Option<Self> {
+        let count = u128::from(self.units) * u128::from(numerator);
+        let period = u128::from(self.nanos) * u128::from(denominator);
+        if count == 0 || period == 0 {
+            return None;
+        }
+        let divisor = gcd_wide(count, period);
+        let (units, nanos) = (u64::try_from(count / divisor).ok()?, u64::try_from(period / divisor).ok()?);
+        Some(Self { count: units, period: nanos, units, nanos })
+    }
+
+    /// Units, as written.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Nanoseconds in which they come, as written.
+    pub fn period(&self) -> u64 {
+        self.period
+    }
+
+    /// The rate in lowest terms: `units` in every `nanos`.
+    pub(super) fn reduced(&self) -> (u64, u64) {
+        (self.units, self.nanos)
+    }
+
+    /// Nanoseconds in which `units` come, rounded up.
+    pub fn time_for(&self, units: u64) -> u64 {
+        clamp((u128::from(units) * u128::from(self.nanos)).div_ceil(u128::from(self.units)))
+    }
+
+    /// Units that come in one second, rounded down, at least 1: what a token bucket holds unless it says otherwise.
+    pub fn per_second(&self) -> u64 {
+        let whole = u128::from(self.units) * u128::from(crate::clock::SECOND) / u128::from(self.nanos);
+        clamp(whole).clamp(1, super::UNITS_MAX)
+    }
+}
+
+/// `value`, or the largest `u64` where it is larger.
+pub(super) fn clamp(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+fn gcd_wide(mut a: u128, mut b: u128) -> u128 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SECOND;
+
+    #[test]
+    fn a_rate_is_kept_in_lowest_terms() {
+        assert_eq!(Rate::new(10, 60 * SECOND).unwrap().reduced(), (1, 6 * SECOND));
+        assert_eq!(Rate::new(3, SECOND).unwrap().reduced(), (3, SECOND));
+        assert_eq!(Rate::new(0, SECOND), None);
+        assert_eq!(Rate::new(1, 0), None);
+    }
+
+    #[test]
+    fn a_scaled_rate_is_exact() {
+        let half = Rate::new(5, SECOND).unwrap().scaled(500_000, 1_000_000).unwrap();
+        assert_eq!(half.reduced(), (1, SECOND * 2 / 5));
+    }
+
+    #[test]
+    fn one_seconds_worth_is_at_least_one() {
+        assert_eq!(Rate::new(1, 3_600 * SECOND).unwrap().per_second(), 1);
+        assert_eq!(Rate::new(90, 60 * SECOND).unwrap().per_second(), 1);
+        assert_eq!(Rate::new(500, SECOND).unwrap().per_second(), 500);
+    }
+}
