@@ -260,7 +260,8 @@ pub struct Match {
 impl Match {
     /// Whether the limit is for `check`.
     pub fn fits(&self, check: &Check) -> bool {
-        (self.client.is_none() || self.client == check.client) && (self.action.is_none() || self.action == check.action)
+        (self.client.is_none() || self.client == check.client)
+            && (self.action.is_none() || self.action == check.action)
     }
 
     /// How specific it is: client over action over neither (P3).
@@ -403,7 +404,11 @@ impl PermitId {
     /// Parses what `Display` prints.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("p")?;
-        if digits.len() != 35 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if digits.len() != 35
+            || !digits
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
             return None;
         }
         Some(Self {
@@ -472,9 +477,12 @@ impl Decision {
         if self.allowed {
             enforced.min_by_key(|v| (v.remaining, std::cmp::Reverse(v.reset_after)))
         } else {
-            enforced
-                .filter(|v| v.outcome != Outcome::Pass)
-                .max_by_key(|v| (v.outcome.retry_after().unwrap_or(u64::MAX), std::cmp::Reverse(&v.limit.name)))
+            enforced.filter(|v| v.outcome != Outcome::Pass).max_by_key(|v| {
+                (
+                    v.outcome.retry_after().unwrap_or(u64::MAX),
+                    std::cmp::Reverse(&v.limit.name),
+                )
+            })
         }
     }
 
@@ -490,9 +498,18 @@ mod tests {
 
     #[test]
     fn a_permit_id_reads_back_as_it_was_written() {
-        let id = PermitId { partition: 4095, secret: 1 << 100 | 7 };
+        let id = PermitId {
+            partition: 4095,
+            secret: 1 << 100 | 7,
+        };
         assert_eq!(PermitId::parse(&id.to_string()), Some(id));
-        for bad in ["", "p", "pfff", "x00000000000000000000000000000000000", "pÄÄÄ00000000000000000000000000000000"] {
+        for bad in [
+            "",
+            "p",
+            "pfff",
+            "x00000000000000000000000000000000000",
+            "pÄÄÄ00000000000000000000000000000000",
+        ] {
             assert_eq!(PermitId::parse(bad), None, "{bad}");
         }
     }
@@ -506,7 +523,9 @@ mod tests {
             assert!(TenantId::new(bad).is_none(), "{bad}");
         }
         assert!(Name::new("a:b").is_none() && Name::new("a.b_c-d").is_some());
-        assert!(Label::new("Ärger & co").is_some() && Label::new("a\0").is_none() && Label::new("").is_none());
+        assert!(
+            Label::new("Ärger & co").is_some() && Label::new("a\0").is_none() && Label::new("").is_none()
+        );
     }
 
     #[test]

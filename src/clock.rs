@@ -50,7 +50,10 @@ const SETTLE_EVERY: u64 = 100 * MS;
 impl SystemClock {
     /// Reads the machine's clocks for the first time; from here on wall time moves as boot time does.
     pub fn new() -> Self {
-        let (boot, wall) = (read(rustix::time::ClockId::Boottime), read(rustix::time::ClockId::Realtime));
+        let (boot, wall) = (
+            read(rustix::time::ClockId::Boottime),
+            read(rustix::time::ClockId::Realtime),
+        );
         let discipline = Discipline::new(boot, wall);
         Self {
             offset: AtomicU64::new(discipline.offset),
@@ -90,13 +93,19 @@ impl Clock for SystemClock {
         // A negative slew arrives in one piece of at most 50 µs; the maximum hides it, so that wall time stands instead.
         let wall = boot.saturating_add(self.offset.load(Ordering::Relaxed));
         let latest = self.latest_wall.fetch_max(wall, Ordering::Relaxed);
-        Now { boot, wall: wall.max(latest) }
+        Now {
+            boot,
+            wall: wall.max(latest),
+        }
     }
 }
 
 fn read(id: rustix::time::ClockId) -> u64 {
     let t = rustix::time::clock_gettime(id);
-    u64::try_from(t.tv_sec).unwrap_or(0).saturating_mul(SECOND).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
+    u64::try_from(t.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(SECOND)
+        .saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
 }
 
 /// Steers wall time: `wall = boot + offset`, where `offset` moves towards the machine's own by at most 500 ppm.
@@ -114,7 +123,11 @@ const STEP: u64 = SECOND;
 
 impl Discipline {
     fn new(boot: u64, wall: u64) -> Self {
-        Self { offset: wall.saturating_sub(boot), last_boot: boot, reported: 0 }
+        Self {
+            offset: wall.saturating_sub(boot),
+            last_boot: boot,
+            reported: 0,
+        }
     }
 
     /// Takes one reading. Answers with the size of a step (in nanoseconds) the first time it is seen.
@@ -156,7 +169,10 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Now {
-        Now { boot: self.0.0.load(Ordering::Relaxed), wall: self.0.1.load(Ordering::Relaxed) }
+        Now {
+            boot: self.0.0.load(Ordering::Relaxed),
+            wall: self.0.1.load(Ordering::Relaxed),
+        }
     }
 }
 

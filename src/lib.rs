@@ -1,5 +1,8 @@
 //! Tidegate decides whether a tenant may do a thing now.
 pub mod check;
 pub mod clock;
+pub mod input;
 pub mod limit;
+pub mod placement;
+pub mod policy;
 pub mod random;

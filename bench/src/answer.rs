@@ -100,8 +100,7 @@ pub fn read(body: &[u8], call: Call, tier: Tier) -> Result<Outcomes, AnswerError
     let decisions = match call {
         Call::Single => vec![serde_json::from_slice(body).map_err(AnswerError::Unreadable)?],
         Call::Batch(_) => {
-            let batch: Decisions<'_> =
-                serde_json::from_slice(body).map_err(AnswerError::Unreadable)?;
+            let batch: Decisions<'_> = serde_json::from_slice(body).map_err(AnswerError::Unreadable)?;
             batch.decisions
         }
     };
@@ -159,7 +158,13 @@ mod tests {
     #[test]
     fn a_whole_answer_counts_its_outcome() {
         let outcomes = read(ALLOWED.as_bytes(), Call::Single, Tier::One).unwrap();
-        assert_eq!(outcomes, Outcomes { allowed: 1, denied: 0 });
+        assert_eq!(
+            outcomes,
+            Outcomes {
+                allowed: 1,
+                denied: 0
+            }
+        );
         assert_eq!(outcomes.denied_share(), Some(0.0));
     }
 
@@ -168,7 +173,13 @@ mod tests {
         let denied = ALLOWED.replace("true", "false");
         let body = format!(r#"{{"allowed":false,"decisions":[{ALLOWED},{denied}]}}"#);
         let outcomes = read(body.as_bytes(), Call::Batch(2), Tier::One).unwrap();
-        assert_eq!(outcomes, Outcomes { allowed: 1, denied: 1 });
+        assert_eq!(
+            outcomes,
+            Outcomes {
+                allowed: 1,
+                denied: 1
+            }
+        );
         assert_eq!(outcomes.denied_share(), Some(0.5));
         let error = read(body.as_bytes(), Call::Batch(3), Tier::One).unwrap_err();
         assert_eq!(error.to_string(), "2 decisions came back for 3 checks");

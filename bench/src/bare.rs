@@ -243,8 +243,7 @@ async fn serve(port: u16, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>
         .route("/v1/check/batch", post(batch))
         .route("/readyz", get(|| async {}))
         .with_state(template);
-    let listener =
-        tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    let listener = tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
     println!("{ADDRESS_PREFIX}{}", listener.local_addr()?);
     // An answer longer than a segment must not wait for the acknowledgement of the first.
     let listener = listener.tap_io(|stream| {
@@ -256,10 +255,7 @@ async fn serve(port: u16, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>
     Ok(())
 }
 
-async fn check(
-    State(template): State<&'static Template>,
-    body: Bytes,
-) -> Result<Response, StatusCode> {
+async fn check(State(template): State<&'static Template>, body: Bytes) -> Result<Response, StatusCode> {
     let check: Check = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let mut response = json(&template.decision(&check))?;
     let headers = response.headers_mut();
@@ -275,10 +271,7 @@ async fn check(
     Ok(response)
 }
 
-async fn batch(
-    State(template): State<&'static Template>,
-    body: Bytes,
-) -> Result<Response, StatusCode> {
+async fn batch(State(template): State<&'static Template>, body: Bytes) -> Result<Response, StatusCode> {
     let batch: Batch = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     json(&Decisions {
         allowed: template.denied_by.is_none(),

@@ -123,9 +123,7 @@ fn machine_time(stat: &str) -> Option<Duration> {
 }
 
 fn ticks(count: u64) -> Option<Duration> {
-    Some(Duration::from_millis(
-        count.checked_mul(1000 / TICKS_PER_SECOND)?,
-    ))
+    Some(Duration::from_millis(count.checked_mul(1000 / TICKS_PER_SECOND)?))
 }
 
 #[cfg(test)]
@@ -134,8 +132,7 @@ mod tests {
 
     #[test]
     fn user_and_system_time_are_added() {
-        let stat =
-            "4242 (tidegate) S 1 4242 4242 0 -1 4194560 900 0 0 0 120 35 7 8 20 0 5 0 1000 1 2";
+        let stat = "4242 (tidegate) S 1 4242 4242 0 -1 4194560 900 0 0 0 120 35 7 8 20 0 5 0 1000 1 2";
         assert_eq!(process_time(stat), Some(Duration::from_millis(1550)));
     }
 
@@ -147,12 +144,7 @@ mod tests {
 
     #[test]
     fn a_line_cut_short_is_no_time() {
-        for stat in [
-            "",
-            "7 (a) R 1 7",
-            "7 (a",
-            "7 (a) R 1 7 7 0 -1 0 0 0 0 0 x y 0",
-        ] {
+        for stat in ["", "7 (a) R 1 7", "7 (a", "7 (a) R 1 7 7 0 -1 0 0 0 0 0 x y 0"] {
             assert_eq!(process_time(stat), None, "{stat:?}");
         }
     }

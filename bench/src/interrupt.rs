@@ -22,10 +22,7 @@ pub fn listen() -> Result<(), Box<dyn Error + Send + Sync>> {
     // Registered before this returns: a signal that comes a moment later must not find the default handler.
     let (mut interrupt, mut terminate) = {
         let _context = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
     std::thread::Builder::new()
         .name("signals".to_owned())

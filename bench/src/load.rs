@@ -4,7 +4,7 @@
 //! shares the machine with the server: what it burns, the server can't use. One thread a core, each with its own
 //! current-thread runtime and its share of the connections, so that no connection ever changes threads.
 //!
-//! The loop is closed: a slow answer delays the next question on that connection. Latencies are therefore those of 64
+//! The loop is closed: a slow answer delays the next question on that connection. Latencies are therefore those of
 //! callers who wait, not those of arrivals at a fixed rate, and a stall counts once per connection.
 //!
 //! Tenants are drawn by a seeded generator, a seed per connection: every run asks for the same tenants in the same order.
@@ -67,7 +67,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             elapsed: Duration::ZERO,
             answers: 0,
@@ -96,9 +96,7 @@ impl Tally {
     /// An error unless every call was answered, and answered as the tier must.
     fn judge(&self, phase: Phase, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>> {
         if let Some(complaint) = &self.complaint {
-            let Self {
-                refused, answers, ..
-            } = self;
+            let Self { refused, answers, .. } = self;
             return Err(format!(
                 "{refused} calls were refused and {answers} answered; the first fault: {complaint}"
             )
@@ -189,22 +187,21 @@ impl Load {
     /// or was answered otherwise than the scenario must be.
     pub fn run(&mut self, phase: Phase) -> Result<Tally, Box<dyn Error + Send + Sync>> {
         let start = clock::now();
-        let tallies: Vec<Result<Tally, Box<dyn Error + Send + Sync>>> =
-            std::thread::scope(|scope| {
-                let running: Vec<_> = self
-                    .threads
-                    .iter_mut()
-                    .map(|thread| scope.spawn(move || thread.run(phase, start)))
-                    .collect();
-                running
-                    .into_iter()
-                    .map(|thread| {
-                        thread
-                            .join()
-                            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                    })
-                    .collect()
-            });
+        let tallies: Vec<Result<Tally, Box<dyn Error + Send + Sync>>> = std::thread::scope(|scope| {
+            let running: Vec<_> = self
+                .threads
+                .iter_mut()
+                .map(|thread| scope.spawn(move || thread.run(phase, start)))
+                .collect();
+            running
+                .into_iter()
+                .map(|thread| {
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        });
         let mut all = Tally::new();
         for tally in tallies {
             all.merge(tally?);
@@ -215,11 +212,7 @@ impl Load {
 }
 
 impl Thread {
-    fn run(
-        &mut self,
-        phase: Phase,
-        start: Instant,
-    ) -> Result<Tally, Box<dyn Error + Send + Sync>> {
+    fn run(&mut self, phase: Phase, start: Instant) -> Result<Tally, Box<dyn Error + Send + Sync>> {
         let connections = std::mem::take(&mut self.connections);
         let (connections, tally) = self.runtime.block_on(run_all(connections, phase, start))?;
         self.connections = connections;
@@ -248,7 +241,7 @@ async fn run_all(
             connections.push(connection);
             all.merge(tally);
         }
-        all.elapsed = start.elapsed();
+        all.elapsed = clock::now() - start;
         Ok((connections, all))
     };
     tokio::select! {
@@ -291,7 +284,7 @@ impl Connection {
                 let mut sent = start;
                 while let Some(first) = walk.next() {
                     let mut tenants = std::iter::once(first).chain(&mut walk);
-                    // A batch longer than what is left repeats its first tenant.
+                    // Where a batch is longer than what is left, it repeats its first tenant.
                     self.request.aim(|| tenants.next().unwrap_or(first));
                     sent = self.call(sent, &mut tally).await?;
                     if tally.complaint.is_some() {
@@ -302,10 +295,7 @@ impl Connection {
             Phase::For(length) => {
                 let mut sent = clock::now();
                 while sent - start < length && tally.complaint.is_none() {
-                    let Self {
-                        request, random, ..
-                    } = &mut self;
-                    request.aim(|| random.below(self.asks.tenants));
+                    self.request.aim(|| self.random.below(self.asks.tenants));
                     sent = self.call(sent, &mut tally).await?;
                 }
             }
@@ -321,38 +311,36 @@ impl Connection {
         tally: &mut Tally,
     ) -> Result<Instant, Box<dyn Error + Send + Sync>> {
         self.stream.write_all(self.request.bytes()).await?;
-        let response = loop {
+        let head = loop {
             let bytes = self.stream.read(self.reader.spare()).await?;
             if bytes == 0 {
                 return Err("the server closed a connection".into());
             }
             self.reader.advance(bytes);
-            // Asked twice, because a response borrows the reader and the loop goes on if there is none.
-            if self.reader.is_complete()? {
-                break self.reader.response();
+            if let Some(head) = self.reader.next()? {
+                break head;
             }
         };
         let came = clock::now();
         tally.latencies.record(came - sent);
-        if response.status != 200 {
+        let body = self.reader.body();
+        if head.status != 200 {
             tally.refused += 1;
-            tally.complaint = Some(format!("{}: {}", response.status, excerpt(response.body)));
+            tally.complaint = Some(format!("{}: {}", head.status, excerpt(body)));
             return Ok(came);
         }
         let whole = tally.answers.is_multiple_of(answer::READ_EVERY);
         tally.answers += 1;
         tally.decisions += self.asks.call.checks() as u64;
-        tally.bytes += response.bytes as u64;
+        tally.bytes += head.response_bytes() as u64;
         let read = match self.asks.call {
-            _ if whole => answer::read(response.body, self.asks.call, self.asks.tier)
+            _ if whole => answer::read(body, self.asks.call, self.asks.tier)
                 .map(|outcomes| tally.outcomes.add(outcomes)),
-            Call::Single => {
-                answer::glance(response.body).map(|allowed| tally.outcomes.count(allowed))
-            }
+            Call::Single => answer::glance(body).map(|allowed| tally.outcomes.count(allowed)),
             Call::Batch(_) => Ok(()),
         };
         if let Err(error) = read {
-            tally.complaint = Some(format!("{error}: {}", excerpt(response.body)));
+            tally.complaint = Some(format!("{error}: {}", excerpt(body)));
         }
         Ok(came)
     }
@@ -393,7 +381,7 @@ impl XorShift {
 
     /// From 0 up to, not including, `bound`; 0 for a bound of 0.
     fn below(&mut self, bound: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
 
@@ -474,9 +462,7 @@ mod tests {
             complaint: Some("503: busy".to_owned()),
             ..Tally::new()
         });
-        let error = all
-            .judge(Phase::For(Duration::ZERO), Tier::Two)
-            .unwrap_err();
+        let error = all.judge(Phase::For(Duration::ZERO), Tier::Two).unwrap_err();
         assert!(error.to_string().ends_with("503: busy"), "{error}");
     }
 }

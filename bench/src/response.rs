@@ -1,7 +1,7 @@
 //! The least HTTP/1.1 client reading that a benchmark can trust: a status, a `Content-Length` and that many bytes.
 //!
-//! Bytes go into `spare`, as many as came are `advance`d, and `next` yields a response as soon as all of it is there. No
-//! more than one request is ever under way on a connection, so bytes behind a response are an error, as are chunked
+//! Bytes go into `spare`, as many as came are `advance`d, and `next` yields the response's head as soon as all of the
+//! response is there. No more than one request is ever under way on a connection, so bytes behind a response are an error, as are chunked
 //! bodies: both would mean that the server isn't what this benchmark takes it for.
 
 use std::fmt;
@@ -35,20 +35,19 @@ impl fmt::Display for ResponseError {
 
 impl std::error::Error for ResponseError {}
 
-/// One whole response.
+/// The head of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Response<'a> {
+pub struct Head {
     pub status: u16,
-    pub body: &'a [u8],
-    /// Head and body together.
-    pub bytes: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
-    status: u16,
     bytes: usize,
     body_bytes: usize,
+}
+
+impl Head {
+    /// Head and body together.
+    pub fn response_bytes(&self) -> usize {
+        self.bytes.saturating_add(self.body_bytes)
+    }
 }
 
 /// What has come of the response under way.
@@ -57,7 +56,7 @@ pub struct ResponseReader {
     buffer: Vec<u8>,
     filled: usize,
     head: Option<Head>,
-    /// The last response was handed out; its bytes go with the next read.
+    /// The last response came out; its bytes stay until the next read.
     done: bool,
 }
 
@@ -81,8 +80,8 @@ impl ResponseReader {
         self.filled += bytes;
     }
 
-    /// The response if all of it came, `None` if more must be read.
-    pub fn next(&mut self) -> Result<Option<Response<'_>>, ResponseError> {
+    /// The response's head if all of the response came, `None` if more must be read. A response comes out once.
+    pub fn next(&mut self) -> Result<Option<Head>, ResponseError> {
         if self.head.is_none() {
             self.head = head(&self.buffer[..self.filled])?;
         }
@@ -97,7 +96,7 @@ impl ResponseReader {
                 Ok(None)
             };
         };
-        let bytes = head.bytes.saturating_add(head.body_bytes);
+        let bytes = head.response_bytes();
         if bytes > max {
             return Err(ResponseError::TooLong { bytes, max });
         }
@@ -110,11 +109,15 @@ impl ResponseReader {
             });
         }
         self.done = true;
-        Ok(Some(Response {
-            status: head.status,
-            body: &self.buffer[head.bytes..bytes],
-            bytes,
-        }))
+        Ok(Some(head))
+    }
+
+    /// The body of the response that `next` just yielded; empty once the room for the next one was asked for.
+    pub fn body(&self) -> &[u8] {
+        match self.head {
+            Some(head) if self.done => &self.buffer[head.bytes..head.response_bytes()],
+            _ => &[],
+        }
     }
 }
 
@@ -173,8 +176,8 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Option<(u16, Vec<u8>)>, ResponseError> {
         let mut reader = ResponseReader::default();
         feed(&mut reader, bytes);
-        let response = reader.next()?;
-        Ok(response.map(|response| (response.status, response.body.to_vec())))
+        let head = reader.next()?;
+        Ok(head.map(|head| (head.status, reader.body().to_vec())))
     }
 
     #[test]
@@ -191,9 +194,9 @@ mod tests {
             feed(&mut reader, &ANSWER[..cut]);
             assert_eq!(reader.next(), Ok(None), "cut at {cut}");
             feed(&mut reader, &ANSWER[cut..]);
-            let response = reader.next().unwrap().unwrap();
-            assert_eq!(response.body, b"true");
-            assert_eq!(response.bytes, ANSWER.len());
+            let head = reader.next().unwrap().unwrap();
+            assert_eq!(reader.body(), b"true");
+            assert_eq!(head.response_bytes(), ANSWER.len());
         }
     }
 
@@ -202,7 +205,8 @@ mod tests {
         let mut reader = ResponseReader::default();
         for _ in 0..3 {
             feed(&mut reader, ANSWER);
-            assert_eq!(reader.next().unwrap().unwrap().body, b"true");
+            assert!(reader.next().unwrap().is_some());
+            assert_eq!(reader.body(), b"true");
         }
     }
 
@@ -216,7 +220,8 @@ mod tests {
             assert_eq!(reader.next(), Ok(None));
             feed(&mut reader, part);
         }
-        assert_eq!(reader.next().unwrap().unwrap().body, body);
+        assert!(reader.next().unwrap().is_some());
+        assert_eq!(reader.body(), body);
     }
 
     #[test]

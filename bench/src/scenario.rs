@@ -70,9 +70,7 @@ impl Scenario {
         match self {
             Self::OneLimit => Tier::One,
             Self::Denials => Tier::Denied,
-            Self::TwoLimits | Self::Hot | Self::Uniform | Self::Batch10 | Self::Batch100 => {
-                Tier::Two
-            }
+            Self::TwoLimits | Self::Hot | Self::Uniform | Self::Batch10 | Self::Batch100 => Tier::Two,
         }
     }
 
@@ -221,9 +219,7 @@ mod tests {
         request.aim(|| 1234);
         let text = std::str::from_utf8(request.bytes()).unwrap();
         assert!(text.starts_with("POST /v1/check HTTP/1.1\r\n"), "{text}");
-        assert!(text.ends_with(
-            r#"{"tenant":"t-00001234","client":"user-1","action":"api_call","cost":1}"#
-        ));
+        assert!(text.ends_with(r#"{"tenant":"t-00001234","client":"user-1","action":"api_call","cost":1}"#));
         assert_eq!(text.len(), length);
     }
 
@@ -239,7 +235,12 @@ mod tests {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        let tenants: Vec<_> = body["checks"].as_array().unwrap().iter().map(|check| check["tenant"].as_str().unwrap()).collect();
+        let tenants: Vec<_> = body["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|check| check["tenant"].as_str().unwrap())
+            .collect();
         assert_eq!(tenants.len(), 10);
         assert_eq!(tenants[0], "t-09999990");
         assert_eq!(tenants[9], "t-09999999");

@@ -103,8 +103,8 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let process = Process::start(command)
-            .map_err(|cause| format!("cannot start {}: {cause}", binary.display()))?;
+        let process =
+            Process::start(command).map_err(|cause| format!("cannot start {}: {cause}", binary.display()))?;
         let mut server = Self {
             process,
             address,
@@ -122,8 +122,8 @@ impl Server {
             .args(["bare", "--port", "0", "--tier", tier.name()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut process = Process::start(command)
-            .map_err(|cause| format!("cannot start the bare service: {cause}"))?;
+        let mut process =
+            Process::start(command).map_err(|cause| format!("cannot start the bare service: {cause}"))?;
         let mut line = String::new();
         if let Some(output) = process.0.stdout.take() {
             BufReader::new(output).read_line(&mut line)?;

@@ -105,10 +105,7 @@ mod tests {
         assert_eq!(latencies.percentile(50), Some(Duration::from_nanos(50)));
         assert_eq!(latencies.percentile(99), Some(Duration::from_nanos(99)));
         assert_eq!(latencies.percentile(100), Some(Duration::from_nanos(100)));
-        assert_eq!(
-            recorded([7]).percentile(1),
-            Some(Duration::from_nanos(7))
-        );
+        assert_eq!(recorded([7]).percentile(1), Some(Duration::from_nanos(7)));
     }
 
     #[test]

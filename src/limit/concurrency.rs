@@ -42,7 +42,11 @@ impl Permits {
         } else {
             // The earliest expiry that leaves a slot free; earlier, if somebody releases.
             let surplus = usize::try_from(flying - max).unwrap_or(usize::MAX);
-            let frees = self.by_expiry.iter().nth(surplus).map_or(0, |(at, _)| at.saturating_sub(boot));
+            let frees = self
+                .by_expiry
+                .iter()
+                .nth(surplus)
+                .map_or(0, |(at, _)| at.saturating_sub(boot));
             Outcome::Wait(frees)
         }
     }
@@ -61,7 +65,9 @@ impl Permits {
 
     /// Takes `id` back; false where it was not out.
     pub fn release(&mut self, id: PermitId) -> bool {
-        let Some(at) = self.expiry.remove(&id) else { return false };
+        let Some(at) = self.expiry.remove(&id) else {
+            return false;
+        };
         self.by_expiry.remove(&(at, id));
         true
     }

@@ -30,23 +30,38 @@ impl Debt {
     /// A debt of `owed` units from `now` on.
     pub fn owing(owed: u64, rate: &Rate, now: Now) -> Self {
         let (units, nanos) = rate.reduced();
-        Self { whole: owed, part: 0, units, nanos, at: now.boot, unlike_fresh: owed > 0 }
+        Self {
+            whole: owed,
+            part: 0,
+            units,
+            nanos,
+            at: now.boot,
+            unlike_fresh: owed > 0,
+        }
     }
 
     fn pay_until(&mut self, boot: u64) {
-        let Some(elapsed) = boot.checked_sub(self.at).filter(|&elapsed| elapsed > 0) else { return };
+        let Some(elapsed) = boot.checked_sub(self.at).filter(|&elapsed| elapsed > 0) else {
+            return;
+        };
         self.at = boot;
         if self.whole == 0 && self.part == 0 {
             return;
         }
         // Everyday numbers fit in 64 bits, where the division is several times faster.
-        if let (Some(owed), Some(paid)) =
-            (self.whole.checked_mul(self.nanos).and_then(|w| w.checked_add(self.part)), elapsed.checked_mul(self.units))
-        {
+        if let (Some(owed), Some(paid)) = (
+            self.whole
+                .checked_mul(self.nanos)
+                .and_then(|w| w.checked_add(self.part)),
+            elapsed.checked_mul(self.units),
+        ) {
             let left = owed.saturating_sub(paid);
             (self.whole, self.part) = (left / self.nanos, left % self.nanos);
         } else {
-            self.set(self.owed().saturating_sub(u128::from(elapsed) * u128::from(self.units)));
+            self.set(
+                self.owed()
+                    .saturating_sub(u128::from(elapsed) * u128::from(self.units)),
+            );
         }
     }
 
@@ -68,7 +83,11 @@ impl Debt {
 
     /// See [`super::State::is_fresh`].
     pub fn is_fresh(&self, now: Now) -> bool {
-        !self.unlike_fresh && now.boot.checked_sub(self.at).is_some_and(|elapsed| self.time_until(0) <= elapsed)
+        !self.unlike_fresh
+            && now
+                .boot
+                .checked_sub(self.at)
+                .is_some_and(|elapsed| self.time_until(0) <= elapsed)
     }
 
     /// See [`super::State::shift_boot`].
@@ -102,7 +121,9 @@ impl<B: Bucket> Algorithm<B> for Debt {
     }
 
     fn judge(&self, bucket: &B, cost: u64, _now: Now) -> Outcome {
-        let Some(room) = bucket.burst().checked_sub(cost) else { return Outcome::Never };
+        let Some(room) = bucket.burst().checked_sub(cost) else {
+            return Outcome::Never;
+        };
         if self.whole < room || (self.whole == room && self.part == 0) {
             return Outcome::Pass;
         }
@@ -114,7 +135,9 @@ impl<B: Bucket> Algorithm<B> for Debt {
     }
 
     fn remaining(&self, bucket: &B, _now: Now) -> u64 {
-        bucket.burst().saturating_sub(self.whole.saturating_add(u64::from(self.part > 0)))
+        bucket
+            .burst()
+            .saturating_sub(self.whole.saturating_add(u64::from(self.part > 0)))
     }
 
     fn reset_after(&self, _bucket: &B, _now: Now) -> u64 {

@@ -19,7 +19,11 @@ pub struct Count {
 
 impl Count {
     pub(super) fn fresh(window: &Window, now: Now) -> Self {
-        Self { length: window.length, index: now.wall / window.length, taken: 0 }
+        Self {
+            length: window.length,
+            index: now.wall / window.length,
+            taken: 0,
+        }
     }
 
     fn roll(&mut self, now: Now) {
@@ -36,7 +40,10 @@ impl Count {
 
 /// Nanoseconds until window number `index` ends.
 pub(super) fn ends_after(index: u64, length: u64, now: Now) -> u64 {
-    index.saturating_add(1).saturating_mul(length).saturating_sub(now.wall)
+    index
+        .saturating_add(1)
+        .saturating_mul(length)
+        .saturating_sub(now.wall)
 }
 
 impl Algorithm<Window> for Count {
@@ -82,7 +89,10 @@ mod tests {
 
     #[test]
     fn a_window_begins_with_the_minute_of_the_wall_clock() {
-        let rule = Rule::FixedWindow(Window { limit: 2, length: 60 * SECOND });
+        let rule = Rule::FixedWindow(Window {
+            limit: 2,
+            length: 60 * SECOND,
+        });
         let now = at(1_000_000_019 * SECOND);
         let mut state = State::fresh(&rule, now);
         state.take(&rule, 2, now);
@@ -95,18 +105,30 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_gives_nothing_back() {
-        let rule = Rule::FixedWindow(Window { limit: 1, length: SECOND });
+        let rule = Rule::FixedWindow(Window {
+            limit: 1,
+            length: SECOND,
+        });
         let mut state = State::fresh(&rule, at(100 * SECOND));
         state.take(&rule, 1, at(100 * SECOND));
         state.advance(&rule, 0, at(50 * SECOND));
-        assert_eq!(state.judge(&rule, 1, 0, at(50 * SECOND)), Outcome::Wait(51 * SECOND));
+        assert_eq!(
+            state.judge(&rule, 1, 0, at(50 * SECOND)),
+            Outcome::Wait(51 * SECOND)
+        );
     }
 
     #[test]
     fn spent_stays_spent_when_the_window_changes() {
         let (minute, hour) = (
-            Rule::FixedWindow(Window { limit: 100, length: 60 * SECOND }),
-            Rule::FixedWindow(Window { limit: 200, length: 3_600 * SECOND }),
+            Rule::FixedWindow(Window {
+                limit: 100,
+                length: 60 * SECOND,
+            }),
+            Rule::FixedWindow(Window {
+                limit: 200,
+                length: 3_600 * SECOND,
+            }),
         );
         let mut state = State::fresh(&minute, at(30 * SECOND));
         state.take(&minute, 60, at(30 * SECOND));

@@ -92,7 +92,9 @@ impl Rule {
         match self {
             Self::TokenBucket(bucket) => bucket.burst,
             Self::LeakyBucket(bucket) => bucket.burst,
-            Self::FixedWindow(window) | Self::SlidingWindow(window) | Self::SlidingLog(window) => window.limit,
+            Self::FixedWindow(window) | Self::SlidingWindow(window) | Self::SlidingLog(window) => {
+                window.limit
+            }
             Self::Quota(quota) => quota.limit,
             Self::Concurrency { max } => *max,
         }
@@ -104,7 +106,9 @@ impl Rule {
         match self {
             Self::TokenBucket(bucket) => Some(bucket.rate.time_for(bucket.burst)),
             Self::LeakyBucket(bucket) => Some(bucket.rate.time_for(bucket.burst)),
-            Self::FixedWindow(window) | Self::SlidingWindow(window) | Self::SlidingLog(window) => Some(window.length),
+            Self::FixedWindow(window) | Self::SlidingWindow(window) | Self::SlidingLog(window) => {
+                Some(window.length)
+            }
             Self::Quota(_) | Self::Concurrency { .. } => None,
         }
     }
@@ -196,7 +200,15 @@ impl State {
     /// Asks whether `cost` may pass while other open checks hold `held` units. Changes nothing; call [`State::advance`]
     /// with the same `now` first.
     pub fn judge(&self, rule: &Rule, cost: u64, held: u64, now: Now) -> Outcome {
-        if cost > rule.capacity() && !matches!(rule, Rule::Quota(Quota { on_exceeded: OnExceeded::Count, .. })) {
+        if cost > rule.capacity()
+            && !matches!(
+                rule,
+                Rule::Quota(Quota {
+                    on_exceeded: OnExceeded::Count,
+                    ..
+                })
+            )
+        {
             return Outcome::Never;
         }
         let ask = |cost| paired!(self, rule, s, r => s.judge(r, cost, now), Outcome::Never);

@@ -49,13 +49,19 @@ impl Calendar {
     }
 
     fn next_start(&self, wall: u64) -> Option<u64> {
-        let now = Timestamp::from_nanosecond(i128::from(wall)).ok()?.to_zoned(self.zone.clone());
+        let now = Timestamp::from_nanosecond(i128::from(wall))
+            .ok()?
+            .to_zoned(self.zone.clone());
         let today = now.date();
         let next = match self.period {
             Period::Day => today.tomorrow().ok()?,
             Period::Month => {
                 let this_month = self.anchored(today);
-                if today < this_month { this_month } else { self.anchored(today.first_of_month().checked_add(1.month()).ok()?) }
+                if today < this_month {
+                    this_month
+                } else {
+                    self.anchored(today.first_of_month().checked_add(1.month()).ok()?)
+                }
             }
         };
         let start = next.to_zoned(self.zone.clone()).ok()?.timestamp().as_nanosecond();
@@ -111,7 +117,10 @@ impl Algorithm<Quota> for Spent {
         let same = self.anchor_day == quota.calendar.anchor_day
             && self.monthly == (quota.calendar.period == Period::Month);
         if now.wall >= self.ends_at || !same {
-            *self = Self { taken, ..Self::fresh(quota, now) };
+            *self = Self {
+                taken,
+                ..Self::fresh(quota, now)
+            };
         }
     }
 
@@ -148,48 +157,134 @@ mod tests {
     }
 
     fn calendar(period: Period, anchor_day: i8, zone: &str) -> Calendar {
-        Calendar { period, anchor_day, zone: TimeZone::get(zone).unwrap() }
+        Calendar {
+            period,
+            anchor_day,
+            zone: TimeZone::get(zone).unwrap(),
+        }
     }
 
     #[test]
     fn periods_end_where_the_calendar_says() {
         for (period, anchor, zone, now, end) in [
-            (Period::Day, 1, "UTC", "2026-11-21T03:00:00Z", "2026-11-22T00:00:00Z"),
-            (Period::Day, 1, "Asia/Tokyo", "2026-11-21T16:00:00Z", "2026-11-22T15:00:00Z"),
-            (Period::Month, 1, "UTC", "2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z"),
-            (Period::Month, 15, "UTC", "2026-11-14T23:00:00Z", "2026-11-15T00:00:00Z"),
-            (Period::Month, 15, "UTC", "2026-11-15T00:00:00Z", "2026-12-15T00:00:00Z"),
-            (Period::Month, 31, "UTC", "2027-02-27T12:00:00Z", "2027-02-28T00:00:00Z"),
-            (Period::Month, 31, "UTC", "2028-02-28T12:00:00Z", "2028-02-29T00:00:00Z"),
-            (Period::Month, 31, "UTC", "2027-02-28T12:00:00Z", "2027-03-31T00:00:00Z"),
+            (
+                Period::Day,
+                1,
+                "UTC",
+                "2026-11-21T03:00:00Z",
+                "2026-11-22T00:00:00Z",
+            ),
+            (
+                Period::Day,
+                1,
+                "Asia/Tokyo",
+                "2026-11-21T16:00:00Z",
+                "2026-11-22T15:00:00Z",
+            ),
+            (
+                Period::Month,
+                1,
+                "UTC",
+                "2026-12-31T23:59:59Z",
+                "2027-01-01T00:00:00Z",
+            ),
+            (
+                Period::Month,
+                15,
+                "UTC",
+                "2026-11-14T23:00:00Z",
+                "2026-11-15T00:00:00Z",
+            ),
+            (
+                Period::Month,
+                15,
+                "UTC",
+                "2026-11-15T00:00:00Z",
+                "2026-12-15T00:00:00Z",
+            ),
+            (
+                Period::Month,
+                31,
+                "UTC",
+                "2027-02-27T12:00:00Z",
+                "2027-02-28T00:00:00Z",
+            ),
+            (
+                Period::Month,
+                31,
+                "UTC",
+                "2028-02-28T12:00:00Z",
+                "2028-02-29T00:00:00Z",
+            ),
+            (
+                Period::Month,
+                31,
+                "UTC",
+                "2027-02-28T12:00:00Z",
+                "2027-03-31T00:00:00Z",
+            ),
             // The clocks of Berlin go forward on 28 March 2027, so that day has 23 hours.
-            (Period::Day, 1, "Europe/Berlin", "2027-03-27T23:00:00Z", "2027-03-28T22:00:00Z"),
+            (
+                Period::Day,
+                1,
+                "Europe/Berlin",
+                "2027-03-27T23:00:00Z",
+                "2027-03-28T22:00:00Z",
+            ),
         ] {
             let found = calendar(period, anchor, zone).ends_at(wall(now));
-            assert_eq!(found, wall(end), "{period:?} anchored {anchor} in {zone} at {now}");
+            assert_eq!(
+                found,
+                wall(end),
+                "{period:?} anchored {anchor} in {zone} at {now}"
+            );
         }
     }
 
     #[test]
     fn a_quota_denies_to_the_end_of_its_period_or_counts_the_overage() {
-        let deny = Quota { limit: 10, calendar: calendar(Period::Day, 1, "UTC"), on_exceeded: OnExceeded::Deny };
-        let count = Quota { on_exceeded: OnExceeded::Count, ..deny.clone() };
-        let now = Now { boot: 0, wall: wall("2026-11-21T23:59:50Z") };
+        let deny = Quota {
+            limit: 10,
+            calendar: calendar(Period::Day, 1, "UTC"),
+            on_exceeded: OnExceeded::Deny,
+        };
+        let count = Quota {
+            on_exceeded: OnExceeded::Count,
+            ..deny.clone()
+        };
+        let now = Now {
+            boot: 0,
+            wall: wall("2026-11-21T23:59:50Z"),
+        };
         let mut spent = Spent::fresh(&deny, now);
         spent.take(&deny, 8, now);
         assert_eq!(spent.judge(&deny, 3, now), Outcome::Wait(10 * SECOND));
         assert_eq!(spent.judge(&deny, 11, now), Outcome::Never);
         assert_eq!(spent.judge(&count, 3, now), Outcome::Pass);
-        let later = Now { boot: 0, wall: wall("2026-11-22T00:00:00Z") };
+        let later = Now {
+            boot: 0,
+            wall: wall("2026-11-22T00:00:00Z"),
+        };
         spent.advance(&deny, 0, later);
         assert_eq!(spent.remaining(&deny, later), 10);
     }
 
     #[test]
     fn spent_stays_spent_when_the_period_changes() {
-        let daily = Quota { limit: 100, calendar: calendar(Period::Day, 1, "UTC"), on_exceeded: OnExceeded::Deny };
-        let monthly = Quota { limit: 200, calendar: calendar(Period::Month, 1, "UTC"), ..daily.clone() };
-        let now = Now { boot: 0, wall: wall("2026-11-21T12:00:00Z") };
+        let daily = Quota {
+            limit: 100,
+            calendar: calendar(Period::Day, 1, "UTC"),
+            on_exceeded: OnExceeded::Deny,
+        };
+        let monthly = Quota {
+            limit: 200,
+            calendar: calendar(Period::Month, 1, "UTC"),
+            ..daily.clone()
+        };
+        let now = Now {
+            boot: 0,
+            wall: wall("2026-11-21T12:00:00Z"),
+        };
         let mut spent = Spent::fresh(&daily, now);
         spent.take(&daily, 60, now);
         spent.advance(&monthly, 0, now);

@@ -34,7 +34,11 @@ struct Entry {
 
 impl Log {
     pub(super) fn fresh(window: &Window) -> Self {
-        Self { length: window.length, dropped: 0, entries: VecDeque::new() }
+        Self {
+            length: window.length,
+            dropped: 0,
+            entries: VecDeque::new(),
+        }
     }
 
     fn total(&self) -> u64 {
@@ -51,11 +55,17 @@ impl Log {
     }
 
     pub(super) fn is_fresh(&self, now: Now) -> bool {
-        self.entries.back().is_none_or(|newest| now.boot.checked_sub(newest.at).is_some_and(|age| age >= self.length))
+        self.entries.back().is_none_or(|newest| {
+            now.boot
+                .checked_sub(newest.at)
+                .is_some_and(|age| age >= self.length)
+        })
     }
 
     pub(super) fn shift_boot(&mut self, forward: i128) {
-        self.entries.iter_mut().for_each(|entry| entry.at = shifted(entry.at, forward));
+        self.entries
+            .iter_mut()
+            .for_each(|entry| entry.at = shifted(entry.at, forward));
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -67,7 +77,11 @@ impl Algorithm<Window> for Log {
     fn advance(&mut self, window: &Window, _since: u64, now: Now) {
         self.length = window.length;
         while let Some(oldest) = self.entries.front() {
-            if now.boot.checked_sub(oldest.at).is_none_or(|age| age < self.length) {
+            if now
+                .boot
+                .checked_sub(oldest.at)
+                .is_none_or(|age| age < self.length)
+            {
                 break;
             }
             self.dropped = oldest.total;
@@ -84,11 +98,15 @@ impl Algorithm<Window> for Log {
         if taken.saturating_add(cost) <= window.limit {
             return Outcome::Pass;
         }
-        let Some(room) = window.limit.checked_sub(cost) else { return Outcome::Never };
+        let Some(room) = window.limit.checked_sub(cost) else {
+            return Outcome::Never;
+        };
         // The first entry by whose end at most `room` units are left.
         let enough = self.dropped + (taken - room);
         let freeing = self.entries.partition_point(|entry| entry.total < enough);
-        self.entries.get(freeing).map_or(Outcome::Never, |entry| Outcome::Wait(self.expires_after(entry, now)))
+        self.entries.get(freeing).map_or(Outcome::Never, |entry| {
+            Outcome::Wait(self.expires_after(entry, now))
+        })
     }
 
     fn take(&mut self, _window: &Window, cost: u64, now: Now) {
@@ -105,7 +123,9 @@ impl Algorithm<Window> for Log {
     }
 
     fn reset_after(&self, _window: &Window, now: Now) -> u64 {
-        self.entries.back().map_or(0, |newest| self.expires_after(newest, now))
+        self.entries
+            .back()
+            .map_or(0, |newest| self.expires_after(newest, now))
     }
 }
 
@@ -120,7 +140,10 @@ mod tests {
 
     #[test]
     fn an_admission_leaves_the_window_to_the_nanosecond() {
-        let rule = Rule::SlidingLog(Window { limit: 2, length: SECOND });
+        let rule = Rule::SlidingLog(Window {
+            limit: 2,
+            length: SECOND,
+        });
         let mut state = State::fresh(&rule, at(10));
         state.take(&rule, 1, at(10));
         state.take(&rule, 1, at(400));
@@ -134,7 +157,10 @@ mod tests {
 
     #[test]
     fn an_idle_log_holds_no_memory() {
-        let rule = Rule::SlidingLog(Window { limit: 100, length: SECOND });
+        let rule = Rule::SlidingLog(Window {
+            limit: 100,
+            length: SECOND,
+        });
         let mut state = State::fresh(&rule, at(0));
         for i in 0..100 {
             state.take(&rule, 1, at(i));
@@ -148,7 +174,12 @@ mod tests {
 
     #[test]
     fn a_limit_lowered_below_what_is_spent_frees_up_entry_by_entry() {
-        let rule = |limit| Rule::SlidingLog(Window { limit, length: SECOND });
+        let rule = |limit| {
+            Rule::SlidingLog(Window {
+                limit,
+                length: SECOND,
+            })
+        };
         let mut state = State::fresh(&rule(100), at(0));
         for i in 0..60 {
             state.take(&rule(100), 1, at(i));
@@ -156,6 +187,9 @@ mod tests {
         assert_eq!(state.remaining(&rule(200), at(60)), 140);
         assert_eq!(state.remaining(&rule(50), at(60)), 0);
         // Eleven of the sixty must leave before one more fits.
-        assert_eq!(state.judge(&rule(50), 1, 0, at(60)), Outcome::Wait(SECOND + 10 - 60));
+        assert_eq!(
+            state.judge(&rule(50), 1, 0, at(60)),
+            Outcome::Wait(SECOND + 10 - 60)
+        );
     }
 }

@@ -28,7 +28,12 @@ pub struct Counts {
 
 impl Counts {
     pub(super) fn fresh(window: &Window, now: Now) -> Self {
-        Self { length: window.length, index: now.wall / window.length, current: 0, previous: 0 }
+        Self {
+            length: window.length,
+            index: now.wall / window.length,
+            current: 0,
+            previous: 0,
+        }
     }
 
     fn roll(&mut self, now: Now) {
@@ -46,7 +51,8 @@ impl Counts {
 
     /// What counts as taken now, times W.
     fn weighted(&self, now: Now) -> u128 {
-        u128::from(self.current) * u128::from(self.length) + u128::from(self.previous) * u128::from(self.left(now))
+        u128::from(self.current) * u128::from(self.length)
+            + u128::from(self.previous) * u128::from(self.left(now))
     }
 
     pub(super) fn is_fresh(&self, now: Now) -> bool {
@@ -61,19 +67,25 @@ impl Algorithm<Window> for Counts {
         if window.length != self.length {
             // What counts now counts in the new window from its first moment: rounded up, and late to leave.
             let taken = clamp(self.weighted(now).div_ceil(u128::from(self.length)));
-            *self = Self { current: taken, ..Self::fresh(window, now) };
+            *self = Self {
+                current: taken,
+                ..Self::fresh(window, now)
+            };
         }
     }
 
     fn judge(&self, window: &Window, cost: u64, now: Now) -> Outcome {
         let length = u128::from(self.length);
-        let Some(room) = window.limit.checked_sub(cost) else { return Outcome::Never };
+        let Some(room) = window.limit.checked_sub(cost) else {
+            return Outcome::Never;
+        };
         let room = u128::from(room) * length;
         if self.weighted(now) <= room {
             return Outcome::Pass;
         }
         // How long `count`, fading over one window, takes to leave at most `room`: the largest left with count·left ≤ room.
-        let fades = |count: u64, room: u128| self.length - clamp(room / u128::from(count.max(1))).min(self.length);
+        let fades =
+            |count: u64, room: u128| self.length - clamp(room / u128::from(count.max(1))).min(self.length);
         let left = ends_after(self.index, self.length, now);
         let current = u128::from(self.current) * length;
         Outcome::Wait(if current <= room {
@@ -108,7 +120,10 @@ mod tests {
 
     #[test]
     fn the_previous_window_counts_for_the_share_that_remains_of_it() {
-        let rule = Rule::SlidingWindow(Window { limit: 100, length: 60 * SECOND });
+        let rule = Rule::SlidingWindow(Window {
+            limit: 100,
+            length: 60 * SECOND,
+        });
         let mut state = State::fresh(&rule, at(0));
         state.take(&rule, 80, at(0));
         // A quarter into the next minute, three quarters of 80 still count.
@@ -120,16 +135,27 @@ mod tests {
 
     #[test]
     fn a_denial_in_a_full_window_waits_into_the_next() {
-        let rule = Rule::SlidingWindow(Window { limit: 10, length: 10 * SECOND });
+        let rule = Rule::SlidingWindow(Window {
+            limit: 10,
+            length: 10 * SECOND,
+        });
         let mut state = State::fresh(&rule, at(0));
         state.take(&rule, 10, at(0));
         // Until the window ends, and then a tenth of the next: 10·9/10 + 1 ≤ 10.
-        assert_eq!(state.judge(&rule, 1, 0, at(4 * SECOND)), Outcome::Wait(7 * SECOND));
+        assert_eq!(
+            state.judge(&rule, 1, 0, at(4 * SECOND)),
+            Outcome::Wait(7 * SECOND)
+        );
     }
 
     #[test]
     fn spent_stays_spent_when_the_limit_changes() {
-        let rule = |limit| Rule::SlidingWindow(Window { limit, length: 3_600 * SECOND });
+        let rule = |limit| {
+            Rule::SlidingWindow(Window {
+                limit,
+                length: 3_600 * SECOND,
+            })
+        };
         let mut state = State::fresh(&rule(100), at(0));
         state.take(&rule(100), 60, at(0));
         assert_eq!(state.remaining(&rule(200), at(0)), 140);

@@ -1,0 +1,707 @@
+//! A document compiled for decisions.
+//!
+//! A [`Policy`] resolves a tenant to a [`Plan`]: its tier, and all limits that could be for it, grouped by name with the
+//! most specific first (client over action over tenant over tier over cluster, P3). A plan depends on the tenant alone, so
+//! the shard keeps it with the tenant's state; [`Plan::select`] then picks the limits of one check by its action and
+//! client, and works out their buckets' keys. Tenants are compiled when they are first seen, so that an edit costs its own
+//! size and a million tenants cost nothing until they come.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use super::access::{AccessLists, AccessVerdict};
+use super::document::{Document, RequestLimits, RequestTier, Tier};
+use super::endpoint::{CostTable, endpoint_of};
+use super::text::Decimal;
+use crate::check::{Check, Cost, Dimension, Limit, Match, Name, TenantId};
+use crate::limit::{LeakyBucket, Quota, Rate, Rule, TokenBucket, Window};
+use crate::placement::Secret;
+
+/// The name under which `max_concurrent` appears among a decision's limits.
+const CONCURRENCY: &str = "concurrency";
+
+/// A document under a version, ready to decide by.
+pub struct Policy {
+    version: u64,
+    document: Document,
+    environment: Option<Name>,
+    multiplier: Decimal,
+    costs: Arc<CostTable>,
+    access: Arc<AccessLists>,
+}
+
+/// The request named a tier that doesn't exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no tier {0}")]
+pub struct UnknownTier(pub Name);
+
+/// How a tenant came by its tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TierSource {
+    /// Its own rule says so.
+    Tenant,
+    /// The form of its id.
+    Pattern,
+    /// The request said so.
+    Request,
+    /// Nothing else did.
+    Default,
+}
+
+impl Policy {
+    /// Compiles version `version`, for a node that runs as `environment`.
+    pub fn new(version: u64, document: Document, environment: Option<Name>) -> Self {
+        let multiplier = environment
+            .as_ref()
+            .and_then(|name| document.environments.get(name));
+        Self {
+            version,
+            multiplier: multiplier.map_or(Decimal::ONE, |e| e.multiplier),
+            environment,
+            costs: Arc::new(CostTable::new(&document.costs)),
+            access: Arc::new(AccessLists::new(&document)),
+            document,
+        }
+    }
+
+    /// Compiles the version after this one; what didn't change is shared.
+    pub fn next(&self, version: u64, document: Document) -> Self {
+        let multiplier = self
+            .environment
+            .as_ref()
+            .and_then(|name| document.environments.get(name));
+        let same_access = self.document.access.ptr_eq(&document.access);
+        let same_costs = self.document.costs == document.costs;
+        Self {
+            version,
+            multiplier: multiplier.map_or(Decimal::ONE, |e| e.multiplier),
+            environment: self.environment.clone(),
+            costs: if same_costs {
+                self.costs.clone()
+            } else {
+                Arc::new(CostTable::new(&document.costs))
+            },
+            access: if same_access {
+                self.access.clone()
+            } else {
+                Arc::new(AccessLists::new(&document))
+            },
+            document,
+        }
+    }
+
+    /// Rises with every change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What it was compiled from.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// Whether there are any lists to ask.
+    pub fn has_lists(&self) -> bool {
+        !self.access.is_empty()
+    }
+
+    /// What the lists say to `check` at wall time `wall`.
+    pub fn access(&self, check: &Check, wall: u64) -> Option<AccessVerdict> {
+        self.access.decide(check, wall)
+    }
+
+    /// The tier of `tenant` at wall time `wall`, how it came by it, and until when that holds (wall nanoseconds).
+    pub fn tier_of(&self, tenant: &TenantId, wall: u64) -> (Name, TierSource, u64) {
+        let rule = self.document.tenants.get(tenant);
+        if let Some(rule) = rule
+            && let Some(tier) = &rule.tier
+        {
+            let until = rule.tier_expires.unwrap_or(u64::MAX);
+            if wall < until {
+                return (tier.clone(), TierSource::Tenant, until);
+            }
+        }
+        match self
+            .document
+            .tier_patterns
+            .iter()
+            .find(|pattern| pattern.fits(tenant.as_str()))
+        {
+            Some(pattern) => (pattern.tier.clone(), TierSource::Pattern, u64::MAX),
+            None => (self.document.default_tier.clone(), TierSource::Default, u64::MAX),
+        }
+    }
+
+    /// The tier that a request's own word puts it into instead of `source`'s; none where the policy doesn't listen.
+    pub fn requested_tier<'c>(
+        &self,
+        check: &'c Check,
+        source: TierSource,
+    ) -> Result<Option<&'c Name>, UnknownTier> {
+        let Some(tier) = &check.tier else { return Ok(None) };
+        if self.document.request_tier == RequestTier::Ignore {
+            return Ok(None);
+        }
+        if !self.document.tiers.contains_key(tier) {
+            return Err(UnknownTier(tier.clone()));
+        }
+        let listens = self.document.request_tier == RequestTier::Always || source == TierSource::Default;
+        Ok(listens.then_some(tier))
+    }
+
+    /// Whether a plan for `tenant` says the same as one for any other tenant of its tier.
+    pub fn has_own_rules(&self, tenant: &TenantId) -> bool {
+        self.document.tenants.get(tenant).is_some_and(|rule| {
+            !rule.limits.is_empty() || rule.max_concurrent.is_some() || rule.tier_expires.is_some()
+        })
+    }
+
+    /// Whether the document names `tenant`.
+    pub fn names(&self, tenant: &TenantId) -> bool {
+        self.document.tenants.contains_key(tenant)
+    }
+
+    /// All limits that could be for a check of `tenant` in `tier`, which exists.
+    pub fn plan(
+        &self,
+        tenant: &TenantId,
+        tier: &Name,
+        source: TierSource,
+        valid_until: u64,
+        secret: &Secret,
+    ) -> Plan {
+        let fallback = Arc::new(Tier {
+            weight: Decimal::ONE,
+            max_concurrent: None,
+            cost_multiplier: Decimal::ONE,
+            on_isolation: super::OnIsolation::Share,
+            request_limits: RequestLimits::Instead,
+            limits: Vec::new(),
+        });
+        let definition = self.document.tiers.get(tier).unwrap_or(&fallback);
+        let rule = self.document.tenants.get(tenant);
+        let mut groups: BTreeMap<Name, Vec<Candidate>> = BTreeMap::new();
+        let own = rule.map_or(&[][..], |rule| &rule.limits);
+        for (place, limits) in [
+            (Place::Cluster, &self.document.limits[..]),
+            (Place::Tier, &definition.limits[..]),
+            (Place::Tenant, own),
+        ] {
+            for limit in limits {
+                let limit = self.in_force(limit);
+                let key = key_of(&limit, None, secret);
+                groups.entry(limit.name.clone()).or_default().push(Candidate {
+                    place,
+                    limit: Arc::new(limit),
+                    key,
+                });
+            }
+        }
+        for candidates in groups.values_mut() {
+            candidates.sort_by_key(|c| std::cmp::Reverse((c.place, c.limit.when.rank())));
+        }
+        let max = rule
+            .and_then(|rule| rule.max_concurrent)
+            .or(definition.max_concurrent);
+        Plan {
+            tier: tier.clone(),
+            source,
+            valid_until,
+            cost_multiplier: definition.cost_multiplier,
+            request_limits: definition.request_limits,
+            max_concurrent: max.map(|max| {
+                Arc::new(Limit {
+                    name: Name::new(CONCURRENCY).unwrap_or_else(|| tier.clone()),
+                    per: vec![Dimension::Tenant],
+                    when: Match::default(),
+                    rule: Rule::Concurrency {
+                        max: self.multiplier.times_down(max),
+                    },
+                    enforce: self.document.enforce,
+                })
+            }),
+            groups: groups.into_values().collect(),
+        }
+    }
+
+    /// A configured limit as it holds here: multiplied by the environment's factor, silenced by the kill switch.
+    fn in_force(&self, limit: &Limit) -> Limit {
+        let mut limit = limit.clone();
+        limit.enforce &= self.document.enforce;
+        if self.multiplier != Decimal::ONE {
+            limit.rule = multiplied(&limit.rule, self.multiplier);
+        }
+        limit
+    }
+
+    /// The units `check` takes under a tier's multiplier: as it says itself, as its endpoint costs, or the default.
+    pub fn cost(&self, check: &Check, multiplier: Decimal) -> u64 {
+        let endpoint = || self.costs.cost(check.method.as_ref(), check.path.as_ref()?);
+        let base = check.cost.or_else(endpoint).unwrap_or(self.document.default_cost);
+        if multiplier == Decimal::ONE {
+            base.get()
+        } else {
+            multiplier.times_up(Cost::get(base))
+        }
+    }
+}
+
+/// A rule times a decimal. Rates stay exact as long as their terms fit 64 bits; counts are rounded down, to at least 1.
+fn multiplied(rule: &Rule, by: Decimal) -> Rule {
+    let rate = |rate: &Rate| {
+        let exact = rate.scaled(by.millionths(), Decimal::SCALE);
+        exact
+            .or_else(|| Rate::new(by.times_down(rate.count()), rate.period()))
+            .unwrap_or(*rate)
+    };
+    let window = |w: &Window| Window {
+        limit: by.times_down(w.limit),
+        length: w.length,
+    };
+    match rule {
+        Rule::TokenBucket(b) => {
+            let burst = by.times_down(b.burst);
+            let initial = if b.initial == b.burst {
+                burst
+            } else {
+                by.times_down(b.initial).min(b.initial).min(burst)
+            };
+            Rule::TokenBucket(TokenBucket {
+                rate: rate(&b.rate),
+                burst,
+                initial,
+            })
+        }
+        Rule::LeakyBucket(b) => Rule::LeakyBucket(LeakyBucket {
+            rate: rate(&b.rate),
+            burst: by.times_down(b.burst),
+        }),
+        Rule::FixedWindow(w) => Rule::FixedWindow(window(w)),
+        Rule::SlidingWindow(w) => Rule::SlidingWindow(window(w)),
+        Rule::SlidingLog(w) => {
+            let most = crate::limit::ENTRIES_MAX;
+            Rule::SlidingLog(Window {
+                limit: by.times_down(w.limit).min(most),
+                length: w.length,
+            })
+        }
+        Rule::Quota(q) => Rule::Quota(Quota {
+            limit: by.times_down(q.limit),
+            ..q.clone()
+        }),
+        Rule::Concurrency { max } => Rule::Concurrency {
+            max: by.times_down(*max),
+        },
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Cluster,
+    Tier,
+    Tenant,
+}
+
+struct Candidate {
+    place: Place,
+    limit: Arc<Limit>,
+    /// Known beforehand where the key doesn't depend on the check: limits per tenant, and the global ones.
+    key: Option<BucketKey>,
+}
+
+/// What could be asked of one tenant.
+pub struct Plan {
+    tier: Name,
+    source: TierSource,
+    valid_until: u64,
+    cost_multiplier: Decimal,
+    request_limits: RequestLimits,
+    max_concurrent: Option<Arc<Limit>>,
+    groups: Vec<Vec<Candidate>>,
+}
+
+/// What finds a bucket: among its tenant's own, or among those shared by tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BucketKey {
+    /// In the tenant's account.
+    Own(u64),
+    /// By itself, wherever its hash puts it.
+    Shared(u128),
+}
+
+/// A limit that a check is to be judged by, and its bucket.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The limit.
+    pub limit: Arc<Limit>,
+    /// Its bucket.
+    pub key: BucketKey,
+}
+
+/// The check brings limits along, and its tier doesn't take them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsRefused;
+
+impl Plan {
+    /// The tier's name.
+    pub fn tier(&self) -> &Name {
+        &self.tier
+    }
+
+    /// How the tenant came by the tier.
+    pub fn source(&self) -> TierSource {
+        self.source
+    }
+
+    /// Until when it holds, wall nanoseconds.
+    pub fn valid_until(&self) -> u64 {
+        self.valid_until
+    }
+
+    /// By which every cost is multiplied.
+    pub fn cost_multiplier(&self) -> Decimal {
+        self.cost_multiplier
+    }
+
+    /// The concurrency limit, judged where a permit is asked for.
+    pub fn max_concurrent(&self) -> Option<&Arc<Limit>> {
+        self.max_concurrent.as_ref()
+    }
+
+    /// Picks the limits that `check` is judged by.
+    ///
+    /// Limits that the request brings along stand in for the tier's (or beside them, as the tier says). One of the same name
+    /// at the cluster, tenant, action or client level overrides the one sent.
+    pub fn select(
+        &self,
+        check: &Check,
+        secret: &Secret,
+        selected: &mut Vec<Selected>,
+    ) -> Result<(), LimitsRefused> {
+        let brought = !check.limits.is_empty();
+        if brought && self.request_limits == RequestLimits::Refuse {
+            return Err(LimitsRefused);
+        }
+        let replaced = brought && self.request_limits == RequestLimits::Instead;
+        for candidates in &self.groups {
+            let best = candidates
+                .iter()
+                .find(|c| !(replaced && c.place == Place::Tier) && c.limit.when.fits(check));
+            if let Some(candidate) = best
+                && let Some(key) = candidate
+                    .key
+                    .or_else(|| key_of(&candidate.limit, Some(check), secret))
+            {
+                selected.push(Selected {
+                    limit: candidate.limit.clone(),
+                    key,
+                });
+            }
+        }
+        let configured = selected.len();
+        for limit in &check.limits {
+            let overridden = selected[..configured].iter().any(|s| s.limit.name == limit.name);
+            if !overridden
+                && limit.when.fits(check)
+                && let Some(key) = key_of(limit, Some(check), secret)
+            {
+                selected.push(Selected {
+                    limit: limit.clone(),
+                    key,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The key of a limit's bucket for `check`: name, algorithm and the values of what it is per. Without a check, only keys
+/// that don't depend on one.
+///
+/// Within a tenant, a value that the check doesn't carry counts as one of its own: leaving out the client doesn't lift a
+/// limit per client. A limit shared by tenants is only for checks that carry all it is keyed by; the rest would otherwise
+/// share one bucket with strangers.
+fn key_of(limit: &Limit, check: Option<&Check>, secret: &Secret) -> Option<BucketKey> {
+    let own = limit.per.contains(&Dimension::Tenant);
+    let mut hasher = KeyHasher(Vec::with_capacity(96));
+    hasher.value(Some(limit.rule.algorithm().as_bytes()));
+    hasher.value(Some(limit.name.as_str().as_bytes()));
+    for dimension in &limit.per {
+        if *dimension == Dimension::Tenant {
+            // The account stands for the tenant.
+            hasher.value(Some(b"tenant"));
+            continue;
+        }
+        hasher.value(Some(dimension.to_string().as_bytes()));
+        let check = check?;
+        let value: Option<std::borrow::Cow<'_, [u8]>> = match dimension {
+            Dimension::Tenant => None,
+            Dimension::Client => check.client.as_ref().map(|v| v.as_str().as_bytes().into()),
+            Dimension::Action => check.action.as_ref().map(|v| v.as_str().as_bytes().into()),
+            Dimension::Ip => check.ip.map(|ip| match ip {
+                std::net::IpAddr::V4(v4) => v4.octets().to_vec().into(),
+                std::net::IpAddr::V6(v6) => v6.octets().to_vec().into(),
+            }),
+            Dimension::ApiKey => check.api_key.as_ref().map(|digest| digest.as_bytes()[..].into()),
+            Dimension::Method => check
+                .method
+                .as_ref()
+                .map(|v| v.as_str().to_ascii_uppercase().into_bytes().into()),
+            Dimension::Path => check.path.as_ref().map(|v| v.as_str().as_bytes().into()),
+            Dimension::Endpoint => check
+                .path
+                .as_ref()
+                .map(|path| endpoint_of(check.method.as_ref(), path).into_bytes().into()),
+            Dimension::Attribute(name) => check.attributes.get(name).map(|v| v.as_str().as_bytes().into()),
+        };
+        if value.is_none() && !own {
+            return None;
+        }
+        hasher.value(value.as_deref());
+    }
+    Some(if own {
+        let mut sip = secret.hasher();
+        sip.write(&hasher.0);
+        BucketKey::Own(sip.finish())
+    } else {
+        BucketKey::Shared(secret.digest(&hasher.0))
+    })
+}
+
+/// Puts values one after another so that no two lists of values look alike.
+struct KeyHasher(Vec<u8>);
+
+impl KeyHasher {
+    fn value(&mut self, value: Option<&[u8]>) {
+        let length = value.map_or(u32::MAX, |v| u32::try_from(v.len()).unwrap_or(u32::MAX - 1));
+        self.0.extend_from_slice(&length.to_le_bytes());
+        self.0.extend_from_slice(value.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Label;
+
+    const SECRET: fn() -> Secret = || Secret::new(1, 2);
+
+    fn policy(toml: &str) -> Policy {
+        Policy::new(
+            1,
+            Document::from_toml(toml.as_bytes()).unwrap(),
+            Name::new("development"),
+        )
+    }
+
+    fn check(tenant: &str) -> Check {
+        Check::of(TenantId::new(tenant).unwrap())
+    }
+
+    fn selected(policy: &Policy, check: &Check) -> Vec<(String, u64)> {
+        let (tier, source, until) = policy.tier_of(&check.tenant, 0);
+        let tier = policy
+            .requested_tier(check, source)
+            .unwrap()
+            .cloned()
+            .unwrap_or(tier);
+        let plan = policy.plan(&check.tenant, &tier, source, until, &SECRET());
+        let mut found = Vec::new();
+        plan.select(check, &SECRET(), &mut found).unwrap();
+        found
+            .iter()
+            .map(|s| (s.limit.name.to_string(), s.limit.rule.capacity()))
+            .collect()
+    }
+
+    const LEVELS: &str = r#"
+        default_tier = "t"
+        [[limits]]
+        name = "rate"
+        per = ["tenant"]
+        algorithm = "fixed_window"
+        limit = 1
+        window = "1m"
+        [tiers.t]
+        limits = [{ name = "rate", algorithm = "fixed_window", limit = 2, window = "1m" }]
+        [tenants.acme]
+        limits = [
+          { name = "rate", algorithm = "fixed_window", limit = 3, window = "1m" },
+          { name = "rate", match = { action = "export" }, algorithm = "fixed_window", limit = 4, window = "1m" },
+          { name = "rate", match = { client = "bob" }, algorithm = "fixed_window", limit = 5, window = "1m" },
+        ]
+        [tiers.none]
+        [tenants.bare]
+        tier = "none"
+    "#;
+
+    #[test]
+    fn client_comes_before_action_before_tenant_before_tier_before_cluster() {
+        let policy = policy(LEVELS);
+        let limit = |tenant: &str, action: Option<&str>, client: Option<&str>| {
+            let check = Check {
+                action: action.and_then(Label::new),
+                client: client.and_then(Label::new),
+                ..check(tenant)
+            };
+            selected(&policy, &check)[0].1
+        };
+        assert_eq!(limit("bare", None, None), 1);
+        assert_eq!(limit("other", None, None), 2);
+        assert_eq!(limit("acme", None, None), 3);
+        assert_eq!(limit("acme", Some("export"), None), 4);
+        assert_eq!(limit("acme", Some("export"), Some("bob")), 5);
+    }
+
+    #[test]
+    fn limits_of_the_request_stand_in_for_the_tiers_and_configured_ones_override_them() {
+        let policy = policy(
+            r#"
+            default_tier = "t"
+            [[limits]]
+            name = "everybody"
+            per = []
+            algorithm = "fixed_window"
+            limit = 9
+            window = "1m"
+            [tiers.t]
+            limits = [{ name = "tier", algorithm = "fixed_window", limit = 2, window = "1m" }]
+            [tenants.acme]
+            limits = [{ name = "api", algorithm = "fixed_window", limit = 3, window = "1m" }]
+            "#,
+        );
+        let api = |limit| {
+            Arc::new(Limit {
+                name: Name::new("api").unwrap(),
+                per: vec![Dimension::Tenant],
+                when: Match::default(),
+                rule: Rule::FixedWindow(Window { limit, length: 60 }),
+                enforce: true,
+            })
+        };
+        let with = |tenant| Check {
+            limits: vec![api(100)],
+            ..check(tenant)
+        };
+        let named = |list: &[(&str, u64)]| list.iter().map(|(n, c)| (n.to_string(), *c)).collect::<Vec<_>>();
+        assert_eq!(
+            selected(&policy, &with("other")),
+            named(&[("everybody", 9), ("api", 100)])
+        );
+        assert_eq!(
+            selected(&policy, &with("acme")),
+            named(&[("api", 3), ("everybody", 9)])
+        );
+        assert_eq!(
+            selected(&policy, &check("other")),
+            named(&[("everybody", 9), ("tier", 2)])
+        );
+    }
+
+    #[test]
+    fn the_environment_multiplies_every_configured_limit() {
+        let policy = policy(&format!(
+            "{LEVELS}\n[environments.development]\nmultiplier = \"0.5\"\n"
+        ));
+        assert_eq!(selected(&policy, &check("other")), [("rate".to_string(), 1)]);
+        let export = Check {
+            action: Label::new("export"),
+            ..check("acme")
+        };
+        assert_eq!(selected(&policy, &export), [("rate".to_string(), 2)]);
+    }
+
+    #[test]
+    fn a_tier_comes_from_the_tenant_its_pattern_the_request_or_the_default() {
+        let policy = policy(
+            r#"
+            default_tier = "a"
+            [tiers.a]
+            [tiers.b]
+            [tiers.c]
+            [[tier_patterns]]
+            pattern = "ent-*"
+            tier = "b"
+            [tenants.acme]
+            tier = "c"
+            tier_expires = "1970-01-01T00:01:00Z"
+            "#,
+        );
+        let tier = |id: &str, wall| {
+            let (tier, source, _) = policy.tier_of(&TenantId::new(id).unwrap(), wall);
+            (tier.to_string(), source)
+        };
+        assert_eq!(tier("acme", 0), ("c".into(), TierSource::Tenant));
+        assert_eq!(tier("acme", 60_000_000_000), ("a".into(), TierSource::Default));
+        assert_eq!(tier("ent-1", 0), ("b".into(), TierSource::Pattern));
+        let asks = |id: &str, t: &str| Check {
+            tier: Name::new(t),
+            ..check(id)
+        };
+        let b = Name::new("b").unwrap();
+        assert_eq!(
+            policy.requested_tier(&asks("x", "b"), TierSource::Default),
+            Ok(Some(&b))
+        );
+        assert_eq!(
+            policy.requested_tier(&asks("ent-1", "b"), TierSource::Pattern),
+            Ok(None)
+        );
+        assert!(
+            policy
+                .requested_tier(&asks("x", "nope"), TierSource::Default)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_bucket_is_told_from_others_by_name_algorithm_and_values() {
+        let policy = policy(
+            r#"
+            default_tier = "t"
+            [[limits]]
+            name = "per-ip"
+            per = ["ip"]
+            algorithm = "fixed_window"
+            limit = 9
+            window = "1m"
+            [tiers.t]
+            limits = [{ name = "c", per = ["tenant", "client"], algorithm = "fixed_window", limit = 2, window = "1m" }]
+            "#,
+        );
+        let keys = |check: &Check| {
+            let plan = policy.plan(
+                &check.tenant,
+                &Name::new("t").unwrap(),
+                TierSource::Default,
+                0,
+                &SECRET(),
+            );
+            let mut found = Vec::new();
+            plan.select(check, &SECRET(), &mut found).unwrap();
+            found.into_iter().map(|s| s.key).collect::<Vec<_>>()
+        };
+        let bob = Check {
+            client: Label::new("bob"),
+            ..check("x")
+        };
+        let eve = Check {
+            client: Label::new("eve"),
+            ..check("x")
+        };
+        let at = Check {
+            ip: Some("192.0.2.1".parse().unwrap()),
+            ..check("y")
+        };
+        // Without an address the shared limit isn't for the check; without a client the tenant's own still is.
+        assert_eq!(
+            (keys(&bob).len(), keys(&check("x")).len(), keys(&at).len()),
+            (1, 1, 2)
+        );
+        assert_ne!(keys(&bob), keys(&eve));
+        assert_ne!(keys(&bob), keys(&check("x")));
+        assert!(matches!(keys(&at)[1], BucketKey::Shared(_)) && matches!(keys(&at)[0], BucketKey::Own(_)));
+    }
+}

@@ -1,0 +1,35 @@
+//! The rules: one versioned document of tiers, tenants, limits, costs and lists (P1 to P12), pure.
+//!
+//! A [`Document`] is the policy as written, validated whole: [`Document::read`] finds every fault at once. A
+//! [`Change`] makes the next document from one. A [`Policy`] is a document compiled under a version: it resolves a tenant
+//! to a [`Plan`], and a plan selects the limits of one check. Nothing here knows a clock or does I/O; what depends on time
+//! (a tier's expiry, a list entry's) takes it as an argument.
+
+mod access;
+mod change;
+mod compiled;
+mod diff;
+mod document;
+mod endpoint;
+mod read;
+mod text;
+
+pub use access::AccessVerdict;
+pub use change::{Change, ChangeError};
+pub use compiled::{BucketKey, LimitsRefused, Plan, Policy, Selected, TierSource, UnknownTier};
+pub use diff::{DiffOp, Difference, differences};
+pub use document::{
+    AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, RequestLimits, RequestTier, Subject,
+    TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip, limit_to_json,
+};
+pub use endpoint::endpoint_of;
+pub use read::{limit as read_limit, tenant as read_tenant, tier as read_tier};
+pub use text::Decimal;
+
+/// The policy of a node that was given none: what `policies/builtin.toml` says.
+pub fn builtin() -> Document {
+    match Document::from_toml(include_bytes!("../../policies/builtin.toml")) {
+        Ok(document) => document,
+        Err(faults) => unreachable!("the built-in policy is tested: {faults:?}"),
+    }
+}
