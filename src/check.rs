@@ -486,6 +486,25 @@ impl Decision {
         }
     }
 
+    /// Fills in who denied it and how long to wait, from the verdicts.
+    pub fn deny(&mut self) {
+        self.allowed = false;
+        let Some(verdict) = self.tightest() else { return };
+        let reason = match (&verdict.limit.rule, verdict.outcome) {
+            (_, Outcome::Never) => Reason::CostExceedsCapacity,
+            (Rule::Concurrency { .. }, _) => Reason::Concurrency,
+            (Rule::Quota(_), _) => Reason::Quota,
+            _ => Reason::Rate,
+        };
+        let denied_by = DeniedBy {
+            name: verdict.limit.name.clone(),
+            scope: verdict.limit.per.clone(),
+            reason,
+        };
+        self.retry_after = verdict.outcome.retry_after();
+        self.denied_by = Some(denied_by);
+    }
+
     /// Whether some verdict came from a shared overflow bucket.
     pub fn approximate(&self) -> bool {
         self.verdicts.iter().any(|v| v.overflow)

@@ -1,8 +1,8 @@
-//! Whether an answer is the one this benchmark pays for. A server that refuses, degrades or leaves out a limit is fast for
-//! the wrong reason, so such a run must fail instead of looking good.
+//! Whether an answer is the one this benchmark pays for. A server that refuses, degrades or leaves out a
+//! limit is fast for the wrong reason, so such a run must fail instead of looking good.
 //!
-//! Reading every answer whole would cost the generator as much as the server spends. So the outcome of a single check is
-//! looked up in every answer, and everything else in one answer of `READ_EVERY`.
+//! Reading every answer whole would cost the generator as much as the server spends. So the outcome of a
+//! single check is looked up in every answer, and everything else in one answer of `READ_EVERY`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -126,7 +126,8 @@ pub fn read(body: &[u8], call: Call, tier: Tier) -> Result<Outcomes, AnswerError
     Ok(outcomes)
 }
 
-/// The outcome of a single check without reading the rest; at once where it is the first member, as it usually is.
+/// The outcome of a single check without reading the rest; at once where it is the first member, as it
+/// usually is.
 pub fn glance(body: &[u8]) -> Result<bool, AnswerError> {
     const MEMBER: &[u8] = br#""allowed":"#;
     let at = body

@@ -1,9 +1,9 @@
-//! The yardstick: an axum service on the work-stealing runtime that reads a check, decides nothing, and answers what a
-//! node would answer, in as many bytes and as many headers.
+//! The yardstick: an axum service on the work-stealing runtime that reads a check, decides nothing, and
+//! answers what a node would answer, in as many bytes and as many headers.
 //!
-//! It is held to the best that plain axum gives: the body goes straight into `serde_json` (axum's `Json` would also trace
-//! the path of an error), unknown members are refused, what never changes is built once. What it leaves out is the
-//! decision: no tenant is looked up, no clock is read, nothing is remembered.
+//! It is held to the best that plain axum gives: the body goes straight into `serde_json` (axum's `Json`
+//! would also trace the path of an error), unknown members are refused, what never changes is built once.
+//! What it leaves out is the decision: no tenant is looked up, no clock is read, nothing is remembered.
 //!
 //! It runs in a process of its own, as a node does, so that both are measured from outside.
 
@@ -228,7 +228,8 @@ impl Template {
     }
 }
 
-/// Serves on the loopback address until the process is killed. Port 0 takes a free one; the address taken is printed.
+/// Serves on the loopback address until the process is killed. Port 0 takes a free one; the address taken is
+/// printed.
 pub fn run(port: u16, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

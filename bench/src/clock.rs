@@ -1,5 +1,5 @@
-//! Real time, in one place: a benchmark measures nothing else. The rest of the crate asks here, so that the lint that
-//! bans ambient clocks has one exception to read.
+//! Real time, in one place: a benchmark measures nothing else. The rest of the crate asks here, so that the
+//! lint that bans ambient clocks has one exception to read.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::future::Future;

@@ -1,8 +1,10 @@
-//! Processor time as the kernel books it, read from `/proc`: what a process spent, and what the whole machine spent.
+//! Processor time as the kernel books it, read from `/proc`: what a process spent, and what the whole machine
+//! spent.
 //!
-//! Example: a server at 120 ticks before a run and 420 after it spent 3.00 s; over 500,000 decisions that is 6.0 µs each.
-//! The kernel counts in ticks of 10 ms, so a run of three seconds on two cores is known to about half a percent. Work
-//! done in interrupts (some of loopback networking) is booked to nobody; that holds for all candidates alike.
+//! Example: a server at 120 ticks before a run and 420 after it spent 3.00 s; over 500,000 decisions that is
+//! 6.0 µs each. The kernel counts in ticks of 10 ms, so a run of three seconds on two cores is known to about
+//! half a percent. Work done in interrupts (some of loopback networking) is booked to nobody; that holds for
+//! all candidates alike.
 
 use std::fmt;
 use std::fs;
@@ -101,8 +103,8 @@ fn read(path: &str) -> Result<String, CpuError> {
     })
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`. Counted from the last parenthesis, since the command name (field 2) may itself
-/// contain blanks and parentheses.
+/// Fields 14 and 15 of `/proc/PID/stat`. Counted from the last parenthesis, since the command name (field 2)
+/// may itself contain blanks and parentheses.
 fn process_time(stat: &str) -> Option<Duration> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11); // field 3 is the first one here

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM end a benchmark by way of an ordinary error, so that every server it started is dropped, and
-//! thereby killed, on the way out.
+//! Ctrl-C and SIGTERM end a benchmark by way of an ordinary error, so that every server it started is
+//! dropped, and thereby killed, on the way out.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,13 +1,16 @@
-//! The load generator: a fixed number of keep-alive connections, each of which asks, waits for the answer, and asks again.
+//! The load generator: a fixed number of keep-alive connections, each of which asks, waits for the answer,
+//! and asks again.
 //!
-//! It talks to the socket itself, with requests built beforehand and a reader that knows only `Content-Length`, because it
-//! shares the machine with the server: what it burns, the server can't use. One thread a core, each with its own
-//! current-thread runtime and its share of the connections, so that no connection ever changes threads.
+//! It talks to the socket itself, with requests built beforehand and a reader that knows only
+//! `Content-Length`, because it shares the machine with the server: what it burns, the server can't use. One
+//! thread a core, each with its own current-thread runtime and its share of the connections, so that no
+//! connection ever changes threads.
 //!
-//! The loop is closed: a slow answer delays the next question on that connection. Latencies are therefore those of
-//! callers who wait, not those of arrivals at a fixed rate, and a stall counts once per connection.
+//! The loop is closed: a slow answer delays the next question on that connection. Latencies are therefore
+//! those of callers who wait, not those of arrivals at a fixed rate, and a stall counts once per connection.
 //!
-//! Tenants are drawn by a seeded generator, a seed per connection: every run asks for the same tenants in the same order.
+//! Tenants are drawn by a seeded generator, a seed per connection: every run asks for the same tenants in the
+//! same order.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -183,8 +186,8 @@ impl Load {
         })
     }
 
-    /// Runs one phase on all connections and returns when the last answer is in. An error if any call failed, was refused
-    /// or was answered otherwise than the scenario must be.
+    /// Runs one phase on all connections and returns when the last answer is in. An error if any call failed,
+    /// was refused or was answered otherwise than the scenario must be.
     pub fn run(&mut self, phase: Phase) -> Result<Tally, Box<dyn Error + Send + Sync>> {
         let start = clock::now();
         let tallies: Vec<Result<Tally, Box<dyn Error + Send + Sync>>> = std::thread::scope(|scope| {
@@ -303,8 +306,8 @@ impl Connection {
         Ok((self, tally))
     }
 
-    /// Sends the request, reads the answer, and returns when it had come, which is also when the next one is sent: one
-    /// reading of the clock per call.
+    /// Sends the request, reads the answer, and returns when it had come, which is also when the next one is
+    /// sent: one reading of the clock per call.
     async fn call(
         &mut self,
         sent: Instant,
@@ -358,7 +361,8 @@ fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(shown).into_owned()
 }
 
-/// Marsaglia's xorshift with 64 bits of state (2003; shifts 13, 7, 17): a nanosecond a number, and random enough to pick tenants.
+/// Marsaglia's xorshift with 64 bits of state (2003; shifts 13, 7, 17): a nanosecond a number, and random
+/// enough to pick tenants.
 #[derive(Clone, Debug)]
 struct XorShift(u64);
 

@@ -1,17 +1,19 @@
 //! What one check costs at a node's HTTP door, measured against a service that does everything but decide.
 //!
-//! An absolute figure says more about a machine and its afternoon than about a program, so every figure comes with its
-//! ratio to a bare axum service: same requests, same answers, same load, in turns (A B A B …), medians of the rounds. Example:
-//! if in a round the node spent 3.0 s of processor time on 500,000 decisions and the bare service 3.2 s on as many, the
-//! node costs 6.0 µs a decision and 0.94 times the bare service.
+//! An absolute figure says more about a machine and its afternoon than about a program, so every figure comes
+//! with its ratio to a bare axum service: same requests, same answers, same load, in turns (A B A B …),
+//! medians of the rounds. Example: if in a round the node spent 3.0 s of processor time on 500,000 decisions
+//! and the bare service 3.2 s on as many, the node costs 6.0 µs a decision and 0.94 times the bare service.
 //!
-//! A scenario starts one server process per candidate, asks once for every tenant, and then, per round and candidate,
-//! warms up, reads the server's processor time, loads it for a while, and reads the time again (`load`, `cpu`). An
-//! answer that isn't 200, or not the decision that was asked for, fails the run (`answer`).
+//! A scenario starts one server process per candidate, asks once for every tenant, and then, per round and
+//! candidate, warms up, reads the server's processor time, loads it for a while, and reads the time again
+//! (`load`, `cpu`). An answer that isn't 200, or not the decision that was asked for, fails the run
+//! (`answer`).
 //!
-//! What it can't say: how a node behaves in a cluster (it has no peers here), what a network adds (all is loopback), what
-//! callers see who don't wait for their answers (`load`), or what the processor time is made of (use a profiler). The
-//! generator shares the machine with the server, so decisions per second depend on both; processor time per decision does much less.
+//! What it can't say: how a node behaves in a cluster (it has no peers here), what a network adds (all is
+//! loopback), what callers see who don't wait for their answers (`load`), or what the processor time is made
+//! of (use a profiler). The generator shares the machine with the server, so decisions per second depend on
+//! both; processor time per decision does much less.
 
 mod answer;
 mod bare;
@@ -39,7 +41,8 @@ use crate::report::{Comparison, Report, Round};
 use crate::scenario::{Scenario, TENANTS_MAX, Tier};
 use crate::server::{Candidate, Server};
 
-/// Before every measured run: long enough for caches and branch predictors, and for a processor to raise its clock.
+/// Before every measured run: long enough for caches and branch predictors, and for a processor to raise its
+/// clock.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Times a node's HTTP door against a bare axum service.
@@ -160,11 +163,12 @@ fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dy
     let tenants = scenario.tenants(settings.tenants);
     let mut contenders = Vec::new();
     for candidate in once_each(&settings.candidates) {
-        let named = |error| format!("{}: {error}", candidate.name());
-        let server = Server::start(candidate, &settings.node_binary, scenario.tier()).map_err(named)?;
-        let mut load =
-            Load::connect(server.address(), scenario, tenants, settings.connections).map_err(named)?;
-        load.run(Phase::Fill).map_err(named)?;
+        let name = candidate.name();
+        let mut server = Server::start(candidate, &settings.node_binary, scenario.tier())
+            .map_err(|error| format!("{name}: {error}"))?;
+        let load = Load::connect(server.address(), scenario, tenants, settings.connections)
+            .and_then(|mut load| load.run(Phase::Fill).map(|_| load))
+            .map_err(|error| format!("{name}: {error}{}", server.last_words()))?;
         contenders.push(Contender {
             candidate,
             load,
@@ -178,7 +182,7 @@ fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dy
             let name = contender.candidate.name();
             let round = contender
                 .round(length)
-                .map_err(|error| format!("{name}: {error}"))?;
+                .map_err(|error| format!("{name}: {error}{}", contender.server.last_words()))?;
             eprintln!(
                 "{} {number}/{} {name}: {:.2} µs, {:.0}/s",
                 scenario.name(),
@@ -200,7 +204,8 @@ impl Contender {
     fn round(&mut self, length: Duration) -> Result<Round, Box<dyn Error + Send + Sync>> {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         self.load.run(Phase::For(WARM_UP))?;
-        // Between two phases no call is under way: all that the server spends here is spent on the answers counted.
+        // Between two phases no call is under way: all that the server spends here is spent on the answers
+        // counted.
         let before = Reading::take(self.server.pid())?;
         let tally = self.load.run(Phase::For(length))?;
         let spent = Reading::take(self.server.pid())?.since(&before);

@@ -1,8 +1,9 @@
 //! From the rounds of a scenario to the figures that are compared, and those to a table or JSON.
 //!
-//! Absolute figures are medians over the rounds. A ratio is the median of the rounds' own ratios, since the two runs of
-//! a round follow each other and share the machine's mood: with 6.0, 9.0 and 6.2 µs against 5.0, 7.5 and 5.0 the ratio is
-//! 1.20, whatever happened in round two. It can therefore differ a little from the quotient of the medians beside it.
+//! Absolute figures are medians over the rounds. A ratio is the median of the rounds' own ratios, since the
+//! two runs of a round follow each other and share the machine's mood: with 6.0, 9.0 and 6.2 µs against 5.0,
+//! 7.5 and 5.0 the ratio is 1.20, whatever happened in round two. It can therefore differ a little from the
+//! quotient of the medians beside it.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,19 +1,23 @@
 //! What is asked, of whom, and under which limits: one line of the benchmark's table each.
 //!
-//! Every scenario starts a node of its own, whose policy has the scenario's tier as its default tier, so that no request
-//! names one and all scenarios resolve their limits the same way. The limits are far above what any machine reaches:
-//! a check costs the whole arithmetic and is admitted. The tier `denied` is the opposite, one unit a day.
+//! Every scenario starts a node of its own, whose policy has the scenario's tier as its default tier, so that
+//! no request names one and all scenarios resolve their limits the same way. The limits are far above what
+//! any machine reaches: a check costs the whole arithmetic and is admitted. The tier `denied` is the
+//! opposite, one unit a day.
 //!
-//! `uniform` is `hot`'s counterpart and has 100,000 tenants whatever was asked for; with the default `--tenants` it is the
-//! load of `two-limits` over again, and what lies between the two is the noise of the run.
+//! `uniform` is `hot`'s counterpart and has 100,000 tenants whatever was asked for; with the default
+//! `--tenants` it is the load of `two-limits` over again, and what lies between the two is the noise of the
+//! run.
 
 use std::ops::Range;
 
 use clap::ValueEnum;
 
-/// Tenant ids have this many digits, so that a request is aimed at another tenant without changing its length.
+/// Tenant ids have this many digits, so that a request is aimed at another tenant without changing its
+/// length.
 const TENANT_DIGITS: usize = 8;
-/// The most tenants that a run may have: the target for many tenants, and what the digits allow ten times over.
+/// The most tenants that a run may have: the target for many tenants, and what the digits allow ten times
+/// over.
 pub const TENANTS_MAX: u32 = 10_000_000;
 const UNIFORM_TENANTS: u32 = 100_000;
 

@@ -1,13 +1,14 @@
-//! Starting what is measured, and stopping it again whatever happens: a `Server` that is dropped is killed and waited for.
+//! Starting what is measured, and stopping it again whatever happens: a `Server` that is dropped is killed
+//! and waited for.
 //!
-//! A node gets a directory of its own with `cluster.toml`, `policy.toml`, its data and its log; the directory goes when
-//! the node does. No `TIDEGATE_…` variable of the caller's environment reaches it.
+//! A node gets a directory of its own with `cluster.toml`, `policy.toml`, its data and its log; the directory
+//! goes when the node does. No `TIDEGATE_…` variable of the caller's environment reaches it.
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(30);
 const READY_ASK_EVERY: Duration = Duration::from_millis(20);
 /// For one question to `/readyz`.
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// What an error shows of a node's log.
+/// Where a node's output goes, in its directory.
+const LOG: &str = "node.log";
+/// What an error shows of it.
 const LOG_TAIL_LINES: usize = 20;
 
 /// What is measured.
@@ -51,7 +54,7 @@ pub struct Server {
     process: Process,
     address: SocketAddr,
     /// Removed after the process has ended: fields are dropped in this order.
-    _home: Option<TempDir>,
+    home: Option<TempDir>,
 }
 
 impl Server {
@@ -75,6 +78,18 @@ impl Server {
         self.address
     }
 
+    /// What can be added to an error that this server may have caused: how it ended, and the end of its log.
+    pub fn last_words(&mut self) -> String {
+        let mut words = String::new();
+        if let Ok(Some(status)) = self.process.0.try_wait() {
+            words.push_str(&format!("; the server has ended ({status})"));
+        }
+        if let Some(home) = &self.home {
+            words.push_str(&format!("; its log ends:\n{}", log_tail(&home.path().join(LOG))));
+        }
+        words
+    }
+
     fn start_node(binary: &Path, tier: Tier) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let binary = fs::canonicalize(binary).map_err(|cause| {
             format!(
@@ -87,8 +102,7 @@ impl Server {
         fs::write(home.path().join("policy.toml"), policy(tier))?;
         let config = home.path().join("cluster.toml");
         fs::write(&config, cluster(address))?;
-        let log_path = home.path().join("node.log");
-        let log = File::create(&log_path)?;
+        let log = File::create(home.path().join(LOG))?;
 
         let mut command = Command::new(&binary);
         for (name, _) in std::env::vars_os() {
@@ -108,11 +122,11 @@ impl Server {
         let mut server = Self {
             process,
             address,
-            _home: Some(home),
+            home: Some(home),
         };
         server
             .wait_until_ready()
-            .map_err(|cause| format!("{cause}; its log ends:\n{}", log_tail(&log_path)))?;
+            .map_err(|cause| format!("{cause}{}", server.last_words()))?;
         Ok(server)
     }
 
@@ -136,7 +150,7 @@ impl Server {
         let mut server = Self {
             process,
             address,
-            _home: None,
+            home: None,
         };
         server.wait_until_ready()?;
         Ok(server)
@@ -146,8 +160,8 @@ impl Server {
         let deadline = clock::now() + READY_WAIT_MAX;
         while !is_ready(self.address) {
             interrupt::check()?;
-            if let Some(status) = self.process.0.try_wait()? {
-                return Err(format!("the server ended before it was ready ({status})").into());
+            if self.process.0.try_wait()?.is_some() {
+                return Err("the server was never ready".into());
             }
             if clock::now() >= deadline {
                 return Err(format!("the server was not ready within {READY_WAIT_MAX:?}").into());
@@ -192,7 +206,8 @@ file = "policy.toml"
     )
 }
 
-/// An address that was free a moment ago. Should somebody take it meanwhile, the node doesn't start and the run fails.
+/// An address that was free a moment ago. Should somebody take it meanwhile, the node doesn't start and the
+/// run fails.
 fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
@@ -211,7 +226,7 @@ fn is_ready(address: SocketAddr) -> bool {
     probe().unwrap_or(false)
 }
 
-fn log_tail(path: &PathBuf) -> String {
+fn log_tail(path: &Path) -> String {
     let log = match fs::read(path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(cause) => return format!("({cause})"),

@@ -32,16 +32,19 @@ impl Permits {
         }
     }
 
-    /// Whether one more may fly while other open checks hold `held` slots.
-    pub fn judge(&self, max: u64, held: u64, boot: u64) -> Outcome {
+    /// Whether `slots` more may fly while other open checks hold `held` slots.
+    pub fn judge(&self, max: u64, slots: u64, held: u64, boot: u64) -> Outcome {
+        let Some(room) = max.checked_sub(slots) else {
+            return Outcome::Never;
+        };
         let flying = self.flying();
-        if flying.saturating_add(held) < max {
+        if flying.saturating_add(held) <= room {
             Outcome::Pass
-        } else if flying < max {
+        } else if flying <= room {
             Outcome::Held
         } else {
-            // The earliest expiry that leaves a slot free; earlier, if somebody releases.
-            let surplus = usize::try_from(flying - max).unwrap_or(usize::MAX);
+            // The expiry that leaves enough slots free; earlier, if somebody releases.
+            let surplus = usize::try_from(flying - room - 1).unwrap_or(usize::MAX);
             let frees = self
                 .by_expiry
                 .iter()
@@ -104,11 +107,11 @@ mod tests {
         let mut permits = Permits::default();
         permits.grant(id(1), 100);
         permits.grant(id(2), 200);
-        assert_eq!(permits.judge(2, 0, 50), Outcome::Wait(50));
-        assert_eq!(permits.judge(3, 0, 50), Outcome::Pass);
-        assert_eq!(permits.judge(3, 1, 50), Outcome::Held);
+        assert_eq!(permits.judge(2, 1, 0, 50), Outcome::Wait(50));
+        assert_eq!(permits.judge(3, 1, 0, 50), Outcome::Pass);
+        assert_eq!(permits.judge(3, 1, 1, 50), Outcome::Held);
         assert!(permits.release(id(1)) && !permits.release(id(1)));
-        assert_eq!(permits.judge(2, 0, 50), Outcome::Pass);
+        assert_eq!(permits.judge(2, 1, 0, 50), Outcome::Pass);
         permits.advance(199);
         assert_eq!(permits.flying(), 1);
         permits.advance(200);
@@ -119,6 +122,6 @@ mod tests {
     fn a_lowered_maximum_waits_for_as_many_expiries_as_it_takes() {
         let mut permits = Permits::default();
         (1..=5).for_each(|n| permits.grant(id(n), n as u64 * 100));
-        assert_eq!(permits.judge(3, 0, 0), Outcome::Wait(300));
+        assert_eq!(permits.judge(3, 1, 0, 0), Outcome::Wait(300));
     }
 }

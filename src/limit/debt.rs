@@ -140,7 +140,11 @@ impl<B: Bucket> Algorithm<B> for Debt {
             .saturating_sub(self.whole.saturating_add(u64::from(self.part > 0)))
     }
 
-    fn reset_after(&self, _bucket: &B, _now: Now) -> u64 {
-        self.time_until(0)
+    fn reset_after(&self, _bucket: &B, taking: u64, _now: Now) -> u64 {
+        Self {
+            whole: self.whole.saturating_add(taking),
+            ..self.clone()
+        }
+        .time_until(0)
     }
 }

@@ -73,7 +73,7 @@ impl Algorithm<Window> for Count {
         window.limit.saturating_sub(self.taken)
     }
 
-    fn reset_after(&self, _window: &Window, now: Now) -> u64 {
+    fn reset_after(&self, _window: &Window, _taking: u64, now: Now) -> u64 {
         ends_after(self.index, self.length, now)
     }
 }

@@ -74,7 +74,7 @@ mod tests {
                 state.take(&rule, volume, at(ms));
             }
             assert_eq!(state.remaining(&rule, at(ms)), remaining, "row {row}");
-            assert_eq!(state.reset_after(&rule, at(ms)) / MS, reset, "row {row}");
+            assert_eq!(state.reset_after(&rule, 0, at(ms)) / MS, reset, "row {row}");
         }
         assert_eq!(state.judge(&rule, 5, 0, at(9_500)), Outcome::Wait(3 * SECOND));
     }

@@ -158,7 +158,7 @@ trait Algorithm<R> {
     fn judge(&self, rule: &R, cost: u64, now: Now) -> Outcome;
     fn take(&mut self, rule: &R, cost: u64, now: Now);
     fn remaining(&self, rule: &R, now: Now) -> u64;
-    fn reset_after(&self, rule: &R, now: Now) -> u64;
+    fn reset_after(&self, rule: &R, taking: u64, now: Now) -> u64;
 }
 
 /// Pairs each rule with its state, once, for the functions below. A state of another algorithm can't reach a rule,
@@ -229,9 +229,10 @@ impl State {
         paired!(self, rule, s, r => s.remaining(r, now), 0)
     }
 
-    /// Nanoseconds until it is whole again if nothing more is taken; for windows and quotas, until they end.
-    pub fn reset_after(&self, rule: &Rule, now: Now) -> u64 {
-        paired!(self, rule, s, r => s.reset_after(r, now), 0)
+    /// Nanoseconds until it is whole again if `taking` units are taken now and nothing after that; for windows and quotas,
+    /// until they end.
+    pub fn reset_after(&self, rule: &Rule, taking: u64, now: Now) -> u64 {
+        paired!(self, rule, s, r => s.reset_after(r, taking, now), 0)
     }
 
     /// Whether it says the same as a fresh one would, so that forgetting it tells nobody anything and refunds nothing.

@@ -142,7 +142,7 @@ impl Algorithm<Quota> for Spent {
         quota.limit.saturating_sub(self.taken)
     }
 
-    fn reset_after(&self, _quota: &Quota, now: Now) -> u64 {
+    fn reset_after(&self, _quota: &Quota, _taking: u64, now: Now) -> u64 {
         self.ends_at.saturating_sub(now.wall)
     }
 }

@@ -122,7 +122,10 @@ impl Algorithm<Window> for Log {
         window.limit.saturating_sub(self.taken())
     }
 
-    fn reset_after(&self, _window: &Window, now: Now) -> u64 {
+    fn reset_after(&self, _window: &Window, taking: u64, now: Now) -> u64 {
+        if taking > 0 {
+            return self.length;
+        }
         self.entries
             .back()
             .map_or(0, |newest| self.expires_after(newest, now))

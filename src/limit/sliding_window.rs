@@ -104,7 +104,7 @@ impl Algorithm<Window> for Counts {
         clamp(free / u128::from(self.length))
     }
 
-    fn reset_after(&self, _window: &Window, now: Now) -> u64 {
+    fn reset_after(&self, _window: &Window, _taking: u64, now: Now) -> u64 {
         ends_after(self.index, self.length, now)
     }
 }

@@ -71,7 +71,7 @@ mod tests {
         (0..999_000).for_each(|i| step(1_000, 333_333_332_999 + i % 3));
         assert_eq!(units, 1_000_000_000);
         let owed = u128::from(units) * 1_000_000_000 - 3 * u128::from(now);
-        let wait = state.reset_after(&rule, at(now));
+        let wait = state.reset_after(&rule, 0, at(now));
         assert_eq!(u128::from(wait), owed.div_ceil(3));
     }
 

@@ -37,7 +37,7 @@ pub struct Policy {
 pub struct UnknownTier(pub Name);
 
 /// How a tenant came by its tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TierSource {
     /// Its own rule says so.
@@ -206,6 +206,7 @@ impl Policy {
             .and_then(|rule| rule.max_concurrent)
             .or(definition.max_concurrent);
         Plan {
+            version: self.version,
             tier: tier.clone(),
             source,
             valid_until,
@@ -313,6 +314,7 @@ struct Candidate {
 
 /// What could be asked of one tenant.
 pub struct Plan {
+    version: u64,
     tier: Name,
     source: TierSource,
     valid_until: u64,
@@ -338,6 +340,20 @@ pub struct Selected {
     pub limit: Arc<Limit>,
     /// Its bucket.
     pub key: BucketKey,
+    /// The request brought it along.
+    pub sent: bool,
+}
+
+impl Selected {
+    /// The bucket that stands in where a cap leaves no room for one more key: one for each configured limit, and one for
+    /// each algorithm of those that requests bring along, whose names have no bound.
+    pub fn overflow_key(&self, secret: &Secret) -> BucketKey {
+        let mut hasher = KeyHasher(Vec::with_capacity(96));
+        hasher.value(Some(b"overflow"));
+        hasher.value(Some(self.limit.rule.algorithm().as_bytes()));
+        hasher.value((!self.sent).then(|| self.limit.name.as_str().as_bytes()));
+        hasher.key(matches!(self.key, BucketKey::Own(_)), secret)
+    }
 }
 
 /// The check brings limits along, and its tier doesn't take them.
@@ -345,6 +361,11 @@ pub struct Selected {
 pub struct LimitsRefused;
 
 impl Plan {
+    /// The version of the policy it was made under.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The tier's name.
     pub fn tier(&self) -> &Name {
         &self.tier
@@ -397,6 +418,7 @@ impl Plan {
                 selected.push(Selected {
                     limit: candidate.limit.clone(),
                     key,
+                    sent: false,
                 });
             }
         }
@@ -410,6 +432,7 @@ impl Plan {
                 selected.push(Selected {
                     limit: limit.clone(),
                     key,
+                    sent: true,
                 });
             }
         }
@@ -461,13 +484,7 @@ fn key_of(limit: &Limit, check: Option<&Check>, secret: &Secret) -> Option<Bucke
         }
         hasher.value(value.as_deref());
     }
-    Some(if own {
-        let mut sip = secret.hasher();
-        sip.write(&hasher.0);
-        BucketKey::Own(sip.finish())
-    } else {
-        BucketKey::Shared(secret.digest(&hasher.0))
-    })
+    Some(hasher.key(own, secret))
 }
 
 /// Puts values one after another so that no two lists of values look alike.
@@ -478,6 +495,16 @@ impl KeyHasher {
         let length = value.map_or(u32::MAX, |v| u32::try_from(v.len()).unwrap_or(u32::MAX - 1));
         self.0.extend_from_slice(&length.to_le_bytes());
         self.0.extend_from_slice(value.unwrap_or_default());
+    }
+
+    fn key(&self, own: bool, secret: &Secret) -> BucketKey {
+        if own {
+            let mut sip = secret.hasher();
+            sip.write(&self.0);
+            BucketKey::Own(sip.finish())
+        } else {
+            BucketKey::Shared(secret.digest(&self.0))
+        }
     }
 }
 

@@ -1,0 +1,228 @@
+//! What a shard remembers of one tenant: its buckets, its permits, the request ids it has answered, its open checks.
+//!
+//! Most accounts have one or two buckets and nothing else, so those lie in the account itself; an account of two buckets
+//! is three cache lines. What few need is behind one pointer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::check::{Decision, RequestId};
+use crate::clock::Now;
+use crate::limit::{Permits, Rule, State};
+use crate::placement::AccountHash;
+use crate::policy::Plan;
+
+use super::op::{Op, OpId};
+
+/// A bucket of an account, found by the keyed hash of its limit's name, algorithm and values.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub key: u64,
+    pub state: State,
+}
+
+/// Buckets up to this many are searched one by one; a tenant with more of them (one per client, say) gets a map.
+const SLOTS_INLINE_MAX: usize = 8;
+
+/// The buckets of one account.
+pub enum Buckets {
+    Few(SmallVec<[Slot; 2]>),
+    Many(Box<BTreeMap<u64, State>>),
+}
+
+impl Buckets {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Few(slots) => slots.len(),
+            Self::Many(map) => map.len(),
+        }
+    }
+
+    pub fn get(&self, key: u64) -> Option<&State> {
+        match self {
+            Self::Few(slots) => slots.iter().find(|slot| slot.key == key).map(|slot| &slot.state),
+            Self::Many(map) => map.get(&key),
+        }
+    }
+
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut State> {
+        match self {
+            Self::Few(slots) => slots
+                .iter_mut()
+                .find(|slot| slot.key == key)
+                .map(|slot| &mut slot.state),
+            Self::Many(map) => map.get_mut(&key),
+        }
+    }
+
+    pub fn insert(&mut self, key: u64, state: State) {
+        if let Self::Few(slots) = self {
+            if slots.len() < SLOTS_INLINE_MAX {
+                slots.push(Slot { key, state });
+                return;
+            }
+            *self = Self::Many(Box::new(
+                slots.drain(..).map(|slot| (slot.key, slot.state)).collect(),
+            ));
+        }
+        if let Self::Many(map) = self {
+            map.insert(key, state);
+        }
+    }
+
+    /// Drops the buckets that are like fresh ones. Answers how many went.
+    pub fn drop_fresh(&mut self, now: Now) -> usize {
+        let before = self.len();
+        match self {
+            Self::Few(slots) => slots.retain(|slot| !slot.state.is_fresh(now)),
+            Self::Many(map) => map.retain(|_, state| !state.is_fresh(now)),
+        }
+        before - self.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &State)> {
+        let (few, many) = match self {
+            Self::Few(slots) => (Some(slots.iter().map(|slot| (slot.key, &slot.state))), None),
+            Self::Many(map) => (None, Some(map.iter().map(|(key, state)| (*key, state)))),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+}
+
+/// An allowed answer that a repetition of its request id gets again.
+pub struct Replay {
+    /// Of the check it answered.
+    pub fingerprint: u64,
+    /// Boot nanoseconds.
+    pub expires: u64,
+    pub decision: Box<Decision>,
+}
+
+/// Units that an open check of this account holds until its other limits have answered.
+pub struct OwnHold {
+    pub op: OpId,
+    pub keys: SmallVec<[(u64, u64); 4]>,
+    pub slots: u64,
+    pub request_ids: SmallVec<[RequestId; 1]>,
+}
+
+/// What few accounts need.
+#[derive(Default)]
+pub struct Extras {
+    pub permits: Permits,
+    pub replays: BTreeMap<RequestId, Replay>,
+    /// Request ids in the order of their expiry; an id that was replaced stands here twice.
+    pub replay_order: VecDeque<(u64, RequestId)>,
+    pub holds: Vec<OwnHold>,
+    /// Checks that wait for an open one of the same account.
+    pub parked: VecDeque<Box<Op>>,
+}
+
+/// One tenant's state.
+pub struct Account {
+    pub id: Arc<str>,
+    pub hash: AccountHash,
+    /// Whether the policy names it; named and unknown accounts have caps of their own.
+    pub named: bool,
+    pub plan: Option<Arc<Plan>>,
+    pub buckets: Buckets,
+    pub extras: Option<Box<Extras>>,
+}
+
+impl Account {
+    pub fn new(id: Arc<str>, hash: AccountHash, named: bool) -> Self {
+        Self {
+            id,
+            hash,
+            named,
+            plan: None,
+            buckets: Buckets::Few(SmallVec::new()),
+            extras: None,
+        }
+    }
+
+    pub fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Request ids that are remembered.
+    pub fn replays(&self) -> usize {
+        self.extras.as_ref().map_or(0, |extras| extras.replays.len())
+    }
+
+    /// Units that open checks hold of bucket `key`.
+    pub fn held(&self, key: u64) -> u64 {
+        let Some(extras) = &self.extras else { return 0 };
+        let held = extras
+            .holds
+            .iter()
+            .flat_map(|hold| &hold.keys)
+            .filter(|(k, _)| *k == key);
+        held.fold(0, |sum, (_, cost)| sum.saturating_add(*cost))
+    }
+
+    /// Permits that open checks are about to be given.
+    pub fn held_slots(&self) -> u64 {
+        self.extras
+            .as_ref()
+            .map_or(0, |extras| extras.holds.iter().map(|hold| hold.slots).sum())
+    }
+
+    /// Drops permits and request ids whose time is up. Answers how many request ids went.
+    pub fn expire(&mut self, boot: u64) -> usize {
+        let Some(extras) = &mut self.extras else { return 0 };
+        extras.permits.advance(boot);
+        let before = extras.replays.len();
+        while let Some((expires, id)) = extras.replay_order.front() {
+            if *expires > boot {
+                break;
+            }
+            if extras
+                .replays
+                .get(id)
+                .is_some_and(|replay| replay.expires <= boot)
+            {
+                extras.replays.remove(id);
+            }
+            extras.replay_order.pop_front();
+        }
+        let gone = before - extras.replays.len();
+        if extras.permits.flying() == 0
+            && extras.replays.is_empty()
+            && extras.holds.is_empty()
+            && extras.parked.is_empty()
+        {
+            self.extras = None;
+        }
+        gone
+    }
+
+    /// Whether nobody could tell that it was forgotten; call [`Account::expire`] first.
+    pub fn is_fresh(&self, now: Now) -> bool {
+        self.extras.is_none() && self.buckets.iter().all(|(_, state)| state.is_fresh(now))
+    }
+}
+
+/// The state of a bucket that is asked about but not kept.
+pub fn looked_at(account: Option<&Account>, key: u64, rule: &Rule, since: u64, now: Now) -> State {
+    match account.and_then(|account| account.buckets.get(key)) {
+        Some(state) => {
+            let mut state = state.clone();
+            state.advance(rule, since, now);
+            state
+        }
+        None => State::fresh(rule, now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_of_two_buckets_takes_three_cache_lines() {
+        assert!(size_of::<Account>() <= 192, "{}", size_of::<Account>());
+    }
+}

@@ -1,0 +1,275 @@
+//! The accounts of one shard: a slab, an index by hash, caps, and a sweep that forgets what holds no information.
+//!
+//! The index keeps 32-bit slab positions and the slab is dense, so that an idle tenant costs its account and little else.
+//! Named tenants and unknown ones have caps of their own: a flood of invented ids fills the unknown half and then shares one
+//! overflow account, which pushes nobody out and refunds nobody.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::account::Account;
+use crate::clock::Now;
+use crate::placement::AccountHash;
+
+/// Where an account lies in the slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountIx(u32);
+
+/// How many accounts an insertion at the cap looks at, in search of one to forget.
+const SWEEP_PER_INSERT: usize = 16;
+/// A tick looks at one in this many accounts, and at least at [`SWEEP_MIN`]: all of them in about a minute.
+const SWEEP_PART: usize = 64;
+const SWEEP_MIN: usize = 1024;
+
+/// The accounts of one shard.
+pub struct Accounts {
+    slab: Vec<Option<Account>>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    hand: usize,
+    named: usize,
+    unknown_max: usize,
+    named_max: usize,
+    /// Buckets in all accounts together.
+    pub buckets: usize,
+    /// Request ids remembered in all accounts together.
+    pub request_ids: usize,
+    overflow: AccountIx,
+}
+
+impl Accounts {
+    /// No accounts yet; at most `named_max` of tenants that the policy names and `unknown_max` others.
+    pub fn new(named_max: usize, unknown_max: usize) -> Self {
+        // No tenant id contains a *, so the overflow account is nobody's.
+        let overflow = Account::new("*".into(), AccountHash(0), true);
+        Self {
+            slab: vec![Some(overflow)],
+            free: Vec::new(),
+            index: HashTable::new(),
+            hand: 0,
+            named: 0,
+            unknown_max,
+            named_max,
+            buckets: 0,
+            request_ids: 0,
+            overflow: AccountIx(0),
+        }
+    }
+
+    /// Accounts in memory, the overflow account aside.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The slab's length: where a walk over it ends.
+    pub fn positions(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The account at a position of the slab.
+    pub fn at(&self, position: usize) -> Option<&Account> {
+        self.slab.get(position)?.as_ref()
+    }
+
+    /// The account that stands in for unknown ids beyond the cap.
+    pub fn overflow(&self) -> AccountIx {
+        self.overflow
+    }
+
+    /// The account of `id`, if it is in memory.
+    pub fn find(&self, hash: AccountHash, id: &str) -> Option<AccountIx> {
+        let slab = &self.slab;
+        let found = self.index.find(hash.0, |&ix| {
+            slab[ix as usize].as_ref().is_some_and(|a| *a.id == *id)
+        });
+        found.map(|ix| AccountIx(*ix))
+    }
+
+    /// The account with that hash, if it is in memory.
+    pub fn find_by_hash(&self, hash: AccountHash) -> Option<AccountIx> {
+        let slab = &self.slab;
+        let found = self.index.find(hash.0, |&ix| {
+            slab[ix as usize].as_ref().is_some_and(|a| a.hash == hash)
+        });
+        found.map(|ix| AccountIx(*ix))
+    }
+
+    /// The account of `id`, made if it isn't in memory; beyond the cap, the overflow account.
+    pub fn find_or_insert(&mut self, hash: AccountHash, id: &Arc<str>, named: bool, now: Now) -> AccountIx {
+        if let Some(found) = self.find(hash, id) {
+            return found;
+        }
+        let (count, max) = if named {
+            (self.named, self.named_max)
+        } else {
+            (self.len() - self.named, self.unknown_max)
+        };
+        if count >= max {
+            self.sweep(SWEEP_PER_INSERT, now);
+            let count = if named {
+                self.named
+            } else {
+                self.len() - self.named
+            };
+            if count >= max {
+                return self.overflow;
+            }
+        }
+        let account = Some(Account::new(id.clone(), hash, named));
+        let ix = match self.free.pop() {
+            Some(ix) => {
+                self.slab[ix as usize] = account;
+                ix
+            }
+            None => {
+                self.slab.push(account);
+                (self.slab.len() - 1) as u32
+            }
+        };
+        self.named += usize::from(named);
+        let slab = &self.slab;
+        self.index.insert_unique(hash.0, ix, |&ix| {
+            slab[ix as usize].as_ref().map_or(0, |a| a.hash.0)
+        });
+        AccountIx(ix)
+    }
+
+    /// The account at `ix`, which its holder keeps from being forgotten or has just looked up.
+    pub fn get(&self, ix: AccountIx) -> &Account {
+        match &self.slab[ix.0 as usize] {
+            Some(account) => account,
+            None => unreachable!("an account in use is not forgotten"),
+        }
+    }
+
+    /// The account at `ix`, to be changed.
+    pub fn get_mut(&mut self, ix: AccountIx) -> &mut Account {
+        match &mut self.slab[ix.0 as usize] {
+            Some(account) => account,
+            None => unreachable!("an account in use is not forgotten"),
+        }
+    }
+
+    /// Forgets an account.
+    pub fn remove(&mut self, ix: AccountIx) {
+        if ix == self.overflow {
+            return;
+        }
+        let Some(account) = self.slab[ix.0 as usize].take() else {
+            return;
+        };
+        self.named -= usize::from(account.named);
+        self.buckets -= account.buckets.len();
+        self.request_ids -= account.extras.as_ref().map_or(0, |extras| extras.replays.len());
+        if let Ok(entry) = self.index.find_entry(account.hash.0, |&other| other == ix.0) {
+            entry.remove();
+        }
+        self.free.push(ix.0);
+    }
+
+    /// One tick's share of the sweep.
+    pub fn tick(&mut self, now: Now) {
+        self.sweep(
+            (self.slab.len() / SWEEP_PART).max(SWEEP_MIN).min(self.slab.len()),
+            now,
+        );
+    }
+
+    /// Looks at the next `count` accounts and forgets those that hold no information.
+    fn sweep(&mut self, count: usize, now: Now) {
+        for _ in 0..count {
+            self.hand = (self.hand + 1) % self.slab.len();
+            let Some(account) = &mut self.slab[self.hand] else {
+                continue;
+            };
+            self.request_ids -= account.expire(now.boot);
+            if account.extras.is_none() {
+                self.buckets -= account.buckets.drop_fresh(now);
+                if account.buckets.len() == 0 {
+                    self.remove(AccountIx(self.hand as u32));
+                }
+            }
+        }
+    }
+
+    /// Notes whether the policy names the account; a change of the policy can turn one kind into the other.
+    pub fn set_named(&mut self, ix: AccountIx, named: bool) {
+        let account = self.get_mut(ix);
+        let before = std::mem::replace(&mut account.named, named);
+        if ix != self.overflow {
+            self.named = self.named + usize::from(named) - usize::from(before);
+        }
+    }
+
+    /// Bytes of the slab and the index; what accounts hold beyond that is counted by them.
+    pub fn table_bytes(&self) -> usize {
+        self.slab.capacity() * size_of::<Option<Account>>() + self.index.capacity() * (size_of::<u32>() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SECOND;
+    use crate::limit::{Rule, State, Window};
+    use crate::placement::Secret;
+
+    fn now() -> Now {
+        Now {
+            boot: 10 * SECOND,
+            wall: 10 * SECOND,
+        }
+    }
+
+    fn insert(accounts: &mut Accounts, id: &str, named: bool) -> AccountIx {
+        accounts.find_or_insert(Secret::new(1, 2).account(id), &id.into(), named, now())
+    }
+
+    fn spend(accounts: &mut Accounts, ix: AccountIx) {
+        let rule = Rule::FixedWindow(Window {
+            limit: 10,
+            length: 60 * SECOND,
+        });
+        let mut state = State::fresh(&rule, now());
+        state.take(&rule, 1, now());
+        accounts.get_mut(ix).buckets.insert(1, state);
+        accounts.buckets += 1;
+    }
+
+    #[test]
+    fn beyond_the_cap_unknown_ids_share_one_account_and_named_ones_keep_their_own() {
+        let mut accounts = Accounts::new(10, 100);
+        for i in 0..1_000 {
+            let ix = insert(&mut accounts, &format!("flood-{i}"), false);
+            assert_eq!(ix == accounts.overflow(), i >= 100);
+            if i < 100 {
+                spend(&mut accounts, ix);
+            }
+        }
+        assert_eq!(accounts.len(), 100);
+        let acme = insert(&mut accounts, "acme", true);
+        assert_ne!(acme, accounts.overflow());
+        assert!(
+            accounts
+                .find(Secret::new(1, 2).account("flood-0"), "flood-0")
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn only_accounts_without_information_are_forgotten() {
+        let mut accounts = Accounts::new(10, 10);
+        let spent = insert(&mut accounts, "spent", false);
+        spend(&mut accounts, spent);
+        insert(&mut accounts, "idle", false);
+        accounts.tick(now());
+        assert_eq!(accounts.len(), 1);
+        let later = Now {
+            boot: 60 * SECOND,
+            wall: 60 * SECOND,
+        };
+        accounts.tick(later);
+        assert_eq!((accounts.len(), accounts.buckets), (0, 0));
+    }
+}

@@ -1,0 +1,278 @@
+//! The body of a shard: its mailboxes, its batches, its timer.
+//!
+//! Callers reach a shard through a bounded mailbox; when it is full they hear "busy" at once. Shards talk to each other
+//! through mailboxes of their own, which come first, because somebody waits for every answer in them. Everything that has
+//! arrived is handled as one batch under one reading of the clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::core::{Caps, Effect, Listed, Shard, TenantState};
+use super::op::{Answer, OpRef};
+use super::saved::SavedState;
+use super::shared::{Ask, Reply};
+use super::{Question, Refusal};
+use crate::check::{Decision, PermitId, TenantId};
+use crate::clock::SharedClock;
+use crate::placement::{AccountHash, Secret};
+use crate::policy::Policy;
+use crate::random::Generator;
+
+/// Questions that may wait for a shard: it answers so many in about five milliseconds.
+const MAILBOX_MAX: usize = 8_192;
+/// Messages handled under one reading of the clock.
+const BATCH_MAX: usize = 256;
+/// How often open checks are looked at for deadlines. They are rare, so it need not be fine.
+const DEADLINE_TICK: Duration = Duration::from_millis(5);
+/// How often a share of the accounts is looked at for ones to forget.
+const SWEEP_TICK: Duration = Duration::from_secs(1);
+
+/// The policy in force, read by every shard as it starts a batch. What is stored here before an answer is given is in force
+/// for every check asked after that answer.
+pub struct PolicyCell(ArcSwap<Policy>);
+
+impl PolicyCell {
+    /// A cell that holds `policy`.
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self(ArcSwap::new(policy))
+    }
+
+    /// The policy in force.
+    pub fn load(&self) -> arc_swap::Guard<Arc<Policy>> {
+        self.0.load()
+    }
+
+    /// Puts `policy` into force.
+    pub fn store(&self, policy: Arc<Policy>) {
+        self.0.store(policy);
+    }
+}
+
+type Decided = Result<Decision, Refusal>;
+
+enum Request {
+    Check(Question, oneshot::Sender<Answer>),
+    Peek(Question, oneshot::Sender<Answer>),
+    All(Vec<Question>, oneshot::Sender<Answer>),
+    Each(Vec<Question>, oneshot::Sender<Vec<Decided>>),
+    Release(PermitId, oneshot::Sender<()>),
+    Renew(PermitId, u64, oneshot::Sender<bool>),
+    Describe(TenantId, AccountHash, oneshot::Sender<TenantState>),
+    Reset(TenantId, AccountHash, oneshot::Sender<()>),
+    List(usize, usize, oneshot::Sender<Listed>),
+    Save(oneshot::Sender<SavedState>),
+}
+
+/// What shards tell each other. There is no more of it than open checks have shared limits, so it needs no bound of its own.
+enum Between {
+    Ask(Ask),
+    Reply(Reply),
+    Settle { op: OpRef, key: u128, take: bool },
+}
+
+/// A shard, as others see it.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+        let (to, answer) = oneshot::channel();
+        self.requests.try_send(request(to)).map_err(|_| Refusal::Busy)?;
+        answer.await.map_err(|_| Refusal::Busy)
+    }
+
+    /// Decides one check.
+    pub async fn check(&self, question: Question) -> Decided {
+        one(self.ask(|to| Request::Check(question, to)).await?)
+    }
+
+    /// Says what a check would be answered, and takes nothing.
+    pub async fn peek(&self, question: Question) -> Decided {
+        one(self.ask(|to| Request::Peek(question, to)).await?)
+    }
+
+    /// Decides checks of one tenant that pass together or not at all.
+    pub async fn check_all(&self, all: Vec<Question>) -> Answer {
+        self.ask(|to| Request::All(all, to)).await?
+    }
+
+    /// Decides checks one by one.
+    pub async fn check_each(&self, each: Vec<Question>) -> Result<Vec<Decided>, Refusal> {
+        self.ask(|to| Request::Each(each, to)).await
+    }
+
+    /// Takes a permit back.
+    pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
+        self.ask(|to| Request::Release(id, to)).await
+    }
+
+    /// Extends a permit; false where it isn't out any more.
+    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
+        self.ask(|to| Request::Renew(id, ttl_ms, to)).await
+    }
+
+    /// What is kept of a tenant.
+    pub async fn describe(&self, tenant: TenantId, hash: AccountHash) -> Result<TenantState, Refusal> {
+        self.ask(|to| Request::Describe(tenant, hash, to)).await
+    }
+
+    /// Forgets what a tenant has spent.
+    pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
+        self.ask(|to| Request::Reset(tenant, hash, to)).await
+    }
+
+    /// A page of the tenants in memory.
+    pub async fn list(&self, from: usize, most: usize) -> Result<Listed, Refusal> {
+        self.ask(|to| Request::List(from, most, to)).await
+    }
+
+    /// Everything worth keeping over a restart.
+    pub async fn save(&self) -> Result<SavedState, Refusal> {
+        self.ask(Request::Save).await
+    }
+}
+
+fn one(answer: Answer) -> Decided {
+    answer.and_then(|mut decisions| decisions.pop().ok_or(Refusal::Busy))
+}
+
+/// The receiving ends of one shard, and the sending ends to all.
+pub struct Mailboxes {
+    requests: mpsc::Receiver<Request>,
+    between: mpsc::UnboundedReceiver<Between>,
+    others: Vec<mpsc::UnboundedSender<Between>>,
+}
+
+/// Handles and mailboxes of `shards` shards that know each other.
+pub fn mailboxes(shards: usize) -> (Vec<Handle>, Vec<Mailboxes>) {
+    let (others, between): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
+    let ends = between.into_iter().map(|between| {
+        let (sender, requests) = mpsc::channel(MAILBOX_MAX);
+        (
+            Handle { requests: sender },
+            Mailboxes {
+                requests,
+                between,
+                others: others.clone(),
+            },
+        )
+    });
+    ends.unzip()
+}
+
+/// What a shard is made of.
+pub struct ShardArgs {
+    /// Which of them it is.
+    pub index: usize,
+    /// Its bounds.
+    pub caps: Caps,
+    /// The key of its hashes.
+    pub secret: Secret,
+    /// The policy in force.
+    pub policy: Arc<PolicyCell>,
+    /// Where it reads the time.
+    pub clock: SharedClock,
+    /// Where its permit ids come from.
+    pub generator: Generator,
+    /// What an earlier process left behind.
+    pub saved: Option<Arc<SavedState>>,
+}
+
+/// Runs a shard until all its handles are gone.
+pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
+    let mut now = args.clock.now();
+    let policy = args.policy.load().clone();
+    let shards = mailboxes.others.len();
+    let mut shard = Shard::new(args.index, shards, args.caps, args.secret, policy, args.generator);
+    if let Some(saved) = &args.saved {
+        shard.restore(saved, now);
+    }
+    drop(args.saved);
+    let mut deadlines = ticker(DEADLINE_TICK);
+    let mut sweeps = ticker(SWEEP_TICK);
+    let (mut requests, mut between, mut effects) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        let (mut tick, mut sweep) = (false, false);
+        tokio::select! {
+            biased;
+            // Its own sender is among the others, so this one never ends.
+            _ = mailboxes.between.recv_many(&mut between, BATCH_MAX) => {}
+            received = mailboxes.requests.recv_many(&mut requests, BATCH_MAX) => {
+                if received == 0 {
+                    return;
+                }
+            }
+            _ = deadlines.tick(), if shard.is_busy() => tick = true,
+            _ = sweeps.tick() => (tick, sweep) = (true, true),
+        }
+        now = args.clock.now();
+        {
+            let policy = args.policy.load();
+            if policy.version() != shard.policy_version() {
+                shard.set_policy(policy.clone(), now);
+            }
+        }
+        for message in between.drain(..) {
+            match message {
+                Between::Ask(ask) => shard.asked(ask, now, &mut effects),
+                Between::Reply(reply) => shard.replied(reply, now, &mut effects),
+                Between::Settle { op, key, take } => shard.settled(op, key, take, now, &mut effects),
+            }
+        }
+        for request in requests.drain(..) {
+            handle(&mut shard, request, &args.secret, now, &mut effects);
+        }
+        if tick {
+            shard.tick(sweep, now, &mut effects);
+        }
+        for effect in effects.drain(..) {
+            let (to, message) = match effect {
+                Effect::Ask(shard, ask) => (shard, Between::Ask(ask)),
+                Effect::Reply(shard, reply) => (shard, Between::Reply(reply)),
+                Effect::Settle { shard, op, key, take } => (shard, Between::Settle { op, key, take }),
+            };
+            // A shard that has ended takes its buckets along; the deadline answers whoever waits for it.
+            let _ = mailboxes.others[to].send(message);
+        }
+    }
+}
+
+fn ticker(period: Duration) -> tokio::time::Interval {
+    let mut ticker = tokio::time::interval(period);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    ticker
+}
+
+fn handle(
+    shard: &mut Shard,
+    request: Request,
+    secret: &Secret,
+    now: crate::clock::Now,
+    effects: &mut Vec<Effect>,
+) {
+    // Whoever asked may have left; then nobody misses the answer.
+    match request {
+        Request::Check(question, to) => shard.check(question, to, now, effects),
+        Request::Peek(question, to) => shard.peek(question, to, now, effects),
+        Request::All(all, to) => shard.check_all(all, to, now, effects),
+        Request::Each(each, to) => shard.check_each(each, to, now, effects),
+        Request::Release(id, to) => {
+            shard.release(id, now, effects);
+            let _ = to.send(());
+        }
+        Request::Renew(id, ttl_ms, to) => drop(to.send(shard.renew(id, ttl_ms, now))),
+        Request::Describe(tenant, hash, to) => drop(to.send(shard.describe(&tenant, hash, now))),
+        Request::Reset(tenant, hash, to) => {
+            debug_assert!(secret.account(tenant.as_str()) == hash);
+            shard.reset(hash, tenant.as_str());
+            let _ = to.send(());
+        }
+        Request::List(from, most, to) => drop(to.send(shard.list(from, most))),
+        Request::Save(to) => drop(to.send(shard.save(now))),
+    }
+}

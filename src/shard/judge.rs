@@ -1,0 +1,136 @@
+//! Asking the limits whose buckets lie in the account: finding or making the bucket, and what stands in at a cap.
+
+use super::account::looked_at;
+use super::accounts::AccountIx;
+use super::core::Shard;
+use super::op::{Demand, Kind, Op, Said};
+use crate::clock::{MS, Now};
+use crate::limit::{Outcome, Permits, Rule, State};
+use crate::policy::BucketKey;
+
+impl Shard {
+    /// Asks all limits of `op` that are the account's own.
+    pub(super) fn judge_own(&mut self, op: &mut Op, now: Now) {
+        // A look at a tenant that isn't in memory finds it as it would be: fresh, and nobody's overflow.
+        let absent = op.peek && op.account == self.accounts.overflow();
+        let longest_ttl = op
+            .parts
+            .iter()
+            .filter_map(|part| part.check.permit_ttl_ms)
+            .max()
+            .unwrap_or(0)
+            * MS;
+        let (account, peek) = (op.account, op.peek);
+        for demand in &mut op.demands {
+            demand.said = match demand.kind {
+                Kind::Shared { .. } => None,
+                Kind::Slots => Some(self.judge_slots(account, demand, absent, longest_ttl, now)),
+                Kind::Own(key) if peek => Some(self.look(account, demand, key, absent, now)),
+                Kind::Own(key) => Some(self.judge_bucket(account, demand, key, now)),
+            };
+        }
+    }
+
+    fn judge_slots(&self, ix: AccountIx, demand: &Demand, absent: bool, ttl: u64, now: Now) -> Said {
+        let nobody = Permits::default();
+        let account = self.accounts.get(ix);
+        let permits = account
+            .extras
+            .as_ref()
+            .filter(|_| !absent)
+            .map_or(&nobody, |extras| &extras.permits);
+        let held = if absent { 0 } else { account.held_slots() };
+        let max = demand.selected.limit.rule.capacity();
+        let reset = permits.reset_after(now.boot);
+        Said {
+            outcome: permits.judge(max, demand.cost, held, now.boot),
+            remaining: max.saturating_sub(permits.flying().saturating_add(held)),
+            reset,
+            reset_if_taken: reset.max(ttl),
+            overflow: !absent && ix == self.accounts.overflow(),
+        }
+    }
+
+    /// Judges without leaving a trace.
+    fn look(&self, ix: AccountIx, demand: &Demand, key: u64, absent: bool, now: Now) -> Said {
+        let account = (!absent).then(|| self.accounts.get(ix));
+        let rule = &demand.selected.limit.rule;
+        let state = looked_at(account, key, rule, self.since, now);
+        said(
+            &state,
+            demand,
+            account.map_or(0, |account| account.held(key)),
+            false,
+            now,
+        )
+    }
+
+    /// Judges by the bucket under `key`, made if it isn't there; at a cap on keys, by the one that stands in for it.
+    fn judge_bucket(&mut self, ix: AccountIx, demand: &mut Demand, key: u64, now: Now) -> Said {
+        let (key, overflow) = match self.has_room(ix, key, now) {
+            true => (key, false),
+            false => match demand.selected.overflow_key(&self.secret) {
+                BucketKey::Own(stand_in) => (stand_in, true),
+                BucketKey::Shared(_) => (key, false),
+            },
+        };
+        demand.kind = Kind::Own(key);
+        let rule = &demand.selected.limit.rule;
+        self.keep(ix, key, rule, now);
+        let since = self.since;
+        let held = self.accounts.get(ix).held(key);
+        match self.accounts.get_mut(ix).buckets.get_mut(key) {
+            Some(state) => {
+                state.advance(rule, since, now);
+                said(state, demand, held, overflow, now)
+            }
+            None => unreachable!("the bucket was made above"),
+        }
+    }
+
+    /// Whether the account has the bucket or may have one more.
+    fn has_room(&mut self, ix: AccountIx, key: u64, now: Now) -> bool {
+        if ix == self.accounts.overflow() {
+            // It serves any number of tenants, and so has room for one bucket a limit only.
+            return false;
+        }
+        if self.accounts.get(ix).buckets.get(key).is_some() || self.within_caps(ix) {
+            return true;
+        }
+        let freed = self.accounts.get_mut(ix).buckets.drop_fresh(now);
+        self.accounts.buckets -= freed;
+        self.within_caps(ix)
+    }
+
+    fn within_caps(&self, ix: AccountIx) -> bool {
+        self.accounts.get(ix).buckets.len() < self.caps.keys_per_tenant
+            && self.accounts.buckets < self.caps.keys
+    }
+
+    /// Makes the bucket if it isn't there.
+    pub(super) fn keep(&mut self, ix: AccountIx, key: u64, rule: &Rule, now: Now) {
+        if self.accounts.get(ix).buckets.get(key).is_none() {
+            self.accounts.buckets += 1;
+            self.accounts
+                .get_mut(ix)
+                .buckets
+                .insert(key, State::fresh(rule, now));
+        }
+    }
+}
+
+fn said(state: &State, demand: &Demand, held: u64, overflow: bool, now: Now) -> Said {
+    let rule = &demand.selected.limit.rule;
+    let outcome = state.judge(rule, demand.cost, held, now);
+    Said {
+        outcome,
+        remaining: state.remaining(rule, now).saturating_sub(held),
+        reset: state.reset_after(rule, 0, now),
+        reset_if_taken: if outcome == Outcome::Pass {
+            state.reset_after(rule, demand.cost, now)
+        } else {
+            0
+        },
+        overflow,
+    }
+}

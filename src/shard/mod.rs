@@ -1,0 +1,50 @@
+//! The actors: each owns the state of the tenants in its partitions and decides, alone, one message at a time (S1).
+//!
+//! `core` is the actor's mind: a plain struct that takes a message and the time and answers with effects, so that any
+//! interleaving of several shards can be played in a test without a runtime. `actor` is its body: mailboxes, batches,
+//! timers. `account` and `accounts` are what it remembers of tenants, `shared` the buckets that tenants share and the
+//! holds on them, `op` a check on its way, `saved` the file that a graceful stop leaves behind.
+
+mod account;
+mod accounts;
+mod actor;
+mod core;
+mod judge;
+mod op;
+mod saved;
+mod shared;
+
+#[cfg(test)]
+mod tests;
+
+use crate::check::{Check, Name};
+
+pub use self::core::{Caps, Listed, TenantState};
+pub use actor::{Handle, Mailboxes, PolicyCell, ShardArgs, mailboxes, run};
+pub use saved::{SavedState, load, save};
+
+/// Why a shard gave no decision.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request names a tier that doesn't exist.
+    #[error("there is no tier {0}")]
+    UnknownTier(Name),
+    /// The request brings limits along, and its tier refuses that.
+    #[error("tier {0} takes no limits from requests")]
+    LimitsRefused(Name),
+    /// The request id was used for another check within the last minute.
+    #[error("the request id was used for another check")]
+    RequestIdReused,
+    /// A mailbox or a table is full, or the deadline passed before all limits had answered.
+    #[error("too busy to decide in time")]
+    Busy,
+}
+
+/// What a caller wants of a shard.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The check.
+    pub check: Check,
+    /// The hash of its account, computed at the door.
+    pub hash: crate::placement::AccountHash,
+}

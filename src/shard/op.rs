@@ -1,0 +1,247 @@
+//! A check on its way through its tenant's shard: what it asks of which bucket, and what has answered so far.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::check::{Check, Decision, Name, Permit, PermitId, Verdict};
+use crate::clock::MS;
+use crate::limit::Outcome;
+use crate::policy::{BucketKey, Selected};
+
+use super::Refusal;
+use super::accounts::AccountIx;
+
+/// The number of an open check within its shard; never reused.
+pub type OpId = u64;
+
+/// An open check as other shards know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpRef {
+    pub shard: usize,
+    pub op: OpId,
+}
+
+/// What a whole op answers: a decision for each of its checks, or why there is none.
+pub type Answer = Result<Vec<Decision>, Refusal>;
+
+/// Where an answer goes.
+pub enum AnswerTo {
+    /// To whoever asked.
+    Caller(oneshot::Sender<Answer>),
+    /// Into place `index` of a batch that is gathered here.
+    Gather { batch: u64, index: usize },
+}
+
+/// One check of an op.
+pub struct Part {
+    pub check: Check,
+    pub tier: Name,
+    pub cost: u64,
+    /// Of everything that makes this check this check; only where it has a request id.
+    pub fingerprint: u64,
+    /// Which demands are its own; several checks of one op may share a bucket.
+    pub demands: Vec<usize>,
+    /// It asks for a permit.
+    pub wants_permit: bool,
+    /// The answer it gets without being judged, because it repeats an earlier one.
+    pub replay: Option<Decision>,
+}
+
+/// What an op wants of one bucket.
+pub struct Demand {
+    pub selected: Selected,
+    pub cost: u64,
+    pub kind: Kind,
+    pub said: Option<Said>,
+}
+
+/// Where the bucket of a demand is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// In the account.
+    Own(u64),
+    /// The account's permits.
+    Slots,
+    /// Under a key of its own, in that shard.
+    Shared { shard: usize, key: u128 },
+}
+
+/// What a bucket said.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    pub outcome: Outcome,
+    /// Units left before this op takes anything.
+    pub remaining: u64,
+    /// Nanoseconds until whole, if nothing is taken.
+    pub reset: u64,
+    /// The same if this op takes its cost.
+    pub reset_if_taken: u64,
+    /// It is a bucket that stands in beyond a cap on keys.
+    pub overflow: bool,
+}
+
+/// A check, or several that pass together or not at all.
+pub struct Op {
+    pub id: OpId,
+    pub account: AccountIx,
+    pub parts: Vec<Part>,
+    pub demands: Vec<Demand>,
+    pub answer_to: AnswerTo,
+    /// Boot nanoseconds after which nobody waits for the answer any more.
+    pub deadline: u64,
+    /// Only looks: takes nothing and holds nothing.
+    pub peek: bool,
+    /// Its own limits have passed, and it holds their units and those of the shared ones that pass.
+    pub holding: bool,
+    pub policy_version: u64,
+    /// Shared buckets that have been asked and haven't answered.
+    pub pending: usize,
+    /// Shared buckets are asked one after another in the order of their keys, and each may wait for the holds of others.
+    pub patient: bool,
+}
+
+impl Op {
+    /// Whether every limit that counts has said yes.
+    pub fn passes(&self) -> bool {
+        self.demands
+            .iter()
+            .all(|d| !d.selected.limit.enforce || d.said.is_none_or(|s| s.outcome == Outcome::Pass))
+    }
+
+    /// Whether every limit of its own that counts has said yes.
+    pub fn passes_own(&self) -> bool {
+        let own = self
+            .demands
+            .iter()
+            .filter(|d| !matches!(d.kind, Kind::Shared { .. }) && d.selected.limit.enforce);
+        own.into_iter()
+            .all(|d| d.said.is_some_and(|s| s.outcome == Outcome::Pass))
+    }
+
+    /// The shared bucket with the lowest key that hasn't been asked.
+    pub fn unasked(&self) -> Option<usize> {
+        let open = self.demands.iter().enumerate().filter(|(_, d)| d.said.is_none());
+        let keyed = open.filter_map(|(i, d)| match d.kind {
+            Kind::Shared { key, .. } => Some((key, i)),
+            _ => None,
+        });
+        keyed.min().map(|(_, i)| i)
+    }
+
+    /// Whether a demand that counts would pass but for somebody's open hold.
+    pub fn is_held(&self) -> bool {
+        self.demands
+            .iter()
+            .any(|d| d.selected.limit.enforce && d.said.is_some_and(|s| s.outcome == Outcome::Held))
+    }
+
+    /// Whether an enforced demand was refused for good or for a while.
+    pub fn is_denied(&self) -> bool {
+        self.demands.iter().any(|d| {
+            d.selected.limit.enforce
+                && d.said
+                    .is_some_and(|s| matches!(s.outcome, Outcome::Wait(_) | Outcome::Never))
+        })
+    }
+
+    /// The decisions of all parts. `permits` are those that were granted, in the order of the parts that asked.
+    pub fn decisions(
+        self,
+        allowed: bool,
+        permits: &[PermitId],
+    ) -> (AnswerTo, Vec<Decision>, Vec<(Check, u64)>) {
+        let mut granted = permits.iter();
+        let demands = &self.demands;
+        let mut decisions = Vec::with_capacity(self.parts.len());
+        let mut checks = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            if let Some(replay) = part.replay {
+                decisions.push(replay);
+                checks.push((part.check, part.fingerprint));
+                continue;
+            }
+            let verdicts = part
+                .demands
+                .iter()
+                .map(|&i| verdict(&demands[i], allowed))
+                .collect();
+            let permit = if part.wants_permit { granted.next() } else { None };
+            let permit = permit.zip(part.check.permit_ttl_ms).map(|(id, ttl)| Permit {
+                id: *id,
+                expires_in: ttl * MS,
+            });
+            let mut decision = Decision {
+                allowed,
+                tenant: part.check.tenant.clone(),
+                tier: Some(part.tier),
+                cost: part.cost,
+                verdicts,
+                denied_by: None,
+                retry_after: None,
+                permit,
+                replayed: false,
+                bypass: None,
+                policy_version: self.policy_version,
+            };
+            if !allowed {
+                decision.deny();
+            }
+            decisions.push(decision);
+            checks.push((part.check, part.fingerprint));
+        }
+        if !allowed {
+            share_denial(&mut decisions);
+        }
+        (self.answer_to, decisions, checks)
+    }
+}
+
+/// A check that would have passed alone was denied with its batch: it names the limit that denied the batch, so that
+/// nobody takes it for admitted.
+fn share_denial(decisions: &mut [Decision]) {
+    let denier = decisions
+        .iter()
+        .filter(|d| d.denied_by.is_some())
+        .max_by_key(|d| d.retry_after.unwrap_or(u64::MAX));
+    let Some((denied_by, retry_after)) = denier.map(|d| (d.denied_by.clone(), d.retry_after)) else {
+        return;
+    };
+    for decision in decisions.iter_mut().filter(|d| d.denied_by.is_none()) {
+        decision.allowed = false;
+        (decision.denied_by, decision.retry_after) = (denied_by.clone(), retry_after);
+    }
+}
+
+fn verdict(demand: &Demand, allowed: bool) -> Verdict {
+    let said = demand.said.unwrap_or(Said {
+        outcome: Outcome::Pass,
+        remaining: 0,
+        reset: 0,
+        reset_if_taken: 0,
+        overflow: false,
+    });
+    let taken = allowed && said.outcome == Outcome::Pass;
+    Verdict {
+        limit: Arc::clone(&demand.selected.limit),
+        outcome: said.outcome,
+        remaining: if taken {
+            said.remaining.saturating_sub(demand.cost)
+        } else {
+            said.remaining
+        },
+        reset_after: if taken { said.reset_if_taken } else { said.reset },
+        overflow: said.overflow,
+    }
+}
+
+/// The key under which a selected limit's bucket is looked for.
+pub fn kind_of(key: BucketKey, shards: usize) -> Kind {
+    match key {
+        BucketKey::Own(key) => Kind::Own(key),
+        BucketKey::Shared(key) => Kind::Shared {
+            shard: crate::placement::Partition::of_key(key).shard(shards),
+            key,
+        },
+    }
+}

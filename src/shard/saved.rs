@@ -1,0 +1,163 @@
+//! What a graceful stop leaves behind, so that a restart knows what was spent.
+//!
+//! One file: a magic word with a version, a SHA-256 of the rest, and the states of all shards. It is written beside its
+//! place and renamed, and it is deleted as it is loaded: state that two processes could load would be spent twice. Boot
+//! times are moved to the new process's boot clock by way of the wall clock, so what refilled while the node was down has
+//! refilled.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::clock::Now;
+use crate::limit::{Permits, State};
+
+const MAGIC: &[u8; 8] = b"TGSTATE1";
+const HEADER: usize = MAGIC.len() + 32;
+
+/// The states of some shards, at an instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedState {
+    boot: u64,
+    wall: u64,
+    /// Accounts that were not like fresh ones.
+    pub accounts: Vec<SavedAccount>,
+    /// Shared buckets that were not.
+    pub shared: Vec<(u128, State)>,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedAccount {
+    /// Its id.
+    pub id: String,
+    /// Its buckets.
+    pub buckets: Vec<(u64, State)>,
+    /// Its permits.
+    pub permits: Permits,
+}
+
+impl SavedState {
+    /// Nothing yet, as of `now`.
+    pub fn at(now: Now) -> Self {
+        Self {
+            boot: now.boot,
+            wall: now.wall,
+            accounts: Vec::new(),
+            shared: Vec::new(),
+        }
+    }
+
+    /// Adds what another shard saved.
+    pub fn add(&mut self, other: Self) {
+        self.accounts.extend(other.accounts);
+        self.shared.extend(other.shared);
+    }
+
+    /// Moves all boot times to the clock of a process that reads `now`.
+    fn rebase(&mut self, now: Now) {
+        // A wall clock that went back while the node was down lets no time have passed.
+        let down = i128::from(now.wall.saturating_sub(self.wall));
+        let forward = i128::from(now.boot) - i128::from(self.boot) - down;
+        for account in &mut self.accounts {
+            account
+                .buckets
+                .iter_mut()
+                .for_each(|(_, state)| state.shift_boot(forward));
+            account.permits.shift_boot(forward);
+        }
+        self.shared
+            .iter_mut()
+            .for_each(|(_, state)| state.shift_boot(forward));
+        (self.boot, self.wall) = (now.boot, now.wall);
+    }
+}
+
+/// Writes `state` to `path`, whole or not at all.
+pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
+    let body = crate::codec::encode(state).map_err(io::Error::other)?;
+    let beside = path.with_extension("partial");
+    let mut file = std::fs::File::create(&beside)?;
+    file.write_all(MAGIC)?;
+    file.write_all(&Sha256::digest(&body))?;
+    file.write_all(&body)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+/// Reads the state at `path` and deletes it; none where there is no file. A damaged file is an error and stays.
+pub fn load(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let damaged =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+    let Some((header, body)) = bytes.split_at_checked(HEADER) else {
+        return Err(damaged("too short"));
+    };
+    if &header[..MAGIC.len()] != MAGIC {
+        return Err(damaged("not a state file of this version"));
+    }
+    if header[MAGIC.len()..] != Sha256::digest(body)[..] {
+        return Err(damaged("the checksum differs"));
+    }
+    let mut state: SavedState = crate::codec::decode(body).map_err(|e| damaged(&e.to_string()))?;
+    std::fs::remove_file(path)?;
+    state.rebase(now);
+    Ok(Some(state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SECOND;
+    use crate::limit::{Rate, Rule, TokenBucket};
+
+    #[test]
+    fn a_saved_bucket_has_refilled_by_the_time_it_was_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let rule = Rule::TokenBucket(TokenBucket {
+            rate: Rate::new(1, SECOND).unwrap(),
+            burst: 100,
+            initial: 100,
+        });
+        let then = Now {
+            boot: 5_000 * SECOND,
+            wall: 1_000_000 * SECOND,
+        };
+        let mut state = State::fresh(&rule, then);
+        state.take(&rule, 60, then);
+        let mut saved = SavedState::at(then);
+        saved.shared.push((7, state));
+        save(&path, &saved).unwrap();
+
+        // The machine was restarted too: its boot clock is younger, and ten seconds have passed on the wall.
+        let now = Now {
+            boot: 3 * SECOND,
+            wall: 1_000_010 * SECOND,
+        };
+        let mut loaded = load(&path, now).unwrap().unwrap();
+        let state = &mut loaded.shared[0].1;
+        state.advance(&rule, 0, now);
+        // What lies before the new boot clock's zero can't be told from zero: three of the ten seconds are known.
+        assert_eq!(state.remaining(&rule, now), 43);
+        assert_eq!(load(&path, now).unwrap(), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        save(&path, &SavedState::at(Now::default())).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(load(&path, Now::default()).is_err());
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,282 @@
+//! Buckets that tenants share (global, per IP, per endpoint, per API key), and the holds that tenants' shards have on them.
+//!
+//! Such a bucket lies in the shard that its key hashes to, which may be another than the tenant's. The tenant's shard
+//! coordinates: it asks for a *hold* of the cost on every shared bucket, and when all limits have said yes, its own
+//! included, it takes them all; otherwise it cancels. A hold is not taken yet: the bucket goes on refilling as if it
+//! weren't there, and counts it only when it judges others. So a cancel restores exactly what was, whatever happened in
+//! between, and no order of events admits more than the limit.
+//!
+//! A check that fails only because of somebody's open hold isn't denied, it *waits* for the outcome, if it may: a check
+//! that asks its buckets in the order of their keys may wait at each, since nobody who waits holds a later one. A hold
+//! whose outcome hasn't come within [`HOLD_MAX`] is taken: what may have been admitted stays spent.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::check::Limit;
+use crate::clock::{Now, SECOND};
+use crate::limit::{Outcome, State};
+
+use super::op::{OpRef, Said};
+
+/// How long a hold may stay open, in nanoseconds.
+pub const HOLD_MAX: u64 = SECOND;
+
+/// One question to a shared bucket.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub op: OpRef,
+    /// Which of the op's demands this is.
+    pub demand: usize,
+    pub key: u128,
+    /// The bucket that stands in where a cap leaves no room for `key`.
+    pub overflow_key: u128,
+    pub limit: Arc<Limit>,
+    pub cost: u64,
+    /// Hold the cost if it passes, or only look.
+    pub hold: bool,
+    /// Wait for others' holds until this boot time; none doesn't wait.
+    pub until: Option<u64>,
+}
+
+/// Its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    pub op: OpRef,
+    pub demand: usize,
+    /// The bucket that answered; a hold is settled under it.
+    pub key: u128,
+    pub said: Said,
+}
+
+#[derive(Debug)]
+struct Hold {
+    op: OpRef,
+    limit: Arc<Limit>,
+    cost: u64,
+    expires: u64,
+}
+
+struct SharedBucket {
+    state: State,
+    overflow: bool,
+    holds: Vec<Hold>,
+    waiting: VecDeque<Ask>,
+}
+
+/// The shared buckets of one shard.
+pub struct SharedBuckets {
+    buckets: HashMap<u128, SharedBucket, KeyIsHash>,
+    max: usize,
+    open: usize,
+}
+
+/// The keys are keyed hashes already.
+#[derive(Clone, Default)]
+struct KeyIsHash;
+
+impl std::hash::BuildHasher for KeyIsHash {
+    type Hasher = LowerHalf;
+    fn build_hasher(&self) -> LowerHalf {
+        LowerHalf(0)
+    }
+}
+
+struct LowerHalf(u64);
+
+impl std::hash::Hasher for LowerHalf {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().take(8).fold(self.0, |h, b| h << 8 | u64::from(*b));
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+impl SharedBuckets {
+    /// No buckets yet, and at most `max`, overflow buckets aside.
+    pub fn new(max: usize) -> Self {
+        Self {
+            buckets: HashMap::with_hasher(KeyIsHash),
+            max,
+            open: 0,
+        }
+    }
+
+    /// Buckets in memory.
+    pub fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Whether some hold or waiting question needs the clock to be looked at.
+    pub fn is_busy(&self) -> bool {
+        self.open > 0
+    }
+
+    /// Answers a question, unless it has to wait.
+    pub fn ask(&mut self, mut ask: Ask, since: u64, now: Now) -> Option<Reply> {
+        if !self.buckets.contains_key(&ask.key) && self.buckets.len() >= self.max {
+            self.drop_fresh(now);
+            if self.buckets.len() >= self.max {
+                ask.key = ask.overflow_key;
+            }
+        }
+        let overflow = ask.key == ask.overflow_key;
+        let bucket = self.buckets.entry(ask.key).or_insert_with(|| SharedBucket {
+            state: State::fresh(&ask.limit.rule, now),
+            overflow,
+            holds: Vec::new(),
+            waiting: VecDeque::new(),
+        });
+        let reply = bucket.ask(&ask, since, now);
+        match reply {
+            Some(reply) => {
+                self.open += usize::from(ask.hold && reply.said.outcome == Outcome::Pass);
+                Some(reply)
+            }
+            None => {
+                self.open += 1;
+                bucket.waiting.push_back(ask);
+                None
+            }
+        }
+    }
+
+    /// Takes or cancels what `op` holds of bucket `key`; questions that waited for it may be answered by that. Settling
+    /// twice, or what has expired, does nothing.
+    pub fn settle(
+        &mut self,
+        op: OpRef,
+        key: u128,
+        take: bool,
+        since: u64,
+        now: Now,
+        replies: &mut Vec<Reply>,
+    ) {
+        let Some(bucket) = self.buckets.get_mut(&key) else {
+            return;
+        };
+        let before = bucket.open();
+        while let Some(at) = bucket.holds.iter().position(|hold| hold.op == op) {
+            let hold = bucket.holds.swap_remove(at);
+            if take {
+                bucket.take(&hold, since, now);
+            }
+        }
+        bucket.waiting.retain(|ask| ask.op != op);
+        bucket.answer_waiting(since, now, replies);
+        self.open = self.open + bucket.open() - before;
+    }
+
+    /// Takes holds that have been open for too long and gives up on questions that nobody waits for any more.
+    pub fn tick(&mut self, since: u64, now: Now, replies: &mut Vec<Reply>) {
+        if self.open == 0 {
+            return;
+        }
+        self.open = 0;
+        for bucket in self.buckets.values_mut() {
+            if bucket.open() == 0 {
+                continue;
+            }
+            while let Some(at) = bucket.holds.iter().position(|hold| hold.expires <= now.boot) {
+                let hold = bucket.holds.swap_remove(at);
+                bucket.take(&hold, since, now);
+            }
+            bucket
+                .waiting
+                .retain(|ask| ask.until.is_some_and(|until| until > now.boot));
+            bucket.answer_waiting(since, now, replies);
+            self.open += bucket.open();
+        }
+    }
+
+    /// Forgets buckets that are like fresh ones and that nobody is busy with.
+    pub fn drop_fresh(&mut self, now: Now) {
+        self.buckets
+            .retain(|_, bucket| bucket.open() > 0 || !bucket.state.is_fresh(now));
+    }
+
+    /// All buckets that are not like fresh ones, to be saved.
+    pub fn states(&self, now: Now) -> impl Iterator<Item = (u128, &State)> {
+        self.buckets
+            .iter()
+            .filter(move |(_, b)| !b.state.is_fresh(now))
+            .map(|(key, bucket)| (*key, &bucket.state))
+    }
+
+    /// Puts back a saved bucket.
+    pub fn restore(&mut self, key: u128, state: State) {
+        let bucket = SharedBucket {
+            state,
+            overflow: false,
+            holds: Vec::new(),
+            waiting: VecDeque::new(),
+        };
+        self.buckets.insert(key, bucket);
+    }
+}
+
+impl SharedBucket {
+    fn open(&self) -> usize {
+        self.holds.len() + self.waiting.len()
+    }
+
+    fn ask(&mut self, ask: &Ask, since: u64, now: Now) -> Option<Reply> {
+        let rule = &ask.limit.rule;
+        self.state.advance(rule, since, now);
+        let held = self
+            .holds
+            .iter()
+            .fold(0u64, |sum, hold| sum.saturating_add(hold.cost));
+        let outcome = self.state.judge(rule, ask.cost, held, now);
+        // Shadow limits hold nothing up: who would have to wait is reported as passing, and takes nothing.
+        let waits = outcome == Outcome::Held && ask.hold && ask.limit.enforce;
+        if waits && ask.until.is_some_and(|until| until > now.boot) {
+            return None;
+        }
+        if outcome == Outcome::Pass && ask.hold {
+            self.holds.push(Hold {
+                op: ask.op,
+                limit: ask.limit.clone(),
+                cost: ask.cost,
+                expires: now.boot.saturating_add(HOLD_MAX),
+            });
+        }
+        let said = Said {
+            outcome,
+            remaining: self.state.remaining(rule, now).saturating_sub(held),
+            reset: self.state.reset_after(rule, 0, now),
+            reset_if_taken: self.state.reset_after(rule, ask.cost, now),
+            overflow: self.overflow,
+        };
+        Some(Reply {
+            op: ask.op,
+            demand: ask.demand,
+            key: ask.key,
+            said,
+        })
+    }
+
+    fn take(&mut self, hold: &Hold, since: u64, now: Now) {
+        self.state.advance(&hold.limit.rule, since, now);
+        self.state.take(&hold.limit.rule, hold.cost, now);
+    }
+
+    /// First come, first served: the first that still has to wait makes the rest wait too.
+    fn answer_waiting(&mut self, since: u64, now: Now, replies: &mut Vec<Reply>) {
+        while let Some(ask) = self.waiting.pop_front() {
+            match self.ask(&ask, since, now) {
+                Some(reply) => replies.push(reply),
+                None => {
+                    self.waiting.push_front(ask);
+                    break;
+                }
+            }
+        }
+    }
+}
