@@ -4,8 +4,9 @@
 //! window are a subtraction, and the entry whose expiry frees enough for a denied cost is a binary search. An admission
 //! appends one entry and each entry is dropped once: O(1) amortised; a denial searches, O(log n).
 //!
-//! An entry takes 16 bytes, and a log of limit L at most L of them: 160 kB for the largest allowed (10,000), 16 bytes for
-//! each unit spent in the last window otherwise, and nothing when idle. Admissions of one instant share an entry.
+//! An entry takes 16 bytes, and there is at most one for each unit spent in the last window; their room grows by doubling,
+//! so a log of limit L takes at most 32·L bytes, the largest allowed (10,000) 262 kB, and an idle one nothing. Admissions of
+//! one instant share an entry.
 
 use std::collections::VecDeque;
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::document::{Document, TENANTS_MAX, Tenant, Tier};
+use super::read::{ENTRIES_PER_SECTION_MAX, LIMITS_MAX};
 use crate::check::{Limit, Name, TenantId};
 use crate::input::Fault;
 
@@ -45,6 +46,9 @@ impl Document {
         match change {
             Change::Replace(document) => return Ok((**document).clone()),
             Change::PutTier(name, tier) => {
+                if next.tiers.len() >= ENTRIES_PER_SECTION_MAX && !next.tiers.contains_key(name) {
+                    return Err(too_many("tiers", ENTRIES_PER_SECTION_MAX));
+                }
                 next.tiers.insert(name.clone(), Arc::new((**tier).clone()));
             }
             Change::DeleteTier(name) => {
@@ -71,6 +75,9 @@ impl Document {
                 tenant
                     .limits
                     .retain(|other| (&other.name, &other.when) != (&limit.name, &limit.when));
+                if tenant.limits.len() >= LIMITS_MAX {
+                    return Err(too_many("limits", LIMITS_MAX));
+                }
                 tenant.limits.push(Arc::new((**limit).clone()));
                 next.put_tenant(id, tenant)?;
             }
@@ -94,8 +101,7 @@ impl Document {
 
     fn put_tenant(&mut self, id: &TenantId, tenant: Tenant) -> Result<(), ChangeError> {
         if self.tenants.len() >= TENANTS_MAX && !self.tenants.contains_key(id) {
-            let detail = format!("there are {TENANTS_MAX} tenants already, the most a policy may name");
-            return Err(ChangeError::Invalid(vec![Fault::new("tenants", detail)]));
+            return Err(too_many("tenants", TENANTS_MAX));
         }
         self.tenants.insert(id.clone(), Arc::new(tenant));
         Ok(())
@@ -134,6 +140,13 @@ impl Document {
             Err(ChangeError::Invalid(faults))
         }
     }
+}
+
+fn too_many(section: &str, most: usize) -> ChangeError {
+    ChangeError::Invalid(vec![Fault::new(
+        section,
+        format!("there are {most} already, the most that are allowed"),
+    )])
 }
 
 #[cfg(test)]

@@ -10,16 +10,18 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::access::{AccessLists, AccessVerdict};
 use super::document::{Document, RequestLimits, RequestTier, Tier};
 use super::endpoint::{CostTable, endpoint_of};
 use super::text::Decimal;
 use crate::check::{Check, Cost, Dimension, Limit, Match, Name, TenantId};
-use crate::limit::{LeakyBucket, Quota, Rate, Rule, TokenBucket, Window};
+use crate::limit::{LeakyBucket, MAX_CONCURRENT_MAX, Quota, Rate, Rule, TokenBucket, Window};
 use crate::placement::Secret;
 
 /// The name under which `max_concurrent` appears among a decision's limits.
-const CONCURRENCY: &str = "concurrency";
+pub const CONCURRENCY: &str = "concurrency";
 
 /// A document under a version, ready to decide by.
 pub struct Policy {
@@ -212,13 +214,14 @@ impl Policy {
             valid_until,
             cost_multiplier: definition.cost_multiplier,
             request_limits: definition.request_limits,
+            enforce: self.document.enforce,
             max_concurrent: max.map(|max| {
                 Arc::new(Limit {
                     name: Name::new(CONCURRENCY).unwrap_or_else(|| tier.clone()),
                     per: vec![Dimension::Tenant],
                     when: Match::default(),
                     rule: Rule::Concurrency {
-                        max: self.multiplier.times_down(max),
+                        max: self.multiplier.times_down(max).min(MAX_CONCURRENT_MAX),
                     },
                     enforce: self.document.enforce,
                 })
@@ -264,11 +267,9 @@ fn multiplied(rule: &Rule, by: Decimal) -> Rule {
     match rule {
         Rule::TokenBucket(b) => {
             let burst = by.times_down(b.burst);
-            let initial = if b.initial == b.burst {
-                burst
-            } else {
-                by.times_down(b.initial).min(b.initial).min(burst)
-            };
+            let share = u128::from(b.initial) * u128::from(by.millionths()) / u128::from(Decimal::SCALE);
+            let initial = u64::try_from(share).map_or(burst, |share| share.min(burst));
+            let initial = if b.initial == b.burst { burst } else { initial };
             Rule::TokenBucket(TokenBucket {
                 rate: rate(&b.rate),
                 burst,
@@ -321,6 +322,8 @@ pub struct Plan {
     cost_multiplier: Decimal,
     request_limits: RequestLimits,
     max_concurrent: Option<Arc<Limit>>,
+    /// False under the kill switch.
+    enforce: bool,
     groups: Vec<Vec<Candidate>>,
 }
 
@@ -429,8 +432,15 @@ impl Plan {
                 && limit.when.fits(check)
                 && let Some(key) = key_of(limit, Some(check), secret)
             {
+                let limit = match self.enforce {
+                    true => limit.clone(),
+                    false => Arc::new(Limit {
+                        enforce: false,
+                        ..(**limit).clone()
+                    }),
+                };
                 selected.push(Selected {
-                    limit: limit.clone(),
+                    limit,
                     key,
                     sent: true,
                 });
@@ -440,7 +450,7 @@ impl Plan {
     }
 }
 
-/// The key of a limit's bucket for `check`: name, algorithm and the values of what it is per. Without a check, only keys
+/// The key of a limit's bucket for `check`: name, algorithm and the values of what it is per or matches. Without a check, only keys
 /// that don't depend on one.
 ///
 /// Within a tenant, a value that the check doesn't carry counts as one of its own: leaving out the client doesn't lift a
@@ -451,7 +461,21 @@ fn key_of(limit: &Limit, check: Option<&Check>, secret: &Secret) -> Option<Bucke
     let mut hasher = KeyHasher(Vec::with_capacity(96));
     hasher.value(Some(limit.rule.algorithm().as_bytes()));
     hasher.value(Some(limit.name.as_str().as_bytes()));
-    for dimension in &limit.per {
+    // An override for one action or client is a limit of its own, unless its buckets are told apart by that already.
+    for (dimension, only) in [
+        (Dimension::Action, &limit.when.action),
+        (Dimension::Client, &limit.when.client),
+    ] {
+        if let Some(only) = only.as_ref().filter(|_| !limit.per.contains(&dimension)) {
+            hasher.value(Some(b"only"));
+            hasher.value(Some(dimension.to_string().as_bytes()));
+            hasher.value(Some(only.as_str().as_bytes()));
+        }
+    }
+    // The order in which `per` is written makes no difference.
+    let mut per: SmallVec<[&Dimension; 4]> = limit.per.iter().collect();
+    per.sort();
+    for dimension in per {
         if *dimension == Dimension::Tenant {
             // The account stands for the tenant.
             hasher.value(Some(b"tenant"));

@@ -8,8 +8,8 @@ use crate::check::{Cost, Method, Path};
 /// A longer part of a path than this, with a digit in it, is taken for an id.
 const ID_LENGTH: usize = 10;
 
-/// Looks up what an endpoint costs. An entry for the method comes before one for any; within those, the more specific
-/// pattern, as `matchit` ranks them: literal parts before `{name}` before `{*rest}`.
+/// Looks up what an endpoint costs. An entry for the method comes before one for any; within those, literal parts come
+/// before `{name}` or `{*rest}`. Two patterns of one method that differ only in which of these they have are refused.
 #[derive(Clone, Default)]
 pub struct CostTable {
     by_method: BTreeMap<String, matchit::Router<Cost>>,

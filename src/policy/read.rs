@@ -9,15 +9,14 @@ use imbl::OrdMap;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
+use super::compiled::CONCURRENCY;
 use super::document::{
     AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, RequestLimits, RequestTier, Subject,
     TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip,
 };
 use super::endpoint::CostTable;
 use super::text::{self, Decimal};
-use crate::check::{
-    ApiKeyDigest, Cost, Dimension, Label, Limit, Match, Method, Name, PATH_BYTES_MAX, TenantId,
-};
+use crate::check::{ApiKeyDigest, Cost, Dimension, Label, Limit, Match, Method, Name, Path, TenantId};
 use crate::input::{Fault, Fields, Reader, Tree};
 use crate::limit::{
     Calendar, ENTRIES_MAX, LeakyBucket, MAX_CONCURRENT_MAX, OnExceeded, Period, Quota, Rate, Rule,
@@ -25,9 +24,9 @@ use crate::limit::{
 };
 
 /// Limits in one place (the cluster, a tier, a tenant).
-const LIMITS_MAX: usize = 256;
+pub const LIMITS_MAX: usize = 256;
 /// Tiers, environments, patterns, endpoint costs.
-const ENTRIES_PER_SECTION_MAX: usize = 10_000;
+pub const ENTRIES_PER_SECTION_MAX: usize = 10_000;
 /// Entries of the allow and deny lists.
 const ACCESS_MAX: usize = 100_000;
 /// Bytes of a reason or a name of whoever added an entry.
@@ -295,8 +294,8 @@ fn costs(r: &mut Reader, tree: &Tree) -> Option<Vec<EndpointCost>> {
             })
         });
         let path = fields.required(r, "path", |r, t| {
-            let fits = |s: &str| (s.starts_with('/') && s.len() <= PATH_BYTES_MAX).then(|| s.to_string());
-            r.parsed(t, "a path pattern: it starts with /", fits)
+            let fits = |s: &str| (Path::new(s).is_some() && !s.contains(['?', '#'])).then(|| s.to_string());
+            r.parsed(t, "a path pattern: it starts with / and has no query", fits)
         });
         let cost = fields.required(r, "cost", cost);
         fields.finish(r);
@@ -423,6 +422,9 @@ fn limit_in(r: &mut Reader, tree: &Tree, place: Place) -> Option<Limit> {
         fields.optional(r, "per", per);
         Some(vec![Dimension::Tenant])
     };
+    if name.as_ref().is_some_and(|name| name.as_str() == CONCURRENCY) {
+        r.fault_at("name", "stands for max_concurrent in answers; take another");
+    }
     let when = fields.optional(r, "match", matching).unwrap_or_default();
     let rule = rule(r, &mut fields);
     let enforce = fields.optional(r, "enforce", Reader::boolean).unwrap_or(true);

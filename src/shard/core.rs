@@ -75,6 +75,8 @@ pub struct TenantState {
     pub tier: Name,
     /// How it came by its tier.
     pub source: TierSource,
+    /// Whether it is in memory at all.
+    pub active: bool,
     /// Permits that are out.
     pub permits: u64,
     /// Buckets in memory.
@@ -891,6 +893,7 @@ impl Shard {
         TenantState {
             tier,
             source,
+            active: account.is_some(),
             permits: extras.map_or(0, |extras| extras.permits.flying()),
             keys: account.map_or(0, |account| account.buckets.len()),
             request_ids: account.map_or(0, |account| account.replays()),

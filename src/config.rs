@@ -1,0 +1,444 @@
+//! `cluster.toml`: read, checked, and turned into what one node needs to know.
+//!
+//! One file serves every node of a cluster; `--node` says which one this is. Paths in it are relative to it. All faults come
+//! at once; a member that is unknown is one, with the nearest known name.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::check::Name;
+use crate::input::{Fault, Reader, Tree};
+
+/// What one node needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which entry of the policy's environments multiplies its limits.
+    pub environment: Name,
+    /// The cluster's name.
+    pub cluster: Name,
+    /// This node's id.
+    pub node: Name,
+    /// Where it listens for HTTP; port 0 lets the system choose.
+    pub http: SocketAddr,
+    /// Where it keeps what must survive.
+    pub data_dir: PathBuf,
+    /// The policy of the very first start; none is the built-in one.
+    pub policy_file: Option<PathBuf>,
+    /// Who may do what; empty where there is no `[auth]`.
+    pub tokens: Vec<Token>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Nodes that the file lists beside this one.
+    pub others: usize,
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Decide.
+    Check,
+    /// See.
+    Read,
+    /// All.
+    Admin,
+}
+
+/// A named token.
+#[derive(Clone)]
+pub struct Token {
+    /// By which logs and the audit know it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The secret itself.
+    pub value: String,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token({}, {:?})", self.name, self.role)
+    }
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident = $default:expr, $bounds:expr;)*) => {
+        /// Everything that has a bound, with the bound's name in `[limits]`.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        fn limits(r: &mut Reader, tree: &Tree) -> Option<Limits> {
+            let mut fields = r.fields(tree)?;
+            let defaults = Limits::default();
+            let limits = Limits {
+                $($name: fields
+                    .optional(r, stringify!($name), |r, t| r.whole(t, $bounds))
+                    .unwrap_or(defaults.$name),)*
+            };
+            fields.finish(r);
+            Some(limits)
+        }
+    };
+}
+
+limits! {
+    /// Threads that decide, each with a shard of its own; by default one per core.
+    workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64), 1..=256;
+    /// Open connections; further ones are closed at once.
+    connections = 10_000, 1..=1_000_000;
+    /// Bytes of the body of a check.
+    body_bytes = 16 << 10, 1_024..=1 << 20;
+    /// Bytes of the body of a batch.
+    batch_body_bytes = 1 << 20, 1_024..=64 << 20;
+    /// Bytes of a policy document.
+    policy_body_bytes = 64 << 20, 1_024..=1 << 30;
+    /// Bytes of a request's head.
+    header_bytes = 16 << 10, 8_192..=1 << 20;
+    /// Headers of a request.
+    headers = 64, 8..=1_024;
+    /// Milliseconds for a request's head to arrive.
+    header_ms = 5_000, 100..=600_000;
+    /// Milliseconds for a request's body to arrive.
+    body_ms = 5_000, 100..=600_000;
+    /// Milliseconds that a connection may be idle between requests.
+    idle_ms = 60_000, 100..=86_400_000;
+    /// Milliseconds for accepted requests to finish at a stop.
+    drain_ms = 20_000, 100..=600_000;
+    /// Tenants in memory that the policy doesn't name.
+    unknown_tenants = 1_000_000, 1..=1_000_000_000;
+    /// Tenants in memory that the policy names.
+    named_tenants = 1_000_000, 1..=1_000_000_000;
+    /// Buckets of one tenant.
+    keys_per_tenant = 10_000, 1..=10_000_000;
+    /// Buckets of all tenants.
+    keys = 4_000_000, 1..=4_000_000_000;
+    /// Buckets that tenants share.
+    shared_keys = 1_000_000, 1..=1_000_000_000;
+    /// Request ids remembered, of all tenants.
+    request_ids = 1_000_000, 1..=1_000_000_000;
+}
+
+impl Config {
+    /// A node without a file: on loopback, with the built-in policy, data beside it.
+    pub fn standalone() -> Self {
+        let name = |text| Name::new(text).unwrap_or_else(|| unreachable!("{text} is a name"));
+        Self {
+            environment: name("production"),
+            cluster: name("tidegate"),
+            node: name("n1"),
+            http: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            data_dir: PathBuf::from("tidegate-data"),
+            policy_file: None,
+            tokens: Vec::new(),
+            limits: Limits::default(),
+            others: 0,
+        }
+    }
+
+    /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `variable` looks up what
+    /// `env:NAME` stands for.
+    pub fn load(
+        path: &Path,
+        node: Option<&str>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Fault>> {
+        let bytes =
+            std::fs::read(path).map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])?;
+        let beside = path.parent().unwrap_or(Path::new("."));
+        Self::read(&bytes, beside, node, variable)
+    }
+
+    /// Reads the text of a file that lies in the directory `beside`.
+    pub fn read(
+        bytes: &[u8],
+        beside: &Path,
+        node: Option<&str>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Fault>> {
+        let tree = Tree::from_toml(bytes).map_err(|fault| vec![fault])?;
+        let mut reader = Reader::default();
+        let config = config(&mut reader, &tree, beside, node, &variable);
+        reader.finish(config)
+    }
+}
+
+/// Nodes in one file.
+const NODES_MAX: usize = 1_024;
+/// Tokens in one file.
+const TOKENS_MAX: usize = 1_024;
+
+fn config(
+    r: &mut Reader,
+    tree: &Tree,
+    beside: &Path,
+    node: Option<&str>,
+    variable: &impl Fn(&str) -> Option<String>,
+) -> Option<Config> {
+    let standalone = Config::standalone();
+    let mut fields = r.fields(tree)?;
+    let name = |r: &mut Reader, t: &Tree| r.parsed(t, Name::EXPECTED, Name::new);
+    let environment = fields
+        .optional(r, "environment", name)
+        .unwrap_or(standalone.environment);
+    let cluster = fields.optional(r, "cluster", |r, t| {
+        let mut fields = r.fields(t)?;
+        let cluster = fields.required(r, "name", name);
+        fields.finish(r);
+        cluster
+    });
+    let nodes = fields.required(r, "nodes", |r, t| {
+        r.list(t, NODES_MAX, |r, t| node_entry(r, t, beside))
+    });
+    let policy_file = fields.optional(r, "policy", |r, t| {
+        let mut fields = r.fields(t)?;
+        let file = fields.optional(r, "file", |r, t| Some(beside.join(r.text(t)?)));
+        fields.finish(r);
+        file
+    });
+    let has_auth = fields.has("auth");
+    let tokens = fields
+        .optional(r, "auth", |r, t| tokens(r, t, variable))
+        .unwrap_or_default();
+    let limits = fields.optional(r, "limits", limits).unwrap_or_default();
+    fields.finish(r);
+
+    let nodes = nodes?;
+    let ids = || {
+        nodes
+            .iter()
+            .map(|n| n.id.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for (i, entry) in nodes.iter().enumerate() {
+        if !seen.insert(&entry.id) {
+            r.member("nodes", |r| {
+                r.item(i, |r| {
+                    r.fault_at("id", format!("there is a node {} already", entry.id))
+                })
+            });
+        }
+    }
+    let chosen = match node {
+        Some(id) => nodes.iter().find(|n| n.id.as_str() == id),
+        None if nodes.len() == 1 => nodes.first(),
+        None => None,
+    };
+    let Some(chosen) = chosen else {
+        let which = node.map_or("say with --node which one this is".to_string(), |id| {
+            format!("there is no node {id}")
+        });
+        r.member("nodes", |r| r.fault(format!("{which}; the file lists {}", ids())));
+        return None;
+    };
+    if !has_auth && !chosen.http.ip().is_loopback() {
+        let at = nodes.iter().position(|n| n.id == chosen.id).unwrap_or(0);
+        let detail = format!(
+            "{} is not a loopback address, and without [auth] anybody could change the policy",
+            chosen.http
+        );
+        r.member("nodes", |r| r.item(at, |r| r.fault_at("http", detail)));
+    }
+    Some(Config {
+        environment,
+        cluster: cluster.unwrap_or(standalone.cluster),
+        node: chosen.id.clone(),
+        http: chosen.http,
+        data_dir: chosen.data_dir.clone(),
+        policy_file,
+        tokens,
+        limits,
+        others: nodes.len() - 1,
+    })
+}
+
+struct NodeEntry {
+    id: Name,
+    http: SocketAddr,
+    data_dir: PathBuf,
+}
+
+fn node_entry(r: &mut Reader, tree: &Tree, beside: &Path) -> Option<NodeEntry> {
+    let mut fields = r.fields(tree)?;
+    let address = |r: &mut Reader, t: &Tree| {
+        r.parsed(t, "an address and a port, such as 127.0.0.1:7071", |s| {
+            s.parse::<SocketAddr>().ok()
+        })
+    };
+    let id = fields.required(r, "id", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
+    let http = fields.required(r, "http", address);
+    fields.optional(r, "peer", address);
+    fields.optional(r, "http_advertise", |r, t| r.text(t));
+    fields.optional(r, "peer_advertise", |r, t| r.text(t));
+    let data_dir = fields.optional(r, "data_dir", |r, t| Some(beside.join(r.text(t)?)));
+    fields.finish(r);
+    let id = id?;
+    let data_dir = data_dir.unwrap_or_else(|| beside.join("data").join(id.as_str()));
+    Some(NodeEntry {
+        id,
+        http: http?,
+        data_dir,
+    })
+}
+
+fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String>) -> Option<Vec<Token>> {
+    let mut fields = r.fields(tree)?;
+    let mut tokens = Vec::new();
+    for (member, role) in [
+        ("admin_tokens", Role::Admin),
+        ("read_tokens", Role::Read),
+        ("check_tokens", Role::Check),
+    ] {
+        let values = fields.optional(r, member, |r, t| {
+            r.list(t, TOKENS_MAX, |r, t| secret(r, t, variable))
+        });
+        for (i, value) in values.unwrap_or_default().into_iter().enumerate() {
+            let name = format!("{}-{}", member.trim_end_matches("_tokens"), i + 1);
+            tokens.push(Token { name, role, value });
+        }
+    }
+    let roles = [
+        ("check", Role::Check),
+        ("read", Role::Read),
+        ("admin", Role::Admin),
+    ];
+    let named = fields.optional(r, "tokens", |r, t| {
+        r.list(t, TOKENS_MAX, |r, t| {
+            let mut fields = r.fields(t)?;
+            let name = fields.required(r, "name", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
+            let role = fields.required(r, "role", |r, t| r.choice(t, &roles));
+            let value = fields.required(r, "value", |r, t| secret(r, t, variable));
+            fields.finish(r);
+            Some(Token {
+                name: name?.to_string(),
+                role: role?,
+                value: value?,
+            })
+        })
+    });
+    tokens.extend(named.unwrap_or_default());
+    fields.finish(r);
+    if tokens.is_empty() && r.is_clean() {
+        r.fault("has no token, so nobody could get in");
+    }
+    Some(tokens)
+}
+
+/// A secret, or `env:NAME` for the variable that holds it. Never repeated in a fault.
+fn secret(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    let text = r.text(tree)?;
+    let value = match text.strip_prefix("env:") {
+        Some(name) => {
+            let value = variable(name);
+            if value.is_none() {
+                r.fault(format!("the environment variable {name} is not set"));
+            }
+            value?
+        }
+        None => text.to_string(),
+    };
+    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        r.fault("a token is at least one visible ASCII character, and no others");
+        return None;
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, node: Option<&str>) -> Result<Config, Vec<String>> {
+        let variable = |name: &str| (name == "TOKEN").then(|| "sesame".to_string());
+        Config::read(text.as_bytes(), Path::new("/etc/tidegate"), node, variable)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect())
+    }
+
+    const TWO: &str = r#"
+        environment = "development"
+        [cluster]
+        name = "demo"
+        [[nodes]]
+        id = "n1"
+        http = "127.0.0.1:7071"
+        peer = "127.0.0.1:7171"
+        data_dir = "data/n1"
+        [[nodes]]
+        id = "n2"
+        http = "127.0.0.1:7072"
+    "#;
+
+    #[test]
+    fn one_file_serves_every_node_and_paths_are_relative_to_it() {
+        let n1 = read(TWO, Some("n1")).unwrap();
+        assert_eq!(
+            (n1.http.port(), n1.data_dir.as_path(), n1.others),
+            (7071, Path::new("/etc/tidegate/data/n1"), 1)
+        );
+        assert_eq!(
+            read(TWO, Some("n2")).unwrap().data_dir,
+            Path::new("/etc/tidegate/data/n2")
+        );
+        assert_eq!(
+            read(TWO, Some("n9")).unwrap_err(),
+            ["nodes: there is no node n9; the file lists n1, n2"]
+        );
+        assert!(read(TWO, None).unwrap_err()[0].contains("--node"));
+    }
+
+    #[test]
+    fn tokens_come_from_the_file_or_the_environment_and_are_never_shown() {
+        let text = format!(
+            "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \"ci\"\nrole = \"read\"\nvalue = \"x\"\n"
+        );
+        let config = read(&text, Some("n1")).unwrap();
+        let tokens: Vec<_> = config
+            .tokens
+            .iter()
+            .map(|t| (t.name.as_str(), t.role, t.value.as_str()))
+            .collect();
+        assert_eq!(
+            tokens,
+            [("admin-1", Role::Admin, "sesame"), ("ci", Role::Read, "x")]
+        );
+        assert!(!format!("{config:?}").contains("sesame"));
+        let unset = read(
+            &format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"),
+            Some("n1"),
+        )
+        .unwrap_err();
+        assert_eq!(
+            unset,
+            ["auth.admin_tokens[0]: the environment variable NOPE is not set"]
+        );
+    }
+
+    #[test]
+    fn an_open_address_without_auth_is_refused() {
+        let open = "[[nodes]]\nid = \"n1\"\nhttp = \"0.0.0.0:7070\"\n";
+        let faults = read(open, None).unwrap_err();
+        assert!(
+            faults[0].starts_with("nodes[0].http: 0.0.0.0:7070 is not a loopback address"),
+            "{faults:?}"
+        );
+        assert!(read(&format!("{open}\n[auth]\nadmin_tokens = [\"a\"]\n"), None).is_ok());
+    }
+
+    #[test]
+    fn unknown_members_are_faults_with_a_suggestion() {
+        let faults = read(&format!("{TWO}\n[limits]\nkeys_per_tennant = 5\n"), Some("n1")).unwrap_err();
+        assert_eq!(
+            faults,
+            ["limits.keys_per_tennant: unknown member; did you mean keys_per_tenant?"]
+        );
+    }
+}

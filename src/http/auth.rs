@@ -1,0 +1,197 @@
+//! Tokens and roles: who may decide, see, and change.
+
+use axum::http::{HeaderMap, Method, header};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::problem::Problem;
+use crate::config::{Role, Token};
+
+/// The name of whoever is in: a token's, or `anyone` where there are no tokens.
+#[derive(Clone, Debug)]
+pub struct Caller(pub String);
+
+/// The tokens of a node, as digests.
+pub struct Tokens {
+    tokens: Vec<(String, Role, [u8; 32])>,
+    deciding_needs_one: bool,
+}
+
+impl Tokens {
+    /// The digests of `tokens`; the secrets themselves are dropped.
+    pub fn new(tokens: &[Token]) -> Self {
+        Self {
+            tokens: tokens
+                .iter()
+                .map(|t| (t.name.clone(), t.role, Sha256::digest(t.value.as_bytes()).into()))
+                .collect(),
+            deciding_needs_one: tokens.iter().any(|t| t.role == Role::Check),
+        }
+    }
+
+    /// Lets a decision call in: anybody, unless there are tokens for deciding.
+    pub fn admit_decision(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if !self.deciding_needs_one {
+            return Ok(());
+        }
+        match self.identify(headers)? {
+            (_, Role::Check | Role::Admin) => Ok(()),
+            (name, Role::Read) => Err(wrong_role(&name, "deciding")),
+        }
+    }
+
+    /// Lets any other call in: `read` for looking, `admin` for the rest. Without tokens everybody may do everything; a node
+    /// starts like that on a loopback address only.
+    pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, Problem> {
+        if self.tokens.is_empty() {
+            // A page in some browser on this machine is not its operator: browsers name their origin, programs don't.
+            if !method.is_safe() && headers.contains_key(header::ORIGIN) {
+                return Err(Problem::new(
+                    403,
+                    "changes from a browser need a token",
+                    "forbidden",
+                ));
+            }
+            return Ok(Caller("anyone".into()));
+        }
+        let looking = matches!(*method, Method::GET | Method::HEAD);
+        match self.identify(headers)? {
+            (name, Role::Admin) => Ok(Caller(name)),
+            (name, Role::Read) if looking => Ok(Caller(name)),
+            (name, _) => Err(wrong_role(
+                &name,
+                if looking { "reading" } else { "changing anything" },
+            )),
+        }
+    }
+
+    /// The token that the request carries. Every token is compared, in constant time.
+    fn identify(&self, headers: &HeaderMap) -> Result<(String, Role), Problem> {
+        let own = headers.get("x-tidegate-token").map(|value| value.as_bytes());
+        let bearer = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| bearer(value.as_bytes()));
+        let Some(given) = own.or(bearer) else {
+            return Err(unauthorized("a token is needed"));
+        };
+        let given: [u8; 32] = Sha256::digest(given).into();
+        let mut found = None;
+        for (name, role, digest) in &self.tokens {
+            if bool::from(digest.ct_eq(&given)) {
+                found = Some((name.clone(), *role));
+            }
+        }
+        found.ok_or_else(|| unauthorized("the token is not known"))
+    }
+}
+
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::new(401, detail, "unauthorized").with_header(header::WWW_AUTHENTICATE, "Bearer")
+}
+
+fn wrong_role(name: &str, what: &str) -> Problem {
+    Problem::new(
+        403,
+        format!("the role of token {name} is not for {what}"),
+        "forbidden",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse;
+
+    fn tokens() -> Tokens {
+        let token = |name: &str, role| Token {
+            name: name.into(),
+            role,
+            value: format!("{name}-secret"),
+        };
+        Tokens::new(&[
+            token("c", Role::Check),
+            token("r", Role::Read),
+            token("a", Role::Admin),
+        ])
+    }
+
+    fn with(token: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        headers
+    }
+
+    fn status(problem: Problem) -> u16 {
+        problem.into_response().status().as_u16()
+    }
+
+    #[test]
+    fn every_role_opens_its_own_doors() {
+        let t = tokens();
+        for (token, decide, get, put) in [
+            ("c-secret", 0, 403, 403),
+            ("r-secret", 403, 0, 403),
+            ("a-secret", 0, 0, 0),
+            ("x", 401, 401, 401),
+        ] {
+            assert_eq!(
+                t.admit_decision(&with(token)).err().map_or(0, status),
+                decide,
+                "{token}"
+            );
+            assert_eq!(
+                t.admit(&Method::GET, &with(token)).err().map_or(0, status),
+                get,
+                "{token}"
+            );
+            assert_eq!(
+                t.admit(&Method::PUT, &with(token)).err().map_or(0, status),
+                put,
+                "{token}"
+            );
+        }
+        assert_eq!(t.admit_decision(&HeaderMap::new()).err().map_or(0, status), 401);
+    }
+
+    #[test]
+    fn without_a_check_token_deciding_needs_none_and_ignores_what_is_sent() {
+        let t = Tokens::new(&[Token {
+            name: "a".into(),
+            role: Role::Admin,
+            value: "s".into(),
+        }]);
+        assert!(t.admit_decision(&with("whatever")).is_ok());
+        assert_eq!(
+            t.admit(&Method::GET, &HeaderMap::new()).err().map_or(0, status),
+            401
+        );
+    }
+
+    #[test]
+    fn a_header_of_our_own_may_carry_the_token() {
+        let mut headers = with("an end user's");
+        headers.insert("x-tidegate-token", "a-secret".parse().unwrap());
+        assert_eq!(tokens().admit(&Method::PUT, &headers).unwrap().0, "a");
+    }
+
+    #[test]
+    fn a_browser_changes_nothing_without_a_token() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ORIGIN, "http://evil.example".parse().unwrap());
+        assert_eq!(
+            Tokens::new(&[])
+                .admit(&Method::POST, &headers)
+                .err()
+                .map_or(0, status),
+            403
+        );
+        assert!(Tokens::new(&[]).admit(&Method::GET, &headers).is_ok());
+    }
+}

@@ -1,0 +1,147 @@
+//! `/api/…` (H2): a limit sent with the request, judged by a sliding log per tenant, client and action under the name `api`.
+//!
+//! A limit named `api` that the policy has for the tenant, action or client (or for everybody) takes the place of the one
+//! sent. Above what a sliding log remembers, the sliding window stands in.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::super::problem::Problem;
+use super::super::query::Query;
+use super::super::{App, body, headers};
+use crate::check::{Check, Decision, Dimension, Label, Limit, Match, Name, TenantId};
+use crate::clock::SECOND;
+use crate::input::{Reader, Tree};
+use crate::limit::{ENTRIES_MAX, Rule, UNITS_MAX, WINDOW_MAX, Window};
+
+/// The limit of these calls.
+const LIMIT_NAME: &str = "api";
+const SECONDS_MAX: u64 = WINDOW_MAX / SECOND;
+
+fn check(tenant: TenantId, client: Label, action: Label, limit: u64, seconds: u64) -> Check {
+    let window = Window {
+        limit,
+        length: seconds * SECOND,
+    };
+    let rule = if limit <= ENTRIES_MAX {
+        Rule::SlidingLog(window)
+    } else {
+        Rule::SlidingWindow(window)
+    };
+    let name = Name::new(LIMIT_NAME).unwrap_or_else(|| unreachable!("{LIMIT_NAME} is a name"));
+    let per = vec![Dimension::Tenant, Dimension::Client, Dimension::Action];
+    let limit = Limit {
+        name,
+        per,
+        when: Match::default(),
+        rule,
+        enforce: true,
+    };
+    Check {
+        client: Some(client),
+        action: Some(action),
+        limits: vec![Arc::new(limit)],
+        ..Check::of(tenant)
+    }
+}
+
+/// `POST /api/check_and_consume`.
+pub async fn check_and_consume(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    app.tokens.admit_decision(request.headers())?;
+    let (parts, body) = request.into_parts();
+    let tree = body::json(&app, &parts.headers, body, app.limits.body_bytes).await?;
+    let mut r = Reader::default();
+    let check = consume_body(&mut r, &tree);
+    let check = r.finish(check).map_err(Problem::bad_input)?;
+    Ok(answer(&app.router.check(check).await?))
+}
+
+fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
+    let mut fields = r.fields(tree)?;
+    let label = |r: &mut Reader, t: &Tree| r.parsed(t, Label::EXPECTED, Label::new);
+    let tenant = fields.required(r, "tenant_id", |r, t| {
+        r.parsed(t, TenantId::EXPECTED, TenantId::new)
+    });
+    let client = fields.required(r, "client_id", label);
+    let action = fields.required(r, "action_type", label);
+    let limit = fields.required(r, "max_requests", |r, t| r.whole(t, 1..=UNITS_MAX));
+    let seconds = fields.required(r, "window_duration_seconds", |r, t| r.whole(t, 1..=SECONDS_MAX));
+    fields.finish(r);
+    Some(check(tenant?, client?, action?, limit?, seconds?))
+}
+
+/// `GET /api/status/{tenant}/{client}/{action}?max_requests=&window_duration_seconds=`: the same, and nothing is taken.
+pub async fn status(
+    State(app): State<Arc<App>>,
+    Path((tenant, client, action)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    app.tokens.admit_decision(&headers)?;
+    let query = Query::of(&uri)?;
+    let mut r = Reader::default();
+    let text = |r: &mut Reader, name: &str, value: &str| {
+        r.member(name, |r| {
+            r.parsed(&Tree::Text(value.into()), Label::EXPECTED, Label::new)
+        })
+    };
+    let tenant = r.member("tenant", |r| {
+        r.parsed(&Tree::Text(tenant.clone()), TenantId::EXPECTED, TenantId::new)
+    });
+    let (client, action) = (text(&mut r, "client", &client), text(&mut r, "action", &action));
+    let mut number = |name: &str, most| {
+        if query.get(name).is_none() {
+            r.fault_at(name, "is required");
+        }
+        query.whole(&mut r, name, 1..=most)
+    };
+    let (limit, seconds) = (
+        number("max_requests", UNITS_MAX),
+        number("window_duration_seconds", SECONDS_MAX),
+    );
+    let check = (|| Some(check(tenant?, client?, action?, limit?, seconds?)))();
+    let check = r.finish(check).map_err(Problem::bad_input)?;
+    Ok(answer(&app.router.peek(check).await?))
+}
+
+fn answer(decision: &Decision) -> Response {
+    let tightest = decision.tightest();
+    // What passes unlimited has neither a number left nor a moment at which there would be more.
+    let reset = decision
+        .retry_after
+        .or(tightest.map(|verdict| verdict.reset_after))
+        .unwrap_or(0);
+    let document = json!({
+        "allowed": decision.allowed,
+        "remaining_requests": match tightest {
+            Some(verdict) => json!(verdict.remaining),
+            None if decision.allowed => Value::Null,
+            None => json!(0),
+        },
+        "reset_time_seconds": reset.div_ceil(SECOND),
+        "status": if decision.allowed { "allowed" } else { "denied" },
+    });
+    let mut response = Json(document).into_response();
+    headers::write(decision, response.headers_mut());
+    response
+}
+
+/// `GET /api/health`.
+pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
+    match app.ready.load(Ordering::Relaxed) {
+        true => (
+            StatusCode::OK,
+            Json(json!({"status": "healthy", "node": app.node})),
+        ),
+        false => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"status": "stopping", "node": app.node})),
+        ),
+    }
+}

@@ -1,0 +1,3 @@
+//! Calls that other systems document, translated: thin, and without rules of their own.
+
+pub mod api;

@@ -1,0 +1,55 @@
+//! `/v1/permits/{id}`: giving a concurrency slot back, or keeping it for longer.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::problem::Problem;
+use super::{App, body, read};
+use crate::check::PermitId;
+use crate::input::{Fault, Reader, Tree};
+
+fn parse(id: &str) -> Result<PermitId, Problem> {
+    let fault = || Problem::bad_input(vec![Fault::new("id", "is not a permit's id")]);
+    PermitId::parse(id).ok_or_else(fault)
+}
+
+/// `DELETE /v1/permits/{id}`: 204, also the second time.
+pub async fn release(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    app.tokens.admit_decision(&headers)?;
+    app.router.release(parse(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/permits/{id}/renew`: 200, or 404 where it isn't out any more. The body may say `{"ttl_ms": …}`.
+pub async fn renew(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    app.tokens.admit_decision(request.headers())?;
+    let permit = parse(&id)?;
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&app, &parts.headers, body, app.limits.body_bytes).await?;
+    let tree = match bytes.is_empty() {
+        true => Tree::Map(Vec::new()),
+        false => Tree::from_json(&bytes).map_err(|fault| Problem::bad_input(vec![fault]))?,
+    };
+    let mut r = Reader::default();
+    let ttl_ms = read::ttl_ms(&mut r, &tree);
+    let ttl_ms = r.finish(ttl_ms).map_err(Problem::bad_input)?;
+    match app.router.renew(permit, ttl_ms).await? {
+        true => Ok(Json(json!({"id": id, "expires_in_ms": ttl_ms})).into_response()),
+        false => Err(Problem::not_found(format!(
+            "permit {id}; it was released or has expired"
+        ))),
+    }
+}

@@ -1,0 +1,150 @@
+//! Problem documents (RFC 9457): the one place where errors become HTTP.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::cluster::WriteError;
+use crate::input::Fault;
+use crate::policy::ChangeError;
+use crate::shard::Refusal;
+
+/// An error as its caller sees it.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    detail: String,
+    faults: Vec<Fault>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem of a status, in words, of a kind that programs can tell apart.
+    pub fn new(status: u16, detail: impl Into<String>, kind: &'static str) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self {
+            status,
+            kind,
+            detail: detail.into(),
+            faults: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// 400: faults of the input, each with its path.
+    pub fn bad_input(faults: Vec<Fault>) -> Self {
+        let detail = match faults.as_slice() {
+            [] => "the request is malformed".to_string(),
+            [one] => one.to_string(),
+            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+        };
+        Self {
+            faults,
+            ..Self::new(400, detail, "bad-input")
+        }
+    }
+
+    /// 422: well-formed, but it can't be.
+    pub fn impossible(detail: impl Into<String>, faults: Vec<Fault>) -> Self {
+        Self {
+            faults,
+            ..Self::new(422, detail, "impossible")
+        }
+    }
+
+    /// 404.
+    pub fn not_found(what: impl std::fmt::Display) -> Self {
+        Self::new(404, format!("there is no {what}"), "not-found")
+    }
+
+    /// 413: more bytes or items than allowed.
+    pub fn too_large(what: &str, most: u64) -> Self {
+        Self::new(413, format!("{what}; at most {most} are allowed"), "too-large")
+    }
+
+    /// The same with a header.
+    pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers
+            .extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        self
+    }
+
+    /// The document's members.
+    pub fn document(&self) -> Map<String, Value> {
+        let mut out = Map::new();
+        out.insert(
+            "type".into(),
+            json!(format!("urn:tidegate:problem:{}", self.kind)),
+        );
+        out.insert(
+            "title".into(),
+            json!(self.status.canonical_reason().unwrap_or("Error")),
+        );
+        out.insert("status".into(), json!(self.status.as_u16()));
+        out.insert("detail".into(), json!(self.detail));
+        if !self.faults.is_empty() {
+            out.insert("errors".into(), json!(self.faults));
+        }
+        out
+    }
+}
+
+/// A problem document of `status` with these members.
+pub fn document(status: StatusCode, members: Vec<u8>) -> Response {
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/problem+json")],
+        members,
+    )
+        .into_response()
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = document(
+            self.status,
+            Value::Object(self.document()).to_string().into_bytes(),
+        );
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let at = |path: &str| vec![Fault::new(path, refusal.to_string())];
+        match &refusal {
+            Refusal::UnknownTier(_) => Self::impossible(refusal.to_string(), at("tier")),
+            Refusal::LimitsRefused(_) => Self::impossible(refusal.to_string(), at("limits")),
+            Refusal::RequestIdReused => Self::impossible(refusal.to_string(), at("request_id")),
+            Refusal::Busy => {
+                Self::new(503, refusal.to_string(), "busy").with_header(header::RETRY_AFTER, "1")
+            }
+        }
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stale { actual, .. } => {
+                Self::new(412, error.to_string(), "stale").with_header(header::ETAG, &format!("\"{actual}\""))
+            }
+            WriteError::Change(ChangeError::NotFound(what)) => Self::not_found(what),
+            WriteError::Change(ChangeError::Invalid(faults)) => {
+                let detail = faults
+                    .first()
+                    .map_or_else(|| "the policy would not be valid".into(), ToString::to_string);
+                Self::impossible(detail, faults)
+            }
+            WriteError::Storage(_) => {
+                tracing::error!(%error, "a policy change was lost");
+                Self::new(503, "the change can't be stored; nothing has changed", "storage")
+                    .with_header(header::RETRY_AFTER, "1")
+            }
+        }
+    }
+}

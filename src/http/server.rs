@@ -1,0 +1,397 @@
+//! Connections: accepted in one place, handed to the workers in turn, bounded in number and in time.
+//!
+//! One listener rather than one per worker: with SO_REUSEPORT a second process would bind the same port without anybody
+//! noticing, and few connections would spread unevenly. A connection belongs to one worker for its whole life.
+//!
+//! Each connection has a [`Pulse`]: idle, in the head of a request, or busy with one. A worker looks at all pulses every
+//! [`PULSE_TICK`] and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
+//! without a timer for each request. (Bodies have a timeout of their own, where they are read.)
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router as Routes;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use crate::config::Limits;
+
+/// Connections that may wait for one worker to take them up.
+const HANDOVER_MAX: usize = 256;
+/// How often connections are looked at for having taken too long; how exact the times are.
+const PULSE_TICK: Duration = Duration::from_millis(250);
+/// Streams on one HTTP/2 connection.
+const H2_STREAMS_MAX: u32 = 100;
+/// Unread bytes on one HTTP/2 stream and on a whole connection.
+const H2_STREAM_WINDOW: u32 = 64 << 10;
+const H2_CONNECTION_WINDOW: u32 = 1 << 20;
+/// Streams that a client may open and reset before they are handled.
+const H2_RESETS_MAX: usize = 20;
+/// How long to wait after a failed accept (out of descriptors, say) before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where connections come from: a socket, or a simulated one.
+pub trait Listen: Send + 'static {
+    /// What is accepted.
+    type Stream: Carried;
+    /// The next connection.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// Where it listens.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A stream that can be carried from the runtime that accepted it to the one that serves it.
+pub trait Carried: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
+    /// The stream on its way.
+    type Parcel: Send + 'static;
+    /// Takes it off the runtime it is on.
+    fn pack(self) -> io::Result<Self::Parcel>;
+    /// Puts it onto the runtime of the caller.
+    fn unpack(parcel: Self::Parcel) -> io::Result<Self>;
+}
+
+impl Listen for tokio::net::TcpListener {
+    type Stream = tokio::net::TcpStream;
+    async fn accept(&mut self) -> io::Result<Self::Stream> {
+        Ok(Self::accept(self).await?.0)
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+}
+
+impl Carried for tokio::net::TcpStream {
+    type Parcel = std::net::TcpStream;
+    fn pack(self) -> io::Result<Self::Parcel> {
+        self.set_nodelay(true)?;
+        self.into_std()
+    }
+    fn unpack(parcel: Self::Parcel) -> io::Result<Self> {
+        Self::from_std(parcel)
+    }
+}
+
+/// A connection on its way to a worker, counted until it is closed.
+pub struct Parcel<S: Carried> {
+    stream: S::Parcel,
+    counted: Counted,
+}
+
+/// One of the connections that are open.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The ends through which connections reach `workers` workers.
+pub fn handover<S: Carried>(
+    workers: usize,
+) -> (Vec<mpsc::Sender<Parcel<S>>>, Vec<mpsc::Receiver<Parcel<S>>>) {
+    (0..workers).map(|_| mpsc::channel(HANDOVER_MAX)).unzip()
+}
+
+/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once.
+pub async fn accept<L: Listen>(
+    mut listener: L,
+    workers: Vec<mpsc::Sender<Parcel<L::Stream>>>,
+    most: usize,
+    mut stop: watch::Receiver<bool>,
+) {
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut turn = 0;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted.and_then(Carried::pack) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let counted = Counted(open.clone());
+        if open.fetch_add(1, Ordering::Relaxed) >= most {
+            continue;
+        }
+        turn = (turn + 1) % workers.len();
+        // A worker that is behind keeps the others waiting rather than being passed over: it will catch up at once.
+        let _ = workers[turn].send(Parcel { stream, counted }).await;
+    }
+}
+
+/// Serves the connections that are handed over, until told to stop; then finishes what was begun.
+pub async fn serve<S: Carried>(
+    mut parcels: mpsc::Receiver<Parcel<S>>,
+    routes: Routes,
+    limits: Limits,
+    stop: watch::Receiver<bool>,
+) {
+    let tasks = TaskTracker::new();
+    let pulses = Arc::new(Pulses::new(&limits));
+    let watcher = tokio::spawn(watch_pulses(pulses.clone()));
+    let mut stopping = stop.clone();
+    loop {
+        let parcel = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => break,
+            parcel = parcels.recv() => match parcel {
+                Some(parcel) => parcel,
+                None => break,
+            },
+        };
+        match S::unpack(parcel.stream) {
+            Ok(stream) => {
+                let pulse = pulses.begin();
+                let connection = connection(stream, pulse, routes.clone(), limits.clone(), stop.clone());
+                let counted = parcel.counted;
+                tasks.spawn(async move {
+                    connection.await;
+                    drop(counted);
+                });
+            }
+            Err(error) => tracing::warn!(%error, "a connection was lost"),
+        }
+    }
+    tasks.close();
+    if tokio::time::timeout(Duration::from_millis(limits.drain_ms), tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            open = tasks.len(),
+            "connections were cut: their requests didn't finish in time"
+        );
+    }
+    watcher.abort();
+}
+
+async fn connection<S: Carried>(
+    stream: S,
+    pulse: Arc<Pulse>,
+    routes: Routes,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(usize::try_from(limits.header_bytes).unwrap_or(usize::MAX))
+        .max_headers(usize::try_from(limits.headers).unwrap_or(usize::MAX));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(H2_RESETS_MAX)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
+    let service = {
+        let pulse = pulse.clone();
+        hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            let busy = Pulse::busy(&pulse);
+            let answering = routes.clone().call(request);
+            async move {
+                let answer = answering.await;
+                drop(busy);
+                answer
+            }
+        })
+    };
+    let stream = TokioIo::new(Watched {
+        stream,
+        pulse: pulse.clone(),
+    });
+    let connection = builder.serve_connection(stream, service);
+    tokio::pin!(connection);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            // Broken connections are their clients' business.
+            _ = connection.as_mut() => return,
+            () = pulse.closed.notified() => return,
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const BUSY: u8 = 2;
+
+/// What one connection is doing, and since which tick of its worker's pulse.
+struct Pulse {
+    phase: AtomicU8,
+    since: AtomicU32,
+    /// Requests being answered; more than one on HTTP/2.
+    requests: AtomicU32,
+    /// HTTP/2 sends more than requests, so a first byte there doesn't mean that a head has begun.
+    multiplexed: AtomicU8,
+    tick: Arc<AtomicU32>,
+    closed: Notify,
+}
+
+impl Pulse {
+    fn enter(&self, phase: u8) {
+        self.since
+            .store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn busy(pulse: &Arc<Self>) -> Busy {
+        pulse.requests.fetch_add(1, Ordering::Relaxed);
+        pulse.enter(BUSY);
+        Busy(pulse.clone())
+    }
+
+    fn bytes_came(&self, bytes: &[u8]) {
+        if self.phase.load(Ordering::Relaxed) == IDLE && self.multiplexed.load(Ordering::Relaxed) == 0 {
+            if bytes.starts_with(b"PRI ") {
+                self.multiplexed.store(1, Ordering::Relaxed);
+            } else {
+                self.enter(HEAD);
+            }
+        }
+    }
+}
+
+/// A request being answered.
+struct Busy(Arc<Pulse>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.enter(IDLE);
+        }
+    }
+}
+
+/// The pulses of one worker.
+struct Pulses {
+    tick: Arc<AtomicU32>,
+    all: Mutex<Vec<Weak<Pulse>>>,
+    head_ticks: u32,
+    idle_ticks: u32,
+}
+
+impl Pulses {
+    fn new(limits: &Limits) -> Self {
+        let ticks = |ms: u64| u32::try_from(ms.div_ceil(PULSE_TICK.as_millis() as u64)).unwrap_or(u32::MAX);
+        Self {
+            tick: Arc::default(),
+            all: Mutex::default(),
+            head_ticks: ticks(limits.header_ms),
+            idle_ticks: ticks(limits.idle_ms),
+        }
+    }
+
+    fn begin(&self) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse {
+            phase: AtomicU8::new(IDLE),
+            since: AtomicU32::new(self.tick.load(Ordering::Relaxed)),
+            requests: AtomicU32::new(0),
+            multiplexed: AtomicU8::new(0),
+            tick: self.tick.clone(),
+            closed: Notify::new(),
+        });
+        if let Ok(mut all) = self.all.lock() {
+            all.push(Arc::downgrade(&pulse));
+        }
+        pulse
+    }
+
+    /// Lets one tick pass: closes what took too long, forgets what has ended.
+    fn beat(&self) {
+        let now = self.tick.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let Ok(mut all) = self.all.lock() else { return };
+        all.retain(|pulse| {
+            let Some(pulse) = pulse.upgrade() else {
+                return false;
+            };
+            let age = now.wrapping_sub(pulse.since.load(Ordering::Relaxed));
+            let overdue = match pulse.phase.load(Ordering::Relaxed) {
+                IDLE => age > self.idle_ticks,
+                HEAD => age > self.head_ticks,
+                _ => false,
+            };
+            if overdue {
+                pulse.closed.notify_one();
+            }
+            !overdue
+        });
+    }
+}
+
+async fn watch_pulses(pulses: Arc<Pulses>) {
+    let mut ticker = tokio::time::interval(PULSE_TICK);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticker.tick().await;
+        pulses.beat();
+    }
+}
+
+/// A stream whose incoming bytes are noticed.
+struct Watched<S> {
+    stream: S,
+    pulse: Arc<Pulse>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+            self.pulse.bytes_came(bytes);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

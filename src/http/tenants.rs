@@ -1,0 +1,213 @@
+//! `/v1/tenants`: a tenant's rules and its state.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+
+use super::App;
+use super::auth::Caller;
+use super::policy::{fresh, name, part, versioned, write};
+use super::problem::Problem;
+use super::query::Query;
+use super::render::LimitView;
+use crate::check::{Limit, TenantId};
+use crate::input::{Fault, Reader, Tree};
+use crate::policy::{Change, read_limit, read_tenant};
+
+/// Tenants on one page.
+const PAGE_MAX: u64 = 1_000;
+const PAGE_DEFAULT: u64 = 100;
+
+fn tenant(text: &str) -> Result<TenantId, Problem> {
+    let fault = || {
+        Problem::bad_input(vec![Fault::new(
+            "tenant",
+            format!("{text:?} is not {}", TenantId::EXPECTED),
+        )])
+    };
+    TenantId::new(text).ok_or_else(fault)
+}
+
+/// `GET /v1/tenants/{tenant}`: what the policy says of it, and how it stands.
+pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let tenant = tenant(&id)?;
+    let policy = app.store.current();
+    let rule = policy.document().tenants.get(&tenant).map(|rule| rule.to_json());
+    let (state, decision) = app.router.inspect(&tenant).await?;
+    let limits: Vec<_> = decision.verdicts.iter().map(LimitView::new).collect();
+    let state = json!({
+        "tier": state.tier,
+        "tier_source": state.source,
+        "limits": limits,
+        "permits": state.permits,
+        "keys": state.keys,
+        "request_ids": state.request_ids,
+    });
+    Ok(versioned(
+        policy.version(),
+        json!({"tenant": tenant, "policy": rule, "state": state}),
+    ))
+}
+
+/// `PUT /v1/tenants/{tenant}`: its rules anew.
+pub async fn put(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = tenant(&id)?;
+    let (rule, expected) = part(&app, request, read_tenant).await?;
+    write(&app, by, Change::PutTenant(id, Box::new(rule)), expected).await
+}
+
+/// `DELETE /v1/tenants/{tenant}`: no rules of its own any more.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id = tenant(&id)?;
+    let expected = fresh(&app, &headers)?;
+    write(&app, by, Change::DeleteTenant(id), expected).await
+}
+
+/// `PUT /v1/tenants/{tenant}/limits/{name}`: one limit, new or changed.
+pub async fn put_limit(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    Path((id, limit)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (id, name) = (tenant(&id)?, name("name", &limit)?);
+    let (limit, expected) = part(&app, request, |r, tree| named_limit(r, tree, name.as_str())).await?;
+    write(&app, by, Change::PutTenantLimit(id, Box::new(limit)), expected).await
+}
+
+/// A limit whose name stands in the path; the body may repeat it, and nothing else.
+fn named_limit(r: &mut Reader, tree: &Tree, name: &str) -> Option<Limit> {
+    let mut tree = tree.clone();
+    if let Tree::Map(entries) = &mut tree {
+        match entries.iter().find(|(key, _)| key == "name") {
+            Some((_, Tree::Text(said))) if said == name => {}
+            Some((_, said)) => r.fault_at("name", format!("{said} is not {name:?}, the name in the path")),
+            None => entries.push(("name".into(), Tree::Text(name.into()))),
+        }
+    }
+    read_limit(r, &tree)
+}
+
+/// `DELETE /v1/tenants/{tenant}/limits/{name}`.
+pub async fn delete_limit(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    Path((id, limit)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (id, name) = (tenant(&id)?, name("name", &limit)?);
+    let expected = fresh(&app, &headers)?;
+    write(&app, by, Change::DeleteTenantLimit(id, name), expected).await
+}
+
+/// `POST /v1/tenants/{tenant}/reset`: what it has spent is forgotten; permits that are out stay out.
+pub async fn reset(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let id = tenant(&id)?;
+    app.router.reset(&id).await?;
+    tracing::info!(tenant = %id, by = by.0, "tenant reset");
+    Ok(Json(json!({"tenant": id, "reset": true})).into_response())
+}
+
+/// Where a page begins: after a tenant that the policy names, or at a place in a shard's memory.
+enum Cursor {
+    Named(String),
+    Active(usize, usize),
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':')? {
+            ("named", after) => Some(Self::Named(after.into())),
+            ("active", place) => {
+                let (shard, at) = place.split_once(':')?;
+                Some(Self::Active(shard.parse().ok()?, at.parse().ok()?))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `GET /v1/tenants`: those the policy names, in the order of their ids, then the others in memory.
+pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    let query = Query::of(&uri)?;
+    let mut r = Reader::default();
+    let most = query.whole(&mut r, "limit", 1..=PAGE_MAX).unwrap_or(PAGE_DEFAULT) as usize;
+    let cursor = query
+        .get("after")
+        .filter(|after| !after.is_empty())
+        .map(Cursor::parse);
+    if let Some(None) = cursor {
+        r.fault_at("after", "is not a cursor of an earlier page");
+    }
+    let cursor = r.finish(Some(cursor)).map_err(Problem::bad_input)?.flatten();
+    let policy = app.store.current();
+    let wall = app.router.wall();
+    let item = |id: &TenantId, named: bool, active: bool| {
+        let (tier, ..) = policy.tier_of(id, wall);
+        json!({"id": id, "tier": tier, "named": named, "active": active})
+    };
+    let mut page: Vec<Value> = Vec::new();
+    let mut place = (0, 0);
+    match cursor {
+        Some(Cursor::Active(shard, at)) => place = (shard, at),
+        named => {
+            let after = match named {
+                Some(Cursor::Named(after)) => std::ops::Bound::Excluded(after),
+                _ => std::ops::Bound::Unbounded,
+            };
+            let bounds = (after.as_ref().map(String::as_str), std::ops::Bound::Unbounded);
+            for (id, _) in policy
+                .document()
+                .tenants
+                .range::<(std::ops::Bound<&str>, std::ops::Bound<&str>), str>(bounds)
+            {
+                if page.len() == most {
+                    let last = page
+                        .last()
+                        .and_then(|item| item["id"].as_str())
+                        .unwrap_or_default()
+                        .to_string();
+                    return Ok(
+                        Json(json!({"tenants": page, "next": format!("named:{last}")})).into_response()
+                    );
+                }
+                page.push(item(id, true, app.router.is_active(id).await));
+            }
+        }
+    }
+    let (mut shard, mut from) = place;
+    while page.len() < most {
+        let Some(listed) = app.router.list(shard, from, most - page.len()).await else {
+            return Ok(Json(json!({"tenants": page, "next": null})).into_response());
+        };
+        let listed = listed?;
+        // An account of `anonymous` at an address is listed by its own id, and never named.
+        for id in listed.ids {
+            match TenantId::new(&id) {
+                Some(tenant) if policy.names(&tenant) => {}
+                Some(tenant) => page.push(item(&tenant, false, true)),
+                None => page.push(json!({"id": &*id, "tier": null, "named": false, "active": true})),
+            }
+        }
+        (shard, from) = listed.next.map_or((shard + 1, 0), |next| (shard, next));
+    }
+    Ok(Json(json!({"tenants": page, "next": format!("active:{shard}:{from}")})).into_response())
+}

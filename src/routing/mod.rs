@@ -1,0 +1,229 @@
+//! The way of a check to whoever decides it: lists first, then the shard that its tenant hashes to.
+
+use std::sync::Arc;
+
+use crate::check::{Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId};
+use crate::clock::SharedClock;
+use crate::placement::{Partition, Secret};
+use crate::policy::{AccessVerdict, List, Policy, Subject};
+use crate::shard::{Handle, Listed, PolicyCell, Question, Refusal, TenantState};
+
+/// Finds the shard for everything that is asked.
+pub struct Router {
+    shards: Vec<Handle>,
+    secret: Secret,
+    policy: Arc<PolicyCell>,
+    clock: SharedClock,
+}
+
+impl Router {
+    /// A router to the shards of this node.
+    pub fn new(shards: Vec<Handle>, secret: Secret, policy: Arc<PolicyCell>, clock: SharedClock) -> Self {
+        Self {
+            shards,
+            secret,
+            policy,
+            clock,
+        }
+    }
+
+    /// Decides one check.
+    pub async fn check(&self, check: Check) -> Result<Decision, Refusal> {
+        if let Some(decision) = self.listed(&check) {
+            return Ok(decision);
+        }
+        let (shard, question) = self.place(check);
+        self.shards[shard].check(question).await
+    }
+
+    /// Says what a check would be answered, and takes nothing.
+    pub async fn peek(&self, check: Check) -> Result<Decision, Refusal> {
+        if let Some(decision) = self.listed(&check) {
+            return Ok(decision);
+        }
+        let (shard, question) = self.place(check);
+        self.shards[shard].peek(question).await
+    }
+
+    /// Decides several checks, each by itself; the answers are in the order of the checks.
+    pub async fn check_each(&self, checks: Vec<Check>) -> Vec<Result<Decision, Refusal>> {
+        let mut answers: Vec<Option<Result<Decision, Refusal>>> = vec![None; checks.len()];
+        let mut by_shard: Vec<(Vec<usize>, Vec<Question>)> =
+            self.shards.iter().map(|_| Default::default()).collect();
+        for (i, check) in checks.into_iter().enumerate() {
+            if let Some(decision) = self.listed(&check) {
+                answers[i] = Some(Ok(decision));
+                continue;
+            }
+            let (shard, question) = self.place(check);
+            by_shard[shard].0.push(i);
+            by_shard[shard].1.push(question);
+        }
+        let asked = by_shard
+            .into_iter()
+            .zip(&self.shards)
+            .filter(|((indices, _), _)| !indices.is_empty());
+        let asked = asked
+            .map(|((indices, questions), shard)| async move { (indices, shard.check_each(questions).await) });
+        for (indices, decided) in futures_util::future::join_all(asked).await {
+            match decided {
+                Ok(decided) => indices
+                    .into_iter()
+                    .zip(decided)
+                    .for_each(|(i, answer)| answers[i] = Some(answer)),
+                Err(refusal) => indices
+                    .into_iter()
+                    .for_each(|i| answers[i] = Some(Err(refusal.clone()))),
+            }
+        }
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or(Err(Refusal::Busy)))
+            .collect()
+    }
+
+    /// Decides several checks of one tenant that pass together or not at all.
+    pub async fn check_all(&self, checks: Vec<Check>) -> Result<Vec<Decision>, Refusal> {
+        // A list names the tenant, or something that a single check carries; who is denied denies the batch.
+        let listed: Vec<_> = checks.iter().map(|check| self.listed(check)).collect();
+        if let Some(denied) = listed.iter().flatten().find(|decision| !decision.allowed) {
+            let denied = denied.clone();
+            return Ok(checks
+                .into_iter()
+                .map(|c| Decision {
+                    tenant: c.tenant,
+                    ..denied.clone()
+                })
+                .collect());
+        }
+        let (mut questions, mut shard) = (Vec::new(), 0);
+        for (check, listed) in checks.into_iter().zip(&listed) {
+            if listed.is_none() {
+                let placed = self.place(check);
+                shard = placed.0;
+                questions.push(placed.1);
+            }
+        }
+        let mut decided = match questions.is_empty() {
+            true => Vec::new(),
+            false => self.shards[shard].check_all(questions).await?,
+        }
+        .into_iter();
+        Ok(listed
+            .into_iter()
+            .filter_map(|listed| listed.or_else(|| decided.next()))
+            .collect())
+    }
+
+    /// Takes a permit back.
+    pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
+        match self.permit_shard(id) {
+            Some(shard) => shard.release(id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Extends a permit; false where it isn't out any more.
+    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
+        match self.permit_shard(id) {
+            Some(shard) => shard.renew(id, ttl_ms).await,
+            None => Ok(false),
+        }
+    }
+
+    fn permit_shard(&self, id: PermitId) -> Option<&Handle> {
+        Some(&self.shards[Partition::new(id.partition)?.shard(self.shards.len())])
+    }
+
+    /// What is kept of a tenant, and what a bare check of it would be answered.
+    pub async fn inspect(&self, tenant: &TenantId) -> Result<(TenantState, Decision), Refusal> {
+        let check = Check {
+            permit_ttl_ms: Some(*crate::check::PERMIT_TTL_MS.start()),
+            ..Check::of(tenant.clone())
+        };
+        let (shard, question) = self.place(check);
+        let shard = &self.shards[shard];
+        let state = shard.describe(tenant.clone(), question.hash).await?;
+        Ok((state, shard.peek(question).await?))
+    }
+
+    /// Forgets what a tenant has spent.
+    pub async fn reset(&self, tenant: &TenantId) -> Result<(), Refusal> {
+        let hash = self.secret.account(tenant.as_str());
+        self.shards[hash.partition().shard(self.shards.len())]
+            .reset(tenant.clone(), hash)
+            .await
+    }
+
+    /// A page of the tenants in one shard's memory; none beyond the last shard.
+    pub async fn list(&self, shard: usize, from: usize, most: usize) -> Option<Result<Listed, Refusal>> {
+        Some(self.shards.get(shard)?.list(from, most).await)
+    }
+
+    /// Whether a tenant has state in memory.
+    pub async fn is_active(&self, tenant: &TenantId) -> bool {
+        let hash = self.secret.account(tenant.as_str());
+        let shard = &self.shards[hash.partition().shard(self.shards.len())];
+        shard
+            .describe(tenant.clone(), hash)
+            .await
+            .is_ok_and(|state| state.active)
+    }
+
+    /// Wall time, nanoseconds.
+    pub fn wall(&self) -> u64 {
+        self.clock.now().wall
+    }
+
+    fn place(&self, check: Check) -> (usize, Question) {
+        let hash = self.secret.account(&check.account());
+        (
+            hash.partition().shard(self.shards.len()),
+            Question { check, hash },
+        )
+    }
+
+    /// The decision where a list makes it.
+    fn listed(&self, check: &Check) -> Option<Decision> {
+        let policy = self.policy.load();
+        if !policy.has_lists() {
+            return None;
+        }
+        let wall = self.clock.now().wall;
+        Some(by_list(&policy, check, policy.access(check, wall)?, wall))
+    }
+}
+
+fn by_list(policy: &Policy, check: &Check, verdict: AccessVerdict, wall: u64) -> Decision {
+    let allowed = verdict.entry.list == List::Allow;
+    let scope = match verdict.entry.subject {
+        Subject::Tenant(_) => Dimension::Tenant,
+        Subject::Client(_) => Dimension::Client,
+        Subject::Ip(_) => Dimension::Ip,
+        Subject::ApiKey(_) => Dimension::ApiKey,
+    };
+    Decision {
+        allowed,
+        tenant: check.tenant.clone(),
+        tier: None,
+        cost: check.cost.map_or(1, crate::check::Cost::get),
+        verdicts: Vec::new(),
+        denied_by: (!allowed).then(|| DeniedBy {
+            name: verdict.name.clone(),
+            scope: vec![scope],
+            reason: Reason::DenyList,
+        }),
+        retry_after: verdict
+            .entry
+            .expires
+            .filter(|_| !allowed)
+            .map(|at| at.saturating_sub(wall)),
+        permit: None,
+        replayed: false,
+        bypass: allowed.then(|| Bypass {
+            list: verdict.name,
+            reason: verdict.entry.reason.clone(),
+        }),
+        policy_version: policy.version(),
+    }
+}
