@@ -13,3 +13,4 @@ pub mod policy;
 pub mod random;
 pub mod routing;
 pub mod shard;
+pub mod telemetry;

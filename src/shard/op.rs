@@ -164,7 +164,7 @@ impl Op {
             let verdicts = part
                 .demands
                 .iter()
-                .map(|&i| verdict(&demands[i], allowed))
+                .map(|&i| verdict(&demands[i], allowed && !self.peek))
                 .collect();
             let permit = if part.wants_permit { granted.next() } else { None };
             let permit = permit.zip(part.check.permit_ttl_ms).map(|(id, ttl)| Permit {
@@ -213,7 +213,7 @@ fn share_denial(decisions: &mut [Decision]) {
     }
 }
 
-fn verdict(demand: &Demand, allowed: bool) -> Verdict {
+fn verdict(demand: &Demand, taking: bool) -> Verdict {
     let said = demand.said.unwrap_or(Said {
         outcome: Outcome::Pass,
         remaining: 0,
@@ -221,7 +221,7 @@ fn verdict(demand: &Demand, allowed: bool) -> Verdict {
         reset_if_taken: 0,
         overflow: false,
     });
-    let taken = allowed && said.outcome == Outcome::Pass;
+    let taken = taking && said.outcome == Outcome::Pass;
     Verdict {
         limit: Arc::clone(&demand.selected.limit),
         outcome: said.outcome,
