@@ -1,4 +1,23 @@
-//! Tidegate decides whether a tenant may do a thing now.
+//! Tidegate: may this tenant do this now, at this cost?
+//!
+//! The map of the house. Imports point one way, from the bottom of this list to its top; a test holds that.
+//!
+//! - [`clock`]: the one door for time. Boot time for rates, disciplined wall time for windows and quotas.
+//! - [`random`]: the one door for chance. Everything random in a node follows from one seed.
+//! - [`codec`]: the one door to the binary encoding.
+//! - [`input`]: what comes from outside, read so that every fault is found at once and named by its path.
+//! - [`limit`]: the arithmetic, one algorithm a file; pure, exact integers.
+//! - [`check`]: the vocabulary. What is asked, what a limit is, what a decision answers.
+//! - [`placement`]: the keyed hash from tenants to partitions.
+//! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and differences.
+//! - [`shard`]: the actors that own the counts and decide.
+//! - [`cluster`]: what the nodes agree on: the versioned policy, durable.
+//! - [`routing`]: the way of a check to its shard; allow and deny lists on that way.
+//! - [`config`]: `cluster.toml`, checked once.
+//! - [`telemetry`]: what a node says of itself.
+//! - [`http`]: the door. One file a resource.
+//! - [`node`]: the composition root: builds a node, runs it, drains it.
+
 pub mod check;
 pub mod clock;
 pub mod cluster;

@@ -201,11 +201,6 @@ impl Accounts {
             self.named = self.named + usize::from(named) - usize::from(before);
         }
     }
-
-    /// Bytes of the slab and the index; what accounts hold beyond that is counted by them.
-    pub fn table_bytes(&self) -> usize {
-        self.slab.capacity() * size_of::<Option<Account>>() + self.index.capacity() * (size_of::<u32>() + 1)
-    }
 }
 
 #[cfg(test)]

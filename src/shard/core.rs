@@ -173,16 +173,6 @@ impl Shard {
         !self.open.is_empty() || self.parked > 0 || self.shared.is_busy()
     }
 
-    /// Accounts in memory.
-    pub fn tenants(&self) -> usize {
-        self.accounts.len()
-    }
-
-    /// Shared buckets in memory.
-    pub fn shared_keys(&self) -> usize {
-        self.shared.len()
-    }
-
     // ------------------------------------------------------------------------------------------------- questions
 
     /// Decides one check.

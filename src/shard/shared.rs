@@ -108,11 +108,6 @@ impl SharedBuckets {
         }
     }
 
-    /// Buckets in memory.
-    pub fn len(&self) -> usize {
-        self.buckets.len()
-    }
-
     /// Whether some hold or waiting question needs the clock to be looked at.
     pub fn is_busy(&self) -> bool {
         self.open > 0

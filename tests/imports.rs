@@ -1,0 +1,139 @@
+//! The direction in which the rooms of the house know each other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
+const HOUSE: [(&str, &[&str]); 15] = [
+    ("clock", &[]),
+    ("random", &[]),
+    ("codec", &[]),
+    ("input", &[]),
+    ("limit", &["check", "clock"]),
+    ("check", &["clock", "limit"]),
+    ("placement", &[]),
+    ("policy", &["check", "clock", "input", "limit", "placement"]),
+    (
+        "shard",
+        &[
+            "check",
+            "clock",
+            "codec",
+            "limit",
+            "placement",
+            "policy",
+            "random",
+        ],
+    ),
+    (
+        "cluster",
+        &["check", "input", "placement", "policy", "random", "shard"],
+    ),
+    ("routing", &["check", "clock", "placement", "policy", "shard"]),
+    ("config", &["check", "input"]),
+    ("telemetry", &[]),
+    (
+        "http",
+        &[
+            "check", "clock", "cluster", "config", "input", "limit", "policy", "routing", "shard",
+        ],
+    ),
+    (
+        "node",
+        &["clock", "cluster", "config", "http", "random", "routing", "shard"],
+    ),
+];
+
+/// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same answer, always.
+const PURE: [&str; 5] = ["check", "input", "limit", "placement", "policy"];
+const IMPURE: [&str; 8] = [
+    "tokio",
+    "SystemClock",
+    "Instant",
+    "SystemTime",
+    "std::fs",
+    "std::net::Tcp",
+    "getrandom",
+    "std::thread",
+];
+
+fn sources(room: &str) -> Vec<PathBuf> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let file = src.join(format!("{room}.rs"));
+    let mut found = Vec::new();
+    if file.exists() {
+        found.push(file);
+    }
+    let mut folders = vec![src.join(room)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path if path.extension().is_some_and(|e| e == "rs") => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// The code of a file without comments and without its tests.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components()
+        .any(|part| part.as_os_str().to_string_lossy().contains("tests"))
+}
+
+#[test]
+fn imports_point_one_way() {
+    for (room, may_use) in HOUSE {
+        let files = sources(room);
+        assert!(!files.is_empty(), "there is no room {room}");
+        for file in files.iter().filter(|file| !is_test(file)) {
+            for (at, _) in code(file).match_indices("crate::") {
+                let code = code(file);
+                let used: String = code[at + 7..]
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                let fine = used == room || used.is_empty() || may_use.contains(&used.as_str());
+                assert!(
+                    fine,
+                    "{} uses crate::{used}, which {room} must not know",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_room_has_its_place_in_the_house() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for entry in fs::read_dir(src).unwrap().flatten() {
+        let name = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
+        let known =
+            ["lib", "main", "cli"].contains(&name.as_str()) || HOUSE.iter().any(|(room, _)| *room == name);
+        assert!(known, "src/{name} is not in the list of rooms");
+    }
+}
+
+#[test]
+fn the_core_knows_no_runtime_no_clock_and_no_chance() {
+    for room in PURE {
+        for file in sources(room).iter().filter(|file| !is_test(file)) {
+            let code = code(file);
+            for word in IMPURE {
+                assert!(!code.contains(word), "{} names {word}", file.display());
+            }
+        }
+    }
+}
