@@ -33,8 +33,8 @@ pub const REQUEST_LIMITS_MAX: usize = 16;
 pub const PERMIT_TTL_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
 /// How long a check may be willing to wait for its answer, in milliseconds.
 pub const DEADLINE_MS: std::ops::RangeInclusive<u64> = 1..=60_000;
-/// The deadline of a check that names none, in milliseconds.
-pub const DEADLINE_MS_DEFAULT: u64 = 100;
+/// The deadline of a check that names none, in milliseconds: as long as a hold on a shared limit may last.
+pub const DEADLINE_MS_DEFAULT: u64 = 1_000;
 /// The tenant of requests that name none.
 pub const ANONYMOUS: &str = "anonymous";
 

@@ -34,9 +34,10 @@ pub fn run(config: Option<PathBuf>, node: Option<String>) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return refuse("the configuration", &faults),
     };
+    // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
     match control
-        .worker_threads(1)
+        .worker_threads(2)
         .thread_name("control")
         .enable_all()
         .build()

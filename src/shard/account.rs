@@ -29,21 +29,32 @@ const SLOTS_INLINE_MAX: usize = 8;
 /// The buckets of one account.
 pub enum Buckets {
     Few(SmallVec<[Slot; 2]>),
-    Many(Box<BTreeMap<u64, State>>),
+    Many(Box<Many>),
+}
+
+/// Many buckets, and the key from which the next search for one to forget begins.
+#[derive(Default)]
+pub struct Many {
+    states: BTreeMap<u64, State>,
+    hand: u64,
 }
 
 impl Buckets {
+    pub fn new() -> Self {
+        Self::Few(SmallVec::new())
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Self::Few(slots) => slots.len(),
-            Self::Many(map) => map.len(),
+            Self::Many(many) => many.states.len(),
         }
     }
 
     pub fn get(&self, key: u64) -> Option<&State> {
         match self {
             Self::Few(slots) => slots.iter().find(|slot| slot.key == key).map(|slot| &slot.state),
-            Self::Many(map) => map.get(&key),
+            Self::Many(many) => many.states.get(&key),
         }
     }
 
@@ -53,7 +64,7 @@ impl Buckets {
                 .iter_mut()
                 .find(|slot| slot.key == key)
                 .map(|slot| &mut slot.state),
-            Self::Many(map) => map.get_mut(&key),
+            Self::Many(many) => many.states.get_mut(&key),
         }
     }
 
@@ -63,21 +74,31 @@ impl Buckets {
                 slots.push(Slot { key, state });
                 return;
             }
-            *self = Self::Many(Box::new(
-                slots.drain(..).map(|slot| (slot.key, slot.state)).collect(),
-            ));
+            let states = slots.drain(..).map(|slot| (slot.key, slot.state)).collect();
+            *self = Self::Many(Box::new(Many { states, hand: 0 }));
         }
-        if let Self::Many(map) = self {
-            map.insert(key, state);
+        if let Self::Many(many) = self {
+            many.states.insert(key, state);
         }
     }
 
-    /// Drops the buckets that are like fresh ones. Answers how many went.
-    pub fn drop_fresh(&mut self, now: Now) -> usize {
+    /// Looks at the next `most` buckets and drops those that are like fresh ones. Answers how many went.
+    pub fn forget(&mut self, most: usize, now: Now) -> usize {
         let before = self.len();
         match self {
             Self::Few(slots) => slots.retain(|slot| !slot.state.is_fresh(now)),
-            Self::Many(map) => map.retain(|_, state| !state.is_fresh(now)),
+            Self::Many(many) => {
+                let ahead = many.states.range(many.hand..).take(most);
+                let looked_at: SmallVec<[(u64, bool); 16]> =
+                    ahead.map(|(k, s)| (*k, s.is_fresh(now))).collect();
+                many.hand = match looked_at.last() {
+                    Some((last, _)) if looked_at.len() == most => last.wrapping_add(1),
+                    _ => 0,
+                };
+                for (key, _) in looked_at.iter().filter(|(_, fresh)| *fresh) {
+                    many.states.remove(key);
+                }
+            }
         }
         before - self.len()
     }
@@ -85,7 +106,7 @@ impl Buckets {
     pub fn iter(&self) -> impl Iterator<Item = (u64, &State)> {
         let (few, many) = match self {
             Self::Few(slots) => (Some(slots.iter().map(|slot| (slot.key, &slot.state))), None),
-            Self::Many(map) => (None, Some(map.iter().map(|(key, state)| (*key, state)))),
+            Self::Many(many) => (None, Some(many.states.iter().map(|(key, state)| (*key, state)))),
         };
         few.into_iter().flatten().chain(many.into_iter().flatten())
     }
@@ -138,7 +159,7 @@ impl Account {
             hash,
             named,
             plan: None,
-            buckets: Buckets::Few(SmallVec::new()),
+            buckets: Buckets::new(),
             extras: None,
         }
     }

@@ -21,6 +21,8 @@ const SWEEP_PER_INSERT: usize = 16;
 /// A tick looks at one in this many accounts, and at least at [`SWEEP_MIN`]: all of them in about a minute.
 const SWEEP_PART: usize = 64;
 const SWEEP_MIN: usize = 1024;
+/// How many buckets of one account a look at it checks.
+const BUCKETS_PER_LOOK: usize = 256;
 
 /// The accounts of one shard.
 pub struct Accounts {
@@ -185,7 +187,7 @@ impl Accounts {
             };
             self.request_ids -= account.expire(now.boot);
             if account.extras.is_none() {
-                self.buckets -= account.buckets.drop_fresh(now);
+                self.buckets -= account.buckets.forget(BUCKETS_PER_LOOK, now);
                 if account.buckets.len() == 0 {
                     self.remove(AccountIx(self.hand as u32));
                 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::account::{OwnHold, Replay};
+use super::account::{Buckets, OwnHold, Replay};
 use super::accounts::{AccountIx, Accounts};
 use super::op::{Answer, AnswerTo, Demand, Kind, Op, OpId, OpRef, Part, kind_of};
 use super::shared::{Ask, Reply, SharedBuckets};
@@ -836,7 +836,7 @@ impl Shard {
         }
         if sweep {
             self.accounts.tick(now);
-            self.shared.drop_fresh(now);
+            self.shared.sweep(now);
         }
     }
 
@@ -896,11 +896,7 @@ impl Shard {
             return;
         };
         let account = self.accounts.get_mut(ix);
-        let gone = std::mem::replace(
-            &mut account.buckets,
-            super::account::Buckets::Few(SmallVec::new()),
-        )
-        .len();
+        let gone = std::mem::replace(&mut account.buckets, Buckets::new()).len();
         self.accounts.buckets -= gone;
     }
 

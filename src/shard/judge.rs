@@ -8,6 +8,9 @@ use crate::clock::{MS, Now};
 use crate::limit::{Outcome, Permits, Rule, State};
 use crate::policy::BucketKey;
 
+/// How many buckets of an account that has reached a cap are looked at, in search of one to forget.
+const LOOKED_AT_PER_INSERT: usize = 16;
+
 impl Shard {
     /// Asks all limits of `op` that are the account's own.
     pub(super) fn judge_own(&mut self, op: &mut Op, now: Now) {
@@ -97,7 +100,11 @@ impl Shard {
         if self.accounts.get(ix).buckets.get(key).is_some() || self.within_caps(ix) {
             return true;
         }
-        let freed = self.accounts.get_mut(ix).buckets.drop_fresh(now);
+        let freed = self
+            .accounts
+            .get_mut(ix)
+            .buckets
+            .forget(LOOKED_AT_PER_INSERT, now);
         self.accounts.buckets -= freed;
         self.within_caps(ix)
     }

@@ -23,6 +23,11 @@ use super::op::{OpRef, Said};
 
 /// How long a hold may stay open, in nanoseconds.
 pub const HOLD_MAX: u64 = SECOND;
+/// How many buckets an insertion at the cap looks at, in search of one to forget.
+const SWEEP_PER_INSERT: usize = 16;
+/// A tick looks at one in this many buckets, and at least at [`SWEEP_MIN`].
+const SWEEP_PART: usize = 64;
+const SWEEP_MIN: usize = 1024;
 
 /// One question to a shared bucket.
 #[derive(Clone, Debug)]
@@ -69,6 +74,8 @@ struct SharedBucket {
 /// The shared buckets of one shard.
 pub struct SharedBuckets {
     buckets: HashMap<u128, SharedBucket, KeyIsHash>,
+    /// All keys, in the order in which they are looked at for ones to forget.
+    sweep: VecDeque<u128>,
     max: usize,
     open: usize,
 }
@@ -103,6 +110,7 @@ impl SharedBuckets {
     pub fn new(max: usize) -> Self {
         Self {
             buckets: HashMap::with_hasher(KeyIsHash),
+            sweep: VecDeque::new(),
             max,
             open: 0,
         }
@@ -116,18 +124,14 @@ impl SharedBuckets {
     /// Answers a question, unless it has to wait.
     pub fn ask(&mut self, mut ask: Ask, since: u64, now: Now) -> Option<Reply> {
         if !self.buckets.contains_key(&ask.key) && self.buckets.len() >= self.max {
-            self.drop_fresh(now);
+            self.forget(SWEEP_PER_INSERT, now);
             if self.buckets.len() >= self.max {
                 ask.key = ask.overflow_key;
             }
         }
-        let overflow = ask.key == ask.overflow_key;
-        let bucket = self.buckets.entry(ask.key).or_insert_with(|| SharedBucket {
-            state: State::fresh(&ask.limit.rule, now),
-            overflow,
-            holds: Vec::new(),
-            waiting: VecDeque::new(),
-        });
+        let state = || State::fresh(&ask.limit.rule, now);
+        let bucket = bucket(&mut self.buckets, &mut self.sweep, ask.key, state);
+        bucket.overflow = ask.key == ask.overflow_key;
         let reply = bucket.ask(&ask, since, now);
         match reply {
             Some(reply) => {
@@ -190,10 +194,23 @@ impl SharedBuckets {
         }
     }
 
-    /// Forgets buckets that are like fresh ones and that nobody is busy with.
-    pub fn drop_fresh(&mut self, now: Now) {
-        self.buckets
-            .retain(|_, bucket| bucket.open() > 0 || !bucket.state.is_fresh(now));
+    /// One tick's share of the sweep.
+    pub fn sweep(&mut self, now: Now) {
+        self.forget((self.sweep.len() / SWEEP_PART).max(SWEEP_MIN), now);
+    }
+
+    /// Looks at the next `count` buckets and forgets those that are like fresh ones and that nobody is busy with.
+    fn forget(&mut self, count: usize, now: Now) {
+        for _ in 0..count.min(self.sweep.len()) {
+            let Some(key) = self.sweep.pop_front() else { return };
+            match self.buckets.get(&key) {
+                Some(bucket) if bucket.open() == 0 && bucket.state.is_fresh(now) => {
+                    drop(self.buckets.remove(&key))
+                }
+                Some(_) => self.sweep.push_back(key),
+                None => {}
+            }
+        }
     }
 
     /// All buckets that are not like fresh ones, to be saved.
@@ -206,14 +223,26 @@ impl SharedBuckets {
 
     /// Puts back a saved bucket.
     pub fn restore(&mut self, key: u128, state: State) {
-        let bucket = SharedBucket {
-            state,
+        bucket(&mut self.buckets, &mut self.sweep, key, || state);
+    }
+}
+
+/// The bucket under `key`, made with `state` if it isn't there.
+fn bucket<'b>(
+    buckets: &'b mut HashMap<u128, SharedBucket, KeyIsHash>,
+    sweep: &mut VecDeque<u128>,
+    key: u128,
+    state: impl FnOnce() -> State,
+) -> &'b mut SharedBucket {
+    buckets.entry(key).or_insert_with(|| {
+        sweep.push_back(key);
+        SharedBucket {
+            state: state(),
             overflow: false,
             holds: Vec::new(),
             waiting: VecDeque::new(),
-        };
-        self.buckets.insert(key, bucket);
-    }
+        }
+    })
 }
 
 impl SharedBucket {
