@@ -1,18 +1,22 @@
 //! The actors: each owns the state of the tenants in its partitions and decides, alone, one message at a time (S1).
 //!
 //! `core` is the actor's mind: a plain struct that takes a message and the time and answers with effects, so that any
-//! interleaving of several shards can be played in a test without a runtime. `actor` is its body: mailboxes, batches,
-//! timers. `account` and `accounts` are what it remembers of tenants, `shared` the buckets that tenants share and the
-//! holds on them, `op` a check on its way, `saved` the file that a graceful stop leaves behind.
+//! interleaving of several shards can be played in a test without a runtime. A check on its way is an `op`; `resolve` finds
+//! what it demands, `judge` asks its own limits, `coordinate` the shared ones. `account` and `accounts` are what a shard
+//! remembers of tenants, `shared` the buckets that tenants share and the holds on them, `upkeep` the rest of its work,
+//! `saved` the file that a graceful stop leaves behind. `actor` is the body: mailboxes, batches, timers.
 
 mod account;
 mod accounts;
 mod actor;
+mod coordinate;
 mod core;
 mod judge;
 mod op;
+mod resolve;
 mod saved;
 mod shared;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,192 @@
+//! What is not deciding: time passing, permits coming back, operators looking, saving and restoring.
+
+use super::Refusal;
+use super::account::Buckets;
+use super::accounts::AccountIx;
+use super::core::{Effect, Listed, Shard, TenantState};
+use super::op::{Kind, OpRef};
+use super::saved::{SavedAccount, SavedState};
+use crate::check::{PermitId, TenantId};
+use crate::clock::{MS, Now};
+use crate::placement::{AccountHash, Partition};
+
+impl Shard {
+    /// What has to be done as time passes: ends overdue ops and holds, and sweeps a part of the accounts.
+    pub fn tick(&mut self, sweep: bool, now: Now, effects: &mut Vec<Effect>) {
+        let mut replies = Vec::new();
+        self.shared.tick(self.since, now, &mut replies);
+        replies
+            .into_iter()
+            .for_each(|reply| self.send_reply(reply, now, effects));
+
+        let overdue: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, op)| op.deadline <= now.boot)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in overdue {
+            let Some(mut op) = self.open.remove(&id) else {
+                continue;
+            };
+            // What hasn't answered may hold all the same: it is cancelled too, under the key that was asked.
+            let me = OpRef {
+                shard: self.index,
+                op: id,
+            };
+            for demand in std::mem::take(&mut op.demands) {
+                if let Kind::Shared { shard, key } = demand.kind {
+                    self.settle_at(shard, me, key, false, now, effects);
+                }
+            }
+            self.release_own(&op);
+            self.answer(op.answer_to, Err(Refusal::Busy));
+            self.unpark(op.account, now, effects);
+        }
+        if sweep {
+            self.accounts.tick(now);
+            self.shared.sweep(now);
+        }
+    }
+
+    /// Takes a permit back. Doing so twice does nothing.
+    pub fn release(&mut self, id: PermitId, now: Now, effects: &mut Vec<Effect>) {
+        let account = self.permit_account(id);
+        if let Some(extras) = &mut self.accounts.get_mut(account).extras {
+            extras.permits.release(id);
+        }
+        self.unpark(account, now, effects);
+    }
+
+    /// Lets a permit run for `ttl_ms` from now on; false where it isn't out any more.
+    pub fn renew(&mut self, id: PermitId, ttl_ms: u64, now: Now) -> bool {
+        let account = self.permit_account(id);
+        let expired = self.accounts.get_mut(account).expire(now.boot);
+        self.accounts.request_ids -= expired;
+        let Some(extras) = &mut self.accounts.get_mut(account).extras else {
+            return false;
+        };
+        let out = extras.permits.release(id);
+        if out {
+            extras.permits.grant(id, now.boot.saturating_add(ttl_ms * MS));
+        }
+        out
+    }
+
+    pub(super) fn permit_account(&self, id: PermitId) -> AccountIx {
+        self.accounts
+            .find_by_hash(AccountHash((id.secret >> 64) as u64))
+            .unwrap_or(self.accounts.overflow())
+    }
+
+    /// What is kept of a tenant.
+    pub fn describe(&mut self, tenant: &TenantId, hash: AccountHash, now: Now) -> TenantState {
+        let (tier, source, _) = self.policy.tier_of(tenant, now.wall);
+        let found = self.accounts.find(hash, tenant.as_str());
+        if let Some(ix) = found {
+            let expired = self.accounts.get_mut(ix).expire(now.boot);
+            self.accounts.request_ids -= expired;
+        }
+        let account = found.map(|ix| self.accounts.get(ix));
+        let extras = account.and_then(|account| account.extras.as_ref());
+        TenantState {
+            tier,
+            source,
+            active: account.is_some(),
+            permits: extras.map_or(0, |extras| extras.permits.flying()),
+            keys: account.map_or(0, |account| account.buckets.len()),
+            request_ids: account.map_or(0, |account| account.replays()),
+        }
+    }
+
+    /// Forgets what a tenant has spent. Permits that are out stay out.
+    pub fn reset(&mut self, hash: AccountHash, id: &str) {
+        let Some(ix) = self.accounts.find(hash, id) else {
+            return;
+        };
+        let account = self.accounts.get_mut(ix);
+        let gone = std::mem::replace(&mut account.buckets, Buckets::new()).len();
+        self.accounts.buckets -= gone;
+    }
+
+    /// Up to `most` ids of tenants in memory, from a position on.
+    pub fn list(&self, from: usize, most: usize) -> Listed {
+        let mut listed = Listed::default();
+        // Position 0 is the overflow account. A page looks at so many positions at most that nobody waits for it.
+        let end = self.accounts.positions().min(from.max(1) + 4_096);
+        for position in from.max(1)..end {
+            if listed.ids.len() == most {
+                listed.next = Some(position);
+                return listed;
+            }
+            listed
+                .ids
+                .extend(self.accounts.at(position).map(|account| account.id.clone()));
+        }
+        listed.next = (end < self.accounts.positions()).then_some(end);
+        listed
+    }
+
+    /// Everything worth keeping over a restart.
+    pub fn save(&mut self, now: Now) -> SavedState {
+        let mut saved = SavedState::at(now);
+        for position in 0..self.accounts.positions() {
+            let Some(account) = self
+                .accounts
+                .at(position)
+                .filter(|account| !account.is_fresh(now))
+            else {
+                continue;
+            };
+            saved.accounts.push(SavedAccount {
+                id: account.id.to_string(),
+                buckets: account
+                    .buckets
+                    .iter()
+                    .map(|(key, state)| (key, state.clone()))
+                    .collect(),
+                permits: account
+                    .extras
+                    .as_ref()
+                    .map(|extras| extras.permits.clone())
+                    .unwrap_or_default(),
+            });
+        }
+        saved.shared = self
+            .shared
+            .states(now)
+            .map(|(key, state)| (key, state.clone()))
+            .collect();
+        saved
+    }
+
+    /// Takes over what another process saved; what belongs to other shards is left alone.
+    pub fn restore(&mut self, saved: &SavedState, now: Now) {
+        for account in &saved.accounts {
+            let hash = self.secret.account(&account.id);
+            let overflow = account.id == *self.accounts.get(self.accounts.overflow()).id;
+            if !overflow && hash.partition().shard(self.shards) != self.index {
+                continue;
+            }
+            let named = TenantId::new(&account.id).is_some_and(|tenant| self.policy.names(&tenant));
+            let ix = match overflow {
+                true => self.accounts.overflow(),
+                false => self
+                    .accounts
+                    .find_or_insert(hash, &account.id.as_str().into(), named, now),
+            };
+            for (key, state) in &account.buckets {
+                self.accounts.buckets += 1;
+                self.accounts.get_mut(ix).buckets.insert(*key, state.clone());
+            }
+            if account.permits.flying() > 0 {
+                self.accounts.get_mut(ix).extras().permits = account.permits.clone();
+            }
+        }
+        for (key, state) in &saved.shared {
+            if Partition::of_key(*key).shard(self.shards) == self.index {
+                self.shared.restore(*key, state.clone());
+            }
+        }
+    }
+}
