@@ -1,7 +1,9 @@
-//! temp
-#[path = "cli/serve.rs"]
-mod serve;
+//! `tidegate`, the program: a node, and the commands that ask one. All it does is in [`cli`].
+
+mod cli;
+
 fn main() -> std::process::ExitCode {
-    let mut args = std::env::args().skip(1);
-    serve::run(args.next().map(Into::into), args.next())
+    cli::Line::read(std::env::args_os())
+        .unwrap_or_else(|misused| misused.exit())
+        .run()
 }

@@ -1,0 +1,377 @@
+//! The command line: what can be asked for, and what each outcome's exit code is.
+//!
+//! A line is read into a [`Line`] by clap and then run: `serve` becomes a node; every other command
+//! asks a node over HTTP (or, for `policy validate`, nobody), prints its data on stdout and everything else on stderr, and
+//! ends with an [`Exit`]. One file a verb group; `client` and `output` are what the groups share.
+//!
+//! ```text
+//! $ tidegate check acme --cost 3 ; echo $?
+//! denied: acme (tier free, cost 3)
+//! by rate (per tenant), reason rate; retry in 0.4s
+//! …
+//! 3
+//! ```
+//!
+//! Three sources, in this order: the flag, its environment variable, the default. Every flag has a variable, and an empty
+//! variable counts as absent. What a node does once it runs is the library's business.
+
+mod check;
+mod client;
+mod failure;
+mod limits;
+mod output;
+mod policy;
+mod serve;
+mod tenant;
+#[cfg(test)]
+mod testing;
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use client::ServerArgs;
+use failure::Failure;
+use output::{Format, Output};
+
+/// How a command ended. The codes are a contract with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// It did what was asked.
+    Done,
+    /// It didn't, and said why; for `policy validate` and `policy diff`: it found something.
+    Failed,
+    /// The line was misused; for `policy diff`: there is no comparison.
+    Usage,
+    /// A check was denied.
+    Denied,
+    /// No node answered.
+    Unreachable,
+    /// The cluster could do it, but it would cost data or availability.
+    Unsafe,
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Denied => 3,
+            Self::Unreachable => 4,
+            Self::Unsafe => 5,
+        }
+    }
+}
+
+#[derive(Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    about = "A clustered rate limiter: runs a node, or asks one",
+    long_about = "A clustered rate limiter. Without a command it runs a node, as `tidegate serve` does; the other \
+                  commands ask the node at --url.",
+    after_help = "\
+Examples:
+  tidegate                                      one node on 127.0.0.1:7070, the built-in policy
+  tidegate --config cluster.toml --node n1      a node of a cluster
+  tidegate check acme --cost 3                  may acme do this now?
+  tidegate policy get -o json --url http://10.0.0.2:7070
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 unreachable, 5 refused as unsafe."
+)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// How to print data
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table",
+        env = "TIDEGATE_OUTPUT",
+        help_heading = "Global options"
+    )]
+    output: Format,
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node
+    #[command(after_help = "\
+Without --config it is one node on 127.0.0.1:7070 with the built-in policy and its data in ./tidegate-data.
+
+Examples:
+  tidegate serve
+  tidegate serve --config cluster.toml --node n1
+  TIDEGATE_CONFIG=cluster.toml TIDEGATE_NODE=n1 tidegate serve")]
+    Serve(ServeArgs),
+    Check(Box<check::CheckArgs>),
+    Policy(policy::PolicyArgs),
+    Tenant(tenant::TenantArgs),
+}
+
+/// What running a node takes.
+#[derive(Args)]
+struct ServeArgs {
+    /// The configuration (cluster.toml)
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Which of the configuration's nodes this one is
+    #[arg(long, value_name = "ID", env = "TIDEGATE_NODE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    node: Option<String>,
+}
+
+/// A command line, understood.
+pub struct Line(Cli);
+
+impl Line {
+    /// Reads the program's arguments, and the environment where they leave something open. The error is also how `--help`
+    /// and `--version` come out.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = without_empty_variables(Cli::command());
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        match (&mut cli.command, matches.subcommand()) {
+            (Some(Command::Serve(serve)), Some((_, after))) => {
+                // What follows the word `serve` counts before what precedes it, and anything typed before a variable.
+                if !typed(after, "config") {
+                    serve.config = cli.serve.config.take();
+                }
+                if !typed(after, "node") {
+                    serve.node = cli.serve.node.take();
+                }
+            }
+            (Some(_), Some((name, _))) => {
+                // Else `tidegate --node n2 check acme` would ask the default node and look as if it had asked n2.
+                let misplaced = ["config", "node"].into_iter().find(|id| typed(&matches, id));
+                if let Some(id) = misplaced {
+                    let why = format!("--{id} is for running a node: `tidegate {name}` doesn't take it");
+                    return Err(command.error(ErrorKind::ArgumentConflict, why));
+                }
+            }
+            _ => {}
+        }
+        Ok(Self(cli))
+    }
+
+    /// Does what the line asks for.
+    pub fn run(self) -> ExitCode {
+        match self.0.command {
+            None => serve::run(self.0.serve.config, self.0.serve.node),
+            Some(Command::Serve(serve)) => serve::run(serve.config, serve.node),
+            Some(command) => {
+                let stdout = std::io::stdout();
+                let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+                let colour = wants_colour && stdout.is_terminal();
+                let (mut data, mut notes) = (stdout.lock(), std::io::stderr().lock());
+                let mut out = Output::new(self.0.output, colour, &mut data, &mut notes);
+                ExitCode::from(ask(command, &self.0.server, &mut out).code())
+            }
+        }
+    }
+}
+
+/// Runs a command that asks, and says on stderr why it failed if it did.
+fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
+    let answer = match command {
+        Command::Serve(_) => unreachable!("serving is not asking"),
+        Command::Check(arguments) => arguments.run(server, out),
+        Command::Policy(arguments) => arguments.run(server, out),
+        Command::Tenant(arguments) => arguments.run(server, out),
+    };
+    answer.unwrap_or_else(|failure: Failure| {
+        out.note(&format!("error: {failure}"));
+        failure.exit()
+    })
+}
+
+fn typed(matches: &ArgMatches, id: &str) -> bool {
+    matches.value_source(id) == Some(ValueSource::CommandLine)
+}
+
+/// An empty variable is an absent one: compose files and unit files set `TIDEGATE_TOKEN=` to mean nothing.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let value = argument.get_env().and_then(std::env::var_os);
+            if value.is_some_and(|value| value.is_empty()) {
+                argument.env(Resettable::Reset)
+            } else {
+                argument
+            }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::words;
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Line::read(words(line)).map(|line| line.0)
+    }
+
+    fn serving(line: &str) -> (Option<String>, Option<String>) {
+        let cli = read(line).unwrap();
+        let serve = match cli.command {
+            Some(Command::Serve(serve)) => serve,
+            None => cli.serve,
+            Some(_) => panic!("{line} doesn't serve"),
+        };
+        (
+            serve.config.map(|path| path.to_string_lossy().into_owned()),
+            serve.node,
+        )
+    }
+
+    /// Every command, with the words that name it.
+    fn commands() -> Vec<(String, clap::Command)> {
+        fn walk(prefix: &str, command: &clap::Command, found: &mut Vec<(String, clap::Command)>) {
+            let name = format!("{prefix} {}", command.get_name())
+                .trim_start()
+                .to_string();
+            found.push((name.clone(), command.clone()));
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                walk(&name, sub, found);
+            }
+        }
+        let mut found = Vec::new();
+        walk("", &Cli::command(), &mut found);
+        found
+    }
+
+    #[test]
+    fn a_node_is_run_with_and_without_the_word_serve() {
+        let n1 = (Some("a.toml".into()), Some("n1".into()));
+        for line in [
+            "tidegate --config a.toml --node n1",
+            "tidegate serve --config a.toml --node n1",
+            "tidegate --config a.toml serve --node n1",
+            "tidegate --config b.toml serve --node n1 --config a.toml",
+        ] {
+            assert_eq!(serving(line), n1, "{line}");
+        }
+        assert_eq!(serving("tidegate"), (None, None));
+    }
+
+    #[test]
+    fn a_flag_for_running_a_node_is_refused_before_another_command() {
+        let refused = read("tidegate --node n2 check acme").err().unwrap();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(
+            refused.to_string().contains("--node is for running a node"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn the_global_flags_work_anywhere_on_the_line() {
+        for line in [
+            "tidegate --url http://h:1 --token t -o json policy get",
+            "tidegate policy --url http://h:1 --token t -o json get",
+            "tidegate policy get --url http://h:1 --token=t --output=json",
+        ] {
+            let cli = read(line).unwrap();
+            assert_eq!(cli.output, Format::Json, "{line}");
+            assert_eq!(cli.server.url, "http://h:1", "{line}");
+            assert_eq!(cli.server.token.as_deref(), Some("t"), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_and_every_command_an_example() {
+        for (name, command) in commands() {
+            for argument in command.get_arguments() {
+                let flag = argument.get_long().unwrap_or_default();
+                assert!(
+                    argument.is_positional()
+                        || argument.get_env().is_some()
+                        || matches!(flag, "help" | "version"),
+                    "{name} --{flag}"
+                );
+            }
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Examples:\n  "), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_two_flags_share_a_variable() {
+        let mut seen = std::collections::BTreeMap::new();
+        for (name, command) in commands()
+            .into_iter()
+            .filter(|(name, _)| name != "tidegate serve")
+        {
+            for argument in command.get_arguments() {
+                if let Some(variable) = argument.get_env() {
+                    let flag = format!("{name} {}", argument.get_id());
+                    let other = seen.insert(variable.to_owned(), flag.clone());
+                    assert_eq!(other, None, "{flag}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        let mut examples = 0;
+        for (_, command) in commands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                // `VARIABLE=x tidegate …`, `… | tidegate …` and `tidegate …     what it does`
+                let from = line.find("tidegate ").or(line.find("tidegate")).unwrap();
+                let call = line[from..].split("  ").next().unwrap();
+                let call = call.split([';', '|', '>']).next().unwrap();
+                assert!(read(call).is_ok(), "{line}: {:?}", read(call).err());
+                examples += 1;
+            }
+        }
+        assert!(examples > 15, "{examples}");
+    }
+
+    #[test]
+    fn a_misused_line_exits_2_and_help_exits_0() {
+        for line in [
+            "tidegate --colour",
+            "tidegate check",
+            "tidegate check acme --cost 0",
+            "tidegate policy",
+            "tidegate tenant show",
+            "tidegate -o yaml policy get",
+        ] {
+            assert_eq!(read(line).err().map(|e| e.exit_code()), Some(2), "{line}");
+        }
+        for line in [
+            "tidegate --help",
+            "tidegate policy diff --help",
+            "tidegate --version",
+        ] {
+            assert_eq!(read(line).err().map(|e| e.exit_code()), Some(0), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_parser_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,526 @@
+//! `tidegate policy`: the one document of rules, validated here, fetched, compared and applied.
+//!
+//! ```text
+//! $ tidegate policy diff policy.toml
+//! ~ tiers.pro.limits[minute].limit: 100 -> 200
+//! + tenants.acme: {"tier":"pro"}
+//! - tiers.old: {"limits":[]}
+//! ```
+//!
+//! `validate` needs no node: it is the same reader that a node uses. What `diff` and `apply` send is the file as it is;
+//! whether it is TOML or JSON is told by its name, and where that says nothing, by its first character.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::builder::BoolishValueParser;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidegate::policy::Document;
+
+use super::Exit;
+use super::client::{Answer, JSON, Request, ServerArgs, TOML};
+use super::failure::Failure;
+use super::output::{Colour, Output, plain};
+
+/// The longest document that is read. One that names a million tenants is about a third of this.
+const DOCUMENT_BYTES_MAX: u64 = 512 << 20;
+
+/// The policy document
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  tidegate policy get > policy.toml
+  tidegate policy validate policy.toml
+  tidegate policy diff policy.toml
+  tidegate policy apply policy.toml")]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Look for faults in a document, without a node
+    #[command(after_help = "\
+Prints every fault with its path. Exit codes: 0 valid, 1 invalid or unreadable.
+
+Examples:
+  tidegate policy validate policy.toml
+  tidegate policy validate policy.json -o json
+  cat policy.toml | tidegate policy validate -")]
+    Validate {
+        /// The document, TOML or JSON; - for stdin
+        file: PathBuf,
+    },
+    /// Print the policy in force: TOML, or JSON with -o json
+    #[command(after_help = "\
+Examples:
+  tidegate policy get > policy.toml
+  tidegate policy get -o json")]
+    Get,
+    /// Show what applying a document would change
+    #[command(after_help = "\
+Prints a line for each part that differs: + added, ~ changed, - removed.
+Exit codes, as diff tools have them: 0 the same, 1 different, 2 no comparison (the document is invalid, a
+token is missing, …), 4 unreachable.
+
+Examples:
+  tidegate policy diff policy.toml
+  tidegate policy diff policy.toml -o json
+  generate-policy | tidegate policy diff -")]
+    Diff {
+        /// The document, TOML or JSON; - for stdin
+        file: PathBuf,
+    },
+    /// Put a document in force, whole or not at all
+    #[command(after_help = "\
+It is in force on every node that can be reached once the command ends; nodes that will follow are named as pending.
+
+Examples:
+  tidegate policy apply policy.toml --dry-run
+  tidegate policy apply policy.toml
+  tidegate policy apply policy.toml --if-version 12
+  generate-policy | tidegate policy apply -")]
+    Apply {
+        /// The document, TOML or JSON; - for stdin
+        file: PathBuf,
+        /// Change nothing; print what would change
+        #[arg(long, env = "TIDEGATE_POLICY_DRY_RUN", value_parser = BoolishValueParser::new())]
+        dry_run: bool,
+        /// Only if the policy in force is still this version
+        #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_IF_VERSION")]
+        if_version: Option<u64>,
+    },
+}
+
+impl PolicyArgs {
+    /// Does what the verb says.
+    pub fn run(self, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
+        match self.verb {
+            Verb::Validate { file } => validate(&file, out),
+            Verb::Get => get(server, out),
+            Verb::Diff { file } => diff(&file, server, out),
+            Verb::Apply {
+                file,
+                dry_run,
+                if_version,
+            } => apply(&file, dry_run, if_version, server, out),
+        }
+    }
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// What messages call it.
+fn name_of(file: &Path) -> impl std::fmt::Display {
+    if is_stdin(file) {
+        Path::new("stdin").display()
+    } else {
+        file.display()
+    }
+}
+
+/// A document as it was found, and what it is written in.
+struct Written {
+    bytes: Vec<u8>,
+    content_type: &'static str,
+}
+
+impl Written {
+    fn read(file: &Path) -> Result<Self, Failure> {
+        let unreadable = |e: std::io::Error| Failure::Failed(format!("can't read {}: {e}", name_of(file)));
+        let source: Box<dyn Read> = if is_stdin(file) {
+            Box::new(std::io::stdin())
+        } else {
+            Box::new(File::open(file).map_err(unreadable)?)
+        };
+        let mut bytes = Vec::new();
+        source
+            .take(DOCUMENT_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
+            let why = format!("{} is over {} MiB", name_of(file), DOCUMENT_BYTES_MAX >> 20);
+            return Err(Failure::Failed(why));
+        }
+        let content_type = content_type_of(file, &bytes);
+        Ok(Self { bytes, content_type })
+    }
+
+    /// A request to put it in force, or to judge what that would do.
+    fn request(self, dry_run: bool) -> Request {
+        let path = if dry_run {
+            "/v1/policy?dry_run=true"
+        } else {
+            "/v1/policy"
+        };
+        Request::put(path).body(self.content_type, self.bytes)
+    }
+}
+
+/// No TOML document begins with a brace, and every JSON object does.
+fn content_type_of(file: &Path, bytes: &[u8]) -> &'static str {
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    match extension.map(str::to_ascii_lowercase).as_deref() {
+        Some("json") => JSON,
+        Some("toml") => TOML,
+        _ if bytes.trim_ascii_start().starts_with(b"{") => JSON,
+        _ => TOML,
+    }
+}
+
+fn validate(file: &Path, out: &mut Output<'_>) -> Result<Exit, Failure> {
+    let written = Written::read(file)?;
+    let document = if written.content_type == JSON {
+        Document::from_json(&written.bytes)
+    } else {
+        Document::from_toml(&written.bytes)
+    };
+    let name = name_of(file);
+    if out.is_json() {
+        let faults = document.as_ref().err().map(Vec::as_slice).unwrap_or_default();
+        out.json(&json!({"valid": document.is_ok(), "errors": faults}).to_string())?;
+    }
+    match document {
+        Ok(document) => {
+            if !out.is_json() {
+                let (tiers, tenants) = (document.tiers.len(), document.tenants.len());
+                out.line(&format!(
+                    "{name}: valid, {tiers} tiers and {tenants} tenants with rules"
+                ))?;
+            }
+            Ok(Exit::Done)
+        }
+        Err(faults) => {
+            if !out.is_json() {
+                for fault in &faults {
+                    // A parser's message may have lines that point into the document.
+                    let lines: Vec<_> = fault
+                        .to_string()
+                        .lines()
+                        .map(|line| plain(line).into_owned())
+                        .collect();
+                    out.line(&lines.join("\n"))?;
+                }
+            }
+            Err(Failure::Failed(match faults.len() {
+                1 => format!("{name} is invalid: 1 fault"),
+                n => format!("{name} is invalid: {n} faults"),
+            }))
+        }
+    }
+}
+
+fn get(server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
+    let accept = if out.is_json() { JSON } else { TOML };
+    let answer = server.client()?.send(Request::get("/v1/policy").accept(accept))?;
+    if out.is_json() {
+        out.json(&answer.text)?;
+    } else {
+        out.line(&answer.text)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What a dry run answers.
+#[derive(Deserialize)]
+struct DryRun {
+    changes: Vec<Change>,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    path: String,
+    op: Op,
+    from: Option<Value>,
+    to: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Op {
+    Add,
+    Change,
+    Remove,
+}
+
+fn diff(file: &Path, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
+    let compared = Written::read(file)
+        .and_then(|written| server.client()?.send(written.request(true)))
+        .and_then(|answer| print_changes(&answer, out));
+    match compared {
+        Ok(true) => Ok(Exit::Done),
+        Ok(false) => Ok(Exit::Failed),
+        Err(failure) if failure.exit() == Exit::Failed => {
+            // 1 says that the two differ: a script that asks must not take trouble for that.
+            out.note(&format!("error: {failure}"));
+            Ok(Exit::Usage)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Prints a dry run's answer; whether nothing would change.
+fn print_changes(answer: &Answer, out: &mut Output<'_>) -> Result<bool, Failure> {
+    let changes = answer.read::<DryRun>()?.changes;
+    if out.is_json() {
+        out.json(&answer.text)?;
+        return Ok(changes.is_empty());
+    }
+    for change in &changes {
+        let shown = |value: &Option<Value>| value.as_ref().map_or_else(|| "?".into(), Value::to_string);
+        let (colour, line) = match change.op {
+            Op::Add => (Colour::Green, format!("+ {}: {}", change.path, shown(&change.to))),
+            Op::Remove => (Colour::Red, format!("- {}: {}", change.path, shown(&change.from))),
+            Op::Change => {
+                let (from, to) = (shown(&change.from), shown(&change.to));
+                (Colour::Yellow, format!("~ {}: {from} -> {to}", change.path))
+            }
+        };
+        out.line(&out.painted(colour, &plain(&line)))?;
+    }
+    if changes.is_empty() {
+        out.note("nothing differs");
+    }
+    Ok(changes.is_empty())
+}
+
+/// What a write answers.
+#[derive(Deserialize)]
+struct Applied {
+    version: u64,
+    #[serde(default)]
+    pending: Vec<Value>,
+}
+
+fn apply(
+    file: &Path,
+    dry_run: bool,
+    if_version: Option<u64>,
+    server: &ServerArgs,
+    out: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let mut request = Written::read(file)?.request(dry_run);
+    if let Some(version) = if_version {
+        request = request.if_match(format!("\"{version}\""));
+    }
+    let answer = server.client()?.send(request)?;
+    if dry_run {
+        print_changes(&answer, out)?;
+    } else {
+        print_applied(&answer, out)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints the version that a write made, and which nodes don't know it yet.
+pub fn print_applied(answer: &Answer, out: &mut Output<'_>) -> Result<(), Failure> {
+    let applied: Applied = answer.read()?;
+    if out.is_json() {
+        return out.json(&answer.text);
+    }
+    out.line(&format!("policy version {}", applied.version))?;
+    if !applied.pending.is_empty() {
+        let nodes = applied.pending.iter().map(|node| match node {
+            Value::String(id) => plain(id).into_owned(),
+            other => other.to_string(),
+        });
+        let nodes = nodes.collect::<Vec<_>>().join(", ");
+        out.line(&format!("pending on {nodes}, which will follow once reached"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Ran, Reply, Server, run_words, words};
+    use super::*;
+
+    const CHANGES: &str = r#"{"dry_run":true,"version":12,"changes":[
+        {"path":"tenants.acme","op":"add","to":{"tier":"pro"}},
+        {"path":"tiers.old","op":"remove","from":{"limits":[]}},
+        {"path":"tiers.pro.limits[minute].limit","op":"change","from":100,"to":200}]}"#;
+    const POLICY: &str = "default_tier = \"free\"\n[tiers.free]\nlimits = []\n";
+
+    /// A file of its own with this text.
+    fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    fn run_on(path: &Path, verb: &str, rest: &str) -> Ran {
+        let mut line = words(&format!("tidegate policy {verb}"));
+        line.push(path.into());
+        line.extend(words(rest));
+        run_words(line)
+    }
+
+    #[test]
+    fn validate_accepts_toml_and_json_by_name_or_content_without_a_node() {
+        let json = r#" {"default_tier": "free", "tiers": {"free": {"limits": []}}}"#;
+        for (name, text) in [
+            ("p.toml", POLICY),
+            ("p.JSON", json),
+            ("policy", POLICY),
+            ("policy.txt", json),
+        ] {
+            let (_folder, path) = file(name, text);
+            let ran = run_on(&path, "validate", "--url nonsense");
+            assert_eq!(ran.exit, Exit::Done, "{ran:?}");
+            assert_eq!(
+                ran.data,
+                format!("{}: valid, 1 tiers and 0 tenants with rules\n", path.display())
+            );
+        }
+    }
+
+    #[test]
+    fn validate_prints_every_fault_with_its_path_and_exits_1() {
+        let text = "default_tier = \"free\"\n[tiers.free]\nweigth = \"1\"\nmax_concurrent = 0\nlimits = []\n";
+        let (_folder, path) = file("p.toml", text);
+        let ran = run_on(&path, "validate", "");
+        assert_eq!(ran.exit, Exit::Failed);
+        let paths: Vec<_> = ran
+            .data
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .collect();
+        let paths: Vec<_> = paths.iter().map(|(path, _)| *path).collect();
+        assert_eq!(
+            paths,
+            ["tiers.free.max_concurrent", "tiers.free.weigth"],
+            "{}",
+            ran.data
+        );
+        assert!(
+            ran.notes.ends_with("p.toml is invalid: 2 faults\n"),
+            "{}",
+            ran.notes
+        );
+
+        let ran = run_on(&path, "validate", "-o json");
+        assert_eq!(ran.exit, Exit::Failed);
+        let printed: Value = serde_json::from_str(&ran.data).unwrap();
+        assert_eq!(printed["valid"], json!(false));
+        assert_eq!(printed["errors"][1]["path"], json!("tiers.free.weigth"));
+    }
+
+    #[test]
+    fn what_is_not_there_or_not_a_document_fails() {
+        let (folder, path) = file("p.json", "{");
+        assert_eq!(run_on(&path, "validate", "").exit, Exit::Failed);
+        let missing = folder.path().join("missing.toml");
+        let ran = run_on(&missing, "validate", "");
+        assert_eq!(ran.exit, Exit::Failed);
+        assert!(
+            ran.notes.contains("can't read") && ran.notes.contains("missing.toml"),
+            "{}",
+            ran.notes
+        );
+    }
+
+    #[test]
+    fn get_prints_toml_as_it_is_or_json_in_lines() {
+        let server = Server::replying([Reply::ok(POLICY), Reply::ok(r#"{"default_tier":"free"}"#)]);
+        assert_eq!(server.run("tidegate policy get").data, POLICY);
+        assert_eq!(
+            server.run("tidegate policy get -o json").data,
+            "{\n  \"default_tier\": \"free\"\n}\n"
+        );
+        let seen = server.seen();
+        assert_eq!(seen[0].line, "GET /v1/policy");
+        assert_eq!(seen[0].header("accept"), Some("application/toml"));
+        assert_eq!(seen[1].header("accept"), Some("application/json"));
+    }
+
+    #[test]
+    fn diff_prints_a_line_for_each_change_and_exits_1() {
+        let (_folder, path) = file("p.toml", POLICY);
+        let server = Server::replying([Reply::ok(CHANGES)]);
+        let ran = run_on(&path, "diff", &format!("--url {}", server.url));
+        assert_eq!(ran.exit, Exit::Failed);
+        assert_eq!(
+            ran.data,
+            "+ tenants.acme: {\"tier\":\"pro\"}\n- tiers.old: {\"limits\":[]}\n~ tiers.pro.limits[minute].limit: 100 -> 200\n"
+        );
+        let seen = server.seen();
+        assert_eq!(seen[0].line, "PUT /v1/policy?dry_run=true");
+        assert_eq!(seen[0].header("content-type"), Some("application/toml"));
+        assert_eq!(seen[0].body, POLICY);
+    }
+
+    #[test]
+    fn diff_exits_0_when_nothing_differs_and_2_when_there_is_no_comparison() {
+        let (_folder, path) = file("p.json", "{}");
+        let server = Server::replying([
+            Reply::ok(r#"{"dry_run":true,"version":12,"changes":[]}"#),
+            Reply::status(
+                422,
+                r#"{"title":"Invalid policy","errors":[{"path":"default_tier","detail":"is required"}]}"#,
+            ),
+        ]);
+        let url = format!("--url {}", server.url);
+        let same = run_on(&path, "diff", &url);
+        assert_eq!((same.exit, same.data.as_str()), (Exit::Done, ""));
+        let invalid = run_on(&path, "diff", &url);
+        assert_eq!((invalid.exit, invalid.data.as_str()), (Exit::Usage, ""));
+        assert_eq!(
+            invalid.notes,
+            "error: Invalid policy (HTTP 422)\n  default_tier: is required\n"
+        );
+        let gone = run_on(&path, "diff", &url);
+        assert_eq!(gone.exit, Exit::Unreachable);
+    }
+
+    #[test]
+    fn apply_says_which_version_it_made_and_who_lacks_it() {
+        let (_folder, path) = file("p.toml", POLICY);
+        let server = Server::replying([
+            Reply::ok(r#"{"version":13,"pending":[]}"#),
+            Reply::ok(r#"{"version":14,"pending":["n2","n3"]}"#),
+        ]);
+        let url = format!("--url {}", server.url);
+        let ran = run_on(&path, "apply", &url);
+        assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "policy version 13\n"));
+        let ran = run_on(&path, "apply", &format!("--if-version 13 {url}"));
+        assert_eq!(
+            ran.data,
+            "policy version 14\npending on n2, n3, which will follow once reached\n"
+        );
+        let seen = server.seen();
+        assert_eq!(seen[0].line, "PUT /v1/policy");
+        assert_eq!(seen[0].header("if-match"), None);
+        assert_eq!(seen[1].header("if-match"), Some("\"13\""));
+    }
+
+    #[test]
+    fn a_dry_run_of_apply_prints_the_changes_and_exits_0() {
+        let (_folder, path) = file("p.toml", POLICY);
+        let server = Server::replying([Reply::ok(CHANGES)]);
+        let ran = run_on(&path, "apply", &format!("--dry-run --url {}", server.url));
+        assert_eq!(ran.exit, Exit::Done);
+        assert!(ran.data.starts_with("+ tenants.acme"), "{}", ran.data);
+        assert_eq!(server.seen()[0].line, "PUT /v1/policy?dry_run=true");
+    }
+
+    #[test]
+    fn a_stale_version_fails() {
+        let (_folder, path) = file("p.toml", POLICY);
+        let server = Server::replying([Reply::status(
+            412,
+            r#"{"title":"Stale","detail":"policy is at version 14, the change expects 13"}"#,
+        )]);
+        let ran = run_on(&path, "apply", &format!("--if-version 13 --url {}", server.url));
+        assert_eq!(ran.exit, Exit::Failed);
+        assert_eq!(
+            ran.notes,
+            "error: Stale: policy is at version 14, the change expects 13 (HTTP 412)\n"
+        );
+    }
+}
