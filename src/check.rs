@@ -404,11 +404,7 @@ impl PermitId {
     /// Parses what `Display` prints.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("p")?;
-        if digits.len() != 35
-            || !digits
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        {
+        if digits.len() != 35 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             return None;
         }
         Some(Self {
@@ -478,10 +474,7 @@ impl Decision {
             enforced.min_by_key(|v| (v.remaining, std::cmp::Reverse(v.reset_after)))
         } else {
             enforced.filter(|v| v.outcome != Outcome::Pass).max_by_key(|v| {
-                (
-                    v.outcome.retry_after().unwrap_or(u64::MAX),
-                    std::cmp::Reverse(&v.limit.name),
-                )
+                (v.outcome.retry_after().unwrap_or(u64::MAX), std::cmp::Reverse(&v.limit.name))
             })
         }
     }
@@ -496,11 +489,8 @@ impl Decision {
             (Rule::Quota(_), _) => Reason::Quota,
             _ => Reason::Rate,
         };
-        let denied_by = DeniedBy {
-            name: verdict.limit.name.clone(),
-            scope: verdict.limit.per.clone(),
-            reason,
-        };
+        let denied_by =
+            DeniedBy { name: verdict.limit.name.clone(), scope: verdict.limit.per.clone(), reason };
         self.retry_after = verdict.outcome.retry_after();
         self.denied_by = Some(denied_by);
     }
@@ -517,18 +507,11 @@ mod tests {
 
     #[test]
     fn a_permit_id_reads_back_as_it_was_written() {
-        let id = PermitId {
-            partition: 4095,
-            secret: 1 << 100 | 7,
-        };
+        let id = PermitId { partition: 4095, secret: 1 << 100 | 7 };
         assert_eq!(PermitId::parse(&id.to_string()), Some(id));
-        for bad in [
-            "",
-            "p",
-            "pfff",
-            "x00000000000000000000000000000000000",
-            "pÄÄÄ00000000000000000000000000000000",
-        ] {
+        for bad in
+            ["", "p", "pfff", "x00000000000000000000000000000000000", "pÄÄÄ00000000000000000000000000000000"]
+        {
             assert_eq!(PermitId::parse(bad), None, "{bad}");
         }
     }

@@ -50,10 +50,7 @@ const SETTLE_EVERY: u64 = 100 * MS;
 impl SystemClock {
     /// Reads the machine's clocks for the first time; from here on wall time moves as boot time does.
     pub fn new() -> Self {
-        let (boot, wall) = (
-            read(rustix::time::ClockId::Boottime),
-            read(rustix::time::ClockId::Realtime),
-        );
+        let (boot, wall) = (read(rustix::time::ClockId::Boottime), read(rustix::time::ClockId::Realtime));
         let discipline = Discipline::new(boot, wall);
         Self {
             offset: AtomicU64::new(discipline.offset),
@@ -93,10 +90,7 @@ impl Clock for SystemClock {
         // A negative slew arrives in one piece of at most 50 µs; the maximum hides it, so that wall time stands instead.
         let wall = boot.saturating_add(self.offset.load(Ordering::Relaxed));
         let latest = self.latest_wall.fetch_max(wall, Ordering::Relaxed);
-        Now {
-            boot,
-            wall: wall.max(latest),
-        }
+        Now { boot, wall: wall.max(latest) }
     }
 }
 
@@ -123,11 +117,7 @@ const STEP: u64 = SECOND;
 
 impl Discipline {
     fn new(boot: u64, wall: u64) -> Self {
-        Self {
-            offset: wall.saturating_sub(boot),
-            last_boot: boot,
-            reported: 0,
-        }
+        Self { offset: wall.saturating_sub(boot), last_boot: boot, reported: 0 }
     }
 
     /// Takes one reading. Answers with the size of a step (in nanoseconds) the first time it is seen.
@@ -169,10 +159,7 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Now {
-        Now {
-            boot: self.0.0.load(Ordering::Relaxed),
-            wall: self.0.1.load(Ordering::Relaxed),
-        }
+        Now { boot: self.0.0.load(Ordering::Relaxed), wall: self.0.1.load(Ordering::Relaxed) }
     }
 }
 

@@ -185,18 +185,14 @@ fn config(
     let standalone = Config::standalone();
     let mut fields = r.fields(tree)?;
     let name = |r: &mut Reader, t: &Tree| r.parsed(t, Name::EXPECTED, Name::new);
-    let environment = fields
-        .optional(r, "environment", name)
-        .unwrap_or(standalone.environment);
+    let environment = fields.optional(r, "environment", name).unwrap_or(standalone.environment);
     let cluster = fields.optional(r, "cluster", |r, t| {
         let mut fields = r.fields(t)?;
         let cluster = fields.required(r, "name", name);
         fields.finish(r);
         cluster
     });
-    let nodes = fields.required(r, "nodes", |r, t| {
-        r.list(t, NODES_MAX, |r, t| node_entry(r, t, beside))
-    });
+    let nodes = fields.required(r, "nodes", |r, t| r.list(t, NODES_MAX, |r, t| node_entry(r, t, beside)));
     let policy_file = fields.optional(r, "policy", |r, t| {
         let mut fields = r.fields(t)?;
         let file = fields.optional(r, "file", |r, t| Some(beside.join(r.text(t)?)));
@@ -204,27 +200,17 @@ fn config(
         file
     });
     let has_auth = fields.has("auth");
-    let tokens = fields
-        .optional(r, "auth", |r, t| tokens(r, t, variable))
-        .unwrap_or_default();
+    let tokens = fields.optional(r, "auth", |r, t| tokens(r, t, variable)).unwrap_or_default();
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
     fields.finish(r);
 
     let nodes = nodes?;
-    let ids = || {
-        nodes
-            .iter()
-            .map(|n| n.id.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let ids = || nodes.iter().map(|n| n.id.to_string()).collect::<Vec<_>>().join(", ");
     let mut seen = std::collections::BTreeSet::new();
     for (i, entry) in nodes.iter().enumerate() {
         if !seen.insert(&entry.id) {
             r.member("nodes", |r| {
-                r.item(i, |r| {
-                    r.fault_at("id", format!("there is a node {} already", entry.id))
-                })
+                r.item(i, |r| r.fault_at("id", format!("there is a node {} already", entry.id)))
             });
         }
     }
@@ -234,9 +220,8 @@ fn config(
         None => None,
     };
     let Some(chosen) = chosen else {
-        let which = node.map_or("say with --node which one this is".to_string(), |id| {
-            format!("there is no node {id}")
-        });
+        let which = node
+            .map_or("say with --node which one this is".to_string(), |id| format!("there is no node {id}"));
         r.member("nodes", |r| r.fault(format!("{which}; the file lists {}", ids())));
         return None;
     };
@@ -270,9 +255,7 @@ struct NodeEntry {
 fn node_entry(r: &mut Reader, tree: &Tree, beside: &Path) -> Option<NodeEntry> {
     let mut fields = r.fields(tree)?;
     let address = |r: &mut Reader, t: &Tree| {
-        r.parsed(t, "an address and a port, such as 127.0.0.1:7071", |s| {
-            s.parse::<SocketAddr>().ok()
-        })
+        r.parsed(t, "an address and a port, such as 127.0.0.1:7071", |s| s.parse::<SocketAddr>().ok())
     };
     let id = fields.required(r, "id", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
     let http = fields.required(r, "http", address);
@@ -283,34 +266,22 @@ fn node_entry(r: &mut Reader, tree: &Tree, beside: &Path) -> Option<NodeEntry> {
     fields.finish(r);
     let id = id?;
     let data_dir = data_dir.unwrap_or_else(|| beside.join("data").join(id.as_str()));
-    Some(NodeEntry {
-        id,
-        http: http?,
-        data_dir,
-    })
+    Some(NodeEntry { id, http: http?, data_dir })
 }
 
 fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String>) -> Option<Vec<Token>> {
     let mut fields = r.fields(tree)?;
     let mut tokens = Vec::new();
-    for (member, role) in [
-        ("admin_tokens", Role::Admin),
-        ("read_tokens", Role::Read),
-        ("check_tokens", Role::Check),
-    ] {
-        let values = fields.optional(r, member, |r, t| {
-            r.list(t, TOKENS_MAX, |r, t| secret(r, t, variable))
-        });
+    for (member, role) in
+        [("admin_tokens", Role::Admin), ("read_tokens", Role::Read), ("check_tokens", Role::Check)]
+    {
+        let values = fields.optional(r, member, |r, t| r.list(t, TOKENS_MAX, |r, t| secret(r, t, variable)));
         for (i, value) in values.unwrap_or_default().into_iter().enumerate() {
             let name = format!("{}-{}", member.trim_end_matches("_tokens"), i + 1);
             tokens.push(Token { name, role, value });
         }
     }
-    let roles = [
-        ("check", Role::Check),
-        ("read", Role::Read),
-        ("admin", Role::Admin),
-    ];
+    let roles = [("check", Role::Check), ("read", Role::Read), ("admin", Role::Admin)];
     let named = fields.optional(r, "tokens", |r, t| {
         r.list(t, TOKENS_MAX, |r, t| {
             let mut fields = r.fields(t)?;
@@ -318,11 +289,7 @@ fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String
             let role = fields.required(r, "role", |r, t| r.choice(t, &roles));
             let value = fields.required(r, "value", |r, t| secret(r, t, variable));
             fields.finish(r);
-            Some(Token {
-                name: name?.to_string(),
-                role: role?,
-                value: value?,
-            })
+            Some(Token { name: name?.to_string(), role: role?, value: value? })
         })
     });
     tokens.extend(named.unwrap_or_default());
@@ -384,14 +351,8 @@ mod tests {
             (n1.http.port(), n1.data_dir.as_path(), n1.others),
             (7071, Path::new("/etc/tidegate/data/n1"), 1)
         );
-        assert_eq!(
-            read(TWO, Some("n2")).unwrap().data_dir,
-            Path::new("/etc/tidegate/data/n2")
-        );
-        assert_eq!(
-            read(TWO, Some("n9")).unwrap_err(),
-            ["nodes: there is no node n9; the file lists n1, n2"]
-        );
+        assert_eq!(read(TWO, Some("n2")).unwrap().data_dir, Path::new("/etc/tidegate/data/n2"));
+        assert_eq!(read(TWO, Some("n9")).unwrap_err(), ["nodes: there is no node n9; the file lists n1, n2"]);
         assert!(read(TWO, None).unwrap_err()[0].contains("--node"));
     }
 
@@ -401,44 +362,25 @@ mod tests {
             "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \"ci\"\nrole = \"read\"\nvalue = \"x\"\n"
         );
         let config = read(&text, Some("n1")).unwrap();
-        let tokens: Vec<_> = config
-            .tokens
-            .iter()
-            .map(|t| (t.name.as_str(), t.role, t.value.as_str()))
-            .collect();
-        assert_eq!(
-            tokens,
-            [("admin-1", Role::Admin, "sesame"), ("ci", Role::Read, "x")]
-        );
+        let tokens: Vec<_> =
+            config.tokens.iter().map(|t| (t.name.as_str(), t.role, t.value.as_str())).collect();
+        assert_eq!(tokens, [("admin-1", Role::Admin, "sesame"), ("ci", Role::Read, "x")]);
         assert!(!format!("{config:?}").contains("sesame"));
-        let unset = read(
-            &format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"),
-            Some("n1"),
-        )
-        .unwrap_err();
-        assert_eq!(
-            unset,
-            ["auth.admin_tokens[0]: the environment variable NOPE is not set"]
-        );
+        let unset = read(&format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"), Some("n1")).unwrap_err();
+        assert_eq!(unset, ["auth.admin_tokens[0]: the environment variable NOPE is not set"]);
     }
 
     #[test]
     fn an_open_address_without_auth_is_refused() {
         let open = "[[nodes]]\nid = \"n1\"\nhttp = \"0.0.0.0:7070\"\n";
         let faults = read(open, None).unwrap_err();
-        assert!(
-            faults[0].starts_with("nodes[0].http: 0.0.0.0:7070 is not a loopback address"),
-            "{faults:?}"
-        );
+        assert!(faults[0].starts_with("nodes[0].http: 0.0.0.0:7070 is not a loopback address"), "{faults:?}");
         assert!(read(&format!("{open}\n[auth]\nadmin_tokens = [\"a\"]\n"), None).is_ok());
     }
 
     #[test]
     fn unknown_members_are_faults_with_a_suggestion() {
         let faults = read(&format!("{TWO}\n[limits]\nkeys_per_tennant = 5\n"), Some("n1")).unwrap_err();
-        assert_eq!(
-            faults,
-            ["limits.keys_per_tennant: unknown member; did you mean keys_per_tenant?"]
-        );
+        assert_eq!(faults, ["limits.keys_per_tennant: unknown member; did you mean keys_per_tenant?"]);
     }
 }

@@ -30,10 +30,7 @@ pub struct Fault {
 impl Fault {
     /// A fault at `path`.
     pub fn new(path: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            detail: detail.into(),
-        }
+        Self { path: path.into(), detail: detail.into() }
     }
 }
 
@@ -72,14 +69,9 @@ impl Tree {
         let mut parser = serde_json::Deserializer::from_slice(bytes);
         let tree: Self = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
             let path = e.path().to_string();
-            Fault::new(
-                if path == "." { String::new() } else { path },
-                format!("not JSON: {}", e.inner()),
-            )
+            Fault::new(if path == "." { String::new() } else { path }, format!("not JSON: {}", e.inner()))
         })?;
-        parser
-            .end()
-            .map_err(|e| Fault::new("", format!("not JSON: {e}")))?;
+        parser.end().map_err(|e| Fault::new("", format!("not JSON: {e}")))?;
         Ok(tree)
     }
 
@@ -183,10 +175,7 @@ pub struct Reader {
 impl Reader {
     /// A reader whose paths all begin with `path`.
     pub fn within(path: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            faults: Vec::new(),
-        }
+        Self { path: path.into(), faults: Vec::new() }
     }
 
     /// Notes that what is being read is wrong.
@@ -220,11 +209,7 @@ impl Reader {
         if length > 0 {
             self.path.push('.');
         }
-        if !name.is_empty()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        {
+        if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
             self.path.push_str(name);
         } else {
             self.path.push_str(&format!("{name:?}"));
@@ -255,10 +240,7 @@ impl Reader {
                 self.fault_at(name, "named twice");
             }
         }
-        Some(Fields {
-            entries,
-            known: Vec::new(),
-        })
+        Some(Fields { entries, known: Vec::new() })
     }
 
     /// The items of a list of at most `most`, each read by `read`; items with faults are left out.
@@ -276,13 +258,7 @@ impl Reader {
             self.fault(format!("has {} items; at most {most} are allowed", items.len()));
             return None;
         }
-        Some(
-            items
-                .iter()
-                .enumerate()
-                .filter_map(|(i, item)| self.item(i, |r| read(r, item)))
-                .collect(),
-        )
+        Some(items.iter().enumerate().filter_map(|(i, item)| self.item(i, |r| read(r, item))).collect())
     }
 
     /// A string.
@@ -312,17 +288,11 @@ impl Reader {
     /// A whole number within bounds.
     pub fn whole(&mut self, tree: &Tree, bounds: std::ops::RangeInclusive<u64>) -> Option<u64> {
         if let Tree::Whole(number) = tree
-            && let Some(number) = u64::try_from(*number)
-                .ok()
-                .filter(|number| bounds.contains(number))
+            && let Some(number) = u64::try_from(*number).ok().filter(|number| bounds.contains(number))
         {
             return Some(number);
         }
-        self.fault(format!(
-            "{tree} is not a whole number from {} to {}",
-            bounds.start(),
-            bounds.end()
-        ));
+        self.fault(format!("{tree} is not a whole number from {} to {}", bounds.start(), bounds.end()));
         None
     }
 
@@ -338,10 +308,7 @@ impl Reader {
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, tree: &Tree, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(tree)?;
-        let found = words
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, value)| *value);
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let list = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
             self.fault(format!("{tree} is not one of {list}"));
@@ -365,10 +332,7 @@ impl<'t> Fields<'t> {
         read: impl FnOnce(&mut Reader, &'t Tree) -> Option<T>,
     ) -> Option<T> {
         self.known.push(name);
-        let (_, tree) = self
-            .entries
-            .iter()
-            .find(|(key, tree)| key == name && *tree != Tree::Null)?;
+        let (_, tree) = self.entries.iter().find(|(key, tree)| key == name && *tree != Tree::Null)?;
         reader.member(name, |r| read(r, tree))
     }
 
@@ -389,9 +353,7 @@ impl<'t> Fields<'t> {
 
     /// Whether the member is there and not null.
     pub fn has(&self, name: &str) -> bool {
-        self.entries
-            .iter()
-            .any(|(key, tree)| key == name && *tree != Tree::Null)
+        self.entries.iter().any(|(key, tree)| key == name && *tree != Tree::Null)
     }
 
     /// All members as they stand: for maps whose keys are data.
@@ -405,16 +367,10 @@ impl<'t> Fields<'t> {
             if self.known.contains(&name.as_str()) {
                 continue;
             }
-            let nearest = self
-                .known
-                .iter()
-                .min_by_key(|known| strsim::damerau_levenshtein(known, name));
+            let nearest = self.known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
             match nearest.filter(|known| strsim::damerau_levenshtein(known, name) <= 2) {
                 Some(known) => reader.fault_at(name, format!("unknown member; did you mean {known}?")),
-                None => reader.fault_at(
-                    name,
-                    format!("unknown member; known are {}", self.known.join(", ")),
-                ),
+                None => reader.fault_at(name, format!("unknown member; known are {}", self.known.join(", "))),
             }
         }
     }
@@ -463,9 +419,6 @@ mod tests {
         let tree = Tree::from_json(br#"{"cost":1,"cost":2}"#).unwrap();
         let mut r = Reader::default();
         r.fields(&tree);
-        assert_eq!(
-            r.finish(Some(())).unwrap_err(),
-            [Fault::new("cost", "named twice")]
-        );
+        assert_eq!(r.finish(Some(())).unwrap_err(), [Fault::new("cost", "named twice")]);
     }
 }

@@ -3,7 +3,5 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
-    cli::Line::read(std::env::args_os())
-        .unwrap_or_else(|misused| misused.exit())
-        .run()
+    cli::Line::read(std::env::args_os()).unwrap_or_else(|misused| misused.exit()).run()
 }

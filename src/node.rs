@@ -70,20 +70,10 @@ enum Running {
 
 /// Runs a node until `stop` is done, then drains it: it stops being ready, finishes what it accepted, saves its counts.
 pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-    let Parts {
-        config,
-        listener,
-        clock,
-        seed,
-        store,
-        state_file,
-        workers,
-    } = parts;
+    let Parts { config, listener, clock, seed, store, state_file, workers } = parts;
     let count = usize::try_from(config.limits.workers).unwrap_or(1).max(1);
     let saved = match &state_file {
-        Some(path) => shard::load(path, clock.now())
-            .map_err(NodeError::Load)?
-            .map(Arc::new),
+        Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
         None => None,
     };
     let (cell, secret) = (store.cell(), store.secret());
@@ -113,14 +103,7 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
             generator: seed.fork("permits", index as u64),
             saved: saved.clone(),
         };
-        let worker = worker(
-            shard,
-            mailbox,
-            parcels,
-            app.clone(),
-            stopped.clone(),
-            ended.clone(),
-        );
+        let worker = worker(shard, mailbox, parcels, app.clone(), stopped.clone(), ended.clone());
         running.push(start(workers, index, worker, &mut tasks)?);
     }
     drop(saved);
@@ -200,15 +183,10 @@ fn start(
         tasks.spawn(worker);
         return Ok(Running::Task);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(NodeError::Worker)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Worker)?;
     let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-    thread
-        .spawn(move || runtime.block_on(worker))
-        .map(Running::Thread)
-        .map_err(NodeError::Worker)
+    thread.spawn(move || runtime.block_on(worker)).map(Running::Thread).map_err(NodeError::Worker)
 }
 
 /// Each shard has an equal part of what the node may hold.

@@ -13,10 +13,7 @@ pub struct Seed([u8; 32]);
 
 impl Seed {
     /// Fresh from the operating system; fails only where the system has no randomness to give.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place where a process asks the system for chance"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one place where a process asks the system for chance")]
     pub fn from_system() -> std::io::Result<Self> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
@@ -65,11 +62,8 @@ mod tests {
     #[test]
     fn the_same_seed_and_label_give_the_same_numbers_and_another_label_gives_others() {
         let seed = Seed::from_number(7);
-        let (mut a, mut b, mut c) = (
-            seed.fork("permits", 0),
-            seed.fork("permits", 0),
-            seed.fork("permits", 1),
-        );
+        let (mut a, mut b, mut c) =
+            (seed.fork("permits", 0), seed.fork("permits", 0), seed.fork("permits", 1));
         let (x, y, z) = (a.next_u128(), b.next_u128(), c.next_u128());
         assert_eq!(x, y);
         assert_ne!(x, z);

@@ -13,49 +13,19 @@ const HOUSE: [(&str, &[&str]); 15] = [
     ("check", &["clock", "limit"]),
     ("placement", &[]),
     ("policy", &["check", "clock", "input", "limit", "placement"]),
-    (
-        "shard",
-        &[
-            "check",
-            "clock",
-            "codec",
-            "limit",
-            "placement",
-            "policy",
-            "random",
-        ],
-    ),
-    (
-        "cluster",
-        &["check", "input", "placement", "policy", "random", "shard"],
-    ),
+    ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
+    ("cluster", &["check", "input", "placement", "policy", "random", "shard"]),
     ("routing", &["check", "clock", "placement", "policy", "shard"]),
     ("config", &["check", "input"]),
     ("telemetry", &[]),
-    (
-        "http",
-        &[
-            "check", "clock", "cluster", "config", "input", "limit", "policy", "routing", "shard",
-        ],
-    ),
-    (
-        "node",
-        &["clock", "cluster", "config", "http", "random", "routing", "shard"],
-    ),
+    ("http", &["check", "clock", "cluster", "config", "input", "limit", "policy", "routing", "shard"]),
+    ("node", &["clock", "cluster", "config", "http", "random", "routing", "shard"]),
 ];
 
 /// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same answer, always.
 const PURE: [&str; 5] = ["check", "input", "limit", "placement", "policy"];
-const IMPURE: [&str; 8] = [
-    "tokio",
-    "SystemClock",
-    "Instant",
-    "SystemTime",
-    "std::fs",
-    "std::net::Tcp",
-    "getrandom",
-    "std::thread",
-];
+const IMPURE: [&str; 8] =
+    ["tokio", "SystemClock", "Instant", "SystemTime", "std::fs", "std::net::Tcp", "getrandom", "std::thread"];
 
 fn sources(room: &str) -> Vec<PathBuf> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -81,15 +51,11 @@ fn sources(room: &str) -> Vec<PathBuf> {
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    text.lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
 fn is_test(path: &Path) -> bool {
-    path.components()
-        .any(|part| part.as_os_str().to_string_lossy().contains("tests"))
+    path.components().any(|part| part.as_os_str().to_string_lossy().contains("tests"))
 }
 
 #[test]
@@ -100,16 +66,10 @@ fn imports_point_one_way() {
         for file in files.iter().filter(|file| !is_test(file)) {
             for (at, _) in code(file).match_indices("crate::") {
                 let code = code(file);
-                let used: String = code[at + 7..]
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect();
+                let used: String =
+                    code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let fine = used == room || used.is_empty() || may_use.contains(&used.as_str());
-                assert!(
-                    fine,
-                    "{} uses crate::{used}, which {room} must not know",
-                    file.display()
-                );
+                assert!(fine, "{} uses crate::{used}, which {room} must not know", file.display());
             }
         }
     }

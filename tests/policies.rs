@@ -12,9 +12,7 @@ use tidegate::policy::{BucketKey, Document, List, Plan, Policy, Selected, TierSo
 /// Every file in `policies/`, by its name without the extension.
 fn samples() -> BTreeMap<String, String> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("policies");
-    let files = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files
         .map(|file| {
             let name = file.file_stem().unwrap().to_str().unwrap().to_string();
@@ -45,11 +43,7 @@ fn check(tenant: &str) -> Check {
 }
 
 fn call(tenant: &str, method: &str, path: &str) -> Check {
-    Check {
-        method: Method::new(method),
-        path: Path::new(path),
-        ..check(tenant)
-    }
+    Check { method: Method::new(method), path: Path::new(path), ..check(tenant) }
 }
 
 /// Wall nanoseconds of an instant.
@@ -70,9 +64,7 @@ fn plan(policy: &Policy, check: &Check, at: u64) -> Plan {
 
 fn selected_at(policy: &Policy, check: &Check, at: u64) -> Vec<Selected> {
     let mut selected = Vec::new();
-    plan(policy, check, at)
-        .select(check, &secret(), &mut selected)
-        .unwrap();
+    plan(policy, check, at).select(check, &secret(), &mut selected).unwrap();
     selected
 }
 
@@ -127,146 +119,56 @@ fn every_sample_reads_back_the_same_through_json_and_toml() {
     for name in samples().keys() {
         let document = sample(name);
         let json = document.to_json().to_string();
-        assert_eq!(
-            Document::from_json(json.as_bytes()).as_ref(),
-            Ok(&document),
-            "{name}"
-        );
+        assert_eq!(Document::from_json(json.as_bytes()).as_ref(), Ok(&document), "{name}");
         let toml = document.to_toml();
-        assert_eq!(
-            Document::from_toml(toml.as_bytes()).as_ref(),
-            Ok(&document),
-            "{name}"
-        );
+        assert_eq!(Document::from_toml(toml.as_bytes()).as_ref(), Ok(&document), "{name}");
     }
 }
 
 /// Sample; tier; weight; permits; limits.
-type Row = (
-    &'static str,
-    &'static str,
-    &'static str,
-    Option<u64>,
-    &'static [&'static str],
-);
+type Row = (&'static str, &'static str, &'static str, Option<u64>, &'static [&'static str]);
 
 const NUMBERS: [Row; 16] = [
     ("builtin", "free", "0.5", Some(50), &["token_bucket 5/s burst 10"]),
-    (
-        "builtin",
-        "basic",
-        "0.8",
-        Some(100),
-        &["token_bucket 20/s burst 40"],
-    ),
-    (
-        "builtin",
-        "premium",
-        "1",
-        Some(500),
-        &["token_bucket 100/s burst 200"],
-    ),
-    (
-        "builtin",
-        "enterprise",
-        "1.2",
-        Some(1_000),
-        &["token_bucket 500/s burst 1000"],
-    ),
+    ("builtin", "basic", "0.8", Some(100), &["token_bucket 20/s burst 40"]),
+    ("builtin", "premium", "1", Some(500), &["token_bucket 100/s burst 200"]),
+    ("builtin", "enterprise", "1.2", Some(1_000), &["token_bucket 500/s burst 1000"]),
     (
         "minute-and-hour-windows",
         "anonymous",
         "1",
         Some(5),
-        &[
-            "sliding_window 5 in 1m",
-            "sliding_window 50 in 1h",
-            "quota 1000 a month",
-        ],
+        &["sliding_window 5 in 1m", "sliding_window 50 in 1h", "quota 1000 a month"],
     ),
     (
         "minute-and-hour-windows",
         "starter",
         "1",
         Some(10),
-        &[
-            "sliding_window 10 in 1m",
-            "sliding_window 100 in 1h",
-            "quota 10000 a month",
-        ],
+        &["sliding_window 10 in 1m", "sliding_window 100 in 1h", "quota 10000 a month"],
     ),
     (
         "minute-and-hour-windows",
         "professional",
         "1",
         Some(50),
-        &[
-            "sliding_window 50 in 1m",
-            "sliding_window 1000 in 1h",
-            "quota 100000 a month",
-        ],
+        &["sliding_window 50 in 1m", "sliding_window 1000 in 1h", "quota 100000 a month"],
     ),
     (
         "minute-and-hour-windows",
         "enterprise",
         "1",
         Some(200),
-        &[
-            "sliding_window 500 in 1m",
-            "sliding_window 10000 in 1h",
-            "quota 1000000 a month",
-        ],
+        &["sliding_window 500 in 1m", "sliding_window 10000 in 1h", "quota 1000000 a month"],
     ),
     ("minute-and-hour-windows", "platform_admin", "1", None, &[]),
-    (
-        "requests-per-minute",
-        "free",
-        "1",
-        Some(2),
-        &["sliding_log 10 in 1m"],
-    ),
-    (
-        "requests-per-minute",
-        "pro",
-        "1",
-        Some(20),
-        &["sliding_log 100 in 1m"],
-    ),
-    (
-        "requests-per-minute",
-        "enterprise",
-        "1",
-        Some(200),
-        &["sliding_log 1000 in 1m"],
-    ),
-    (
-        "burst-and-sustained",
-        "free",
-        "1",
-        None,
-        &["token_bucket 1/s burst 100"],
-    ),
-    (
-        "burst-and-sustained",
-        "basic",
-        "1",
-        None,
-        &["token_bucket 10/s burst 500"],
-    ),
-    (
-        "burst-and-sustained",
-        "premium",
-        "1",
-        None,
-        &["token_bucket 50/s burst 2000"],
-    ),
-    (
-        "burst-and-sustained",
-        "enterprise",
-        "1",
-        None,
-        &["token_bucket 200/s burst 10000"],
-    ),
+    ("requests-per-minute", "free", "1", Some(2), &["sliding_log 10 in 1m"]),
+    ("requests-per-minute", "pro", "1", Some(20), &["sliding_log 100 in 1m"]),
+    ("requests-per-minute", "enterprise", "1", Some(200), &["sliding_log 1000 in 1m"]),
+    ("burst-and-sustained", "free", "1", None, &["token_bucket 1/s burst 100"]),
+    ("burst-and-sustained", "basic", "1", None, &["token_bucket 10/s burst 500"]),
+    ("burst-and-sustained", "premium", "1", None, &["token_bucket 50/s burst 2000"]),
+    ("burst-and-sustained", "enterprise", "1", None, &["token_bucket 200/s burst 10000"]),
 ];
 
 #[test]
@@ -338,11 +240,7 @@ fn minute_hour_and_month_are_judged_together() {
 #[test]
 fn a_tier_without_limits_has_nothing_to_be_judged_by() {
     let policy = policy("minute-and-hour-windows");
-    let admin = Check {
-        tier: Some(name("platform_admin")),
-        permit_ttl_ms: Some(1_000),
-        ..check("whoever")
-    };
+    let admin = Check { tier: Some(name("platform_admin")), permit_ttl_ms: Some(1_000), ..check("whoever") };
     assert_eq!(names(&selected(&policy, &admin)), [""; 0]);
     assert_eq!(plan(&policy, &admin, 0).max_concurrent(), None);
 }
@@ -354,13 +252,7 @@ fn an_unlimited_tier_is_still_held_to_what_is_for_everybody() {
     assert_eq!(plan(&policy, &check, 0).tier(), &name("internal"));
     assert_eq!(
         names(&selected(&policy, &check)),
-        [
-            "global",
-            "per-region",
-            "per-user",
-            "per-user-and-endpoint",
-            "per-user-and-ip"
-        ]
+        ["global", "per-region", "per-user", "per-user-and-endpoint", "per-user-and-ip"]
     );
 }
 
@@ -371,13 +263,7 @@ fn a_tenant_has_its_tier_by_rule_then_pattern_then_request_then_default() {
     for (tenant, asks, at, tier, source) in [
         ("acme", None, expiry - 1, "enterprise", TierSource::Tenant),
         ("acme", None, expiry, "free", TierSource::Default),
-        (
-            "acme",
-            Some("internal"),
-            expiry - 1,
-            "enterprise",
-            TierSource::Tenant,
-        ),
+        ("acme", Some("internal"), expiry - 1, "enterprise", TierSource::Tenant),
         ("acme", Some("internal"), expiry, "internal", TierSource::Request),
         ("ent-7", None, 0, "enterprise", TierSource::Pattern),
         ("ent-7", Some("free"), 0, "enterprise", TierSource::Pattern),
@@ -385,24 +271,11 @@ fn a_tenant_has_its_tier_by_rule_then_pattern_then_request_then_default() {
         ("ent-7.internal", None, 0, "enterprise", TierSource::Pattern),
         ("a.internal", None, 0, "internal", TierSource::Pattern),
         ("a-internal", None, 0, "free", TierSource::Default),
-        (
-            "whoever",
-            Some("enterprise"),
-            0,
-            "enterprise",
-            TierSource::Request,
-        ),
+        ("whoever", Some("enterprise"), 0, "enterprise", TierSource::Request),
     ] {
-        let check = Check {
-            tier: asks.map(name),
-            ..check(tenant)
-        };
+        let check = Check { tier: asks.map(name), ..check(tenant) };
         let plan = plan(&policy, &check, at);
-        assert_eq!(
-            (plan.tier().as_str(), plan.source()),
-            (tier, source),
-            "{tenant} {asks:?}"
-        );
+        assert_eq!((plan.tier().as_str(), plan.source()), (tier, source), "{tenant} {asks:?}");
     }
 }
 
@@ -415,25 +288,10 @@ fn the_most_specific_limit_of_a_name_replaces_the_others() {
         ("acme", None, None, "token_bucket 800/s burst 1600"),
         ("acme", Some("bob"), Some("read"), "token_bucket 800/s burst 1600"),
         ("acme", Some("bob"), Some("invite"), "leaky_bucket 1/10s burst 1"),
-        (
-            "acme",
-            Some("onboarding"),
-            Some("invite"),
-            "leaky_bucket 1/s burst 5",
-        ),
+        ("acme", Some("onboarding"), Some("invite"), "leaky_bucket 1/s burst 5"),
         // The entry for this client is for invitations only.
-        (
-            "acme",
-            Some("onboarding"),
-            Some("read"),
-            "token_bucket 800/s burst 1600",
-        ),
-        (
-            "ent-7",
-            Some("onboarding"),
-            Some("invite"),
-            "token_bucket 500/s burst 1000",
-        ),
+        ("acme", Some("onboarding"), Some("read"), "token_bucket 800/s burst 1600"),
+        ("ent-7", Some("onboarding"), Some("invite"), "token_bucket 500/s burst 1000"),
     ] {
         let check = Check {
             client: client.and_then(Label::new),
@@ -441,11 +299,7 @@ fn the_most_specific_limit_of_a_name_replaces_the_others() {
             ..check(tenant)
         };
         let selected = selected(&policy, &check);
-        assert_eq!(
-            in_words(limit(&selected, "rate")),
-            expected,
-            "{tenant} {client:?} {action:?}"
-        );
+        assert_eq!(in_words(limit(&selected, "rate")), expected, "{tenant} {client:?} {action:?}");
         assert_eq!(names(&selected).iter().filter(|name| **name == "rate").count(), 1);
     }
 }
@@ -454,18 +308,12 @@ fn the_most_specific_limit_of_a_name_replaces_the_others() {
 fn a_tenants_own_limits_outlive_the_expiry_of_its_tier() {
     let policy = policy("multi-level");
     let selected = selected_at(&policy, &check("acme"), wall("2030-01-01T00:00:00Z"));
-    assert_eq!(
-        in_words(limit(&selected, "rate")),
-        "token_bucket 800/s burst 1600"
-    );
+    assert_eq!(in_words(limit(&selected, "rate")), "token_bucket 800/s burst 1600");
     let permits = |tenant| {
         let plan = plan(&policy, &check(tenant), 0);
         plan.max_concurrent().map(|limit| limit.rule.capacity())
     };
-    assert_eq!(
-        (permits("acme"), permits("ent-7"), permits("whoever")),
-        (Some(150), Some(100), Some(10))
-    );
+    assert_eq!((permits("acme"), permits("ent-7"), permits("whoever")), (Some(150), Some(100), Some(10)));
 }
 
 /// A check that carries everything a limit of `multi-level` can be keyed by.
@@ -481,10 +329,7 @@ fn whole() -> Check {
 
 fn buckets(policy: &Policy, check: &Check) -> BTreeMap<String, BucketKey> {
     let selected = selected(policy, check);
-    selected
-        .iter()
-        .map(|s| (s.limit.name.to_string(), s.key))
-        .collect()
+    selected.iter().map(|s| (s.limit.name.to_string(), s.key)).collect()
 }
 
 #[test]
@@ -501,34 +346,16 @@ fn every_level_and_every_pair_of_levels_has_buckets_of_its_own() {
     };
     for (other, moved) in [
         (with(|c| c.client = Label::new("eve")), &[user, endpoint, ip][..]),
-        (
-            with(|c| c.ip = Some("2001:db8::9".parse().unwrap())),
-            &["per-ip", ip],
-        ),
-        (
-            with(|c| c.method = Method::new("DELETE")),
-            &["per-endpoint", endpoint],
-        ),
-        (
-            with(|c| c.path = Path::new("/users")),
-            &["per-endpoint", endpoint],
-        ),
+        (with(|c| c.ip = Some("2001:db8::9".parse().unwrap())), &["per-ip", ip]),
+        (with(|c| c.method = Method::new("DELETE")), &["per-endpoint", endpoint]),
+        (with(|c| c.path = Path::new("/users")), &["per-endpoint", endpoint]),
         (with(|c| c.path = Path::new("/users/2")), &[]),
-        (
-            with(|c| c.api_key = Some(ApiKeyDigest::of("eves-key"))),
-            &["per-api-key"],
-        ),
-        (
-            with(|c| drop(c.attributes.insert(name("region"), Label::new("us").unwrap()))),
-            &["per-region"],
-        ),
+        (with(|c| c.api_key = Some(ApiKeyDigest::of("eves-key"))), &["per-api-key"]),
+        (with(|c| drop(c.attributes.insert(name("region"), Label::new("us").unwrap()))), &["per-region"]),
         (with(|c| c.action = Label::new("read")), &[]),
     ] {
         let after = buckets(&policy, &other);
-        assert_eq!(
-            after.keys().collect::<Vec<_>>(),
-            before.keys().collect::<Vec<_>>()
-        );
+        assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
         let differing: Vec<_> = before
             .iter()
             .filter(|(name, key)| after[*name] != **key)
@@ -543,20 +370,12 @@ fn leaving_something_out_lifts_no_limit_within_a_tenant() {
     let policy = policy("multi-level");
     let bare = buckets(&policy, &check("whoever"));
     let full = buckets(&policy, &whole());
-    for within in [
-        "per-user",
-        "per-user-and-endpoint",
-        "per-user-and-ip",
-        "per-region",
-    ] {
+    for within in ["per-user", "per-user-and-endpoint", "per-user-and-ip", "per-region"] {
         assert_ne!(bare[within], full[within], "{within}");
     }
     // Those shared by tenants are for checks that carry what they are keyed by, and the global one is for all.
     for shared in ["per-ip", "per-endpoint", "per-api-key"] {
-        assert!(
-            !bare.contains_key(shared) && full.contains_key(shared),
-            "{shared}"
-        );
+        assert!(!bare.contains_key(shared) && full.contains_key(shared), "{shared}");
     }
     assert_eq!(bare["global"], full["global"]);
 }
@@ -564,10 +383,7 @@ fn leaving_something_out_lifts_no_limit_within_a_tenant() {
 #[test]
 fn a_limit_with_a_match_is_for_those_checks_alone() {
     let policy = policy("multi-level");
-    let login = Check {
-        action: Label::new("login"),
-        ..whole()
-    };
+    let login = Check { action: Label::new("login"), ..whole() };
     assert!(!names(&selected(&policy, &whole())).contains(&"login"));
     assert!(names(&selected(&policy, &login)).contains(&"login"));
 }
@@ -603,11 +419,7 @@ fn an_environment_multiplies_every_limit_of_every_sample_and_its_rates_exactly()
         let plain = Policy::new(1, document.clone(), Some(name("production")));
         let half = Policy::new(1, document.clone(), Some(name("development")));
         for tenant in document.tiers.keys() {
-            let check = Check {
-                tier: Some(tenant.clone()),
-                action: Label::new("login"),
-                ..whole()
-            };
+            let check = Check { tier: Some(tenant.clone()), action: Label::new("login"), ..whole() };
             let permits = |policy| {
                 let plan = plan(policy, &check, 0);
                 plan.max_concurrent().map(|limit| limit.rule.capacity())
@@ -630,14 +442,8 @@ fn an_environment_multiplies_every_limit_of_every_sample_and_its_rates_exactly()
 #[test]
 fn ten_a_minute_and_one_in_ten_seconds_admit_exactly_that_for_a_day() {
     let policy = policy("multi-level");
-    let login = Check {
-        action: Label::new("login"),
-        ..whole()
-    };
-    let invite = Check {
-        action: Label::new("invite"),
-        ..check("acme")
-    };
+    let login = Check { action: Label::new("login"), ..whole() };
+    let invite = Check { action: Label::new("invite"), ..check("acme") };
     for (selected, name, burst, interval) in [
         (selected(&policy, &login), "login", 10, 6 * SECOND),
         (selected(&policy, &invite), "rate", 1, 10 * SECOND),
@@ -650,11 +456,7 @@ fn ten_a_minute_and_one_in_ten_seconds_admit_exactly_that_for_a_day() {
         for n in 1..=86_400 * SECOND / interval {
             let due = n * interval;
             state.advance(rule, 0, at(due - 1));
-            assert_eq!(
-                state.judge(rule, 1, 0, at(due - 1)),
-                Outcome::Wait(1),
-                "{name} {n}"
-            );
+            assert_eq!(state.judge(rule, 1, 0, at(due - 1)), Outcome::Wait(1), "{name} {n}");
             state.advance(rule, 0, at(due));
             assert_eq!(state.judge(rule, 1, 0, at(due)), Outcome::Pass, "{name} {n}");
             state.take(rule, 1, at(due));
@@ -677,10 +479,7 @@ fn a_bucket_told_to_start_empty_starts_empty() {
 #[test]
 fn a_call_costs_what_it_says_or_its_endpoint_or_the_default_times_its_tiers_multiplier_rounded_up() {
     let policy = policy("metered-api");
-    let own = |units| Check {
-        cost: Cost::new(units),
-        ..call("acme", "POST", "/documents")
-    };
+    let own = |units| Check { cost: Cost::new(units), ..call("acme", "POST", "/documents") };
     for (check, trial, invoiced) in [
         (call("acme", "POST", "/documents"), 10, 8),
         (call("acme", "GET", "/documents"), 1, 1),
@@ -711,16 +510,10 @@ fn periods_begin_at_midnight_of_the_anchor_day_in_the_quotas_own_zone() {
         // February's last day stands in for the 31st; New York is five hours behind.
         ("acme", "invoiced", "2027-02-27T12:00:00Z", "2027-02-28T05:00:00Z"),
     ] {
-        let check = Check {
-            tier: Some(name(tier)),
-            ..check(tenant)
-        };
+        let check = Check { tier: Some(name(tier)), ..check(tenant) };
         let selected = selected(&policy, &check);
         let rule = &limit(&selected, "units").rule;
-        let now = Now {
-            boot: 0,
-            wall: wall(now),
-        };
+        let now = Now { boot: 0, wall: wall(now) };
         assert_eq!(
             State::fresh(rule, now).reset_after(rule, 0, now),
             wall(ends) - now.wall,
@@ -732,15 +525,9 @@ fn periods_begin_at_midnight_of_the_anchor_day_in_the_quotas_own_zone() {
 #[test]
 fn beyond_its_quota_the_prepaid_tier_is_denied_and_the_invoiced_one_counted() {
     let policy = policy("metered-api");
-    let now = Now {
-        boot: 0,
-        wall: wall("2027-03-14T22:59:59Z"),
-    };
+    let now = Now { boot: 0, wall: wall("2027-03-14T22:59:59Z") };
     for (tier, then) in [("prepaid", Outcome::Wait(SECOND)), ("invoiced", Outcome::Pass)] {
-        let check = Check {
-            tier: Some(name(tier)),
-            ..check("whoever")
-        };
+        let check = Check { tier: Some(name(tier)), ..check("whoever") };
         let selected = selected(&policy, &check);
         let rule = &limit(&selected, "units").rule;
         let mut state = State::fresh(rule, now);
@@ -765,27 +552,11 @@ fn the_deny_list_comes_before_the_allow_list_and_entries_expire() {
     };
     for (check, at, expected) in [
         (with_key("another-key", "203.0.113.9"), 0, None),
-        (
-            with_key("another-key", "192.0.2.77"),
-            0,
-            Some(("office", List::Allow)),
-        ),
-        (
-            with_key("example-api-key", "192.0.2.77"),
-            0,
-            Some(("leaked-key", List::Deny)),
-        ),
+        (with_key("another-key", "192.0.2.77"), 0, Some(("office", List::Allow))),
+        (with_key("example-api-key", "192.0.2.77"), 0, Some(("leaked-key", List::Deny))),
         (probe_at("203.0.113.9"), 0, Some(("health-probe", List::Allow))),
-        (
-            probe_at("2001:db8:bad:1::7"),
-            expiry - 1,
-            Some(("scraper", List::Deny)),
-        ),
-        (
-            probe_at("2001:db8:bad:1::7"),
-            expiry,
-            Some(("health-probe", List::Allow)),
-        ),
+        (probe_at("2001:db8:bad:1::7"), expiry - 1, Some(("scraper", List::Deny))),
+        (probe_at("2001:db8:bad:1::7"), expiry, Some(("health-probe", List::Allow))),
     ] {
         let verdict = policy.access(&check, at);
         let found = verdict.as_ref().map(|v| (v.name.as_str(), v.entry.list));

@@ -78,15 +78,9 @@ async fn ask(body: &str) -> io::Result<String> {
 
 /// Twelve checks of a bucket of ten, each with a permit so that chance shows in the answers; one more half a second later.
 fn run_seed(seed: u64) -> Vec<String> {
-    let clock = ManualClock::at(Now {
-        boot: 10 * SECOND,
-        wall: 1_000_000 * SECOND,
-    });
+    let clock = ManualClock::at(Now { boot: 10 * SECOND, wall: 1_000_000 * SECOND });
     let answers = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let mut sim = turmoil::Builder::new()
-        .rng_seed(seed)
-        .simulation_duration(Duration::from_secs(60))
-        .build();
+    let mut sim = turmoil::Builder::new().rng_seed(seed).simulation_duration(Duration::from_secs(60)).build();
     let node_clock = clock.clone();
     sim.host("node", move || {
         let clock = node_clock.clone();
@@ -127,10 +121,7 @@ fn run_seed(seed: u64) -> Vec<String> {
 
 #[test]
 fn a_simulated_node_decides_by_the_clock_it_is_given() {
-    let allowed: Vec<_> = run_seed(7)
-        .iter()
-        .map(|answer| answer.contains("\"allowed\":true"))
-        .collect();
+    let allowed: Vec<_> = run_seed(7).iter().map(|answer| answer.contains("\"allowed\":true")).collect();
     assert_eq!(allowed[..12], [[true; 10].as_slice(), &[false; 2]].concat());
     // Half a second at 5/s is two and a half tokens.
     assert!(allowed[12]);

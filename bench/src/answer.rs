@@ -64,10 +64,9 @@ impl fmt::Display for AnswerError {
             Self::Limits { expected, actual } => {
                 write!(f, "a decision lists {actual} limits, the tier has {expected}")
             }
-            Self::Mode(mode) => write!(
-                f,
-                "a decision's mode is {mode:?}: only exact decisions can be compared"
-            ),
+            Self::Mode(mode) => {
+                write!(f, "a decision's mode is {mode:?}: only exact decisions can be compared")
+            }
         }
     }
 }
@@ -105,10 +104,7 @@ pub fn read(body: &[u8], call: Call, tier: Tier) -> Result<Outcomes, AnswerError
         }
     };
     if decisions.len() != call.checks() {
-        return Err(AnswerError::Decisions {
-            expected: call.checks(),
-            actual: decisions.len(),
-        });
+        return Err(AnswerError::Decisions { expected: call.checks(), actual: decisions.len() });
     }
     let mut outcomes = Outcomes::default();
     for decision in decisions {
@@ -116,10 +112,7 @@ pub fn read(body: &[u8], call: Call, tier: Tier) -> Result<Outcomes, AnswerError
             return Err(AnswerError::Mode(decision.mode.into_owned()));
         }
         if decision.limits.len() != tier.limits() {
-            return Err(AnswerError::Limits {
-                expected: tier.limits(),
-                actual: decision.limits.len(),
-            });
+            return Err(AnswerError::Limits { expected: tier.limits(), actual: decision.limits.len() });
         }
         outcomes.count(decision.allowed);
     }
@@ -130,10 +123,7 @@ pub fn read(body: &[u8], call: Call, tier: Tier) -> Result<Outcomes, AnswerError
 /// usually is.
 pub fn glance(body: &[u8]) -> Result<bool, AnswerError> {
     const MEMBER: &[u8] = br#""allowed":"#;
-    let at = body
-        .windows(MEMBER.len())
-        .position(|window| window == MEMBER)
-        .ok_or(AnswerError::NoOutcome)?;
+    let at = body.windows(MEMBER.len()).position(|window| window == MEMBER).ok_or(AnswerError::NoOutcome)?;
     match &body[at + MEMBER.len()..] {
         [b't', ..] => Ok(true),
         [b'f', ..] => Ok(false),
@@ -159,13 +149,7 @@ mod tests {
     #[test]
     fn a_whole_answer_counts_its_outcome() {
         let outcomes = read(ALLOWED.as_bytes(), Call::Single, Tier::One).unwrap();
-        assert_eq!(
-            outcomes,
-            Outcomes {
-                allowed: 1,
-                denied: 0
-            }
-        );
+        assert_eq!(outcomes, Outcomes { allowed: 1, denied: 0 });
         assert_eq!(outcomes.denied_share(), Some(0.0));
     }
 
@@ -174,13 +158,7 @@ mod tests {
         let denied = ALLOWED.replace("true", "false");
         let body = format!(r#"{{"allowed":false,"decisions":[{ALLOWED},{denied}]}}"#);
         let outcomes = read(body.as_bytes(), Call::Batch(2), Tier::One).unwrap();
-        assert_eq!(
-            outcomes,
-            Outcomes {
-                allowed: 1,
-                denied: 1
-            }
-        );
+        assert_eq!(outcomes, Outcomes { allowed: 1, denied: 1 });
         assert_eq!(outcomes.denied_share(), Some(0.5));
         let error = read(body.as_bytes(), Call::Batch(3), Tier::One).unwrap_err();
         assert_eq!(error.to_string(), "2 decisions came back for 3 checks");

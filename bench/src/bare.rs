@@ -38,10 +38,7 @@ const DAY_MS: u64 = 86_400_000;
 /// A check, with every member that the contract knows.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "a service that decides nothing reads members and never uses them"
-)]
+#[expect(dead_code, reason = "a service that decides nothing reads members and never uses them")]
 struct Check {
     tenant: String,
     tier: Option<String>,
@@ -162,20 +159,12 @@ impl Template {
             Tier::Two => &[SECOND, MINUTE],
             Tier::Denied => &[USED_UP],
         };
-        let denied_by = (tier == Tier::Denied).then_some(DeniedBy {
-            name: "second",
-            scope: ["tenant"],
-            reason: "rate",
-        });
+        let denied_by =
+            (tier == Tier::Denied).then_some(DeniedBy { name: "second", scope: ["tenant"], reason: "rate" });
         let policy: Vec<String> = limits
             .iter()
             .map(|limit| {
-                let Limit {
-                    name,
-                    limit: quota,
-                    window_ms,
-                    ..
-                } = limit;
+                let Limit { name, limit: quota, window_ms, .. } = limit;
                 format!("\"{name}\";q={quota};w={}", window_ms / 1000)
             })
             .collect();
@@ -231,10 +220,7 @@ impl Template {
 /// Serves on the loopback address until the process is killed. Port 0 takes a free one; the address taken is
 /// printed.
 pub fn run(port: u16, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(serve(port, tier))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(port, tier))
 }
 
 async fn serve(port: u16, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -276,11 +262,7 @@ async fn batch(State(template): State<&'static Template>, body: Bytes) -> Result
     let batch: Batch = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     json(&Decisions {
         allowed: template.denied_by.is_none(),
-        decisions: batch
-            .checks
-            .iter()
-            .map(|check| template.decision(check))
-            .collect(),
+        decisions: batch.checks.iter().map(|check| template.decision(check)).collect(),
     })
 }
 
@@ -327,14 +309,8 @@ mod tests {
     #[test]
     fn its_headers_are_in_the_form_of_the_ratelimit_draft() {
         let template = Template::new(Tier::Two).unwrap();
-        assert_eq!(
-            template.policy_header,
-            r#""second";q=1000000;w=1, "minute";q=100000000;w=60"#
-        );
-        assert_eq!(
-            template.rate_limit_header(),
-            r#""second";r=999999;t=1, "minute";r=99999990;t=60"#
-        );
+        assert_eq!(template.policy_header, r#""second";q=1000000;w=1, "minute";q=100000000;w=60"#);
+        assert_eq!(template.rate_limit_header(), r#""second";r=999999;t=1, "minute";r=99999990;t=60"#);
     }
 
     #[test]

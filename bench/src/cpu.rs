@@ -62,21 +62,14 @@ pub struct Spent {
 impl Reading {
     /// Reads all three, the server first: the time between the reads goes to nobody's account.
     pub fn take(server_pid: u32) -> Result<Self, CpuError> {
-        Ok(Self {
-            server: process(&server_pid.to_string())?,
-            own: process("self")?,
-            machine: machine()?,
-        })
+        Ok(Self { server: process(&server_pid.to_string())?, own: process("self")?, machine: machine()? })
     }
 
     pub fn since(&self, earlier: &Self) -> Spent {
         let server = self.server.saturating_sub(earlier.server);
         let own = self.own.saturating_sub(earlier.own);
         let machine = self.machine.saturating_sub(earlier.machine);
-        Spent {
-            server,
-            others: machine.saturating_sub(server).saturating_sub(own),
-        }
+        Spent { server, others: machine.saturating_sub(server).saturating_sub(own) }
     }
 }
 
@@ -91,16 +84,11 @@ fn process(pid: &str) -> Result<Duration, CpuError> {
 fn machine() -> Result<Duration, CpuError> {
     let path = "/proc/stat";
     let text = read(path)?;
-    machine_time(&text).ok_or_else(|| CpuError::Malformed {
-        path: path.to_owned(),
-    })
+    machine_time(&text).ok_or_else(|| CpuError::Malformed { path: path.to_owned() })
 }
 
 fn read(path: &str) -> Result<String, CpuError> {
-    fs::read_to_string(path).map_err(|cause| CpuError::Unreadable {
-        path: path.to_owned(),
-        cause,
-    })
+    fs::read_to_string(path).map_err(|cause| CpuError::Unreadable { path: path.to_owned(), cause })
 }
 
 /// Fields 14 and 15 of `/proc/PID/stat`. Counted from the last parenthesis, since the command name (field 2)
@@ -169,10 +157,7 @@ mod tests {
         assert_eq!(spent.server, Duration::from_millis(300));
         assert_eq!(spent.others, Duration::from_millis(300));
         // Ticks are rounded for each account by itself, so the parts may come out above the whole.
-        assert_eq!(
-            at(40, 40, 70).since(&at(0, 0, 0)).others,
-            Duration::from_millis(0)
-        );
+        assert_eq!(at(40, 40, 70).since(&at(0, 0, 0)).others, Duration::from_millis(0));
     }
 
     #[test]

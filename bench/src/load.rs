@@ -105,10 +105,7 @@ impl Tally {
             )
             .into());
         }
-        let denied = self
-            .outcomes
-            .denied_share()
-            .ok_or("no call was answered at all")?;
+        let denied = self.outcomes.denied_share().ok_or("no call was answered at all")?;
         match (tier, phase) {
             (Tier::One | Tier::Two, _) if denied > 0.0 => Err(format!(
                 "{:.2} % of the checks were denied under limits that none can reach",
@@ -146,15 +143,11 @@ impl Load {
         tenants: u32,
         connections: u32,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let count = std::thread::available_parallelism()
-            .map_or(1, NonZeroUsize::get)
-            .min(THREADS_MAX);
+        let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_MAX);
         let mut threads = Vec::new();
         for _ in 0..count {
             threads.push(Thread {
-                runtime: tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?,
+                runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
                 connections: Vec::new(),
             });
         }
@@ -171,19 +164,10 @@ impl Load {
                 request: Request::new(scenario.call()),
                 reader: ResponseReader::default(),
                 random: XorShift::seeded(u64::from(index)),
-                asks: Asks {
-                    call: scenario.call(),
-                    tier: scenario.tier(),
-                    tenants,
-                    index,
-                    of: connections,
-                },
+                asks: Asks { call: scenario.call(), tier: scenario.tier(), tenants, index, of: connections },
             });
         }
-        Ok(Self {
-            threads,
-            tier: scenario.tier(),
-        })
+        Ok(Self { threads, tier: scenario.tier() })
     }
 
     /// Runs one phase on all connections and returns when the last answer is in. An error if any call failed,
@@ -191,18 +175,11 @@ impl Load {
     pub fn run(&mut self, phase: Phase) -> Result<Tally, Box<dyn Error + Send + Sync>> {
         let start = clock::now();
         let tallies: Vec<Result<Tally, Box<dyn Error + Send + Sync>>> = std::thread::scope(|scope| {
-            let running: Vec<_> = self
-                .threads
-                .iter_mut()
-                .map(|thread| scope.spawn(move || thread.run(phase, start)))
-                .collect();
+            let running: Vec<_> =
+                self.threads.iter_mut().map(|thread| scope.spawn(move || thread.run(phase, start))).collect();
             running
                 .into_iter()
-                .map(|thread| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect()
         });
         let mut all = Tally::new();
@@ -397,16 +374,7 @@ mod tests {
     fn the_connections_together_walk_over_every_tenant_once() {
         for (tenants, of) in [(100, 7), (3, 64), (1, 1)] {
             let mut seen: Vec<u32> = (0..of)
-                .flat_map(|index| {
-                    Asks {
-                        call: Call::Single,
-                        tier: Tier::Two,
-                        tenants,
-                        index,
-                        of,
-                    }
-                    .walk()
-                })
+                .flat_map(|index| Asks { call: Call::Single, tier: Tier::Two, tenants, index, of }.walk())
                 .collect();
             seen.sort_unstable();
             assert_eq!(seen, (0..tenants).collect::<Vec<_>>());
@@ -435,10 +403,7 @@ mod tests {
     }
 
     fn tally(allowed: u64, denied: u64) -> Tally {
-        Tally {
-            outcomes: Outcomes { allowed, denied },
-            ..Tally::new()
-        }
+        Tally { outcomes: Outcomes { allowed, denied }, ..Tally::new() }
     }
 
     #[test]
@@ -461,11 +426,7 @@ mod tests {
     #[test]
     fn one_refused_call_fails_the_run_and_is_quoted() {
         let mut all = tally(1000, 0);
-        all.merge(Tally {
-            refused: 1,
-            complaint: Some("503: busy".to_owned()),
-            ..Tally::new()
-        });
+        all.merge(Tally { refused: 1, complaint: Some("503: busy".to_owned()), ..Tally::new() });
         let error = all.judge(Phase::For(Duration::ZERO), Tier::Two).unwrap_err();
         assert!(error.to_string().ends_with("503: busy"), "{error}");
     }

@@ -126,11 +126,8 @@ fn compare(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
         eprintln!("warning: this is a debug build; its bare service is no yardstick (build with --release)");
     }
     interrupt::listen()?;
-    let scenarios = if settings.scenarios.is_empty() {
-        Scenario::value_variants()
-    } else {
-        &settings.scenarios
-    };
+    let scenarios =
+        if settings.scenarios.is_empty() { Scenario::value_variants() } else { &settings.scenarios };
     let mut comparisons = Vec::new();
     for scenario in once_each(scenarios) {
         let comparison =
@@ -169,12 +166,7 @@ fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dy
         let load = Load::connect(server.address(), scenario, tenants, settings.connections)
             .and_then(|mut load| load.run(Phase::Fill).map(|_| load))
             .map_err(|error| format!("{name}: {error}{}", server.last_words()))?;
-        contenders.push(Contender {
-            candidate,
-            load,
-            server,
-            rounds: Vec::new(),
-        });
+        contenders.push(Contender { candidate, load, server, rounds: Vec::new() });
     }
     let length = Duration::from_secs(u64::from(settings.seconds));
     for number in 1..=settings.rounds {
@@ -193,10 +185,8 @@ fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dy
             contender.rounds.push(round);
         }
     }
-    let measured: Vec<_> = contenders
-        .into_iter()
-        .map(|contender| (contender.candidate, contender.rounds))
-        .collect();
+    let measured: Vec<_> =
+        contenders.into_iter().map(|contender| (contender.candidate, contender.rounds)).collect();
     Comparison::new(scenario, &measured).ok_or_else(|| "nothing was measured".into())
 }
 
@@ -232,12 +222,9 @@ mod tests {
     #[test]
     fn the_command_line_is_sound_and_bounded() {
         CommandLine::command().debug_assert();
-        for arguments in [
-            ["--rounds", "0"],
-            ["--seconds", "61"],
-            ["--connections", "1025"],
-            ["--tenants", "10000001"],
-        ] {
+        for arguments in
+            [["--rounds", "0"], ["--seconds", "61"], ["--connections", "1025"], ["--tenants", "10000001"]]
+        {
             let given = ["tidegate-bench"].into_iter().chain(arguments);
             assert!(CommandLine::try_parse_from(given).is_err(), "{arguments:?}");
         }
@@ -245,15 +232,7 @@ mod tests {
 
     #[test]
     fn a_scenario_named_twice_is_measured_once() {
-        let given = [
-            "tidegate-bench",
-            "--scenario",
-            "hot",
-            "--scenario",
-            "batch-10",
-            "--scenario",
-            "hot",
-        ];
+        let given = ["tidegate-bench", "--scenario", "hot", "--scenario", "batch-10", "--scenario", "hot"];
         let settings = CommandLine::try_parse_from(given).unwrap().settings;
         assert_eq!(once_each(&settings.scenarios), [Scenario::Hot, Scenario::Batch10]);
         assert_eq!(settings.candidates, [Candidate::Tidegate, Candidate::Bare]);

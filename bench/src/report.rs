@@ -96,10 +96,8 @@ pub struct Report {
 impl Comparison {
     /// `None` if a candidate has no round.
     pub fn new(scenario: Scenario, measured: &[(Candidate, Vec<Round>)]) -> Option<Self> {
-        let bare = measured
-            .iter()
-            .find(|(candidate, _)| *candidate == Candidate::Bare)
-            .map(|(_, rounds)| rounds);
+        let bare =
+            measured.iter().find(|(candidate, _)| *candidate == Candidate::Bare).map(|(_, rounds)| rounds);
         let results = measured
             .iter()
             .map(|(candidate, rounds)| {
@@ -111,21 +109,14 @@ impl Comparison {
                 })
             })
             .collect::<Option<_>>()?;
-        Some(Self {
-            scenario: scenario.name(),
-            results,
-        })
+        Some(Self { scenario: scenario.name(), results })
     }
 
     /// What a reader must know before trusting the figures.
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for result in &self.results {
-            let busiest = result
-                .rounds
-                .iter()
-                .map(|round| round.others_share)
-                .fold(0.0, f64::max);
+            let busiest = result.rounds.iter().map(|round| round.others_share).fold(0.0, f64::max);
             if busiest > OTHERS_SHARE_MAX {
                 warnings.push(format!(
                     "{} {}: other processes took up to {:.0} % of the machine; measure again when it is idle",
@@ -136,9 +127,8 @@ impl Comparison {
             }
         }
         let sizes = self.results.iter().map(|result| result.median.answer_bytes);
-        let (least, most) = sizes.fold((f64::INFINITY, 0.0), |(least, most), size| {
-            (f64::min(least, size), f64::max(most, size))
-        });
+        let (least, most) = sizes
+            .fold((f64::INFINITY, 0.0), |(least, most), size| (f64::min(least, size), f64::max(most, size)));
         if most > least * SIZE_RATIO_MAX {
             warnings.push(format!(
                 "{}: answers of {least:.0} and of {most:.0} bytes are compared",
@@ -177,10 +167,7 @@ impl Report {
             for result in &comparison.results {
                 let median = &result.median;
                 let ratio = |of: fn(&Ratios) -> f64| {
-                    result
-                        .to_bare
-                        .as_ref()
-                        .map_or("-".to_owned(), |ratios| format!("{:.2}", of(ratios)))
+                    result.to_bare.as_ref().map_or("-".to_owned(), |ratios| format!("{:.2}", of(ratios)))
                 };
                 rows.push([
                     comparison.scenario.to_owned(),
@@ -200,13 +187,7 @@ impl Report {
             }
         }
         let mut text = aligned(&rows);
-        let Self {
-            rounds,
-            seconds,
-            connections,
-            tenants,
-            ..
-        } = self;
+        let Self { rounds, seconds, connections, tenants, .. } = self;
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
@@ -258,12 +239,7 @@ fn middle(rounds: &[Round]) -> Option<Round> {
 
 fn ratios(rounds: &[Round], bare: &[Round]) -> Option<Ratios> {
     let of = |figure: fn(&Round) -> f64| {
-        median(
-            rounds
-                .iter()
-                .zip(bare)
-                .map(|(round, bare)| figure(round) / figure(bare)),
-        )
+        median(rounds.iter().zip(bare).map(|(round, bare)| figure(round) / figure(bare)))
     };
     Some(Ratios {
         cpu_per_decision: of(|round| round.cpu_us_per_decision)?,
@@ -294,19 +270,14 @@ mod tests {
     }
 
     fn compared(tidegate: &[Round], bare: &[Round]) -> Comparison {
-        let measured = [
-            (Candidate::Tidegate, tidegate.to_vec()),
-            (Candidate::Bare, bare.to_vec()),
-        ];
+        let measured = [(Candidate::Tidegate, tidegate.to_vec()), (Candidate::Bare, bare.to_vec())];
         Comparison::new(Scenario::TwoLimits, &measured).unwrap()
     }
 
     #[test]
     fn a_ratio_is_the_median_of_the_rounds_ratios() {
         let comparison = compared(&[6.0, 9.0, 6.2].map(round), &[5.0, 7.5, 5.0].map(round));
-        let [tidegate, bare] = &comparison.results[..] else {
-            panic!("two candidates: {comparison:?}")
-        };
+        let [tidegate, bare] = &comparison.results[..] else { panic!("two candidates: {comparison:?}") };
         assert!((tidegate.to_bare.unwrap().cpu_per_decision - 1.2).abs() < 1e-9);
         assert!((tidegate.median.cpu_us_per_decision - 6.2).abs() < 1e-9);
         assert!((bare.to_bare.unwrap().cpu_per_decision - 1.0).abs() < 1e-9);
@@ -329,10 +300,7 @@ mod tests {
         tally.bytes = 500_000;
         tally.outcomes.allowed = 10;
         tally.latencies.record(Duration::from_micros(200));
-        let spent = Spent {
-            server: Duration::from_millis(50),
-            others: Duration::from_millis(400),
-        };
+        let spent = Spent { server: Duration::from_millis(50), others: Duration::from_millis(400) };
         let round = Round::new(&tally, spent, 2).unwrap();
         assert!((round.cpu_us_per_decision - 5.0).abs() < 1e-9);
         assert!((round.decisions_per_second - 5000.0).abs() < 1e-9);
@@ -343,24 +311,12 @@ mod tests {
 
     #[test]
     fn a_busy_machine_and_unequal_answers_are_said_aloud() {
-        assert_eq!(
-            compared(&[round(5.0)], &[round(5.0)]).warnings(),
-            Vec::<String>::new()
-        );
-        let busy = Round {
-            others_share: 0.4,
-            ..round(5.0)
-        };
-        let small = Round {
-            answer_bytes: 300.0,
-            ..round(5.0)
-        };
+        assert_eq!(compared(&[round(5.0)], &[round(5.0)]).warnings(), Vec::<String>::new());
+        let busy = Round { others_share: 0.4, ..round(5.0) };
+        let small = Round { answer_bytes: 300.0, ..round(5.0) };
         let warnings = compared(&[round(5.0), busy], &[small, small]).warnings();
         assert_eq!(warnings.len(), 2);
-        assert!(
-            warnings[0].contains("tidegate: other processes took up to 40 %"),
-            "{warnings:?}"
-        );
+        assert!(warnings[0].contains("tidegate: other processes took up to 40 %"), "{warnings:?}");
         assert!(warnings[1].contains("300 and of 700 bytes"), "{warnings:?}");
     }
 

@@ -91,10 +91,7 @@ impl ResponseReader {
         let max = RESPONSE_BYTES_MAX;
         let Some(head) = self.head else {
             return if self.filled > max {
-                Err(ResponseError::TooLong {
-                    bytes: self.filled,
-                    max,
-                })
+                Err(ResponseError::TooLong { bytes: self.filled, max })
             } else {
                 Ok(None)
             };
@@ -107,9 +104,7 @@ impl ResponseReader {
             return Ok(None);
         }
         if self.filled > bytes {
-            return Err(ResponseError::Surplus {
-                bytes: self.filled - bytes,
-            });
+            return Err(ResponseError::Surplus { bytes: self.filled - bytes });
         }
         self.done = true;
         Ok(Some(head))
@@ -235,18 +230,9 @@ mod tests {
         let cases = [
             ("SSH-2.0-x\r\n\r\n", ResponseError::NotHttp),
             (chunked, ResponseError::NoContentLength),
-            (
-                "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-                ResponseError::NoContentLength,
-            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", ResponseError::NoContentLength),
             (surplus, ResponseError::Surplus { bytes: 1 }),
-            (
-                &huge,
-                ResponseError::TooLong {
-                    bytes: usize::MAX,
-                    max: RESPONSE_BYTES_MAX,
-                },
-            ),
+            (&huge, ResponseError::TooLong { bytes: usize::MAX, max: RESPONSE_BYTES_MAX }),
         ];
         for (bytes, error) in cases {
             assert_eq!(read(bytes.as_bytes()), Err(error), "{bytes:?}");

@@ -119,14 +119,8 @@ impl Server {
             .stderr(log);
         let process =
             Process::start(command).map_err(|cause| format!("cannot start {}: {cause}", binary.display()))?;
-        let mut server = Self {
-            process,
-            address,
-            home: Some(home),
-        };
-        server
-            .wait_until_ready()
-            .map_err(|cause| format!("{cause}{}", server.last_words()))?;
+        let mut server = Self { process, address, home: Some(home) };
+        server.wait_until_ready().map_err(|cause| format!("{cause}{}", server.last_words()))?;
         Ok(server)
     }
 
@@ -147,11 +141,7 @@ impl Server {
             .strip_prefix(bare::ADDRESS_PREFIX)
             .and_then(|address| address.parse().ok())
             .ok_or_else(|| format!("the bare service told no address but {line:?}"))?;
-        let mut server = Self {
-            process,
-            address,
-            home: None,
-        };
+        let mut server = Self { process, address, home: None };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -241,9 +231,8 @@ mod tests {
 
     #[test]
     fn a_missing_node_is_named_with_the_way_to_get_one() {
-        let error = Server::start(Candidate::Tidegate, Path::new("no/such/node"), Tier::Two)
-            .unwrap_err()
-            .to_string();
+        let error =
+            Server::start(Candidate::Tidegate, Path::new("no/such/node"), Tier::Two).unwrap_err().to_string();
         assert!(error.starts_with("no node at no/such/node"), "{error}");
         assert!(error.contains("--node-binary"), "{error}");
     }
@@ -256,9 +245,7 @@ mod tests {
         let mut permissions = fs::metadata(&script).unwrap().permissions();
         std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
         fs::set_permissions(&script, permissions).unwrap();
-        let error = Server::start(Candidate::Tidegate, &script, Tier::Two)
-            .unwrap_err()
-            .to_string();
+        let error = Server::start(Candidate::Tidegate, &script, Tier::Two).unwrap_err().to_string();
         assert!(error.contains("out of tide"), "{error}");
         assert!(error.contains("exit status: 3"), "{error}");
     }

@@ -33,10 +33,7 @@ pub struct Latencies {
 
 impl Latencies {
     pub fn new() -> Self {
-        Self {
-            slots: vec![0; SLOTS],
-            count: 0,
-        }
+        Self { slots: vec![0; SLOTS], count: 0 }
     }
 
     pub fn record(&mut self, latency: Duration) {

@@ -11,16 +11,7 @@ const BENCH: &str = env!("CARGO_BIN_EXE_tidegate-bench");
 
 fn bench(arguments: &[&str]) -> Output {
     Command::new(BENCH)
-        .args([
-            "--rounds",
-            "1",
-            "--seconds",
-            "1",
-            "--connections",
-            "3",
-            "--tenants",
-            "25",
-        ])
+        .args(["--rounds", "1", "--seconds", "1", "--connections", "3", "--tenants", "25"])
         .args(arguments)
         .output()
         .unwrap()
@@ -46,14 +37,7 @@ fn a_node_is_compared_with_the_bare_service() {
     let folder = tempfile::tempdir().unwrap();
     let node = stand_in(folder.path(), "two");
     let node = node.to_str().unwrap();
-    let output = bench(&[
-        "--node-binary",
-        node,
-        "--scenario",
-        "batch-10",
-        "--output",
-        "json",
-    ]);
+    let output = bench(&["--node-binary", node, "--scenario", "batch-10", "--output", "json"]);
     assert!(output.status.success(), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let results = report["comparisons"][0]["results"].as_array().unwrap();
@@ -70,21 +54,10 @@ fn a_node_is_compared_with_the_bare_service() {
 fn a_node_that_leaves_out_a_limit_fails_the_run_and_its_log_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let node = stand_in(folder.path(), "one");
-    let output = bench(&[
-        "--node-binary",
-        node.to_str().unwrap(),
-        "--scenario",
-        "two-limits",
-    ]);
+    let output = bench(&["--node-binary", node.to_str().unwrap(), "--scenario", "two-limits"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stdout.is_empty());
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        error.contains("a decision lists 1 limits, the tier has 2"),
-        "{error}"
-    );
-    assert!(
-        error.contains("serving under serve --node n1 --config"),
-        "{error}"
-    );
+    assert!(error.contains("a decision lists 1 limits, the tier has 2"), "{error}");
+    assert!(error.contains("serving under serve --node n1 --config"), "{error}");
 }

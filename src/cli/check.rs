@@ -124,11 +124,7 @@ impl CheckArgs {
         } else {
             decision.print(out)?;
         }
-        Ok(if decision.allowed {
-            Exit::Done
-        } else {
-            Exit::Denied
-        })
+        Ok(if decision.allowed { Exit::Done } else { Exit::Denied })
     }
 
     /// The check as the API takes it: only what was given, so that the node's defaults stay the node's.
@@ -144,17 +140,9 @@ impl CheckArgs {
             ("api_key", self.api_key),
             ("request_id", self.request_id),
         ];
-        body.extend(
-            texts
-                .into_iter()
-                .filter_map(|(name, text)| Some((name.to_string(), json!(text?)))),
-        );
+        body.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_string(), json!(text?)))));
         let numbers = [("cost", self.cost.map(u64::from)), ("wait_ms", self.wait)];
-        body.extend(
-            numbers
-                .into_iter()
-                .filter_map(|(name, n)| Some((name.to_string(), json!(n?)))),
-        );
+        body.extend(numbers.into_iter().filter_map(|(name, n)| Some((name.to_string(), json!(n?)))));
         Value::Object(body)
     }
 }
@@ -169,11 +157,7 @@ impl Decision {
         let tier = self.tier.as_ref().map(|tier| format!("tier {tier}"));
         let cost = self.cost.map(|cost| format!("cost {cost}"));
         let about: Vec<_> = [tier, cost].into_iter().flatten().collect();
-        let about = if about.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", about.join(", "))
-        };
+        let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
         out.line(&format!("{word}: {}{}", plain(&self.tenant), plain(&about)))?;
         for line in self.remarks() {
             out.line(&plain(&line))?;
@@ -193,10 +177,7 @@ impl Decision {
                 None => "waiting won't help".into(),
             };
             let scope = scope_words(&by.scope);
-            lines.push(format!(
-                "by {} (per {scope}), reason {}; {retry}",
-                by.name, by.reason
-            ));
+            lines.push(format!("by {} (per {scope}), reason {}; {retry}", by.name, by.reason));
         }
         match &self.bypass {
             Some(bypass) => lines.push(format!("by the allow list's {}: {}", bypass.list, bypass.reason)),
@@ -274,14 +255,8 @@ mod tests {
             server.run("tidegate check a --cost 900").data,
             "denied: a (cost 900)\nby rate (per everybody), reason cost_exceeds_capacity; waiting won't help\n"
         );
-        assert_eq!(
-            server.run("tidegate check a").data,
-            "allowed: a (tier vip, cost 1)\nno limit applies\n"
-        );
-        assert_eq!(
-            server.run("tidegate check a").data,
-            "allowed: a\nby the allow list's staff: us\n"
-        );
+        assert_eq!(server.run("tidegate check a").data, "allowed: a (tier vip, cost 1)\nno limit applies\n");
+        assert_eq!(server.run("tidegate check a").data, "allowed: a\nby the allow list's staff: us\n");
     }
 
     #[test]
@@ -289,12 +264,7 @@ mod tests {
         let server = Server::replying([Reply::ok(DENIED)]);
         let ran = server.run("tidegate check acme -o json");
         assert_eq!(ran.exit, Exit::Denied);
-        assert!(
-            ran.data
-                .starts_with("{\n  \"allowed\": false,\n  \"tenant\": \"acme\",\n"),
-            "{}",
-            ran.data
-        );
+        assert!(ran.data.starts_with("{\n  \"allowed\": false,\n  \"tenant\": \"acme\",\n"), "{}", ran.data);
         let printed: Value = serde_json::from_str(&ran.data).unwrap();
         assert_eq!(printed, serde_json::from_str::<Value>(DENIED).unwrap());
     }
@@ -325,8 +295,7 @@ mod tests {
             let ran = server.run("tidegate check acme");
             assert_eq!((ran.exit, ran.data.as_str()), (Exit::Failed, ""));
             assert!(
-                ran.notes
-                    .starts_with("error: the node's answer is not what was expected"),
+                ran.notes.starts_with("error: the node's answer is not what was expected"),
                 "{}",
                 ran.notes
             );

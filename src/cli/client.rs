@@ -97,9 +97,7 @@ fn base_of(url: &str) -> Result<String, Failure> {
 fn authorization_of(token: &str) -> Result<Option<String>, Failure> {
     let token = token.trim();
     if !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Failure::Usage(
-            "the token (--token) holds characters that can't be sent".into(),
-        ));
+        return Err(Failure::Usage("the token (--token) holds characters that can't be sent".into()));
     }
     Ok((!token.is_empty()).then(|| format!("Bearer {token}")))
 }
@@ -129,14 +127,7 @@ pub struct Request {
 
 impl Request {
     fn new(method: http::Method, path: impl Into<String>) -> Self {
-        Self {
-            method,
-            path: path.into(),
-            accept: JSON,
-            body: None,
-            if_match: None,
-            wait: Duration::ZERO,
-        }
+        Self { method, path: path.into(), accept: JSON, body: None, if_match: None, wait: Duration::ZERO }
     }
 
     /// `GET` of a path that begins with a slash.
@@ -235,9 +226,7 @@ impl Client {
             problem.hint(format!("try again in {seconds} s"));
         }
         if let Some(elsewhere) = location.filter(|_| status.is_redirection()) {
-            problem.hint(format!(
-                "redirects are not followed; this one leads to {elsewhere}"
-            ));
+            problem.hint(format!("redirects are not followed; this one leads to {elsewhere}"));
         }
         if status == http::StatusCode::UNAUTHORIZED && self.authorization.is_none() {
             problem.hint("give a token with --token or TIDEGATE_TOKEN");
@@ -261,9 +250,7 @@ impl Client {
         let stall = patience.max(Some(STALL_TIMEOUT));
         match request.body {
             Some((content_type, bytes)) => {
-                let request = builder
-                    .header(http::header::CONTENT_TYPE, content_type)
-                    .body(bytes)?;
+                let request = builder.header(http::header::CONTENT_TYPE, content_type).body(bytes)?;
                 let configured = self.agent.configure_request(request);
                 let configured = configured.timeout_recv_response(patience).timeout_per_read(stall);
                 self.agent.run(configured.build())
@@ -282,20 +269,15 @@ impl Client {
         let (why, sent) = match &error {
             ureq::Error::HostNotFound => ("no such host".to_string(), false),
             ureq::Error::ConnectionFailed => ("no connection".to_string(), false),
-            ureq::Error::Timeout(Connect | Resolve) => (
-                format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
-                false,
-            ),
+            ureq::Error::Timeout(Connect | Resolve) => {
+                (format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()), false)
+            }
             ureq::Error::Timeout(_) => ("no answer in time".to_string(), true),
             ureq::Error::Io(e) => (e.to_string(), broke_off(e)),
             // It is reached, but speaks no HTTP or too much of it.
             other => return Failure::Failed(format!("{}: {other}", self.base)),
         };
-        let unknown = if sent && writes {
-            "; it may have taken effect all the same"
-        } else {
-            ""
-        };
+        let unknown = if sent && writes { "; it may have taken effect all the same" } else { "" };
         Failure::Unreachable(format!("{}: {why}{unknown}", self.base))
     }
 }
@@ -303,10 +285,7 @@ impl Client {
 /// Whether a connection was there and then ended; everything else happens before a byte is sent.
 fn broke_off(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(
-        error.kind(),
-        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-    )
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 #[cfg(test)]
@@ -316,10 +295,7 @@ mod tests {
     use super::*;
 
     fn client(url: &str, token: Option<&str>) -> Client {
-        let server = ServerArgs {
-            url: url.into(),
-            token: token.map(Into::into),
-        };
+        let server = ServerArgs { url: url.into(), token: token.map(Into::into) };
         server.client().unwrap()
     }
 
@@ -327,11 +303,7 @@ mod tests {
     fn a_request_carries_the_token_the_tag_and_the_body() {
         let server = Server::replying([Reply::ok("{}").header("ETag", "\"7\"")]);
         let answer = client(&format!("{}/", server.url), Some(" secret\n"))
-            .send(
-                Request::put("/v1/policy")
-                    .body(TOML, b"a = 1".to_vec())
-                    .if_match("\"6\""),
-            )
+            .send(Request::put("/v1/policy").body(TOML, b"a = 1".to_vec()).if_match("\"6\""))
             .unwrap();
         assert_eq!(answer.etag.as_deref(), Some("\"7\""));
         let seen = server.seen();
@@ -352,10 +324,7 @@ mod tests {
         let server = Server::replying(replies);
         let client = client(&server.url, None);
         let refusal = || client.send(Request::get("/v1/policy")).unwrap_err().to_string();
-        assert_eq!(
-            refusal(),
-            "Unauthorized (HTTP 401)\n  give a token with --token or TIDEGATE_TOKEN"
-        );
+        assert_eq!(refusal(), "Unauthorized (HTTP 401)\n  give a token with --token or TIDEGATE_TOKEN");
         assert_eq!(refusal(), "No leader (HTTP 503)\n  try again in 2 s");
         assert_eq!(
             refusal(),
@@ -366,23 +335,16 @@ mod tests {
     #[test]
     fn a_refusal_as_unsafe_has_an_exit_of_its_own() {
         let server = Server::replying([Reply::status(409, r#"{"title":"Would lose the quorum"}"#)]);
-        let failure = client(&server.url, None)
-            .send(Request::post("/v1/x"))
-            .unwrap_err();
+        let failure = client(&server.url, None).send(Request::post("/v1/x")).unwrap_err();
         assert_eq!(failure.exit(), Exit::Unsafe);
     }
 
     #[test]
     fn nobody_there_is_unreachable_and_nothing_took_effect() {
         let server = Server::replying([]);
-        let failure = client(&server.url, None)
-            .send(Request::post("/v1/check"))
-            .unwrap_err();
+        let failure = client(&server.url, None).send(Request::post("/v1/check")).unwrap_err();
         assert_eq!(failure.exit(), Exit::Unreachable);
-        assert!(
-            failure.to_string().starts_with("unreachable: http://127.0.0.1:"),
-            "{failure}"
-        );
+        assert!(failure.to_string().starts_with("unreachable: http://127.0.0.1:"), "{failure}");
         assert!(!failure.to_string().contains("taken effect"), "{failure}");
     }
 
@@ -390,16 +352,9 @@ mod tests {
     fn a_write_whose_answer_never_came_may_have_taken_effect() {
         let server = Server::replying([Reply::hang_up(), Reply::hang_up()]);
         let client = client(&server.url, None);
-        let written = client
-            .send(Request::put("/v1/policy").body(JSON, b"{}".to_vec()))
-            .unwrap_err();
+        let written = client.send(Request::put("/v1/policy").body(JSON, b"{}".to_vec())).unwrap_err();
         assert_eq!(written.exit(), Exit::Unreachable);
-        assert!(
-            written
-                .to_string()
-                .ends_with("it may have taken effect all the same"),
-            "{written}"
-        );
+        assert!(written.to_string().ends_with("it may have taken effect all the same"), "{written}");
         let read = client.send(Request::get("/v1/policy")).unwrap_err();
         assert!(!read.to_string().contains("taken effect"), "{read}");
     }
@@ -407,9 +362,7 @@ mod tests {
     #[test]
     fn what_speaks_no_http_is_reached_but_fails() {
         let server = Server::replying([Reply::raw("SSH-2.0-x\r\n")]);
-        let failure = client(&server.url, None)
-            .send(Request::get("/v1/policy"))
-            .unwrap_err();
+        let failure = client(&server.url, None).send(Request::get("/v1/policy")).unwrap_err();
         assert_eq!(failure.exit(), Exit::Failed, "{failure}");
     }
 

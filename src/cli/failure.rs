@@ -89,13 +89,7 @@ impl Problem {
                 // A detail that begins with the first fault only says again what stands below it.
                 let said = |detail: &String| faults.first().is_some_and(|first| detail.starts_with(first));
                 let detail = problem.detail.filter(|detail| !said(detail));
-                (
-                    vec![
-                        problem.title.unwrap_or_else(|| reason.into()),
-                        detail.unwrap_or_default(),
-                    ],
-                    faults,
-                )
+                (vec![problem.title.unwrap_or_else(|| reason.into()), detail.unwrap_or_default()], faults)
             }
             Err(_) => {
                 let first = text.trim().lines().next().unwrap_or_default();
@@ -104,12 +98,7 @@ impl Problem {
             }
         };
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        Self {
-            status,
-            summary: parts.join(": "),
-            faults,
-            hints: Vec::new(),
-        }
+        Self { status, summary: parts.join(": "), faults, hints: Vec::new() }
     }
 
     /// Adds what to do about it.
@@ -120,25 +109,15 @@ impl Problem {
 
 impl ProblemFault {
     fn line(self) -> String {
-        if self.path.is_empty() {
-            self.detail
-        } else {
-            format!("{}: {}", self.path, self.detail)
-        }
+        if self.path.is_empty() { self.detail } else { format!("{}: {}", self.path, self.detail) }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (HTTP {})", plain(&self.summary), self.status.as_u16())?;
-        let lines = self
-            .faults
-            .iter()
-            .chain(&self.hints)
-            .flat_map(|text| text.lines());
-        lines
-            .into_iter()
-            .try_for_each(|line| write!(f, "\n  {}", plain(line)))
+        let lines = self.faults.iter().chain(&self.hints).flat_map(|text| text.lines());
+        lines.into_iter().try_for_each(|line| write!(f, "\n  {}", plain(line)))
     }
 }
 
@@ -164,27 +143,18 @@ mod tests {
     fn a_detail_that_repeats_the_first_fault_is_left_out() {
         let body = r#"{"title":"Bad Request","detail":"cost: is odd (and 1 more)",
             "errors":[{"path":"cost","detail":"is odd"},{"path":"ip","detail":"is bad"}]}"#;
-        assert_eq!(
-            shown(400, body),
-            "Bad Request (HTTP 400)\n  cost: is odd\n  ip: is bad"
-        );
+        assert_eq!(shown(400, body), "Bad Request (HTTP 400)\n  cost: is odd\n  ip: is bad");
     }
 
     #[test]
     fn a_fault_of_several_lines_keeps_them() {
         let body = r#"{"title":"Bad Request","detail":"not TOML: at line 2\n2 | b","errors":[{"path":"","detail":"not TOML: at line 2\n2 | b"}]}"#;
-        assert_eq!(
-            shown(400, body),
-            "Bad Request (HTTP 400)\n  not TOML: at line 2\n  2 | b"
-        );
+        assert_eq!(shown(400, body), "Bad Request (HTTP 400)\n  not TOML: at line 2\n  2 | b");
     }
 
     #[test]
     fn what_is_no_problem_document_shows_its_status_and_its_first_line() {
-        assert_eq!(
-            shown(502, "<html>\nbad gateway"),
-            "Bad Gateway: <html> (HTTP 502)"
-        );
+        assert_eq!(shown(502, "<html>\nbad gateway"), "Bad Gateway: <html> (HTTP 502)");
         assert_eq!(shown(500, ""), "Internal Server Error (HTTP 500)");
         assert_eq!(shown(599, "{}"), "Refused (HTTP 599)");
     }

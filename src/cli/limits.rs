@@ -28,11 +28,7 @@ pub struct LimitState {
 
 /// What a bucket is keyed by, in words.
 pub fn scope_words(scope: &[String]) -> String {
-    if scope.is_empty() {
-        "everybody".into()
-    } else {
-        scope.join("+")
-    }
+    if scope.is_empty() { "everybody".into() } else { scope.join("+") }
 }
 
 /// Prints the table.
@@ -83,13 +79,7 @@ mod tests {
     fn a_shadow_limit_says_so_and_what_is_missing_is_a_dash() {
         let cells = |json: &str| row(&serde_json::from_str(json).unwrap()).join("|");
         let shadow = r#"{"name":"m","scope":[],"algorithm":"gcra","limit":5,"remaining":0,"mode":"exact","would_deny":true}"#;
-        assert_eq!(
-            cells(shadow),
-            "m|everybody|gcra|0|5|-|-|exact, shadow: would deny"
-        );
-        assert_eq!(
-            cells(r#"{"name":"m","limit":"unlimited"}"#),
-            "m|everybody|-|-|unlimited|-|-|-"
-        );
+        assert_eq!(cells(shadow), "m|everybody|gcra|0|5|-|-|exact, shadow: would deny");
+        assert_eq!(cells(r#"{"name":"m","limit":"unlimited"}"#), "m|everybody|-|-|unlimited|-|-|-");
     }
 }

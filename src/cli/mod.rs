@@ -232,18 +232,13 @@ mod tests {
             None => cli.serve,
             Some(_) => panic!("{line} doesn't serve"),
         };
-        (
-            serve.config.map(|path| path.to_string_lossy().into_owned()),
-            serve.node,
-        )
+        (serve.config.map(|path| path.to_string_lossy().into_owned()), serve.node)
     }
 
     /// Every command, with the words that name it.
     fn commands() -> Vec<(String, clap::Command)> {
         fn walk(prefix: &str, command: &clap::Command, found: &mut Vec<(String, clap::Command)>) {
-            let name = format!("{prefix} {}", command.get_name())
-                .trim_start()
-                .to_string();
+            let name = format!("{prefix} {}", command.get_name()).trim_start().to_string();
             found.push((name.clone(), command.clone()));
             for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
                 walk(&name, sub, found);
@@ -272,10 +267,7 @@ mod tests {
     fn a_flag_for_running_a_node_is_refused_before_another_command() {
         let refused = read("tidegate --node n2 check acme").err().unwrap();
         assert_eq!(refused.exit_code(), 2);
-        assert!(
-            refused.to_string().contains("--node is for running a node"),
-            "{refused}"
-        );
+        assert!(refused.to_string().contains("--node is for running a node"), "{refused}");
     }
 
     #[test]
@@ -304,10 +296,7 @@ mod tests {
                     "{name} --{flag}"
                 );
             }
-            let help = command
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:\n  "), "{name}");
         }
     }
@@ -315,10 +304,7 @@ mod tests {
     #[test]
     fn no_two_flags_share_a_variable() {
         let mut seen = std::collections::BTreeMap::new();
-        for (name, command) in commands()
-            .into_iter()
-            .filter(|(name, _)| name != "tidegate serve")
-        {
+        for (name, command) in commands().into_iter().filter(|(name, _)| name != "tidegate serve") {
             for argument in command.get_arguments() {
                 if let Some(variable) = argument.get_env() {
                     let flag = format!("{name} {}", argument.get_id());
@@ -333,10 +319,7 @@ mod tests {
     fn every_example_is_understood() {
         let mut examples = 0;
         for (_, command) in commands() {
-            let help = command
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             for line in help.lines().filter(|line| line.starts_with("  ")) {
                 // `VARIABLE=x tidegate …`, `… | tidegate …` and `tidegate …     what it does`
                 let from = line.find("tidegate ").or(line.find("tidegate")).unwrap();
@@ -361,11 +344,7 @@ mod tests {
         ] {
             assert_eq!(read(line).err().map(|e| e.exit_code()), Some(2), "{line}");
         }
-        for line in [
-            "tidegate --help",
-            "tidegate policy diff --help",
-            "tidegate --version",
-        ] {
+        for line in ["tidegate --help", "tidegate policy diff --help", "tidegate --version"] {
             assert_eq!(read(line).err().map(|e| e.exit_code()), Some(0), "{line}");
         }
     }

@@ -50,12 +50,7 @@ pub struct Output<'a> {
 impl<'a> Output<'a> {
     /// Data to one place, notes to the other.
     pub fn new(format: Format, colour: bool, data: &'a mut dyn Write, notes: &'a mut dyn Write) -> Self {
-        Self {
-            format,
-            colour,
-            data,
-            notes,
-        }
+        Self { format, colour, data, notes }
     }
 
     /// Whether data is to be JSON.
@@ -101,22 +96,14 @@ impl<'a> Output<'a> {
             Colour::Red => 31,
             Colour::Yellow => 33,
         };
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.into()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
     }
 }
 
 /// Text from elsewhere, made harmless for a terminal: a control character could move the cursor or fake a line.
 pub fn plain(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
-        Cow::Owned(
-            text.chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect(),
-        )
+        Cow::Owned(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
     } else {
         Cow::Borrowed(text)
     }
@@ -138,10 +125,8 @@ pub fn span(ms: u64) -> String {
 }
 
 fn aligned(columns: &[Column], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<Cow<'_, str>>> = rows
-        .iter()
-        .map(|row| row.iter().map(|cell| plain(cell)).collect())
-        .collect();
+    let rows: Vec<Vec<Cow<'_, str>>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let heads = columns.iter().map(|column| match column {
         Column::Left(head) | Column::Right(head) => Cow::Borrowed(*head),
     });
@@ -239,10 +224,7 @@ mod tests {
                 vec!["größer\x1b".into(), "7".into(), "exact".into()],
             ],
         );
-        assert_eq!(
-            table,
-            "NAME      LEFT  MODE\na        10000\ngrößer\u{fffd}      7  exact\n"
-        );
+        assert_eq!(table, "NAME      LEFT  MODE\na        10000\ngrößer\u{fffd}      7  exact\n");
     }
 
     #[test]
@@ -275,10 +257,7 @@ mod tests {
             }
         }
         let mut notes = Vec::new();
-        for (kind, fine) in [
-            (io::ErrorKind::BrokenPipe, true),
-            (io::ErrorKind::StorageFull, false),
-        ] {
+        for (kind, fine) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::StorageFull, false)] {
             let mut data = Broken(kind);
             let mut out = Output::new(Format::Table, false, &mut data, &mut notes);
             assert_eq!(out.line("x").is_ok(), fine, "{kind}");

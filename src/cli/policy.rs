@@ -102,11 +102,7 @@ impl PolicyArgs {
             Verb::Validate { file } => validate(&file, out),
             Verb::Get => get(server, out),
             Verb::Diff { file } => diff(&file, server, out),
-            Verb::Apply {
-                file,
-                dry_run,
-                if_version,
-            } => apply(&file, dry_run, if_version, server, out),
+            Verb::Apply { file, dry_run, if_version } => apply(&file, dry_run, if_version, server, out),
         }
     }
 }
@@ -117,11 +113,7 @@ fn is_stdin(file: &Path) -> bool {
 
 /// What messages call it.
 fn name_of(file: &Path) -> impl std::fmt::Display {
-    if is_stdin(file) {
-        Path::new("stdin").display()
-    } else {
-        file.display()
-    }
+    if is_stdin(file) { Path::new("stdin").display() } else { file.display() }
 }
 
 /// A document as it was found, and what it is written in.
@@ -139,10 +131,7 @@ impl Written {
             Box::new(File::open(file).map_err(unreadable)?)
         };
         let mut bytes = Vec::new();
-        source
-            .take(DOCUMENT_BYTES_MAX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
+        source.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
             let why = format!("{} is over {} MiB", name_of(file), DOCUMENT_BYTES_MAX >> 20);
             return Err(Failure::Failed(why));
@@ -153,11 +142,7 @@ impl Written {
 
     /// A request to put it in force, or to judge what that would do.
     fn request(self, dry_run: bool) -> Request {
-        let path = if dry_run {
-            "/v1/policy?dry_run=true"
-        } else {
-            "/v1/policy"
-        };
+        let path = if dry_run { "/v1/policy?dry_run=true" } else { "/v1/policy" };
         Request::put(path).body(self.content_type, self.bytes)
     }
 }
@@ -189,9 +174,7 @@ fn validate(file: &Path, out: &mut Output<'_>) -> Result<Exit, Failure> {
         Ok(document) => {
             if !out.is_json() {
                 let (tiers, tenants) = (document.tiers.len(), document.tenants.len());
-                out.line(&format!(
-                    "{name}: valid, {tiers} tiers and {tenants} tenants with rules"
-                ))?;
+                out.line(&format!("{name}: valid, {tiers} tiers and {tenants} tenants with rules"))?;
             }
             Ok(Exit::Done)
         }
@@ -199,11 +182,8 @@ fn validate(file: &Path, out: &mut Output<'_>) -> Result<Exit, Failure> {
             if !out.is_json() {
                 for fault in &faults {
                     // A parser's message may have lines that point into the document.
-                    let lines: Vec<_> = fault
-                        .to_string()
-                        .lines()
-                        .map(|line| plain(line).into_owned())
-                        .collect();
+                    let lines: Vec<_> =
+                        fault.to_string().lines().map(|line| plain(line).into_owned()).collect();
                     out.line(&lines.join("\n"))?;
                 }
             }
@@ -364,19 +344,11 @@ mod tests {
     #[test]
     fn validate_accepts_toml_and_json_by_name_or_content_without_a_node() {
         let json = r#" {"default_tier": "free", "tiers": {"free": {"limits": []}}}"#;
-        for (name, text) in [
-            ("p.toml", POLICY),
-            ("p.JSON", json),
-            ("policy", POLICY),
-            ("policy.txt", json),
-        ] {
+        for (name, text) in [("p.toml", POLICY), ("p.JSON", json), ("policy", POLICY), ("policy.txt", json)] {
             let (_folder, path) = file(name, text);
             let ran = run_on(&path, "validate", "--url nonsense");
             assert_eq!(ran.exit, Exit::Done, "{ran:?}");
-            assert_eq!(
-                ran.data,
-                format!("{}: valid, 1 tiers and 0 tenants with rules\n", path.display())
-            );
+            assert_eq!(ran.data, format!("{}: valid, 1 tiers and 0 tenants with rules\n", path.display()));
         }
     }
 
@@ -386,23 +358,10 @@ mod tests {
         let (_folder, path) = file("p.toml", text);
         let ran = run_on(&path, "validate", "");
         assert_eq!(ran.exit, Exit::Failed);
-        let paths: Vec<_> = ran
-            .data
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .collect();
+        let paths: Vec<_> = ran.data.lines().filter_map(|line| line.split_once(": ")).collect();
         let paths: Vec<_> = paths.iter().map(|(path, _)| *path).collect();
-        assert_eq!(
-            paths,
-            ["tiers.free.max_concurrent", "tiers.free.weigth"],
-            "{}",
-            ran.data
-        );
-        assert!(
-            ran.notes.ends_with("p.toml is invalid: 2 faults\n"),
-            "{}",
-            ran.notes
-        );
+        assert_eq!(paths, ["tiers.free.max_concurrent", "tiers.free.weigth"], "{}", ran.data);
+        assert!(ran.notes.ends_with("p.toml is invalid: 2 faults\n"), "{}", ran.notes);
 
         let ran = run_on(&path, "validate", "-o json");
         assert_eq!(ran.exit, Exit::Failed);
@@ -418,21 +377,14 @@ mod tests {
         let missing = folder.path().join("missing.toml");
         let ran = run_on(&missing, "validate", "");
         assert_eq!(ran.exit, Exit::Failed);
-        assert!(
-            ran.notes.contains("can't read") && ran.notes.contains("missing.toml"),
-            "{}",
-            ran.notes
-        );
+        assert!(ran.notes.contains("can't read") && ran.notes.contains("missing.toml"), "{}", ran.notes);
     }
 
     #[test]
     fn get_prints_toml_as_it_is_or_json_in_lines() {
         let server = Server::replying([Reply::ok(POLICY), Reply::ok(r#"{"default_tier":"free"}"#)]);
         assert_eq!(server.run("tidegate policy get").data, POLICY);
-        assert_eq!(
-            server.run("tidegate policy get -o json").data,
-            "{\n  \"default_tier\": \"free\"\n}\n"
-        );
+        assert_eq!(server.run("tidegate policy get -o json").data, "{\n  \"default_tier\": \"free\"\n}\n");
         let seen = server.seen();
         assert_eq!(seen[0].line, "GET /v1/policy");
         assert_eq!(seen[0].header("accept"), Some("application/toml"));
@@ -470,10 +422,7 @@ mod tests {
         assert_eq!((same.exit, same.data.as_str()), (Exit::Done, ""));
         let invalid = run_on(&path, "diff", &url);
         assert_eq!((invalid.exit, invalid.data.as_str()), (Exit::Usage, ""));
-        assert_eq!(
-            invalid.notes,
-            "error: Invalid policy (HTTP 422)\n  default_tier: is required\n"
-        );
+        assert_eq!(invalid.notes, "error: Invalid policy (HTTP 422)\n  default_tier: is required\n");
         let gone = run_on(&path, "diff", &url);
         assert_eq!(gone.exit, Exit::Unreachable);
     }
@@ -489,10 +438,7 @@ mod tests {
         let ran = run_on(&path, "apply", &url);
         assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "policy version 13\n"));
         let ran = run_on(&path, "apply", &format!("--if-version 13 {url}"));
-        assert_eq!(
-            ran.data,
-            "policy version 14\npending on n2, n3, which will follow once reached\n"
-        );
+        assert_eq!(ran.data, "policy version 14\npending on n2, n3, which will follow once reached\n");
         let seen = server.seen();
         assert_eq!(seen[0].line, "PUT /v1/policy");
         assert_eq!(seen[0].header("if-match"), None);
@@ -518,9 +464,6 @@ mod tests {
         )]);
         let ran = run_on(&path, "apply", &format!("--if-version 13 --url {}", server.url));
         assert_eq!(ran.exit, Exit::Failed);
-        assert_eq!(
-            ran.notes,
-            "error: Stale: policy is at version 14, the change expects 13 (HTTP 412)\n"
-        );
+        assert_eq!(ran.notes, "error: Stale: policy is at version 14, the change expects 13 (HTTP 412)\n");
     }
 }

@@ -36,12 +36,7 @@ pub fn run(config: Option<PathBuf>, node: Option<String>) -> ExitCode {
     };
     // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
-    match control
-        .worker_threads(2)
-        .thread_name("control")
-        .enable_all()
-        .build()
-    {
+    match control.worker_threads(2).thread_name("control").enable_all().build() {
         Ok(runtime) => runtime.block_on(serve(config)),
         Err(error) => fail(error),
     }
@@ -69,9 +64,7 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
     };
     let place = Where::Directory(config.data_dir.clone());
-    let store = match LocalStore::open(place, Some(config.environment.clone()), &seed, || {
-        initial(&config)
-    }) {
+    let store = match LocalStore::open(place, Some(config.environment.clone()), &seed, || initial(&config)) {
         Ok(store) => store,
         Err(OpenError::Invalid(faults)) => return refuse("the policy", &faults),
         Err(error) => return fail(error),
@@ -113,10 +106,7 @@ fn initial(config: &Config) -> Result<Document, Vec<Fault>> {
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: now.maximum,
-        maximum: now.maximum,
-    };
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files can't be raised");
     }
@@ -145,11 +135,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn introduce(config: &Config, http: std::net::SocketAddr, store: &LocalStore) {
     let policy = store.current();
     let (tiers, tenants) = (policy.document().tiers.len(), policy.document().tenants.len());
-    println!(
-        "tidegate {}  node {}  http://{http}",
-        env!("CARGO_PKG_VERSION"),
-        config.node
-    );
+    println!("tidegate {}  node {}  http://{http}", env!("CARGO_PKG_VERSION"), config.node);
     println!(
         "  policy  version {}, {tiers} tiers, {tenants} tenants, default tier {}",
         policy.version(),
@@ -158,11 +144,7 @@ fn introduce(config: &Config, http: std::net::SocketAddr, store: &LocalStore) {
     println!("  data    {}", config.data_dir.display());
     println!(
         "  access  {}",
-        if config.tokens.is_empty() {
-            "open (no [auth]; loopback only)"
-        } else {
-            "by token"
-        }
+        if config.tokens.is_empty() { "open (no [auth]; loopback only)" } else { "by token" }
     );
     if config.others > 0 {
         println!(

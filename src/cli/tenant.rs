@@ -98,11 +98,7 @@ impl TenantArgs {
         match self.verb {
             Verb::List { limit } => list(&client, limit, out)?,
             Verb::Show { tenant } => show(&client, &tenant, out)?,
-            Verb::SetTier {
-                tenant,
-                tier,
-                expires,
-            } => {
+            Verb::SetTier { tenant, tier, expires } => {
                 let answer = set_tier(&client, &tenant, &tier, expires.as_deref(), out)?;
                 print_applied(&answer, out)?;
             }
@@ -146,9 +142,7 @@ fn list(client: &Client, limit: Option<u64>, out: &mut Output<'_>) -> Result<(),
         let page: Page = client.send(Request::get(path))?.read()?;
         if page.next.is_some() && page.next == next {
             // It would go on for ever.
-            return Err(Failure::Failed(
-                "the node's list of tenants makes no progress".into(),
-            ));
+            return Err(Failure::Failed("the node's list of tenants makes no progress".into()));
         }
         let complete = page.tenants.len() as u64 >= wanted;
         tenants.extend(page.tenants);
@@ -163,12 +157,8 @@ fn list(client: &Client, limit: Option<u64>, out: &mut Output<'_>) -> Result<(),
     if out.is_json() {
         return out.json(&json!({"tenants": tenants, "next": next}).to_string());
     }
-    let columns = [
-        Column::Left("TENANT"),
-        Column::Left("TIER"),
-        Column::Left("NAMED"),
-        Column::Left("ACTIVE"),
-    ];
+    let columns =
+        [Column::Left("TENANT"), Column::Left("TIER"), Column::Left("NAMED"), Column::Left("ACTIVE")];
     let rows: Result<Vec<_>, Failure> = tenants.into_iter().map(row).collect();
     out.table(&columns, &rows?)
 }
@@ -210,11 +200,7 @@ fn show(client: &Client, tenant: &str, out: &mut Output<'_>) -> Result<(), Failu
     }
     let Shown { policy, state } = answer.read()?;
     let source = state.tier_source.map(|source| format!(" (by {source})"));
-    let tier = format!(
-        "{}{}",
-        state.tier.as_deref().unwrap_or("-"),
-        source.unwrap_or_default()
-    );
+    let tier = format!("{}{}", state.tier.as_deref().unwrap_or("-"), source.unwrap_or_default());
     let count = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
     for (name, value) in [
         ("tenant", tenant.to_string()),
@@ -267,9 +253,7 @@ fn set_tier(
             Some(instant) => rule.insert("tier_expires".into(), json!(instant)),
             None => rule.remove("tier_expires"),
         };
-        let write = Request::put(path.as_str())
-            .json(&Value::Object(rule))
-            .if_match(tag);
+        let write = Request::put(path.as_str()).json(&Value::Object(rule)).if_match(tag);
         match client.send(write) {
             Err(failure) if failure.is_stale() && tries < SET_TIER_TRIES_MAX => {
                 out.note("the policy changed meanwhile; trying again");
@@ -312,22 +296,13 @@ mod tests {
         );
         assert_eq!(ran.notes, "");
         let lines: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
-        assert_eq!(
-            lines,
-            [
-                "GET /v1/tenants?limit=1000",
-                "GET /v1/tenants?limit=1000&after=ac%20me"
-            ]
-        );
+        assert_eq!(lines, ["GET /v1/tenants?limit=1000", "GET /v1/tenants?limit=1000&after=ac%20me"]);
     }
 
     #[test]
     fn list_stops_at_its_limit_and_says_that_more_may_follow() {
-        let page = |id: &str| {
-            Reply::ok(&format!(
-                r#"{{"tenants":[{{"id":"{id}","tier":"free"}}],"next":"{id}"}}"#
-            ))
-        };
+        let page =
+            |id: &str| Reply::ok(&format!(r#"{{"tenants":[{{"id":"{id}","tier":"free"}}],"next":"{id}"}}"#));
         let server = Server::replying([page("a"), page("b")]);
         let ran = server.run("tidegate tenant list --limit 2 -o json");
         assert_eq!(ran.notes, "the first 2; more may follow\n");
@@ -337,10 +312,7 @@ mod tests {
             json!({"tenants": [{"id": "a", "tier": "free"}, {"id": "b", "tier": "free"}], "next": "b"})
         );
         let lines: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
-        assert_eq!(
-            lines,
-            ["GET /v1/tenants?limit=2", "GET /v1/tenants?limit=1&after=a"]
-        );
+        assert_eq!(lines, ["GET /v1/tenants?limit=2", "GET /v1/tenants?limit=1&after=a"]);
     }
 
     #[test]
@@ -404,10 +376,7 @@ mod tests {
         assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "policy version 14\n"));
         assert_eq!(ran.notes, "the policy changed meanwhile; trying again\n");
         let seen = server.seen();
-        assert_eq!(
-            seen[1].json(),
-            json!({"tier": "pro", "tier_expires": "2027-01-01T00:00:00Z"})
-        );
+        assert_eq!(seen[1].json(), json!({"tier": "pro", "tier_expires": "2027-01-01T00:00:00Z"}));
         assert_eq!(seen[3].header("if-match"), Some("\"13\""));
         assert_eq!(seen[3].json()["max_concurrent"], json!(9));
 
@@ -429,10 +398,7 @@ mod tests {
     fn reset_asks_for_just_that() {
         let server = Server::replying([Reply::status(204, ""), Reply::ok(r#"{"reset":true}"#)]);
         assert_eq!(server.run("tidegate tenant reset acme").data, "acme: reset\n");
-        assert_eq!(
-            server.run("tidegate tenant reset acme -o json").data,
-            "{\n  \"reset\": true\n}\n"
-        );
+        assert_eq!(server.run("tidegate tenant reset acme -o json").data, "{\n  \"reset\": true\n}\n");
         assert_eq!(server.seen()[0].line, "POST /v1/tenants/acme/reset");
     }
 }

@@ -31,9 +31,7 @@ impl Reply {
 
     /// With one more header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.bytes = self
-            .bytes
-            .replacen("\r\n", &format!("\r\n{name}: {value}\r\n"), 1);
+        self.bytes = self.bytes.replacen("\r\n", &format!("\r\n{name}: {value}\r\n"), 1);
         self
     }
 
@@ -159,9 +157,5 @@ pub fn run_words(words: Vec<OsString>) -> Ran {
     let (mut data, mut notes) = (Vec::new(), Vec::new());
     let mut out = Output::new(cli.output, false, &mut data, &mut notes);
     let exit = ask(cli.command.unwrap(), &cli.server, &mut out);
-    Ran {
-        exit,
-        data: String::from_utf8(data).unwrap(),
-        notes: String::from_utf8(notes).unwrap(),
-    }
+    Ran { exit, data: String::from_utf8(data).unwrap(), notes: String::from_utf8(notes).unwrap() }
 }

@@ -78,17 +78,8 @@ impl LocalStore {
                 (1, document, secret)
             }
         };
-        let cell = Arc::new(PolicyCell::new(Arc::new(Policy::new(
-            version,
-            document,
-            environment,
-        ))));
-        Ok(Self {
-            database,
-            cell,
-            secret,
-            writer: tokio::sync::Mutex::new(()),
-        })
+        let cell = Arc::new(PolicyCell::new(Arc::new(Policy::new(version, document, environment))));
+        Ok(Self { database, cell, secret, writer: tokio::sync::Mutex::new(()) })
     }
 
     /// The cell that shards read the policy from.
@@ -104,14 +95,8 @@ impl LocalStore {
     async fn make(&self, proposal: Proposal) -> Result<Written, WriteError> {
         let _one_at_a_time = self.writer.lock().await;
         let current = self.current();
-        if let Some(expected) = proposal
-            .expected
-            .filter(|expected| *expected != current.version())
-        {
-            return Err(WriteError::Stale {
-                expected,
-                actual: current.version(),
-            });
+        if let Some(expected) = proposal.expected.filter(|expected| *expected != current.version()) {
+            return Err(WriteError::Stale { expected, actual: current.version() });
         }
         let document = current.document().with(&proposal.change)?;
         let version = current.version() + 1;
@@ -120,10 +105,7 @@ impl LocalStore {
             .map_err(|e| WriteError::Storage(e.to_string()))?;
         self.cell.store(Arc::new(current.next(version, document)));
         tracing::info!(version, by = proposal.by, "policy changed");
-        Ok(Written {
-            version,
-            pending: Vec::new(),
-        })
+        Ok(Written { version, pending: Vec::new() })
     }
 }
 
@@ -190,20 +172,12 @@ fn read(database: &Database) -> Result<Option<Stored>, OpenError> {
             None => document.extend(value.as_object().cloned().unwrap_or_default()),
         }
     }
-    document.extend(
-        SECTIONS
-            .iter()
-            .zip(sections)
-            .map(|(name, rows)| (name.to_string(), Value::Object(rows))),
-    );
+    document
+        .extend(SECTIONS.iter().zip(sections).map(|(name, rows)| (name.to_string(), Value::Object(rows))));
     let text = Value::Object(document).to_string();
     let tree = Tree::from_json(text.as_bytes()).map_err(|fault| OpenError::Invalid(vec![fault]))?;
     let document = Document::read(&tree).map_err(OpenError::Invalid)?;
-    Ok(Some((
-        number("version")?,
-        document,
-        Secret::new(number("secret0")?, number("secret1")?),
-    )))
+    Ok(Some((number("version")?, document, Secret::new(number("secret0")?, number("secret1")?))))
 }
 
 fn begin(database: &Database, document: &Document, secret: Secret) -> Result<(), redb::Error> {
@@ -211,12 +185,7 @@ fn begin(database: &Database, document: &Document, secret: Secret) -> Result<(),
     {
         let (k0, k1) = secret.words();
         let mut numbers = txn.open_table(NUMBERS)?;
-        for (name, value) in [
-            ("format", FORMAT),
-            ("version", 1),
-            ("secret0", k0),
-            ("secret1", k1),
-        ] {
+        for (name, value) in [("format", FORMAT), ("version", 1), ("secret0", k0), ("secret1", k1)] {
             numbers.insert(name, value)?;
         }
         write_all(&mut txn.open_table(DOCUMENT)?, document)?;
@@ -285,25 +254,15 @@ mod tests {
     use crate::policy::Tenant;
 
     fn open_in(directory: &std::path::Path) -> Result<LocalStore, OpenError> {
-        LocalStore::open(
-            Where::Directory(directory.into()),
-            None,
-            &Seed::from_number(1),
-            || Ok(crate::policy::builtin()),
-        )
+        LocalStore::open(Where::Directory(directory.into()), None, &Seed::from_number(1), || {
+            Ok(crate::policy::builtin())
+        })
     }
 
     fn put(id: &str, expected: Option<u64>) -> Proposal {
-        let tenant = Tenant {
-            tier: Name::new("basic"),
-            ..Tenant::default()
-        };
+        let tenant = Tenant { tier: Name::new("basic"), ..Tenant::default() };
         let change = Change::PutTenant(TenantId::new(id).unwrap(), Box::new(tenant));
-        Proposal {
-            change,
-            expected,
-            by: "test".into(),
-        }
+        Proposal { change, expected, by: "test".into() }
     }
 
     #[tokio::test]
@@ -327,13 +286,7 @@ mod tests {
         let store = open_in(directory.path()).unwrap();
         store.write(put("acme", Some(1))).await.unwrap();
         let stale = store.write(put("other", Some(1))).await;
-        assert!(matches!(
-            stale,
-            Err(WriteError::Stale {
-                expected: 1,
-                actual: 2
-            })
-        ));
+        assert!(matches!(stale, Err(WriteError::Stale { expected: 1, actual: 2 })));
         assert_eq!(store.current().document().tenants.len(), 1);
     }
 
@@ -343,19 +296,9 @@ mod tests {
         let store = open_in(directory.path()).unwrap();
         store.write(put("acme", None)).await.unwrap();
         let change = Change::Replace(Box::new(crate::policy::builtin()));
-        store
-            .write(Proposal {
-                change,
-                expected: None,
-                by: "test".into(),
-            })
-            .await
-            .unwrap();
+        store.write(Proposal { change, expected: None, by: "test".into() }).await.unwrap();
         drop(store);
-        assert_eq!(
-            *open_in(directory.path()).unwrap().current().document(),
-            crate::policy::builtin()
-        );
+        assert_eq!(*open_in(directory.path()).unwrap().current().document(), crate::policy::builtin());
     }
 
     #[test]

@@ -46,11 +46,7 @@ impl Tokens {
         if self.tokens.is_empty() {
             // A page in some browser on this machine is not its operator: browsers name their origin, programs don't.
             if !method.is_safe() && headers.contains_key(header::ORIGIN) {
-                return Err(Problem::new(
-                    403,
-                    "changes from a browser need a token",
-                    "forbidden",
-                ));
+                return Err(Problem::new(403, "changes from a browser need a token", "forbidden"));
             }
             return Ok(Caller("anyone".into()));
         }
@@ -58,19 +54,14 @@ impl Tokens {
         match self.identify(headers)? {
             (name, Role::Admin) => Ok(Caller(name)),
             (name, Role::Read) if looking => Ok(Caller(name)),
-            (name, _) => Err(wrong_role(
-                &name,
-                if looking { "reading" } else { "changing anything" },
-            )),
+            (name, _) => Err(wrong_role(&name, if looking { "reading" } else { "changing anything" })),
         }
     }
 
     /// The token that the request carries. Every token is compared, in constant time.
     fn identify(&self, headers: &HeaderMap) -> Result<(String, Role), Problem> {
         let own = headers.get("x-tidegate-token").map(|value| value.as_bytes());
-        let bearer = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| bearer(value.as_bytes()));
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         let Some(given) = own.or(bearer) else {
             return Err(unauthorized("a token is needed"));
         };
@@ -87,9 +78,7 @@ impl Tokens {
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"bearer ")
-        .then(|| token.trim_ascii())
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 fn unauthorized(detail: &str) -> Problem {
@@ -97,11 +86,7 @@ fn unauthorized(detail: &str) -> Problem {
 }
 
 fn wrong_role(name: &str, what: &str) -> Problem {
-    Problem::new(
-        403,
-        format!("the role of token {name} is not for {what}"),
-        "forbidden",
-    )
+    Problem::new(403, format!("the role of token {name} is not for {what}"), "forbidden")
 }
 
 #[cfg(test)]
@@ -110,16 +95,8 @@ mod tests {
     use axum::response::IntoResponse;
 
     fn tokens() -> Tokens {
-        let token = |name: &str, role| Token {
-            name: name.into(),
-            role,
-            value: format!("{name}-secret"),
-        };
-        Tokens::new(&[
-            token("c", Role::Check),
-            token("r", Role::Read),
-            token("a", Role::Admin),
-        ])
+        let token = |name: &str, role| Token { name: name.into(), role, value: format!("{name}-secret") };
+        Tokens::new(&[token("c", Role::Check), token("r", Role::Read), token("a", Role::Admin)])
     }
 
     fn with(token: &str) -> HeaderMap {
@@ -141,37 +118,18 @@ mod tests {
             ("a-secret", 0, 0, 0),
             ("x", 401, 401, 401),
         ] {
-            assert_eq!(
-                t.admit_decision(&with(token)).err().map_or(0, status),
-                decide,
-                "{token}"
-            );
-            assert_eq!(
-                t.admit(&Method::GET, &with(token)).err().map_or(0, status),
-                get,
-                "{token}"
-            );
-            assert_eq!(
-                t.admit(&Method::PUT, &with(token)).err().map_or(0, status),
-                put,
-                "{token}"
-            );
+            assert_eq!(t.admit_decision(&with(token)).err().map_or(0, status), decide, "{token}");
+            assert_eq!(t.admit(&Method::GET, &with(token)).err().map_or(0, status), get, "{token}");
+            assert_eq!(t.admit(&Method::PUT, &with(token)).err().map_or(0, status), put, "{token}");
         }
         assert_eq!(t.admit_decision(&HeaderMap::new()).err().map_or(0, status), 401);
     }
 
     #[test]
     fn without_a_check_token_deciding_needs_none_and_ignores_what_is_sent() {
-        let t = Tokens::new(&[Token {
-            name: "a".into(),
-            role: Role::Admin,
-            value: "s".into(),
-        }]);
+        let t = Tokens::new(&[Token { name: "a".into(), role: Role::Admin, value: "s".into() }]);
         assert!(t.admit_decision(&with("whatever")).is_ok());
-        assert_eq!(
-            t.admit(&Method::GET, &HeaderMap::new()).err().map_or(0, status),
-            401
-        );
+        assert_eq!(t.admit(&Method::GET, &HeaderMap::new()).err().map_or(0, status), 401);
     }
 
     #[test]
@@ -185,13 +143,7 @@ mod tests {
     fn a_browser_changes_nothing_without_a_token() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ORIGIN, "http://evil.example".parse().unwrap());
-        assert_eq!(
-            Tokens::new(&[])
-                .admit(&Method::POST, &headers)
-                .err()
-                .map_or(0, status),
-            403
-        );
+        assert_eq!(Tokens::new(&[]).admit(&Method::POST, &headers).err().map_or(0, status), 403);
         assert!(Tokens::new(&[]).admit(&Method::GET, &headers).is_ok());
     }
 }

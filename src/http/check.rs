@@ -51,16 +51,8 @@ async fn one(app: &App, headers: &HeaderMap, body: Body) -> Result<Check, Proble
 pub fn answer(app: &App, decision: &Decision, denied_at: Option<&str>) -> Response {
     let view = DecisionView::new(decision, &app.node);
     let mut response = match denied_at.filter(|_| !decision.allowed) {
-        None => (
-            StatusCode::OK,
-            [(header::CONTENT_TYPE, "application/json")],
-            bytes(&view),
-        )
-            .into_response(),
-        Some(instance) => document(
-            StatusCode::TOO_MANY_REQUESTS,
-            bytes(&denial(&view, decision, instance)),
-        ),
+        None => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], bytes(&view)).into_response(),
+        Some(instance) => document(StatusCode::TOO_MANY_REQUESTS, bytes(&denial(&view, decision, instance))),
     };
     headers::write(decision, response.headers_mut());
     response
@@ -78,10 +70,9 @@ fn denial(view: &DecisionView<'_>, decision: &Decision, instance: &str) -> Map<S
     };
     let name = decision.denied_by.as_ref().map_or("", |by| by.name.as_str());
     let detail = match decision.retry_after {
-        Some(nanos) => format!(
-            "limit {name} is used up; it lets this pass in {} ms",
-            super::render::ms(nanos)
-        ),
+        Some(nanos) => {
+            format!("limit {name} is used up; it lets this pass in {} ms", super::render::ms(nanos))
+        }
         None => format!("{name} doesn't let this pass, now or later"),
     };
     let of_problem = json!({
@@ -118,25 +109,13 @@ pub async fn batch(State(app): State<Arc<App>>, request: Request) -> Result<Resp
         Mode::Independent => independent(&app, checks.collect()).await,
         Mode::AllOrNothing => all_or_nothing(&app, checks.collect()).await?,
     };
-    let allowed = outcomes
-        .iter()
-        .all(|outcome| outcome.as_ref().is_ok_and(|decision| decision.allowed));
+    let allowed = outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|decision| decision.allowed));
     let decisions = outcomes.iter().map(|outcome| match outcome {
         Ok(decision) => Item::Decision(DecisionView::new(decision, &app.node)),
-        Err(problem) => Item::Failed {
-            error: problem.document(),
-        },
+        Err(problem) => Item::Failed { error: problem.document() },
     });
-    let view = BatchView {
-        allowed,
-        decisions: decisions.collect(),
-    };
-    Ok((
-        StatusCode::OK,
-        [(header::CONTENT_TYPE, "application/json")],
-        bytes(&view),
-    )
-        .into_response())
+    let view = BatchView { allowed, decisions: decisions.collect() };
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], bytes(&view)).into_response())
 }
 
 #[derive(Serialize)]
@@ -156,10 +135,7 @@ fn envelope(tree: &Tree) -> Result<(Mode, &[Tree]), Problem> {
     let mut r = Reader::default();
     let mut too_many = false;
     let found = r.fields(tree).and_then(|mut fields| {
-        let words = [
-            ("independent", Mode::Independent),
-            ("all_or_nothing", Mode::AllOrNothing),
-        ];
+        let words = [("independent", Mode::Independent), ("all_or_nothing", Mode::AllOrNothing)];
         let mode = fields.optional(&mut r, "mode", |r, t| r.choice(t, &words));
         let items = fields.required(&mut r, "checks", |r, t| match t {
             Tree::List(items) => Some(items.as_slice()),
@@ -176,10 +152,7 @@ fn envelope(tree: &Tree) -> Result<(Mode, &[Tree]), Problem> {
         Some((mode.unwrap_or(Mode::Independent), items?))
     });
     if too_many {
-        return Err(Problem::too_large(
-            "the batch has too many checks",
-            BATCH_MAX as u64,
-        ));
+        return Err(Problem::too_large("the batch has too many checks", BATCH_MAX as u64));
     }
     r.finish(found).map_err(Problem::bad_input)
 }
@@ -202,10 +175,7 @@ async fn independent(app: &App, checks: Vec<ReadCheck>) -> Vec<Result<Decision, 
     let mut decided = app.router.check_each(good).await.into_iter();
     let place = |faults: Option<Vec<Fault>>| match faults {
         Some(faults) => Err(Problem::bad_input(faults)),
-        None => decided
-            .next()
-            .unwrap_or(Err(Refusal::Busy))
-            .map_err(Problem::from),
+        None => decided.next().unwrap_or(Err(Refusal::Busy)).map_err(Problem::from),
     };
     places.into_iter().map(place).collect()
 }
@@ -232,10 +202,7 @@ async fn all_or_nothing(
             ));
         }
         if check.request_id.as_ref().is_some_and(|id| !ids.insert(id)) {
-            faults.push(Fault::new(
-                format!("checks[{i}].request_id"),
-                "stands in the batch twice",
-            ));
+            faults.push(Fault::new(format!("checks[{i}].request_id"), "stands in the batch twice"));
         }
     }
     if !faults.is_empty() {

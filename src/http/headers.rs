@@ -31,26 +31,15 @@ pub fn write(decision: &Decision, headers: &mut HeaderMap) {
         if matches!(rule, Rule::Concurrency { .. }) {
             policy.push_str(";qu=\"concurrent-requests\"");
         }
-        let _ = write!(
-            state,
-            "{separator}\"{name}\";r={};t={}",
-            verdict.remaining,
-            more_after(verdict)
-        );
+        let _ = write!(state, "{separator}\"{name}\";r={};t={}", verdict.remaining, more_after(verdict));
     }
     for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
-        if let Some(value) = (!value.is_empty())
-            .then(|| HeaderValue::from_str(&value).ok())
-            .flatten()
-        {
+        if let Some(value) = (!value.is_empty()).then(|| HeaderValue::from_str(&value).ok()).flatten() {
             headers.insert(name, value);
         }
     }
     if let Some(retry_after) = decision.retry_after.filter(|_| !decision.allowed) {
-        headers.insert(
-            header::RETRY_AFTER,
-            HeaderValue::from(retry_after.div_ceil(SECOND).max(1)),
-        );
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.div_ceil(SECOND).max(1)));
     }
 }
 

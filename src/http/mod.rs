@@ -71,21 +71,10 @@ pub fn routes(app: Arc<App>) -> Routes {
         .route("/api/health", get(compat::api::health));
     let guarded = Routes::new()
         .route("/v1/policy", get(policy::get).put(policy::put))
-        .route(
-            "/v1/tiers/{tier}",
-            get(policy::get_tier)
-                .put(policy::put_tier)
-                .delete(policy::delete_tier),
-        )
+        .route("/v1/tiers/{tier}", get(policy::get_tier).put(policy::put_tier).delete(policy::delete_tier))
         .route("/v1/tenants", get(tenants::list))
-        .route(
-            "/v1/tenants/{tenant}",
-            get(tenants::get).put(tenants::put).delete(tenants::delete),
-        )
-        .route(
-            "/v1/tenants/{tenant}/limits/{name}",
-            put(tenants::put_limit).delete(tenants::delete_limit),
-        )
+        .route("/v1/tenants/{tenant}", get(tenants::get).put(tenants::put).delete(tenants::delete))
+        .route("/v1/tenants/{tenant}/limits/{name}", put(tenants::put_limit).delete(tenants::delete_limit))
         .route("/v1/tenants/{tenant}/reset", post(tenants::reset))
         .layer(from_fn_with_state(app.clone(), guard));
     decisions
@@ -109,11 +98,7 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
 }
 
 async fn no_such_path(request: Request) -> Problem {
-    Problem::new(
-        404,
-        format!("there is nothing at {}", request.uri().path()),
-        "not-found",
-    )
+    Problem::new(404, format!("there is nothing at {}", request.uri().path()), "not-found")
 }
 
 async fn no_such_method(request: Request) -> Problem {

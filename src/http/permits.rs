@@ -48,8 +48,6 @@ pub async fn renew(
     let ttl_ms = r.finish(ttl_ms).map_err(Problem::bad_input)?;
     match app.router.renew(permit, ttl_ms).await? {
         true => Ok(Json(json!({"id": id, "expires_in_ms": ttl_ms})).into_response()),
-        false => Err(Problem::not_found(format!(
-            "permit {id}; it was released or has expired"
-        ))),
+        false => Err(Problem::not_found(format!("permit {id}; it was released or has expired"))),
     }
 }

@@ -23,20 +23,13 @@ const TOML: &str = "application/toml";
 /// `GET /v1/policy`: JSON, or TOML if `Accept` prefers it.
 pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let policy = app.store.current();
-    let toml = headers
-        .get(header::ACCEPT)
-        .is_some_and(|v| v.as_bytes().starts_with(TOML.as_bytes()));
+    let toml = headers.get(header::ACCEPT).is_some_and(|v| v.as_bytes().starts_with(TOML.as_bytes()));
     let (kind, text) = match toml {
         true => (TOML, policy.document().to_toml()),
         false => ("application/json", policy.document().to_json().to_string()),
     };
     let etag = etag(policy.version());
-    (
-        StatusCode::OK,
-        [(header::CONTENT_TYPE, kind.to_string()), (header::ETAG, etag)],
-        text,
-    )
-        .into_response()
+    (StatusCode::OK, [(header::CONTENT_TYPE, kind.to_string()), (header::ETAG, etag)], text).into_response()
 }
 
 /// `PUT /v1/policy`: the whole document anew. With `?dry_run=true` only the differences.
@@ -54,7 +47,7 @@ pub async fn put(
         let current = app.store.current();
         let changes = differences(&current.document().to_json(), &document.to_json());
         return Ok(
-            Json(json!({"dry_run": true, "version": current.version(), "changes": changes})).into_response(),
+            Json(json!({"dry_run": true, "version": current.version(), "changes": changes})).into_response()
         );
     }
     write(&app, by, Change::Replace(Box::new(document)), expected).await
@@ -62,14 +55,9 @@ pub async fn put(
 
 /// The document in a body: what can't be parsed is 400, what can't be is 422.
 fn document(headers: &HeaderMap, bytes: &Bytes) -> Result<Document, Problem> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .map_or(&b""[..], |v| v.as_bytes());
-    let tree = if kind.starts_with(TOML.as_bytes()) {
-        Tree::from_toml(bytes)
-    } else {
-        Tree::from_json(bytes)
-    };
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+    let tree =
+        if kind.starts_with(TOML.as_bytes()) { Tree::from_toml(bytes) } else { Tree::from_json(bytes) };
     let tree = tree.map_err(|fault| Problem::bad_input(vec![fault]))?;
     Document::read(&tree).map_err(invalid)
 }
@@ -87,11 +75,7 @@ pub fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    let version = text
-        .strip_prefix('"')
-        .and_then(|t| t.strip_suffix('"'))
-        .unwrap_or(text)
-        .parse::<u64>();
+    let version = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text).parse::<u64>();
     let actual = app.store.current().version();
     match version {
         Ok(expected) if expected == actual => Ok(Some(expected)),
@@ -117,14 +101,7 @@ pub async fn write(
     change: Change,
     expected: Option<u64>,
 ) -> Result<Response, Problem> {
-    let written = app
-        .store
-        .write(Proposal {
-            change,
-            expected,
-            by: by.0,
-        })
-        .await?;
+    let written = app.store.write(Proposal { change, expected, by: by.0 }).await?;
     let answer = json!({"version": written.version, "pending": written.pending});
     Ok(([(header::ETAG, etag(written.version))], Json(answer)).into_response())
 }
@@ -150,12 +127,8 @@ pub async fn part<T>(
 
 /// A name in the path of a call.
 pub fn name(member: &str, text: &str) -> Result<Name, Problem> {
-    let fault = || {
-        Problem::bad_input(vec![Fault::new(
-            member,
-            format!("{text:?} is not {}", Name::EXPECTED),
-        )])
-    };
+    let fault =
+        || Problem::bad_input(vec![Fault::new(member, format!("{text:?} is not {}", Name::EXPECTED))]);
     Name::new(text).ok_or_else(fault)
 }
 

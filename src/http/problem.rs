@@ -23,13 +23,7 @@ impl Problem {
     /// A problem of a status, in words, of a kind that programs can tell apart.
     pub fn new(status: u16, detail: impl Into<String>, kind: &'static str) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self {
-            status,
-            kind,
-            detail: detail.into(),
-            faults: Vec::new(),
-            headers: Vec::new(),
-        }
+        Self { status, kind, detail: detail.into(), faults: Vec::new(), headers: Vec::new() }
     }
 
     /// 400: faults of the input, each with its path.
@@ -39,18 +33,12 @@ impl Problem {
             [one] => one.to_string(),
             [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
         };
-        Self {
-            faults,
-            ..Self::new(400, detail, "bad-input")
-        }
+        Self { faults, ..Self::new(400, detail, "bad-input") }
     }
 
     /// 422: well-formed, but it can't be.
     pub fn impossible(detail: impl Into<String>, faults: Vec<Fault>) -> Self {
-        Self {
-            faults,
-            ..Self::new(422, detail, "impossible")
-        }
+        Self { faults, ..Self::new(422, detail, "impossible") }
     }
 
     /// 404.
@@ -65,22 +53,15 @@ impl Problem {
 
     /// The same with a header.
     pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
-        self.headers
-            .extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
         self
     }
 
     /// The document's members.
     pub fn document(&self) -> Map<String, Value> {
         let mut out = Map::new();
-        out.insert(
-            "type".into(),
-            json!(format!("urn:tidegate:problem:{}", self.kind)),
-        );
-        out.insert(
-            "title".into(),
-            json!(self.status.canonical_reason().unwrap_or("Error")),
-        );
+        out.insert("type".into(), json!(format!("urn:tidegate:problem:{}", self.kind)));
+        out.insert("title".into(), json!(self.status.canonical_reason().unwrap_or("Error")));
         out.insert("status".into(), json!(self.status.as_u16()));
         out.insert("detail".into(), json!(self.detail));
         if !self.faults.is_empty() {
@@ -92,20 +73,12 @@ impl Problem {
 
 /// A problem document of `status` with these members.
 pub fn document(status: StatusCode, members: Vec<u8>) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/problem+json")],
-        members,
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], members).into_response()
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = document(
-            self.status,
-            Value::Object(self.document()).to_string().into_bytes(),
-        );
+        let mut response = document(self.status, Value::Object(self.document()).to_string().into_bytes());
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }

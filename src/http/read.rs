@@ -53,9 +53,8 @@ pub fn check(r: &mut Reader, tree: &Tree) -> Option<Check> {
         Some(waits)
     });
     let deadline_ms = fields.optional(r, "deadline_ms", |r, t| r.whole(t, DEADLINE_MS));
-    let request_id = fields.optional(r, "request_id", |r, t| {
-        r.parsed(t, RequestId::EXPECTED, RequestId::new)
-    });
+    let request_id =
+        fields.optional(r, "request_id", |r, t| r.parsed(t, RequestId::EXPECTED, RequestId::new));
     let permit_ttl_ms = fields.optional(r, "permit", ttl_ms);
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
     fields.finish(r);
@@ -93,9 +92,7 @@ fn api_key(r: &mut Reader, tree: &Tree) -> Option<ApiKeyDigest> {
         return None;
     };
     if !(1..=API_KEY_BYTES_MAX).contains(&key.len()) || key.chars().any(char::is_control) {
-        r.fault(format!(
-            "is not text of 1 to {API_KEY_BYTES_MAX} bytes without control characters"
-        ));
+        r.fault(format!("is not text of 1 to {API_KEY_BYTES_MAX} bytes without control characters"));
         return None;
     }
     Some(ApiKeyDigest::of(key))
@@ -106,9 +103,7 @@ pub fn ttl_ms(r: &mut Reader, tree: &Tree) -> Option<u64> {
     let mut fields = r.fields(tree)?;
     let ttl_ms = match fields.has("ttl_ms") {
         true => fields.optional(r, "ttl_ms", |r, t| r.whole(t, PERMIT_TTL_MS)),
-        false => fields
-            .optional(r, "ttl_ms", |_, _| Some(0))
-            .or(Some(PERMIT_TTL_MS_DEFAULT)),
+        false => fields.optional(r, "ttl_ms", |_, _| Some(0)).or(Some(PERMIT_TTL_MS_DEFAULT)),
     };
     fields.finish(r);
     ttl_ms
@@ -131,14 +126,8 @@ pub fn idempotency_key(headers: &HeaderMap, check: &mut Check) -> Result<(), Fau
         return Ok(());
     };
     let name = "Idempotency-Key";
-    let text = header
-        .to_str()
-        .map_err(|_| Fault::new(name, "is not visible ASCII"))?
-        .trim();
-    let bare = text
-        .strip_prefix('"')
-        .and_then(|t| t.strip_suffix('"'))
-        .unwrap_or(text);
+    let text = header.to_str().map_err(|_| Fault::new(name, "is not visible ASCII"))?.trim();
+    let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
     let id =
         RequestId::new(bare).ok_or_else(|| Fault::new(name, format!("is not {}", RequestId::EXPECTED)))?;
     match &check.request_id {
@@ -173,8 +162,7 @@ mod tests {
         let tree = Tree::from_json(json.as_bytes()).map_err(|f| vec![f.to_string()])?;
         let mut r = Reader::default();
         let found = check(&mut r, &tree);
-        r.finish(found)
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect())
+        r.finish(found).map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -188,10 +176,7 @@ mod tests {
         .unwrap();
         assert_eq!(check.path.unwrap().as_str(), "/ocr/process");
         assert_eq!(check.ip.unwrap().to_string(), "203.0.113.9");
-        assert_eq!(
-            (check.cost.unwrap().get(), check.permit_ttl_ms),
-            (3, Some(30_000))
-        );
+        assert_eq!((check.cost.unwrap().get(), check.permit_ttl_ms), (3, Some(30_000)));
         assert_eq!(check.limits[0].rule.capacity(), 10);
     }
 
@@ -230,11 +215,7 @@ mod tests {
 
     #[test]
     fn a_fault_never_repeats_an_api_key() {
-        let faults = read(&format!(
-            r#"{{"tenant":"a","api_key":"{}"}}"#,
-            "canary".repeat(300)
-        ))
-        .unwrap_err();
+        let faults = read(&format!(r#"{{"tenant":"a","api_key":"{}"}}"#, "canary".repeat(300))).unwrap_err();
         assert!(!faults.join(" ").contains("canary"));
     }
 }

@@ -128,10 +128,7 @@ impl<'a> DecisionView<'a> {
     pub fn new(decision: &'a Decision, node: &'a str) -> Self {
         let tightest = decision.tightest();
         let (limit, remaining) = match tightest {
-            Some(verdict) => (
-                Amount::Units(verdict.limit.rule.capacity()),
-                Some(verdict.remaining),
-            ),
+            Some(verdict) => (Amount::Units(verdict.limit.rule.capacity()), Some(verdict.remaining)),
             None if decision.allowed => (Amount::Unlimited, None),
             None => (Amount::Units(0), Some(0)),
         };
@@ -150,24 +147,16 @@ impl<'a> DecisionView<'a> {
                 reason: by.reason,
             }),
             limits: decision.verdicts.iter().map(LimitView::new).collect(),
-            permit: decision.permit.map(|permit| PermitView {
-                id: permit.id.to_string(),
-                expires_in_ms: ms(permit.expires_in),
-            }),
+            permit: decision
+                .permit
+                .map(|permit| PermitView { id: permit.id.to_string(), expires_in_ms: ms(permit.expires_in) }),
             replayed: decision.replayed,
-            mode: if decision.approximate() {
-                "approximate"
-            } else {
-                "exact"
-            },
-            degraded: decision.approximate().then_some(DegradedView {
-                reason: "key_cap",
-                share: None,
-            }),
-            bypass: decision.bypass.as_ref().map(|bypass| BypassView {
-                list: bypass.list.as_str(),
-                reason: &bypass.reason,
-            }),
+            mode: if decision.approximate() { "approximate" } else { "exact" },
+            degraded: decision.approximate().then_some(DegradedView { reason: "key_cap", share: None }),
+            bypass: decision
+                .bypass
+                .as_ref()
+                .map(|bypass| BypassView { list: bypass.list.as_str(), reason: &bypass.reason }),
             node,
             // One node owns everything from its first moment on.
             epoch: 1,

@@ -171,14 +171,8 @@ pub async fn serve<S: Carried>(
         }
     }
     tasks.close();
-    if tokio::time::timeout(Duration::from_millis(limits.drain_ms), tasks.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            open = tasks.len(),
-            "connections were cut: their requests didn't finish in time"
-        );
+    if tokio::time::timeout(Duration::from_millis(limits.drain_ms), tasks.wait()).await.is_err() {
+        tracing::warn!(open = tasks.len(), "connections were cut: their requests didn't finish in time");
     }
     watcher.abort();
 }
@@ -217,10 +211,7 @@ async fn connection<S: Carried>(
             }
         })
     };
-    let stream = TokioIo::new(Watched {
-        stream,
-        pulse: pulse.clone(),
-    });
+    let stream = TokioIo::new(Watched { stream, pulse: pulse.clone() });
     let connection = builder.serve_connection(stream, service);
     tokio::pin!(connection);
     let mut stopping = false;
@@ -255,8 +246,7 @@ struct Pulse {
 
 impl Pulse {
     fn enter(&self, phase: u8) {
-        self.since
-            .store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.since.store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
 

@@ -23,12 +23,8 @@ const PAGE_MAX: u64 = 1_000;
 const PAGE_DEFAULT: u64 = 100;
 
 fn tenant(text: &str) -> Result<TenantId, Problem> {
-    let fault = || {
-        Problem::bad_input(vec![Fault::new(
-            "tenant",
-            format!("{text:?} is not {}", TenantId::EXPECTED),
-        )])
-    };
+    let fault =
+        || Problem::bad_input(vec![Fault::new("tenant", format!("{text:?} is not {}", TenantId::EXPECTED))]);
     TenantId::new(text).ok_or_else(fault)
 }
 
@@ -47,10 +43,7 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
         "keys": state.keys,
         "request_ids": state.request_ids,
     });
-    Ok(versioned(
-        policy.version(),
-        json!({"tenant": tenant, "policy": rule, "state": state}),
-    ))
+    Ok(versioned(policy.version(), json!({"tenant": tenant, "policy": rule, "state": state})))
 }
 
 /// `PUT /v1/tenants/{tenant}`: its rules anew.
@@ -150,10 +143,7 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
     let query = Query::of(&uri)?;
     let mut r = Reader::default();
     let most = query.whole(&mut r, "limit", 1..=PAGE_MAX).unwrap_or(PAGE_DEFAULT) as usize;
-    let cursor = query
-        .get("after")
-        .filter(|after| !after.is_empty())
-        .map(Cursor::parse);
+    let cursor = query.get("after").filter(|after| !after.is_empty()).map(Cursor::parse);
     if let Some(None) = cursor {
         r.fault_at("after", "is not a cursor of an earlier page");
     }
@@ -174,17 +164,12 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
                 _ => std::ops::Bound::Unbounded,
             };
             let bounds = (after.as_ref().map(String::as_str), std::ops::Bound::Unbounded);
-            for (id, _) in policy
-                .document()
-                .tenants
-                .range::<(std::ops::Bound<&str>, std::ops::Bound<&str>), str>(bounds)
+            for (id, _) in
+                policy.document().tenants.range::<(std::ops::Bound<&str>, std::ops::Bound<&str>), str>(bounds)
             {
                 if page.len() == most {
-                    let last = page
-                        .last()
-                        .and_then(|item| item["id"].as_str())
-                        .unwrap_or_default()
-                        .to_string();
+                    let last =
+                        page.last().and_then(|item| item["id"].as_str()).unwrap_or_default().to_string();
                     return Ok(
                         Json(json!({"tenants": page, "next": format!("named:{last}")})).into_response()
                     );

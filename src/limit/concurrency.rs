@@ -45,11 +45,7 @@ impl Permits {
         } else {
             // The expiry that leaves enough slots free; earlier, if somebody releases.
             let surplus = usize::try_from(flying - room - 1).unwrap_or(usize::MAX);
-            let frees = self
-                .by_expiry
-                .iter()
-                .nth(surplus)
-                .map_or(0, |(at, _)| at.saturating_sub(boot));
+            let frees = self.by_expiry.iter().nth(surplus).map_or(0, |(at, _)| at.saturating_sub(boot));
             Outcome::Wait(frees)
         }
     }

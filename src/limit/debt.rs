@@ -30,14 +30,7 @@ impl Debt {
     /// A debt of `owed` units from `now` on.
     pub fn owing(owed: u64, rate: &Rate, now: Now) -> Self {
         let (units, nanos) = rate.reduced();
-        Self {
-            whole: owed,
-            part: 0,
-            units,
-            nanos,
-            at: now.boot,
-            unlike_fresh: owed > 0,
-        }
+        Self { whole: owed, part: 0, units, nanos, at: now.boot, unlike_fresh: owed > 0 }
     }
 
     fn pay_until(&mut self, boot: u64) {
@@ -50,18 +43,13 @@ impl Debt {
         }
         // Everyday numbers fit in 64 bits, where the division is several times faster.
         if let (Some(owed), Some(paid)) = (
-            self.whole
-                .checked_mul(self.nanos)
-                .and_then(|w| w.checked_add(self.part)),
+            self.whole.checked_mul(self.nanos).and_then(|w| w.checked_add(self.part)),
             elapsed.checked_mul(self.units),
         ) {
             let left = owed.saturating_sub(paid);
             (self.whole, self.part) = (left / self.nanos, left % self.nanos);
         } else {
-            self.set(
-                self.owed()
-                    .saturating_sub(u128::from(elapsed) * u128::from(self.units)),
-            );
+            self.set(self.owed().saturating_sub(u128::from(elapsed) * u128::from(self.units)));
         }
     }
 
@@ -84,10 +72,7 @@ impl Debt {
     /// See [`super::State::is_fresh`].
     pub fn is_fresh(&self, now: Now) -> bool {
         !self.unlike_fresh
-            && now
-                .boot
-                .checked_sub(self.at)
-                .is_some_and(|elapsed| self.time_until(0) <= elapsed)
+            && now.boot.checked_sub(self.at).is_some_and(|elapsed| self.time_until(0) <= elapsed)
     }
 
     /// See [`super::State::shift_boot`].
@@ -135,16 +120,10 @@ impl<B: Bucket> Algorithm<B> for Debt {
     }
 
     fn remaining(&self, bucket: &B, _now: Now) -> u64 {
-        bucket
-            .burst()
-            .saturating_sub(self.whole.saturating_add(u64::from(self.part > 0)))
+        bucket.burst().saturating_sub(self.whole.saturating_add(u64::from(self.part > 0)))
     }
 
     fn reset_after(&self, _bucket: &B, taking: u64, _now: Now) -> u64 {
-        Self {
-            whole: self.whole.saturating_add(taking),
-            ..self.clone()
-        }
-        .time_until(0)
+        Self { whole: self.whole.saturating_add(taking), ..self.clone() }.time_until(0)
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Algorithm, Outcome, Window};
+use super::{Algorithm, Outcome, Window, changed_at, shifted};
 use crate::clock::Now;
 
 /// Units taken in window number `index` of `length` nanoseconds.
@@ -15,15 +15,13 @@ pub struct Count {
     length: u64,
     index: u64,
     taken: u64,
+    /// Boot time at which it was last touched.
+    at: u64,
 }
 
 impl Count {
     pub(super) fn fresh(window: &Window, now: Now) -> Self {
-        Self {
-            length: window.length,
-            index: now.wall / window.length,
-            taken: 0,
-        }
+        Self { length: window.length, index: now.wall / window.length, taken: 0, at: now.boot }
     }
 
     fn roll(&mut self, now: Now) {
@@ -33,6 +31,11 @@ impl Count {
         }
     }
 
+    /// See [`super::State::shift_boot`].
+    pub(super) fn shift_boot(&mut self, forward: i128) {
+        self.at = shifted(self.at, forward);
+    }
+
     pub(super) fn is_fresh(&self, now: Now) -> bool {
         self.taken == 0 || now.wall / self.length > self.index
     }
@@ -40,19 +43,19 @@ impl Count {
 
 /// Nanoseconds until window number `index` ends.
 pub(super) fn ends_after(index: u64, length: u64, now: Now) -> u64 {
-    index
-        .saturating_add(1)
-        .saturating_mul(length)
-        .saturating_sub(now.wall)
+    index.saturating_add(1).saturating_mul(length).saturating_sub(now.wall)
 }
 
 impl Algorithm<Window> for Count {
-    fn advance(&mut self, window: &Window, _since: u64, now: Now) {
-        self.roll(now);
+    fn advance(&mut self, window: &Window, since: u64, now: Now) {
         if window.length != self.length {
-            // What the current window has spent is spent in the new one too.
-            (self.length, self.index) = (window.length, now.wall / window.length);
+            // What the window has spent at the change is spent in the new one too.
+            let then = changed_at(since, self.at, now);
+            self.roll(then);
+            (self.length, self.index) = (window.length, then.wall / window.length);
         }
+        self.roll(now);
+        self.at = self.at.max(now.boot);
     }
 
     fn judge(&self, window: &Window, cost: u64, now: Now) -> Outcome {
@@ -89,10 +92,7 @@ mod tests {
 
     #[test]
     fn a_window_begins_with_the_minute_of_the_wall_clock() {
-        let rule = Rule::FixedWindow(Window {
-            limit: 2,
-            length: 60 * SECOND,
-        });
+        let rule = Rule::FixedWindow(Window { limit: 2, length: 60 * SECOND });
         let now = at(1_000_000_019 * SECOND);
         let mut state = State::fresh(&rule, now);
         state.take(&rule, 2, now);
@@ -105,30 +105,18 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_gives_nothing_back() {
-        let rule = Rule::FixedWindow(Window {
-            limit: 1,
-            length: SECOND,
-        });
+        let rule = Rule::FixedWindow(Window { limit: 1, length: SECOND });
         let mut state = State::fresh(&rule, at(100 * SECOND));
         state.take(&rule, 1, at(100 * SECOND));
         state.advance(&rule, 0, at(50 * SECOND));
-        assert_eq!(
-            state.judge(&rule, 1, 0, at(50 * SECOND)),
-            Outcome::Wait(51 * SECOND)
-        );
+        assert_eq!(state.judge(&rule, 1, 0, at(50 * SECOND)), Outcome::Wait(51 * SECOND));
     }
 
     #[test]
     fn spent_stays_spent_when_the_window_changes() {
         let (minute, hour) = (
-            Rule::FixedWindow(Window {
-                limit: 100,
-                length: 60 * SECOND,
-            }),
-            Rule::FixedWindow(Window {
-                limit: 200,
-                length: 3_600 * SECOND,
-            }),
+            Rule::FixedWindow(Window { limit: 100, length: 60 * SECOND }),
+            Rule::FixedWindow(Window { limit: 200, length: 3_600 * SECOND }),
         );
         let mut state = State::fresh(&minute, at(30 * SECOND));
         state.take(&minute, 60, at(30 * SECOND));

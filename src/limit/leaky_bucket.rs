@@ -52,24 +52,14 @@ mod tests {
 
     #[test]
     fn it_answers_the_public_gcra_vectors() {
-        let rule = Rule::LeakyBucket(LeakyBucket {
-            rate: Rate::new(1, SECOND).unwrap(),
-            burst: 5,
-        });
-        let at = |ms: u64| Now {
-            boot: 1_000 * SECOND + ms * MS,
-            wall: 0,
-        };
+        let rule = Rule::LeakyBucket(LeakyBucket { rate: Rate::new(1, SECOND).unwrap(), burst: 5 });
+        let at = |ms: u64| Now { boot: 1_000 * SECOND + ms * MS, wall: 0 };
         let mut state = State::fresh(&rule, at(0));
         for (row, (ms, volume, remaining, reset, retry, limited)) in VECTORS.into_iter().enumerate() {
             state.advance(&rule, 0, at(ms));
             let outcome = state.judge(&rule, volume, 0, at(ms));
             assert_eq!(outcome != Outcome::Pass, limited, "row {row}");
-            assert_eq!(
-                outcome.retry_after().map_or(-1, |nanos| (nanos / MS) as i64),
-                retry,
-                "row {row}"
-            );
+            assert_eq!(outcome.retry_after().map_or(-1, |nanos| (nanos / MS) as i64), retry, "row {row}");
             if outcome == Outcome::Pass {
                 state.take(&rule, volume, at(ms));
             }

@@ -185,7 +185,7 @@ impl State {
             Rule::LeakyBucket(bucket) => Self::Debt(debt::Debt::owing(0, &bucket.rate, now)),
             Rule::FixedWindow(window) => Self::FixedWindow(fixed_window::Count::fresh(window, now)),
             Rule::SlidingWindow(window) => Self::SlidingWindow(sliding_window::Counts::fresh(window, now)),
-            Rule::SlidingLog(window) => Self::SlidingLog(Box::new(sliding_log::Log::fresh(window))),
+            Rule::SlidingLog(window) => Self::SlidingLog(Box::new(sliding_log::Log::fresh(window, now))),
             Rule::Quota(quota) => Self::Quota(quota::Spent::fresh(quota, now)),
             Rule::Concurrency { .. } => unreachable!("concurrency is kept in Permits"),
         }
@@ -201,13 +201,7 @@ impl State {
     /// with the same `now` first.
     pub fn judge(&self, rule: &Rule, cost: u64, held: u64, now: Now) -> Outcome {
         if cost > rule.capacity()
-            && !matches!(
-                rule,
-                Rule::Quota(Quota {
-                    on_exceeded: OnExceeded::Count,
-                    ..
-                })
-            )
+            && !matches!(rule, Rule::Quota(Quota { on_exceeded: OnExceeded::Count, .. }))
         {
             return Outcome::Never;
         }
@@ -246,13 +240,31 @@ impl State {
         }
     }
 
+    /// Whether it may be forgotten: it is like a fresh one under the numbers it was kept by, and under each of `rules` that
+    /// could have taken their place since it was last touched.
+    pub fn is_fresh_under<'r>(
+        &self,
+        rules: impl IntoIterator<Item = &'r Rule>,
+        since: u64,
+        now: Now,
+    ) -> bool {
+        let fresh_by = |rule: &Rule| {
+            let mut state = self.clone();
+            paired!(&mut state, rule, s, r => s.advance(r, since, now), return true);
+            state.is_fresh(now)
+        };
+        self.is_fresh(now) && rules.into_iter().all(fresh_by)
+    }
+
     /// Moves its boot times `forward` nanoseconds (back, if negative): a state saved under one boot clock goes on under
     /// another.
     pub fn shift_boot(&mut self, forward: i128) {
         match self {
             Self::Debt(debt) => debt.shift_boot(forward),
             Self::SlidingLog(log) => log.shift_boot(forward),
-            Self::FixedWindow(_) | Self::SlidingWindow(_) | Self::Quota(_) => {}
+            Self::FixedWindow(count) => count.shift_boot(forward),
+            Self::SlidingWindow(counts) => counts.shift_boot(forward),
+            Self::Quota(spent) => spent.shift_boot(forward),
         }
     }
 
@@ -263,6 +275,13 @@ impl State {
             _ => 0,
         }
     }
+}
+
+/// When numbers that differ from a state's last ones came into force: at `since`, but no earlier than the state was last
+/// touched (`at`), and no later than `now`.
+fn changed_at(since: u64, at: u64, now: Now) -> Now {
+    let boot = since.max(at).min(now.boot);
+    Now { boot, wall: now.wall.saturating_sub(now.boot - boot) }
 }
 
 /// `value` moved by `by`, kept within the range of a clock.

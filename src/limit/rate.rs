@@ -20,12 +20,7 @@ impl Rate {
             return None;
         }
         let divisor = gcd(count, period);
-        Some(Self {
-            count,
-            period,
-            units: count / divisor,
-            nanos: period / divisor,
-        })
+        Some(Self { count, period, units: count / divisor, nanos: period / divisor })
     }
 
     /// The rate times `numerator / denominator`, exact in lowest terms; none where the terms outgrow a `u64`.
@@ -36,16 +31,8 @@ impl Rate {
             return None;
         }
         let divisor = gcd_wide(count, period);
-        let (units, nanos) = (
-            u64::try_from(count / divisor).ok()?,
-            u64::try_from(period / divisor).ok()?,
-        );
-        Some(Self {
-            count: units,
-            period: nanos,
-            units,
-            nanos,
-        })
+        let (units, nanos) = (u64::try_from(count / divisor).ok()?, u64::try_from(period / divisor).ok()?);
+        Some(Self { count: units, period: nanos, units, nanos })
     }
 
     /// Units, as written.

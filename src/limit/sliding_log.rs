@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Algorithm, Outcome, Window, shifted};
+use super::{Algorithm, Outcome, Window, changed_at, shifted};
 use crate::clock::Now;
 
 /// The largest limit a log may have; above it, `sliding_window` answers nearly the same in 32 bytes.
@@ -25,6 +25,8 @@ pub struct Log {
     /// The running total before the oldest entry.
     dropped: u64,
     entries: VecDeque<Entry>,
+    /// Boot time at which it was last touched.
+    at: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,12 +36,8 @@ struct Entry {
 }
 
 impl Log {
-    pub(super) fn fresh(window: &Window) -> Self {
-        Self {
-            length: window.length,
-            dropped: 0,
-            entries: VecDeque::new(),
-        }
+    pub(super) fn fresh(window: &Window, now: Now) -> Self {
+        Self { length: window.length, dropped: 0, entries: VecDeque::new(), at: now.boot }
     }
 
     fn total(&self) -> u64 {
@@ -51,38 +49,10 @@ impl Log {
         self.total() - self.dropped
     }
 
-    fn expires_after(&self, entry: &Entry, now: Now) -> u64 {
-        entry.at.saturating_add(self.length).saturating_sub(now.boot)
-    }
-
-    pub(super) fn is_fresh(&self, now: Now) -> bool {
-        self.entries.back().is_none_or(|newest| {
-            now.boot
-                .checked_sub(newest.at)
-                .is_some_and(|age| age >= self.length)
-        })
-    }
-
-    pub(super) fn shift_boot(&mut self, forward: i128) {
-        self.entries
-            .iter_mut()
-            .for_each(|entry| entry.at = shifted(entry.at, forward));
-    }
-
-    pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.entries.capacity() * size_of::<Entry>()
-    }
-}
-
-impl Algorithm<Window> for Log {
-    fn advance(&mut self, window: &Window, _since: u64, now: Now) {
-        self.length = window.length;
+    /// Drops what has left the window.
+    fn forget(&mut self, now: Now) {
         while let Some(oldest) = self.entries.front() {
-            if now
-                .boot
-                .checked_sub(oldest.at)
-                .is_none_or(|age| age < self.length)
-            {
+            if now.boot.checked_sub(oldest.at).is_none_or(|age| age < self.length) {
                 break;
             }
             self.dropped = oldest.total;
@@ -92,6 +62,37 @@ impl Algorithm<Window> for Log {
             // Totals start over with an empty log, so they never outgrow a u64; the memory goes back.
             (self.dropped, self.entries) = (0, VecDeque::new());
         }
+    }
+
+    fn expires_after(&self, entry: &Entry, now: Now) -> u64 {
+        entry.at.saturating_add(self.length).saturating_sub(now.boot)
+    }
+
+    pub(super) fn is_fresh(&self, now: Now) -> bool {
+        self.entries
+            .back()
+            .is_none_or(|newest| now.boot.checked_sub(newest.at).is_some_and(|age| age >= self.length))
+    }
+
+    pub(super) fn shift_boot(&mut self, forward: i128) {
+        self.at = shifted(self.at, forward);
+        self.entries.iter_mut().for_each(|entry| entry.at = shifted(entry.at, forward));
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.entries.capacity() * size_of::<Entry>()
+    }
+}
+
+impl Algorithm<Window> for Log {
+    fn advance(&mut self, window: &Window, since: u64, now: Now) {
+        if window.length != self.length {
+            // What the old window had forgotten by the change stays forgotten.
+            self.forget(changed_at(since, self.at, now));
+            self.length = window.length;
+        }
+        self.forget(now);
+        self.at = self.at.max(now.boot);
     }
 
     fn judge(&self, window: &Window, cost: u64, now: Now) -> Outcome {
@@ -105,9 +106,9 @@ impl Algorithm<Window> for Log {
         // The first entry by whose end at most `room` units are left.
         let enough = self.dropped + (taken - room);
         let freeing = self.entries.partition_point(|entry| entry.total < enough);
-        self.entries.get(freeing).map_or(Outcome::Never, |entry| {
-            Outcome::Wait(self.expires_after(entry, now))
-        })
+        self.entries
+            .get(freeing)
+            .map_or(Outcome::Never, |entry| Outcome::Wait(self.expires_after(entry, now)))
     }
 
     fn take(&mut self, _window: &Window, cost: u64, now: Now) {
@@ -127,9 +128,7 @@ impl Algorithm<Window> for Log {
         if taking > 0 {
             return self.length;
         }
-        self.entries
-            .back()
-            .map_or(0, |newest| self.expires_after(newest, now))
+        self.entries.back().map_or(0, |newest| self.expires_after(newest, now))
     }
 }
 
@@ -144,10 +143,7 @@ mod tests {
 
     #[test]
     fn an_admission_leaves_the_window_to_the_nanosecond() {
-        let rule = Rule::SlidingLog(Window {
-            limit: 2,
-            length: SECOND,
-        });
+        let rule = Rule::SlidingLog(Window { limit: 2, length: SECOND });
         let mut state = State::fresh(&rule, at(10));
         state.take(&rule, 1, at(10));
         state.take(&rule, 1, at(400));
@@ -161,10 +157,7 @@ mod tests {
 
     #[test]
     fn an_idle_log_holds_no_memory() {
-        let rule = Rule::SlidingLog(Window {
-            limit: 100,
-            length: SECOND,
-        });
+        let rule = Rule::SlidingLog(Window { limit: 100, length: SECOND });
         let mut state = State::fresh(&rule, at(0));
         for i in 0..100 {
             state.take(&rule, 1, at(i));
@@ -178,12 +171,7 @@ mod tests {
 
     #[test]
     fn a_limit_lowered_below_what_is_spent_frees_up_entry_by_entry() {
-        let rule = |limit| {
-            Rule::SlidingLog(Window {
-                limit,
-                length: SECOND,
-            })
-        };
+        let rule = |limit| Rule::SlidingLog(Window { limit, length: SECOND });
         let mut state = State::fresh(&rule(100), at(0));
         for i in 0..60 {
             state.take(&rule(100), 1, at(i));
@@ -191,9 +179,6 @@ mod tests {
         assert_eq!(state.remaining(&rule(200), at(60)), 140);
         assert_eq!(state.remaining(&rule(50), at(60)), 0);
         // Eleven of the sixty must leave before one more fits.
-        assert_eq!(
-            state.judge(&rule(50), 1, 0, at(60)),
-            Outcome::Wait(SECOND + 10 - 60)
-        );
+        assert_eq!(state.judge(&rule(50), 1, 0, at(60)), Outcome::Wait(SECOND + 10 - 60));
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fixed_window::ends_after;
 use super::rate::clamp;
-use super::{Algorithm, Outcome, Window};
+use super::{Algorithm, Outcome, Window, changed_at, shifted};
 use crate::clock::Now;
 
 /// Units taken in window number `index` and in the one before it.
@@ -24,16 +24,13 @@ pub struct Counts {
     index: u64,
     current: u64,
     previous: u64,
+    /// Boot time at which they were last touched.
+    at: u64,
 }
 
 impl Counts {
     pub(super) fn fresh(window: &Window, now: Now) -> Self {
-        Self {
-            length: window.length,
-            index: now.wall / window.length,
-            current: 0,
-            previous: 0,
-        }
+        Self { length: window.length, index: now.wall / window.length, current: 0, previous: 0, at: now.boot }
     }
 
     fn roll(&mut self, now: Now) {
@@ -55,6 +52,11 @@ impl Counts {
             + u128::from(self.previous) * u128::from(self.left(now))
     }
 
+    /// See [`super::State::shift_boot`].
+    pub(super) fn shift_boot(&mut self, forward: i128) {
+        self.at = shifted(self.at, forward);
+    }
+
     pub(super) fn is_fresh(&self, now: Now) -> bool {
         let newer = (now.wall / self.length).saturating_sub(self.index);
         newer >= 2 || (self.current == 0 && (newer == 1 || self.previous == 0))
@@ -62,16 +64,16 @@ impl Counts {
 }
 
 impl Algorithm<Window> for Counts {
-    fn advance(&mut self, window: &Window, _since: u64, now: Now) {
-        self.roll(now);
+    fn advance(&mut self, window: &Window, since: u64, now: Now) {
         if window.length != self.length {
-            // What counts now counts in the new window from its first moment: rounded up, and late to leave.
-            let taken = clamp(self.weighted(now).div_ceil(u128::from(self.length)));
-            *self = Self {
-                current: taken,
-                ..Self::fresh(window, now)
-            };
+            // What counts at the change counts in the new window from its first moment: rounded up, and late to leave.
+            let then = changed_at(since, self.at, now);
+            self.roll(then);
+            let taken = clamp(self.weighted(then).div_ceil(u128::from(self.length)));
+            *self = Self { current: taken, ..Self::fresh(window, then) };
         }
+        self.roll(now);
+        self.at = self.at.max(now.boot);
     }
 
     fn judge(&self, window: &Window, cost: u64, now: Now) -> Outcome {
@@ -120,10 +122,7 @@ mod tests {
 
     #[test]
     fn the_previous_window_counts_for_the_share_that_remains_of_it() {
-        let rule = Rule::SlidingWindow(Window {
-            limit: 100,
-            length: 60 * SECOND,
-        });
+        let rule = Rule::SlidingWindow(Window { limit: 100, length: 60 * SECOND });
         let mut state = State::fresh(&rule, at(0));
         state.take(&rule, 80, at(0));
         // A quarter into the next minute, three quarters of 80 still count.
@@ -135,27 +134,16 @@ mod tests {
 
     #[test]
     fn a_denial_in_a_full_window_waits_into_the_next() {
-        let rule = Rule::SlidingWindow(Window {
-            limit: 10,
-            length: 10 * SECOND,
-        });
+        let rule = Rule::SlidingWindow(Window { limit: 10, length: 10 * SECOND });
         let mut state = State::fresh(&rule, at(0));
         state.take(&rule, 10, at(0));
         // Until the window ends, and then a tenth of the next: 10·9/10 + 1 ≤ 10.
-        assert_eq!(
-            state.judge(&rule, 1, 0, at(4 * SECOND)),
-            Outcome::Wait(7 * SECOND)
-        );
+        assert_eq!(state.judge(&rule, 1, 0, at(4 * SECOND)), Outcome::Wait(7 * SECOND));
     }
 
     #[test]
     fn spent_stays_spent_when_the_limit_changes() {
-        let rule = |limit| {
-            Rule::SlidingWindow(Window {
-                limit,
-                length: 3_600 * SECOND,
-            })
-        };
+        let rule = |limit| Rule::SlidingWindow(Window { limit, length: 3_600 * SECOND });
         let mut state = State::fresh(&rule(100), at(0));
         state.take(&rule(100), 60, at(0));
         assert_eq!(state.remaining(&rule(200), at(0)), 140);

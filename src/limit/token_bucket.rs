@@ -43,11 +43,7 @@ mod tests {
     use crate::limit::{Outcome, Rate, Rule, State, TokenBucket};
 
     fn bucket(count: u64, period: u64, burst: u64) -> Rule {
-        Rule::TokenBucket(TokenBucket {
-            rate: Rate::new(count, period).unwrap(),
-            burst,
-            initial: burst,
-        })
+        Rule::TokenBucket(TokenBucket { rate: Rate::new(count, period).unwrap(), burst, initial: burst })
     }
 
     fn at(boot: u64) -> Now {
@@ -112,11 +108,8 @@ mod tests {
 
     #[test]
     fn a_bucket_starts_with_what_initial_says_and_is_never_mistaken_for_a_fresh_one() {
-        let rule = Rule::TokenBucket(TokenBucket {
-            rate: Rate::new(1, SECOND).unwrap(),
-            burst: 10,
-            initial: 3,
-        });
+        let rule =
+            Rule::TokenBucket(TokenBucket { rate: Rate::new(1, SECOND).unwrap(), burst: 10, initial: 3 });
         let mut state = State::fresh(&rule, at(0));
         assert_eq!(state.remaining(&rule, at(0)), 3);
         state.advance(&rule, 0, at(100 * SECOND));
@@ -126,11 +119,8 @@ mod tests {
 
     #[test]
     fn spent_stays_spent_when_the_burst_changes() {
-        let (hundred, two_hundred, fifty) = (
-            bucket(1, 3_600 * SECOND, 100),
-            bucket(1, 3_600 * SECOND, 200),
-            bucket(1, 3_600 * SECOND, 50),
-        );
+        let (hundred, two_hundred, fifty) =
+            (bucket(1, 3_600 * SECOND, 100), bucket(1, 3_600 * SECOND, 200), bucket(1, 3_600 * SECOND, 50));
         let mut state = State::fresh(&hundred, at(0));
         state.take(&hundred, 60, at(0));
         assert_eq!(state.remaining(&two_hundred, at(0)), 140);

@@ -39,10 +39,7 @@ pub struct AccessVerdict {
 impl AccessLists {
     /// The lists of `document`.
     pub fn new(document: &Document) -> Self {
-        let mut lists = Self {
-            empty: document.access.is_empty(),
-            ..Self::default()
-        };
+        let mut lists = Self { empty: document.access.is_empty(), ..Self::default() };
         for (name, entry) in &document.access {
             let entries = match &entry.subject {
                 Subject::Tenant(tenant) => lists.tenants.entry(tenant.clone()).or_default(),
@@ -65,14 +62,9 @@ impl AccessLists {
     pub fn decide(&self, check: &Check, wall: u64) -> Option<AccessVerdict> {
         let mut allowed = None;
         let mut consider = |entries: &Entries| {
-            for (name, entry) in entries
-                .iter()
-                .filter(|(_, entry)| entry.expires.is_none_or(|at| wall < at))
+            for (name, entry) in entries.iter().filter(|(_, entry)| entry.expires.is_none_or(|at| wall < at))
             {
-                let verdict = AccessVerdict {
-                    name: name.clone(),
-                    entry: entry.clone(),
-                };
+                let verdict = AccessVerdict { name: name.clone(), entry: entry.clone() };
                 match entry.list {
                     List::Deny => return Some(verdict),
                     List::Allow => drop(allowed.get_or_insert(verdict)),
@@ -83,10 +75,7 @@ impl AccessLists {
         let exact = [
             self.tenants.get(&check.tenant),
             check.client.as_ref().and_then(|client| self.clients.get(client)),
-            check
-                .api_key
-                .as_ref()
-                .and_then(|digest| self.api_keys.get(digest)),
+            check.api_key.as_ref().and_then(|digest| self.api_keys.get(digest)),
         ];
         for entries in exact.into_iter().flatten() {
             if let denied @ Some(_) = consider(entries) {
@@ -94,14 +83,8 @@ impl AccessLists {
             }
         }
         let denied = match check.ip {
-            Some(IpAddr::V4(ip)) => self
-                .v4
-                .cover(&ip.into())
-                .find_map(|(_, entries)| consider(entries)),
-            Some(IpAddr::V6(ip)) => self
-                .v6
-                .cover(&ip.into())
-                .find_map(|(_, entries)| consider(entries)),
+            Some(IpAddr::V4(ip)) => self.v4.cover(&ip.into()).find_map(|(_, entries)| consider(entries)),
+            Some(IpAddr::V6(ip)) => self.v6.cover(&ip.into()).find_map(|(_, entries)| consider(entries)),
             None => None,
         };
         denied.or(allowed)
@@ -118,10 +101,7 @@ mod tests {
     }
 
     fn check(ip: &str) -> Check {
-        Check {
-            ip: Some(ip.parse().unwrap()),
-            ..Check::of(TenantId::new("acme").unwrap())
-        }
+        Check { ip: Some(ip.parse().unwrap()), ..Check::of(TenantId::new("acme").unwrap()) }
     }
 
     #[test]
@@ -139,11 +119,7 @@ mod tests {
             ip = "2001:db8::/32"
             "#,
         );
-        let decided = |ip| {
-            lists
-                .decide(&check(ip), 0)
-                .map(|v| (v.name.to_string(), v.entry.list))
-        };
+        let decided = |ip| lists.decide(&check(ip), 0).map(|v| (v.name.to_string(), v.entry.list));
         assert_eq!(decided("192.0.2.8"), Some(("office".into(), List::Allow)));
         assert_eq!(decided("192.0.2.9"), Some(("printer".into(), List::Deny)));
         assert_eq!(decided("2001:db8::7"), Some(("six".into(), List::Deny)));

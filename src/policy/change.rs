@@ -67,14 +67,8 @@ impl Document {
                 }
             }
             Change::PutTenantLimit(id, limit) => {
-                let mut tenant = next
-                    .tenants
-                    .get(id)
-                    .map(|tenant| (**tenant).clone())
-                    .unwrap_or_default();
-                tenant
-                    .limits
-                    .retain(|other| (&other.name, &other.when) != (&limit.name, &limit.when));
+                let mut tenant = next.tenants.get(id).map(|tenant| (**tenant).clone()).unwrap_or_default();
+                tenant.limits.retain(|other| (&other.name, &other.when) != (&limit.name, &limit.when));
                 if tenant.limits.len() >= LIMITS_MAX {
                     return Err(too_many("limits", LIMITS_MAX));
                 }
@@ -83,11 +77,7 @@ impl Document {
             }
             Change::DeleteTenantLimit(id, name) => {
                 let missing = || ChangeError::NotFound(format!("limit {name} of tenant {id}"));
-                let mut tenant = next
-                    .tenants
-                    .get(id)
-                    .map(|tenant| (**tenant).clone())
-                    .ok_or_else(missing)?;
+                let mut tenant = next.tenants.get(id).map(|tenant| (**tenant).clone()).ok_or_else(missing)?;
                 let before = tenant.limits.len();
                 tenant.limits.retain(|limit| limit.name != *name);
                 if tenant.limits.len() == before {
@@ -109,10 +99,9 @@ impl Document {
 
     fn check_tier_exists(&self, tier: Option<&Name>) -> Result<(), ChangeError> {
         match tier.filter(|tier| !self.tiers.contains_key(*tier)) {
-            Some(tier) => Err(ChangeError::Invalid(vec![Fault::new(
-                "tier",
-                format!("there is no tier {tier}"),
-            )])),
+            Some(tier) => {
+                Err(ChangeError::Invalid(vec![Fault::new("tier", format!("there is no tier {tier}"))]))
+            }
             None => Ok(()),
         }
     }
@@ -134,11 +123,7 @@ impl Document {
             .flatten()
             .map(|path| Fault::new(path, format!("uses tier {tier}, which would be gone")))
             .collect();
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(ChangeError::Invalid(faults))
-        }
+        if faults.is_empty() { Ok(()) } else { Err(ChangeError::Invalid(faults)) }
     }
 }
 
@@ -161,15 +146,9 @@ mod tests {
     fn a_tier_that_is_used_can_not_be_deleted() {
         let document = crate::policy::builtin();
         let default = document.default_tier.clone();
-        assert!(matches!(
-            document.with(&Change::DeleteTier(default)),
-            Err(ChangeError::Invalid(_))
-        ));
+        assert!(matches!(document.with(&Change::DeleteTier(default)), Err(ChangeError::Invalid(_))));
         assert!(document.with(&Change::DeleteTier(name("basic"))).is_ok());
-        assert!(matches!(
-            document.with(&Change::DeleteTier(name("none"))),
-            Err(ChangeError::NotFound(_))
-        ));
+        assert!(matches!(document.with(&Change::DeleteTier(name("none"))), Err(ChangeError::NotFound(_))));
     }
 
     #[test]
@@ -180,23 +159,15 @@ mod tests {
         let put = Change::PutTenantLimit(acme.clone(), Box::new((*limit).clone()));
         let twice = document.with(&put).unwrap().with(&put).unwrap();
         assert_eq!(twice.tenants[&acme].limits.len(), 1);
-        let gone = twice
-            .with(&Change::DeleteTenantLimit(acme.clone(), limit.name.clone()))
-            .unwrap();
+        let gone = twice.with(&Change::DeleteTenantLimit(acme.clone(), limit.name.clone())).unwrap();
         assert!(gone.tenants[&acme].limits.is_empty());
         assert!(document.tenants.get(&acme).is_none());
     }
 
     #[test]
     fn a_tenant_of_a_tier_that_does_not_exist_is_refused() {
-        let tenant = Tenant {
-            tier: Some(name("nope")),
-            ..Tenant::default()
-        };
+        let tenant = Tenant { tier: Some(name("nope")), ..Tenant::default() };
         let change = Change::PutTenant(TenantId::new("acme").unwrap(), Box::new(tenant));
-        assert!(matches!(
-            crate::policy::builtin().with(&change),
-            Err(ChangeError::Invalid(_))
-        ));
+        assert!(matches!(crate::policy::builtin().with(&change), Err(ChangeError::Invalid(_))));
     }
 }

@@ -31,6 +31,7 @@ pub struct Policy {
     multiplier: Decimal,
     costs: Arc<CostTable>,
     access: Arc<AccessLists>,
+    shared_rules: Vec<Rule>,
 }
 
 /// The request named a tier that doesn't exist.
@@ -55,43 +56,35 @@ pub enum TierSource {
 impl Policy {
     /// Compiles version `version`, for a node that runs as `environment`.
     pub fn new(version: u64, document: Document, environment: Option<Name>) -> Self {
-        let multiplier = environment
-            .as_ref()
-            .and_then(|name| document.environments.get(name));
-        Self {
-            version,
-            multiplier: multiplier.map_or(Decimal::ONE, |e| e.multiplier),
-            environment,
-            costs: Arc::new(CostTable::new(&document.costs)),
-            access: Arc::new(AccessLists::new(&document)),
-            document,
-        }
+        let (costs, access) = (CostTable::new(&document.costs), AccessLists::new(&document));
+        Self::with(version, document, environment, Arc::new(costs), Arc::new(access))
     }
 
     /// Compiles the version after this one; what didn't change is shared.
     pub fn next(&self, version: u64, document: Document) -> Self {
-        let multiplier = self
-            .environment
-            .as_ref()
-            .and_then(|name| document.environments.get(name));
-        let same_access = self.document.access.ptr_eq(&document.access);
         let same_costs = self.document.costs == document.costs;
-        Self {
-            version,
-            multiplier: multiplier.map_or(Decimal::ONE, |e| e.multiplier),
-            environment: self.environment.clone(),
-            costs: if same_costs {
-                self.costs.clone()
-            } else {
-                Arc::new(CostTable::new(&document.costs))
-            },
-            access: if same_access {
-                self.access.clone()
-            } else {
-                Arc::new(AccessLists::new(&document))
-            },
-            document,
-        }
+        let same_access = self.document.access.ptr_eq(&document.access);
+        let costs = if same_costs { self.costs.clone() } else { Arc::new(CostTable::new(&document.costs)) };
+        let access = if same_access { self.access.clone() } else { Arc::new(AccessLists::new(&document)) };
+        Self::with(version, document, self.environment.clone(), costs, access)
+    }
+
+    fn with(
+        version: u64,
+        document: Document,
+        environment: Option<Name>,
+        costs: Arc<CostTable>,
+        access: Arc<AccessLists>,
+    ) -> Self {
+        let multiplier = environment.as_ref().and_then(|name| document.environments.get(name));
+        let multiplier = multiplier.map_or(Decimal::ONE, |environment| environment.multiplier);
+        let mut policy =
+            Self { version, document, environment, multiplier, costs, access, shared_rules: Vec::new() };
+        let limits =
+            policy.document.tiers.values().flat_map(|tier| &tier.limits).chain(&policy.document.limits);
+        let shared = limits.filter(|limit| !limit.per.contains(&Dimension::Tenant));
+        policy.shared_rules = shared.map(|limit| policy.in_force(limit).rule).collect();
+        policy
     }
 
     /// Rises with every change.
@@ -125,12 +118,7 @@ impl Policy {
                 return (tier.clone(), TierSource::Tenant, until);
             }
         }
-        match self
-            .document
-            .tier_patterns
-            .iter()
-            .find(|pattern| pattern.fits(tenant.as_str()))
-        {
+        match self.document.tier_patterns.iter().find(|pattern| pattern.fits(tenant.as_str())) {
             Some(pattern) => (pattern.tier.clone(), TierSource::Pattern, u64::MAX),
             None => (self.document.default_tier.clone(), TierSource::Default, u64::MAX),
         }
@@ -204,9 +192,7 @@ impl Policy {
         for candidates in groups.values_mut() {
             candidates.sort_by_key(|c| std::cmp::Reverse((c.place, c.limit.when.rank())));
         }
-        let max = rule
-            .and_then(|rule| rule.max_concurrent)
-            .or(definition.max_concurrent);
+        let max = rule.and_then(|rule| rule.max_concurrent).or(definition.max_concurrent);
         Plan {
             version: self.version,
             tier: tier.clone(),
@@ -220,14 +206,18 @@ impl Policy {
                     name: Name::new(CONCURRENCY).unwrap_or_else(|| tier.clone()),
                     per: vec![Dimension::Tenant],
                     when: Match::default(),
-                    rule: Rule::Concurrency {
-                        max: self.multiplier.times_down(max).min(MAX_CONCURRENT_MAX),
-                    },
+                    rule: Rule::Concurrency { max: self.multiplier.times_down(max).min(MAX_CONCURRENT_MAX) },
                     enforce: self.document.enforce,
                 })
             }),
             groups: groups.into_values().collect(),
         }
+    }
+
+    /// The rules of the limits that tenants share, of everybody and of the tiers. (Those that single tenants have are few and
+    /// their own affair.)
+    pub fn shared_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.shared_rules.iter()
     }
 
     /// A configured limit as it holds here: multiplied by the environment's factor, silenced by the kill switch.
@@ -244,11 +234,7 @@ impl Policy {
     pub fn cost(&self, check: &Check, multiplier: Decimal) -> u64 {
         let endpoint = || self.costs.cost(check.method.as_ref(), check.path.as_ref()?);
         let base = check.cost.or_else(endpoint).unwrap_or(self.document.default_cost);
-        if multiplier == Decimal::ONE {
-            base.get()
-        } else {
-            multiplier.times_up(Cost::get(base))
-        }
+        if multiplier == Decimal::ONE { base.get() } else { multiplier.times_up(Cost::get(base)) }
     }
 }
 
@@ -256,46 +242,28 @@ impl Policy {
 fn multiplied(rule: &Rule, by: Decimal) -> Rule {
     let rate = |rate: &Rate| {
         let exact = rate.scaled(by.millionths(), Decimal::SCALE);
-        exact
-            .or_else(|| Rate::new(by.times_down(rate.count()), rate.period()))
-            .unwrap_or(*rate)
+        exact.or_else(|| Rate::new(by.times_down(rate.count()), rate.period())).unwrap_or(*rate)
     };
-    let window = |w: &Window| Window {
-        limit: by.times_down(w.limit),
-        length: w.length,
-    };
+    let window = |w: &Window| Window { limit: by.times_down(w.limit), length: w.length };
     match rule {
         Rule::TokenBucket(b) => {
             let burst = by.times_down(b.burst);
             let share = u128::from(b.initial) * u128::from(by.millionths()) / u128::from(Decimal::SCALE);
             let initial = u64::try_from(share).map_or(burst, |share| share.min(burst));
             let initial = if b.initial == b.burst { burst } else { initial };
-            Rule::TokenBucket(TokenBucket {
-                rate: rate(&b.rate),
-                burst,
-                initial,
-            })
+            Rule::TokenBucket(TokenBucket { rate: rate(&b.rate), burst, initial })
         }
-        Rule::LeakyBucket(b) => Rule::LeakyBucket(LeakyBucket {
-            rate: rate(&b.rate),
-            burst: by.times_down(b.burst),
-        }),
+        Rule::LeakyBucket(b) => {
+            Rule::LeakyBucket(LeakyBucket { rate: rate(&b.rate), burst: by.times_down(b.burst) })
+        }
         Rule::FixedWindow(w) => Rule::FixedWindow(window(w)),
         Rule::SlidingWindow(w) => Rule::SlidingWindow(window(w)),
         Rule::SlidingLog(w) => {
             let most = crate::limit::ENTRIES_MAX;
-            Rule::SlidingLog(Window {
-                limit: by.times_down(w.limit).min(most),
-                length: w.length,
-            })
+            Rule::SlidingLog(Window { limit: by.times_down(w.limit).min(most), length: w.length })
         }
-        Rule::Quota(q) => Rule::Quota(Quota {
-            limit: by.times_down(q.limit),
-            ..q.clone()
-        }),
-        Rule::Concurrency { max } => Rule::Concurrency {
-            max: by.times_down(*max),
-        },
+        Rule::Quota(q) => Rule::Quota(Quota { limit: by.times_down(q.limit), ..q.clone() }),
+        Rule::Concurrency { max } => Rule::Concurrency { max: by.times_down(*max) },
     }
 }
 
@@ -394,6 +362,11 @@ impl Plan {
         self.max_concurrent.as_ref()
     }
 
+    /// The rules of all limits that could be asked.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.groups.iter().flatten().map(|candidate| &candidate.limit.rule)
+    }
+
     /// Picks the limits that `check` is judged by.
     ///
     /// Limits that the request brings along stand in for the tier's (or beside them, as the tier says). One of the same name
@@ -410,19 +383,12 @@ impl Plan {
         }
         let replaced = brought && self.request_limits == RequestLimits::Instead;
         for candidates in &self.groups {
-            let best = candidates
-                .iter()
-                .find(|c| !(replaced && c.place == Place::Tier) && c.limit.when.fits(check));
+            let best =
+                candidates.iter().find(|c| !(replaced && c.place == Place::Tier) && c.limit.when.fits(check));
             if let Some(candidate) = best
-                && let Some(key) = candidate
-                    .key
-                    .or_else(|| key_of(&candidate.limit, Some(check), secret))
+                && let Some(key) = candidate.key.or_else(|| key_of(&candidate.limit, Some(check), secret))
             {
-                selected.push(Selected {
-                    limit: candidate.limit.clone(),
-                    key,
-                    sent: false,
-                });
+                selected.push(Selected { limit: candidate.limit.clone(), key, sent: false });
             }
         }
         let configured = selected.len();
@@ -434,16 +400,9 @@ impl Plan {
             {
                 let limit = match self.enforce {
                     true => limit.clone(),
-                    false => Arc::new(Limit {
-                        enforce: false,
-                        ..(**limit).clone()
-                    }),
+                    false => Arc::new(Limit { enforce: false, ..(**limit).clone() }),
                 };
-                selected.push(Selected {
-                    limit,
-                    key,
-                    sent: true,
-                });
+                selected.push(Selected { limit, key, sent: true });
             }
         }
         Ok(())
@@ -462,10 +421,9 @@ fn key_of(limit: &Limit, check: Option<&Check>, secret: &Secret) -> Option<Bucke
     hasher.value(Some(limit.rule.algorithm().as_bytes()));
     hasher.value(Some(limit.name.as_str().as_bytes()));
     // An override for one action or client is a limit of its own, unless its buckets are told apart by that already.
-    for (dimension, only) in [
-        (Dimension::Action, &limit.when.action),
-        (Dimension::Client, &limit.when.client),
-    ] {
+    for (dimension, only) in
+        [(Dimension::Action, &limit.when.action), (Dimension::Client, &limit.when.client)]
+    {
         if let Some(only) = only.as_ref().filter(|_| !limit.per.contains(&dimension)) {
             hasher.value(Some(b"only"));
             hasher.value(Some(dimension.to_string().as_bytes()));
@@ -492,15 +450,13 @@ fn key_of(limit: &Limit, check: Option<&Check>, secret: &Secret) -> Option<Bucke
                 std::net::IpAddr::V6(v6) => v6.octets().to_vec().into(),
             }),
             Dimension::ApiKey => check.api_key.as_ref().map(|digest| digest.as_bytes()[..].into()),
-            Dimension::Method => check
-                .method
-                .as_ref()
-                .map(|v| v.as_str().to_ascii_uppercase().into_bytes().into()),
+            Dimension::Method => {
+                check.method.as_ref().map(|v| v.as_str().to_ascii_uppercase().into_bytes().into())
+            }
             Dimension::Path => check.path.as_ref().map(|v| v.as_str().as_bytes().into()),
-            Dimension::Endpoint => check
-                .path
-                .as_ref()
-                .map(|path| endpoint_of(check.method.as_ref(), path).into_bytes().into()),
+            Dimension::Endpoint => {
+                check.path.as_ref().map(|path| endpoint_of(check.method.as_ref(), path).into_bytes().into())
+            }
             Dimension::Attribute(name) => check.attributes.get(name).map(|v| v.as_str().as_bytes().into()),
         };
         if value.is_none() && !own {
@@ -540,11 +496,7 @@ mod tests {
     const SECRET: fn() -> Secret = || Secret::new(1, 2);
 
     fn policy(toml: &str) -> Policy {
-        Policy::new(
-            1,
-            Document::from_toml(toml.as_bytes()).unwrap(),
-            Name::new("development"),
-        )
+        Policy::new(1, Document::from_toml(toml.as_bytes()).unwrap(), Name::new("development"))
     }
 
     fn check(tenant: &str) -> Check {
@@ -553,18 +505,11 @@ mod tests {
 
     fn selected(policy: &Policy, check: &Check) -> Vec<(String, u64)> {
         let (tier, source, until) = policy.tier_of(&check.tenant, 0);
-        let tier = policy
-            .requested_tier(check, source)
-            .unwrap()
-            .cloned()
-            .unwrap_or(tier);
+        let tier = policy.requested_tier(check, source).unwrap().cloned().unwrap_or(tier);
         let plan = policy.plan(&check.tenant, &tier, source, until, &SECRET());
         let mut found = Vec::new();
         plan.select(check, &SECRET(), &mut found).unwrap();
-        found
-            .iter()
-            .map(|s| (s.limit.name.to_string(), s.limit.rule.capacity()))
-            .collect()
+        found.iter().map(|s| (s.limit.name.to_string(), s.limit.rule.capacity())).collect()
     }
 
     const LEVELS: &str = r#"
@@ -632,35 +577,18 @@ mod tests {
                 enforce: true,
             })
         };
-        let with = |tenant| Check {
-            limits: vec![api(100)],
-            ..check(tenant)
-        };
+        let with = |tenant| Check { limits: vec![api(100)], ..check(tenant) };
         let named = |list: &[(&str, u64)]| list.iter().map(|(n, c)| (n.to_string(), *c)).collect::<Vec<_>>();
-        assert_eq!(
-            selected(&policy, &with("other")),
-            named(&[("everybody", 9), ("api", 100)])
-        );
-        assert_eq!(
-            selected(&policy, &with("acme")),
-            named(&[("api", 3), ("everybody", 9)])
-        );
-        assert_eq!(
-            selected(&policy, &check("other")),
-            named(&[("everybody", 9), ("tier", 2)])
-        );
+        assert_eq!(selected(&policy, &with("other")), named(&[("everybody", 9), ("api", 100)]));
+        assert_eq!(selected(&policy, &with("acme")), named(&[("api", 3), ("everybody", 9)]));
+        assert_eq!(selected(&policy, &check("other")), named(&[("everybody", 9), ("tier", 2)]));
     }
 
     #[test]
     fn the_environment_multiplies_every_configured_limit() {
-        let policy = policy(&format!(
-            "{LEVELS}\n[environments.development]\nmultiplier = \"0.5\"\n"
-        ));
+        let policy = policy(&format!("{LEVELS}\n[environments.development]\nmultiplier = \"0.5\"\n"));
         assert_eq!(selected(&policy, &check("other")), [("rate".to_string(), 1)]);
-        let export = Check {
-            action: Label::new("export"),
-            ..check("acme")
-        };
+        let export = Check { action: Label::new("export"), ..check("acme") };
         assert_eq!(selected(&policy, &export), [("rate".to_string(), 2)]);
     }
 
@@ -687,24 +615,11 @@ mod tests {
         assert_eq!(tier("acme", 0), ("c".into(), TierSource::Tenant));
         assert_eq!(tier("acme", 60_000_000_000), ("a".into(), TierSource::Default));
         assert_eq!(tier("ent-1", 0), ("b".into(), TierSource::Pattern));
-        let asks = |id: &str, t: &str| Check {
-            tier: Name::new(t),
-            ..check(id)
-        };
+        let asks = |id: &str, t: &str| Check { tier: Name::new(t), ..check(id) };
         let b = Name::new("b").unwrap();
-        assert_eq!(
-            policy.requested_tier(&asks("x", "b"), TierSource::Default),
-            Ok(Some(&b))
-        );
-        assert_eq!(
-            policy.requested_tier(&asks("ent-1", "b"), TierSource::Pattern),
-            Ok(None)
-        );
-        assert!(
-            policy
-                .requested_tier(&asks("x", "nope"), TierSource::Default)
-                .is_err()
-        );
+        assert_eq!(policy.requested_tier(&asks("x", "b"), TierSource::Default), Ok(Some(&b)));
+        assert_eq!(policy.requested_tier(&asks("ent-1", "b"), TierSource::Pattern), Ok(None));
+        assert!(policy.requested_tier(&asks("x", "nope"), TierSource::Default).is_err());
     }
 
     #[test]
@@ -723,34 +638,17 @@ mod tests {
             "#,
         );
         let keys = |check: &Check| {
-            let plan = policy.plan(
-                &check.tenant,
-                &Name::new("t").unwrap(),
-                TierSource::Default,
-                0,
-                &SECRET(),
-            );
+            let plan =
+                policy.plan(&check.tenant, &Name::new("t").unwrap(), TierSource::Default, 0, &SECRET());
             let mut found = Vec::new();
             plan.select(check, &SECRET(), &mut found).unwrap();
             found.into_iter().map(|s| s.key).collect::<Vec<_>>()
         };
-        let bob = Check {
-            client: Label::new("bob"),
-            ..check("x")
-        };
-        let eve = Check {
-            client: Label::new("eve"),
-            ..check("x")
-        };
-        let at = Check {
-            ip: Some("192.0.2.1".parse().unwrap()),
-            ..check("y")
-        };
+        let bob = Check { client: Label::new("bob"), ..check("x") };
+        let eve = Check { client: Label::new("eve"), ..check("x") };
+        let at = Check { ip: Some("192.0.2.1".parse().unwrap()), ..check("y") };
         // Without an address the shared limit isn't for the check; without a client the tenant's own still is.
-        assert_eq!(
-            (keys(&bob).len(), keys(&check("x")).len(), keys(&at).len()),
-            (1, 1, 2)
-        );
+        assert_eq!((keys(&bob).len(), keys(&check("x")).len(), keys(&at).len()), (1, 1, 2));
         assert_ne!(keys(&bob), keys(&eve));
         assert_ne!(keys(&bob), keys(&check("x")));
         assert!(matches!(keys(&at)[1], BucketKey::Shared(_)) && matches!(keys(&at)[0], BucketKey::Own(_)));

@@ -52,12 +52,7 @@ fn compare(path: &mut String, old: Option<&Value>, new: Option<&Value>, found: &
                 path.push('.');
             }
             path.push_str(key);
-            compare(
-                path,
-                parts_old.get(key).copied(),
-                parts_new.get(key).copied(),
-                found,
-            );
+            compare(path, parts_old.get(key).copied(), parts_new.get(key).copied(), found);
             path.truncate(length);
         }
         return;
@@ -67,12 +62,7 @@ fn compare(path: &mut String, old: Option<&Value>, new: Option<&Value>, found: &
         (_, None) => DiffOp::Remove,
         _ => DiffOp::Change,
     };
-    found.push(Difference {
-        path: path.clone(),
-        op,
-        from: old.cloned(),
-        to: new.cloned(),
-    });
+    found.push(Difference { path: path.clone(), op, from: old.cloned(), to: new.cloned() });
 }
 
 /// The parts of a value that are compared one by one: an object's members, or a list's items by their names.
@@ -80,10 +70,8 @@ fn parts(value: &Value) -> Option<std::collections::BTreeMap<String, &Value>> {
     match value {
         Value::Object(members) => Some(members.iter().map(|(key, value)| (key.clone(), value)).collect()),
         Value::Array(items) => {
-            let named: Option<std::collections::BTreeMap<_, _>> = items
-                .iter()
-                .map(|item| Some((format!("[{}]", label(item)?), item)))
-                .collect();
+            let named: Option<std::collections::BTreeMap<_, _>> =
+                items.iter().map(|item| Some((format!("[{}]", label(item)?), item))).collect();
             named.filter(|named| named.len() == items.len())
         }
         _ => None,
@@ -108,10 +96,7 @@ mod tests {
     fn a_difference_names_the_smallest_part_that_differs() {
         let old = json!({"tiers": {"a": {"limits": [{"name": "m", "limit": 1}, {"name": "h", "limit": 2}]}}});
         let new = json!({"tiers": {"a": {"limits": [{"name": "d", "limit": 9}, {"name": "m", "limit": 5}, {"name": "h", "limit": 2}]}, "b": {}}});
-        let found: Vec<_> = differences(&old, &new)
-            .into_iter()
-            .map(|d| (d.path, d.op))
-            .collect();
+        let found: Vec<_> = differences(&old, &new).into_iter().map(|d| (d.path, d.op)).collect();
         assert_eq!(
             found,
             [

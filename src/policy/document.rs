@@ -239,17 +239,10 @@ impl Document {
                     .map(|(name, e)| (name.to_string(), json!({"multiplier": e.multiplier.to_string()})))
                     .collect()),
             ),
-            (
-                "limits",
-                list(self.limits.iter().map(|limit| limit_to_json(limit)).collect()),
-            ),
+            ("limits", list(self.limits.iter().map(|limit| limit_to_json(limit)).collect())),
             (
                 "tiers",
-                map(self
-                    .tiers
-                    .iter()
-                    .map(|(name, tier)| (name.to_string(), tier.to_json()))
-                    .collect()),
+                map(self.tiers.iter().map(|(name, tier)| (name.to_string(), tier.to_json())).collect()),
             ),
             (
                 "tier_patterns",
@@ -260,32 +253,11 @@ impl Document {
                         .collect(),
                 ),
             ),
-            (
-                "tenants",
-                map(self
-                    .tenants
-                    .iter()
-                    .map(|(id, t)| (id.to_string(), t.to_json()))
-                    .collect()),
-            ),
-            (
-                "costs",
-                list(self.costs.iter().map(EndpointCost::to_json).collect()),
-            ),
-            (
-                "access",
-                map(self
-                    .access
-                    .iter()
-                    .map(|(name, e)| (name.to_string(), e.to_json()))
-                    .collect()),
-            ),
+            ("tenants", map(self.tenants.iter().map(|(id, t)| (id.to_string(), t.to_json())).collect())),
+            ("costs", list(self.costs.iter().map(EndpointCost::to_json).collect())),
+            ("access", map(self.access.iter().map(|(name, e)| (name.to_string(), e.to_json())).collect())),
         ];
-        out.extend(
-            parts
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_string(), value?))),
-        );
+        out.extend(parts.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))));
         Value::Object(out)
     }
 
@@ -319,10 +291,7 @@ impl Tier {
             RequestLimits::Also => drop(out.insert("request_limits".into(), json!("also"))),
             RequestLimits::Refuse => drop(out.insert("request_limits".into(), json!("refuse"))),
         }
-        out.insert(
-            "limits".into(),
-            self.limits.iter().map(|limit| limit_to_json(limit)).collect(),
-        );
+        out.insert("limits".into(), self.limits.iter().map(|limit| limit_to_json(limit)).collect());
         Value::Object(out)
     }
 }
@@ -354,10 +323,7 @@ impl Tenant {
             out.insert("on_isolation".into(), json!(choice.word()));
         }
         if !self.limits.is_empty() {
-            out.insert(
-                "limits".into(),
-                self.limits.iter().map(|limit| limit_to_json(limit)).collect(),
-            );
+            out.insert("limits".into(), self.limits.iter().map(|limit| limit_to_json(limit)).collect());
         }
         Value::Object(out)
     }
@@ -398,11 +364,7 @@ impl AccessEntry {
             ("added_at", self.added_at.map(text::print_instant)),
             ("expires", self.expires.map(text::print_instant)),
         ];
-        out.extend(
-            optional
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_string(), json!(value?)))),
-        );
+        out.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_string(), json!(value?)))));
         Value::Object(out)
     }
 }
@@ -411,19 +373,11 @@ impl AccessEntry {
 pub fn limit_to_json(limit: &Limit) -> Value {
     let mut out = Map::new();
     out.insert("name".into(), json!(limit.name));
-    out.insert(
-        "per".into(),
-        limit
-            .per
-            .iter()
-            .map(|dimension| json!(dimension.to_string()))
-            .collect(),
-    );
+    out.insert("per".into(), limit.per.iter().map(|dimension| json!(dimension.to_string())).collect());
     if limit.when.rank() > 0 {
         let parts = [("action", &limit.when.action), ("client", &limit.when.client)];
-        let parts = parts
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_string(), json!(value.as_ref()?))));
+        let parts =
+            parts.into_iter().filter_map(|(name, value)| Some((name.to_string(), json!(value.as_ref()?))));
         out.insert("match".into(), Value::Object(parts.collect()));
     }
     out.insert("algorithm".into(), json!(limit.rule.algorithm()));
@@ -472,28 +426,16 @@ mod tests {
     #[test]
     fn a_pattern_fits_where_its_stars_can_stand_for_text() {
         let fits = |pattern: &str, id| {
-            TierPattern {
-                pattern: pattern.into(),
-                tier: Name::new("t").unwrap(),
-            }
-            .fits(id)
+            TierPattern { pattern: pattern.into(), tier: Name::new("t").unwrap() }.fits(id)
         };
-        for (pattern, id) in [
-            ("ent-*", "ent-1"),
-            ("*", "x"),
-            ("*-eu", "a-eu"),
-            ("a*b*c", "a1b2c"),
-            ("same", "same"),
-        ] {
+        for (pattern, id) in
+            [("ent-*", "ent-1"), ("*", "x"), ("*-eu", "a-eu"), ("a*b*c", "a1b2c"), ("same", "same")]
+        {
             assert!(fits(pattern, id), "{pattern} {id}");
         }
-        for (pattern, id) in [
-            ("ent-*", "xent-1"),
-            ("*-eu", "eu"),
-            ("a*b*c", "acb"),
-            ("same", "samesame"),
-            ("ab*ba", "aba"),
-        ] {
+        for (pattern, id) in
+            [("ent-*", "xent-1"), ("*-eu", "eu"), ("a*b*c", "acb"), ("same", "samesame"), ("ab*ba", "aba")]
+        {
             assert!(!fits(pattern, id), "{pattern} {id}");
         }
     }

@@ -30,15 +30,10 @@ impl CostTable {
     /// Adds an entry; says why where its pattern is malformed or can't be told apart from another one.
     pub fn insert(&mut self, entry: &EndpointCost) -> Result<(), String> {
         let router = match &entry.method {
-            Some(method) => self
-                .by_method
-                .entry(method.as_str().to_ascii_uppercase())
-                .or_default(),
+            Some(method) => self.by_method.entry(method.as_str().to_ascii_uppercase()).or_default(),
             None => &mut self.any,
         };
-        router
-            .insert(entry.path.clone(), entry.cost)
-            .map_err(|e| format!("{:?}: {e}", entry.path))
+        router.insert(entry.path.clone(), entry.cost).map_err(|e| format!("{:?}: {e}", entry.path))
     }
 
     /// The cost of a call, if an entry is for it.
@@ -48,9 +43,7 @@ impl CostTable {
             found => found,
         });
         let path = path.as_str();
-        let found = specific
-            .and_then(|router| router.at(path).ok())
-            .or_else(|| self.any.at(path).ok());
+        let found = specific.and_then(|router| router.at(path).ok()).or_else(|| self.any.at(path).ok());
         found.map(|found| *found.value)
     }
 }
@@ -98,10 +91,7 @@ mod tests {
         let get = Method::new("get").unwrap();
         for (path, endpoint) in [
             ("/users/123", "GET /users/{id}"),
-            (
-                "/users/550e8400-e29b-41d4-a716-446655440000/x",
-                "GET /users/{id}/x",
-            ),
+            ("/users/550e8400-e29b-41d4-a716-446655440000/x", "GET /users/{id}/x"),
             ("/files/abc123def456", "GET /files/{id}"),
             ("/organizations", "GET /organizations"),
             ("/v1/abc12", "GET /v1/abc12"),
@@ -125,9 +115,7 @@ mod tests {
             entry(None, "/ocr/{*rest}", 2),
         ]);
         let cost = |method: &str, path: &str| {
-            table
-                .cost(Some(&Method::new(method).unwrap()), &Path::new(path).unwrap())
-                .map(Cost::get)
+            table.cost(Some(&Method::new(method).unwrap()), &Path::new(path).unwrap()).map(Cost::get)
         };
         assert_eq!(cost("post", "/ocr/process"), Some(10));
         assert_eq!(cost("POST", "/ocr/other"), Some(5));

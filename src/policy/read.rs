@@ -51,49 +51,26 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
         ("always", RequestTier::Always),
         ("ignore", RequestTier::Ignore),
     ];
-    let request_tier = fields
-        .optional(r, "request_tier", |r, t| r.choice(t, &words))
-        .unwrap_or(RequestTier::IfUnmapped);
+    let request_tier =
+        fields.optional(r, "request_tier", |r, t| r.choice(t, &words)).unwrap_or(RequestTier::IfUnmapped);
     let environments = fields.optional(r, "environments", |r, t| {
-        map(
-            r,
-            t,
-            ENTRIES_PER_SECTION_MAX,
-            Name::EXPECTED,
-            Name::new,
-            environment,
-        )
+        map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, environment)
     });
-    let limits = fields
-        .optional(r, "limits", |r, t| limits(r, t, Place::Cluster))
-        .unwrap_or_default();
+    let limits = fields.optional(r, "limits", |r, t| limits(r, t, Place::Cluster)).unwrap_or_default();
     let tiers = fields.required(r, "tiers", |r, t| {
-        map(
-            r,
-            t,
-            ENTRIES_PER_SECTION_MAX,
-            Name::EXPECTED,
-            Name::new,
-            |r, t| Some(Arc::new(tier(r, t)?)),
-        )
+        map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, |r, t| Some(Arc::new(tier(r, t)?)))
     });
     let tier_patterns = fields
-        .optional(r, "tier_patterns", |r, t| {
-            r.list(t, ENTRIES_PER_SECTION_MAX, tier_pattern)
-        })
+        .optional(r, "tier_patterns", |r, t| r.list(t, ENTRIES_PER_SECTION_MAX, tier_pattern))
         .unwrap_or_default();
     let tenants = fields
         .optional(r, "tenants", |r, t| {
-            map(r, t, TENANTS_MAX, TenantId::EXPECTED, TenantId::new, |r, t| {
-                Some(Arc::new(tenant(r, t)?))
-            })
+            map(r, t, TENANTS_MAX, TenantId::EXPECTED, TenantId::new, |r, t| Some(Arc::new(tenant(r, t)?)))
         })
         .unwrap_or_default();
     let costs = fields.optional(r, "costs", costs).unwrap_or_default();
     let access = fields.optional(r, "access", |r, t| {
-        map(r, t, ACCESS_MAX, Name::EXPECTED, Name::new, |r, t| {
-            Some(Arc::new(access_entry(r, t)?))
-        })
+        map(r, t, ACCESS_MAX, Name::EXPECTED, Name::new, |r, t| Some(Arc::new(access_entry(r, t)?)))
     });
     fields.finish(r);
 
@@ -128,9 +105,7 @@ fn references(r: &mut Reader, document: &Document) {
     }
     for (id, tenant) in &document.tenants {
         if let Some(detail) = tenant.tier.as_ref().and_then(missing) {
-            r.member("tenants", |r| {
-                r.member(id.as_str(), |r| r.fault_at("tier", detail))
-            });
+            r.member("tenants", |r| r.member(id.as_str(), |r| r.fault_at("tier", detail)));
         }
     }
 }
@@ -146,10 +121,7 @@ fn map<K: Ord + Clone, V: Clone>(
 ) -> Option<OrdMap<K, V>> {
     let fields = r.fields(tree)?;
     if fields.entries().count() > most {
-        r.fault(format!(
-            "has {} entries; at most {most} are allowed",
-            fields.entries().count()
-        ));
+        r.fault(format!("has {} entries; at most {most} are allowed", fields.entries().count()));
         return None;
     }
     let entries = fields.entries().filter_map(|(name, tree)| {
@@ -173,8 +145,7 @@ fn label(r: &mut Reader, tree: &Tree) -> Option<Label> {
 }
 
 fn cost(r: &mut Reader, tree: &Tree) -> Option<Cost> {
-    r.whole(tree, 1..=u64::from(u32::MAX))
-        .and_then(|units| Cost::new(u32::try_from(units).ok()?))
+    r.whole(tree, 1..=u64::from(u32::MAX)).and_then(|units| Cost::new(u32::try_from(units).ok()?))
 }
 
 fn decimal(r: &mut Reader, tree: &Tree) -> Option<Decimal> {
@@ -188,22 +159,11 @@ fn instant(r: &mut Reader, tree: &Tree) -> Option<u64> {
 fn reason(r: &mut Reader, tree: &Tree) -> Option<String> {
     let fits =
         |s: &str| (s.len() <= REASON_BYTES_MAX && !s.chars().any(char::is_control)).then(|| s.to_string());
-    r.parsed(
-        tree,
-        "text of at most 1024 bytes without control characters",
-        fits,
-    )
+    r.parsed(tree, "text of at most 1024 bytes without control characters", fits)
 }
 
 fn on_isolation(r: &mut Reader, tree: &Tree) -> Option<OnIsolation> {
-    r.choice(
-        tree,
-        &[
-            ("share", OnIsolation::Share),
-            ("deny", OnIsolation::Deny),
-            ("open", OnIsolation::Open),
-        ],
-    )
+    r.choice(tree, &[("share", OnIsolation::Share), ("deny", OnIsolation::Deny), ("open", OnIsolation::Open)])
 }
 
 fn max_concurrent(r: &mut Reader, tree: &Tree) -> Option<u64> {
@@ -214,9 +174,7 @@ fn environment(r: &mut Reader, tree: &Tree) -> Option<Environment> {
     let mut fields = r.fields(tree)?;
     let multiplier = fields.required(r, "multiplier", decimal);
     fields.finish(r);
-    Some(Environment {
-        multiplier: multiplier?,
-    })
+    Some(Environment { multiplier: multiplier? })
 }
 
 /// One tier.
@@ -230,18 +188,12 @@ pub fn tier(r: &mut Reader, tree: &Tree) -> Option<Tier> {
     let tier = Tier {
         weight: fields.optional(r, "weight", decimal).unwrap_or(Decimal::ONE),
         max_concurrent: fields.optional(r, "max_concurrent", max_concurrent),
-        cost_multiplier: fields
-            .optional(r, "cost_multiplier", decimal)
-            .unwrap_or(Decimal::ONE),
-        on_isolation: fields
-            .optional(r, "on_isolation", on_isolation)
-            .unwrap_or(OnIsolation::Share),
+        cost_multiplier: fields.optional(r, "cost_multiplier", decimal).unwrap_or(Decimal::ONE),
+        on_isolation: fields.optional(r, "on_isolation", on_isolation).unwrap_or(OnIsolation::Share),
         request_limits: fields
             .optional(r, "request_limits", |r, t| r.choice(t, &request_limits))
             .unwrap_or(RequestLimits::Instead),
-        limits: fields
-            .optional(r, "limits", |r, t| limits(r, t, Place::Tier))
-            .unwrap_or_default(),
+        limits: fields.optional(r, "limits", |r, t| limits(r, t, Place::Tier)).unwrap_or_default(),
     };
     fields.finish(r);
     Some(tier)
@@ -255,9 +207,7 @@ pub fn tenant(r: &mut Reader, tree: &Tree) -> Option<Tenant> {
         tier_expires: fields.optional(r, "tier_expires", instant),
         max_concurrent: fields.optional(r, "max_concurrent", max_concurrent),
         on_isolation: fields.optional(r, "on_isolation", on_isolation),
-        limits: fields
-            .optional(r, "limits", |r, t| limits(r, t, Place::Tenant))
-            .unwrap_or_default(),
+        limits: fields.optional(r, "limits", |r, t| limits(r, t, Place::Tenant)).unwrap_or_default(),
     };
     if tenant.tier_expires.is_some() && !fields.has("tier") {
         r.fault_at("tier_expires", "there is no tier here that could expire");
@@ -277,10 +227,7 @@ fn tier_pattern(r: &mut Reader, tree: &Tree) -> Option<TierPattern> {
     });
     let tier = fields.required(r, "tier", name);
     fields.finish(r);
-    Some(TierPattern {
-        pattern: pattern?,
-        tier: tier?,
-    })
+    Some(TierPattern { pattern: pattern?, tier: tier? })
 }
 
 fn costs(r: &mut Reader, tree: &Tree) -> Option<Vec<EndpointCost>> {
@@ -299,11 +246,7 @@ fn costs(r: &mut Reader, tree: &Tree) -> Option<Vec<EndpointCost>> {
         });
         let cost = fields.required(r, "cost", cost);
         fields.finish(r);
-        let entry = EndpointCost {
-            method: method.flatten(),
-            path: path?,
-            cost: cost?,
-        };
+        let entry = EndpointCost { method: method.flatten(), path: path?, cost: cost? };
         if let Err(detail) = table.insert(&entry) {
             r.fault_at("path", detail);
         }
@@ -313,28 +256,20 @@ fn costs(r: &mut Reader, tree: &Tree) -> Option<Vec<EndpointCost>> {
 
 fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
     let mut fields = r.fields(tree)?;
-    let list = fields.required(r, "list", |r, t| {
-        r.choice(t, &[("allow", List::Allow), ("deny", List::Deny)])
-    });
+    let list =
+        fields.required(r, "list", |r, t| r.choice(t, &[("allow", List::Allow), ("deny", List::Deny)]));
     let subjects = [
         fields.optional(r, "tenant", |r, t| {
-            r.parsed(t, TenantId::EXPECTED, TenantId::new)
-                .map(Subject::Tenant)
+            r.parsed(t, TenantId::EXPECTED, TenantId::new).map(Subject::Tenant)
         }),
         fields.optional(r, "client", |r, t| label(r, t).map(Subject::Client)),
-        fields.optional(r, "ip", |r, t| {
-            r.parsed(t, "an IP address or a CIDR range", network)
-                .map(Subject::Ip)
-        }),
+        fields
+            .optional(r, "ip", |r, t| r.parsed(t, "an IP address or a CIDR range", network).map(Subject::Ip)),
         fields.optional(r, "api_key_sha256", |r, t| {
-            r.parsed(t, "a SHA-256 of 64 hexadecimal digits", ApiKeyDigest::from_hex)
-                .map(Subject::ApiKey)
+            r.parsed(t, "a SHA-256 of 64 hexadecimal digits", ApiKeyDigest::from_hex).map(Subject::ApiKey)
         }),
     ];
-    let named = ["tenant", "client", "ip", "api_key_sha256"]
-        .iter()
-        .filter(|name| fields.has(name))
-        .count();
+    let named = ["tenant", "client", "ip", "api_key_sha256"].iter().filter(|name| fields.has(name)).count();
     if named != 1 {
         r.fault("names exactly one of tenant, client, ip, api_key_sha256");
     }
@@ -380,16 +315,9 @@ fn limits(r: &mut Reader, tree: &Tree, place: Place) -> Option<Vec<Arc<Limit>>> 
     let mut seen = BTreeSet::new();
     r.list(tree, LIMITS_MAX, |r, t| {
         let limit = limit_in(r, t, place)?;
-        let identity = (
-            limit.name.clone(),
-            limit.when.action.clone(),
-            limit.when.client.clone(),
-        );
+        let identity = (limit.name.clone(), limit.when.action.clone(), limit.when.client.clone());
         if !seen.insert(identity) {
-            r.fault_at(
-                "name",
-                format!("there is a limit {} with the same match here already", limit.name),
-            );
+            r.fault_at("name", format!("there is a limit {} with the same match here already", limit.name));
         }
         Some(Arc::new(limit))
     })
@@ -429,21 +357,13 @@ fn limit_in(r: &mut Reader, tree: &Tree, place: Place) -> Option<Limit> {
     let rule = rule(r, &mut fields);
     let enforce = fields.optional(r, "enforce", Reader::boolean).unwrap_or(true);
     fields.finish(r);
-    Some(Limit {
-        name: name?,
-        per: per?,
-        when,
-        rule: rule?,
-        enforce,
-    })
+    Some(Limit { name: name?, per: per?, when, rule: rule?, enforce })
 }
 
 fn matching(r: &mut Reader, tree: &Tree) -> Option<Match> {
     let mut fields = r.fields(tree)?;
-    let when = Match {
-        action: fields.optional(r, "action", label),
-        client: fields.optional(r, "client", label),
-    };
+    let when =
+        Match { action: fields.optional(r, "action", label), client: fields.optional(r, "client", label) };
     fields.finish(r);
     Some(when)
 }
@@ -474,11 +394,7 @@ fn rule(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Rule> {
             if let Some(initial) = initial.filter(|initial| *initial > burst) {
                 r.fault_at("initial", format!("{initial} is more than the burst of {burst}"));
             }
-            Some(Rule::TokenBucket(TokenBucket {
-                rate,
-                burst,
-                initial: initial.unwrap_or(burst).min(burst),
-            }))
+            Some(Rule::TokenBucket(TokenBucket { rate, burst, initial: initial.unwrap_or(burst).min(burst) }))
         }
         "leaky_bucket" => {
             let rate = rate(r, fields);
@@ -488,17 +404,13 @@ fn rule(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Rule> {
         "quota" => quota(r, fields),
         algorithm => {
             let limit = fields.required(r, "limit", units);
-            let length = fields.required(r, "window", |r, t| {
-                r.parsed(t, text::DURATION, text::parse_duration)
-            });
+            let length =
+                fields.required(r, "window", |r, t| r.parsed(t, text::DURATION, text::parse_duration));
             if algorithm == "sliding_log" && limit.is_some_and(|limit| limit > ENTRIES_MAX) {
                 let detail = "a sliding_log is exact up to 10000; above that, take sliding_window";
                 r.fault_at("limit", detail);
             }
-            let window = Window {
-                limit: limit?,
-                length: length?,
-            };
+            let window = Window { limit: limit?, length: length? };
             Some(match algorithm {
                 "fixed_window" => Rule::FixedWindow(window),
                 "sliding_window" => Rule::SlidingWindow(window),
@@ -510,34 +422,24 @@ fn rule(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Rule> {
 
 fn quota(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Rule> {
     let limit = fields.required(r, "limit", units);
-    let period = fields.required(r, "period", |r, t| {
-        r.choice(t, &[("day", Period::Day), ("month", Period::Month)])
-    });
-    let anchor_day = fields
-        .optional(r, "anchor_day", |r, t| r.whole(t, 1..=31))
-        .unwrap_or(1);
+    let period =
+        fields.required(r, "period", |r, t| r.choice(t, &[("day", Period::Day), ("month", Period::Month)]));
+    let anchor_day = fields.optional(r, "anchor_day", |r, t| r.whole(t, 1..=31)).unwrap_or(1);
     if period == Some(Period::Day) && anchor_day != 1 {
         r.fault_at("anchor_day", "a daily quota has no anchor day");
     }
     let zone = fields.optional(r, "time_zone", |r, t| {
-        r.parsed(t, "a time zone, such as UTC or Europe/Berlin", |name| {
-            TimeZone::get(name).ok()
-        })
+        r.parsed(t, "a time zone, such as UTC or Europe/Berlin", |name| TimeZone::get(name).ok())
     });
     let words = [("deny", OnExceeded::Deny), ("count", OnExceeded::Count)];
-    let on_exceeded = fields
-        .optional(r, "on_exceeded", |r, t| r.choice(t, &words))
-        .unwrap_or(OnExceeded::Deny);
+    let on_exceeded =
+        fields.optional(r, "on_exceeded", |r, t| r.choice(t, &words)).unwrap_or(OnExceeded::Deny);
     let calendar = Calendar {
         period: period?,
         anchor_day: i8::try_from(anchor_day).ok()?,
         zone: zone.unwrap_or(TimeZone::UTC),
     };
-    Some(Rule::Quota(Quota {
-        limit: limit?,
-        calendar,
-        on_exceeded,
-    }))
+    Some(Rule::Quota(Quota { limit: limit?, calendar, on_exceeded }))
 }
 
 #[cfg(test)]
@@ -545,11 +447,7 @@ mod tests {
     use super::*;
 
     fn faults(toml: &str) -> Vec<String> {
-        Document::from_toml(toml.as_bytes())
-            .unwrap_err()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        Document::from_toml(toml.as_bytes()).unwrap_err().iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -610,14 +508,8 @@ mod tests {
     #[test]
     fn a_documents_json_and_toml_read_back_as_the_same_document() {
         let document = crate::policy::builtin();
-        assert_eq!(
-            Document::from_toml(document.to_toml().as_bytes()).unwrap(),
-            document
-        );
-        assert_eq!(
-            Document::from_json(document.to_json().to_string().as_bytes()).unwrap(),
-            document
-        );
+        assert_eq!(Document::from_toml(document.to_toml().as_bytes()).unwrap(), document);
+        assert_eq!(Document::from_json(document.to_json().to_string().as_bytes()).unwrap(), document);
     }
 
     #[test]

@@ -28,19 +28,12 @@ pub fn parse_duration(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    number
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(*nanos)
-        .filter(|nanos| (1..=WINDOW_MAX).contains(nanos))
+    number.parse::<u64>().ok()?.checked_mul(*nanos).filter(|nanos| (1..=WINDOW_MAX).contains(nanos))
 }
 
 /// The duration in the largest unit that divides it.
 pub fn print_duration(nanos: u64) -> String {
-    let (name, unit) = UNITS
-        .iter()
-        .find(|(_, unit)| nanos.is_multiple_of(*unit))
-        .unwrap_or(&("ms", MS));
+    let (name, unit) = UNITS.iter().find(|(_, unit)| nanos.is_multiple_of(*unit)).unwrap_or(&("ms", MS));
     format!("{}{name}", nanos / unit)
 }
 
@@ -50,10 +43,7 @@ pub fn parse_rate(text: &str) -> Option<Rate> {
     if !count.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let period = UNITS
-        .iter()
-        .find(|(name, _)| *name == period)
-        .map(|(_, nanos)| *nanos);
+    let period = UNITS.iter().find(|(name, _)| *name == period).map(|(_, nanos)| *nanos);
     let period = period.or_else(|| parse_duration(text.split_once('/')?.1))?;
     Rate::new(count.parse().ok().filter(|count| *count <= UNITS_MAX)?, period)
 }
@@ -94,9 +84,7 @@ impl Decimal {
             return None;
         }
         let value = whole.parse::<u64>().ok()? * Self::SCALE + format!("{places:0<6}").parse::<u64>().ok()?;
-        (1..=1_000_000 * Self::SCALE)
-            .contains(&value)
-            .then_some(Self(value))
+        (1..=1_000_000 * Self::SCALE).contains(&value).then_some(Self(value))
     }
 
     /// The value in millionths.
@@ -143,49 +131,17 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_rate_or_decimal_is_refused() {
-        for text in [
-            "",
-            "5",
-            "5 mins",
-            "5mins",
-            "-1s",
-            "0s",
-            "1.5s",
-            "s",
-            "4000d",
-            "99999999999999999999s",
-            "1M",
-        ] {
+        for text in
+            ["", "5", "5 mins", "5mins", "-1s", "0s", "1.5s", "s", "4000d", "99999999999999999999s", "1M"]
+        {
             assert_eq!(parse_duration(text), None, "{text}");
         }
-        for text in [
-            "",
-            "/s",
-            "5",
-            "5/",
-            "0/s",
-            "-5/s",
-            "5/0s",
-            "+5/s",
-            "1.5/s",
-            "5/s/s",
-            "9999999999999999/s",
-        ] {
+        for text in
+            ["", "/s", "5", "5/", "0/s", "-5/s", "5/0s", "+5/s", "1.5/s", "5/s/s", "9999999999999999/s"]
+        {
             assert_eq!(parse_rate(text), None, "{text}");
         }
-        for text in [
-            "",
-            ".5",
-            "5.",
-            "-1",
-            "0",
-            "0.0000001",
-            "1e3",
-            "1000001",
-            "NaN",
-            "1.2.3",
-            "+1",
-        ] {
+        for text in ["", ".5", "5.", "-1", "0", "0.0000001", "1e3", "1000001", "NaN", "1.2.3", "+1"] {
             assert_eq!(Decimal::parse(text), None, "{text}");
         }
     }

@@ -19,12 +19,7 @@ pub struct Router {
 impl Router {
     /// A router to the shards of this node.
     pub fn new(shards: Vec<Handle>, secret: Secret, policy: Arc<PolicyCell>, clock: SharedClock) -> Self {
-        Self {
-            shards,
-            secret,
-            policy,
-            clock,
-        }
+        Self { shards, secret, policy, clock }
     }
 
     /// Decides one check.
@@ -59,27 +54,18 @@ impl Router {
             by_shard[shard].0.push(i);
             by_shard[shard].1.push(question);
         }
-        let asked = by_shard
-            .into_iter()
-            .zip(&self.shards)
-            .filter(|((indices, _), _)| !indices.is_empty());
+        let asked = by_shard.into_iter().zip(&self.shards).filter(|((indices, _), _)| !indices.is_empty());
         let asked = asked
             .map(|((indices, questions), shard)| async move { (indices, shard.check_each(questions).await) });
         for (indices, decided) in futures_util::future::join_all(asked).await {
             match decided {
-                Ok(decided) => indices
-                    .into_iter()
-                    .zip(decided)
-                    .for_each(|(i, answer)| answers[i] = Some(answer)),
-                Err(refusal) => indices
-                    .into_iter()
-                    .for_each(|i| answers[i] = Some(Err(refusal.clone()))),
+                Ok(decided) => {
+                    indices.into_iter().zip(decided).for_each(|(i, answer)| answers[i] = Some(answer))
+                }
+                Err(refusal) => indices.into_iter().for_each(|i| answers[i] = Some(Err(refusal.clone()))),
             }
         }
-        answers
-            .into_iter()
-            .map(|answer| answer.unwrap_or(Err(Refusal::Busy)))
-            .collect()
+        answers.into_iter().map(|answer| answer.unwrap_or(Err(Refusal::Busy))).collect()
     }
 
     /// Decides several checks of one tenant that pass together or not at all.
@@ -88,13 +74,7 @@ impl Router {
         let listed: Vec<_> = checks.iter().map(|check| self.listed(check)).collect();
         if let Some(denied) = listed.iter().flatten().find(|decision| !decision.allowed) {
             let denied = denied.clone();
-            return Ok(checks
-                .into_iter()
-                .map(|c| Decision {
-                    tenant: c.tenant,
-                    ..denied.clone()
-                })
-                .collect());
+            return Ok(checks.into_iter().map(|c| Decision { tenant: c.tenant, ..denied.clone() }).collect());
         }
         let (mut questions, mut shard) = (Vec::new(), 0);
         for (check, listed) in checks.into_iter().zip(&listed) {
@@ -109,10 +89,7 @@ impl Router {
             false => self.shards[shard].check_all(questions).await?,
         }
         .into_iter();
-        Ok(listed
-            .into_iter()
-            .filter_map(|listed| listed.or_else(|| decided.next()))
-            .collect())
+        Ok(listed.into_iter().filter_map(|listed| listed.or_else(|| decided.next())).collect())
     }
 
     /// Takes a permit back.
@@ -137,10 +114,8 @@ impl Router {
 
     /// What is kept of a tenant, and what a bare check of it would be answered.
     pub async fn inspect(&self, tenant: &TenantId) -> Result<(TenantState, Decision), Refusal> {
-        let check = Check {
-            permit_ttl_ms: Some(*crate::check::PERMIT_TTL_MS.start()),
-            ..Check::of(tenant.clone())
-        };
+        let check =
+            Check { permit_ttl_ms: Some(*crate::check::PERMIT_TTL_MS.start()), ..Check::of(tenant.clone()) };
         let (shard, question) = self.place(check);
         let shard = &self.shards[shard];
         let state = shard.describe(tenant.clone(), question.hash).await?;
@@ -150,9 +125,7 @@ impl Router {
     /// Forgets what a tenant has spent.
     pub async fn reset(&self, tenant: &TenantId) -> Result<(), Refusal> {
         let hash = self.secret.account(tenant.as_str());
-        self.shards[hash.partition().shard(self.shards.len())]
-            .reset(tenant.clone(), hash)
-            .await
+        self.shards[hash.partition().shard(self.shards.len())].reset(tenant.clone(), hash).await
     }
 
     /// A page of the tenants in one shard's memory; none beyond the last shard.
@@ -164,10 +137,7 @@ impl Router {
     pub async fn is_active(&self, tenant: &TenantId) -> bool {
         let hash = self.secret.account(tenant.as_str());
         let shard = &self.shards[hash.partition().shard(self.shards.len())];
-        shard
-            .describe(tenant.clone(), hash)
-            .await
-            .is_ok_and(|state| state.active)
+        shard.describe(tenant.clone(), hash).await.is_ok_and(|state| state.active)
     }
 
     /// Wall time, nanoseconds.
@@ -177,10 +147,7 @@ impl Router {
 
     fn place(&self, check: Check) -> (usize, Question) {
         let hash = self.secret.account(&check.account());
-        (
-            hash.partition().shard(self.shards.len()),
-            Question { check, hash },
-        )
+        (hash.partition().shard(self.shards.len()), Question { check, hash })
     }
 
     /// The decision where a list makes it.
@@ -213,17 +180,10 @@ fn by_list(policy: &Policy, check: &Check, verdict: AccessVerdict, wall: u64) ->
             scope: vec![scope],
             reason: Reason::DenyList,
         }),
-        retry_after: verdict
-            .entry
-            .expires
-            .filter(|_| !allowed)
-            .map(|at| at.saturating_sub(wall)),
+        retry_after: verdict.entry.expires.filter(|_| !allowed).map(|at| at.saturating_sub(wall)),
         permit: None,
         replayed: false,
-        bypass: allowed.then(|| Bypass {
-            list: verdict.name,
-            reason: verdict.entry.reason.clone(),
-        }),
+        bypass: allowed.then(|| Bypass { list: verdict.name, reason: verdict.entry.reason.clone() }),
         policy_version: policy.version(),
     }
 }

@@ -60,10 +60,7 @@ impl Buckets {
 
     pub fn get_mut(&mut self, key: u64) -> Option<&mut State> {
         match self {
-            Self::Few(slots) => slots
-                .iter_mut()
-                .find(|slot| slot.key == key)
-                .map(|slot| &mut slot.state),
+            Self::Few(slots) => slots.iter_mut().find(|slot| slot.key == key).map(|slot| &mut slot.state),
             Self::Many(many) => many.states.get_mut(&key),
         }
     }
@@ -82,20 +79,19 @@ impl Buckets {
         }
     }
 
-    /// Looks at the next `most` buckets and drops those that are like fresh ones. Answers how many went.
-    pub fn forget(&mut self, most: usize, now: Now) -> usize {
+    /// Looks at the next `most` buckets and drops those that `fresh` says hold no information. Answers how many went.
+    pub fn forget(&mut self, most: usize, fresh: impl Fn(&State) -> bool) -> usize {
         let before = self.len();
         match self {
-            Self::Few(slots) => slots.retain(|slot| !slot.state.is_fresh(now)),
+            Self::Few(slots) => slots.retain(|slot| !fresh(&slot.state)),
             Self::Many(many) => {
                 let ahead = many.states.range(many.hand..).take(most);
-                let looked_at: SmallVec<[(u64, bool); 16]> =
-                    ahead.map(|(k, s)| (*k, s.is_fresh(now))).collect();
+                let looked_at: SmallVec<[(u64, bool); 16]> = ahead.map(|(k, s)| (*k, fresh(s))).collect();
                 many.hand = match looked_at.last() {
                     Some((last, _)) if looked_at.len() == most => last.wrapping_add(1),
                     _ => 0,
                 };
-                for (key, _) in looked_at.iter().filter(|(_, fresh)| *fresh) {
+                for (key, _) in looked_at.iter().filter(|(_, gone)| *gone) {
                     many.states.remove(key);
                 }
             }
@@ -154,14 +150,7 @@ pub struct Account {
 
 impl Account {
     pub fn new(id: Arc<str>, hash: AccountHash, named: bool) -> Self {
-        Self {
-            id,
-            hash,
-            named,
-            plan: None,
-            buckets: Buckets::new(),
-            extras: None,
-        }
+        Self { id, hash, named, plan: None, buckets: Buckets::new(), extras: None }
     }
 
     pub fn extras(&mut self) -> &mut Extras {
@@ -176,19 +165,13 @@ impl Account {
     /// Units that open checks hold of bucket `key`.
     pub fn held(&self, key: u64) -> u64 {
         let Some(extras) = &self.extras else { return 0 };
-        let held = extras
-            .holds
-            .iter()
-            .flat_map(|hold| &hold.keys)
-            .filter(|(k, _)| *k == key);
+        let held = extras.holds.iter().flat_map(|hold| &hold.keys).filter(|(k, _)| *k == key);
         held.fold(0, |sum, (_, cost)| sum.saturating_add(*cost))
     }
 
     /// Permits that open checks are about to be given.
     pub fn held_slots(&self) -> u64 {
-        self.extras
-            .as_ref()
-            .map_or(0, |extras| extras.holds.iter().map(|hold| hold.slots).sum())
+        self.extras.as_ref().map_or(0, |extras| extras.holds.iter().map(|hold| hold.slots).sum())
     }
 
     /// Drops permits and request ids whose time is up. Answers how many request ids went.
@@ -200,11 +183,7 @@ impl Account {
             if *expires > boot {
                 break;
             }
-            if extras
-                .replays
-                .get(id)
-                .is_some_and(|replay| replay.expires <= boot)
-            {
+            if extras.replays.get(id).is_some_and(|replay| replay.expires <= boot) {
                 extras.replays.remove(id);
             }
             extras.replay_order.pop_front();

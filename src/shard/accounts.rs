@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::account::Account;
+use super::plans::Plans;
 use crate::clock::Now;
 use crate::placement::AccountHash;
 
@@ -82,38 +83,34 @@ impl Accounts {
     /// The account of `id`, if it is in memory.
     pub fn find(&self, hash: AccountHash, id: &str) -> Option<AccountIx> {
         let slab = &self.slab;
-        let found = self.index.find(hash.0, |&ix| {
-            slab[ix as usize].as_ref().is_some_and(|a| *a.id == *id)
-        });
+        let found = self.index.find(hash.0, |&ix| slab[ix as usize].as_ref().is_some_and(|a| *a.id == *id));
         found.map(|ix| AccountIx(*ix))
     }
 
     /// The account with that hash, if it is in memory.
     pub fn find_by_hash(&self, hash: AccountHash) -> Option<AccountIx> {
         let slab = &self.slab;
-        let found = self.index.find(hash.0, |&ix| {
-            slab[ix as usize].as_ref().is_some_and(|a| a.hash == hash)
-        });
+        let found = self.index.find(hash.0, |&ix| slab[ix as usize].as_ref().is_some_and(|a| a.hash == hash));
         found.map(|ix| AccountIx(*ix))
     }
 
     /// The account of `id`, made if it isn't in memory; beyond the cap, the overflow account.
-    pub fn find_or_insert(&mut self, hash: AccountHash, id: &Arc<str>, named: bool, now: Now) -> AccountIx {
+    pub fn find_or_insert(
+        &mut self,
+        hash: AccountHash,
+        id: &Arc<str>,
+        named: bool,
+        plans: &mut Plans,
+        now: Now,
+    ) -> AccountIx {
         if let Some(found) = self.find(hash, id) {
             return found;
         }
-        let (count, max) = if named {
-            (self.named, self.named_max)
-        } else {
-            (self.len() - self.named, self.unknown_max)
-        };
+        let (count, max) =
+            if named { (self.named, self.named_max) } else { (self.len() - self.named, self.unknown_max) };
         if count >= max {
-            self.sweep(SWEEP_PER_INSERT, now);
-            let count = if named {
-                self.named
-            } else {
-                self.len() - self.named
-            };
+            self.sweep(SWEEP_PER_INSERT, plans, now);
+            let count = if named { self.named } else { self.len() - self.named };
             if count >= max {
                 return self.overflow;
             }
@@ -131,9 +128,7 @@ impl Accounts {
         };
         self.named += usize::from(named);
         let slab = &self.slab;
-        self.index.insert_unique(hash.0, ix, |&ix| {
-            slab[ix as usize].as_ref().map_or(0, |a| a.hash.0)
-        });
+        self.index.insert_unique(hash.0, ix, |&ix| slab[ix as usize].as_ref().map_or(0, |a| a.hash.0));
         AccountIx(ix)
     }
 
@@ -171,15 +166,12 @@ impl Accounts {
     }
 
     /// One tick's share of the sweep.
-    pub fn tick(&mut self, now: Now) {
-        self.sweep(
-            (self.slab.len() / SWEEP_PART).max(SWEEP_MIN).min(self.slab.len()),
-            now,
-        );
+    pub fn tick(&mut self, plans: &mut Plans, now: Now) {
+        self.sweep((self.slab.len() / SWEEP_PART).max(SWEEP_MIN).min(self.slab.len()), plans, now);
     }
 
     /// Looks at the next `count` accounts and forgets those that hold no information.
-    fn sweep(&mut self, count: usize, now: Now) {
+    fn sweep(&mut self, count: usize, plans: &mut Plans, now: Now) {
         for _ in 0..count {
             self.hand = (self.hand + 1) % self.slab.len();
             let Some(account) = &mut self.slab[self.hand] else {
@@ -187,7 +179,7 @@ impl Accounts {
             };
             self.request_ids -= account.expire(now.boot);
             if account.extras.is_none() {
-                self.buckets -= account.buckets.forget(BUCKETS_PER_LOOK, now);
+                self.buckets -= plans.forget(account, BUCKETS_PER_LOOK, now);
                 if account.buckets.len() == 0 {
                     self.remove(AccountIx(self.hand as u32));
                 }
@@ -213,21 +205,20 @@ mod tests {
     use crate::placement::Secret;
 
     fn now() -> Now {
-        Now {
-            boot: 10 * SECOND,
-            wall: 10 * SECOND,
-        }
+        Now { boot: 10 * SECOND, wall: 10 * SECOND }
+    }
+
+    fn plans() -> Plans {
+        let policy = crate::policy::Policy::new(1, crate::policy::builtin(), None);
+        Plans::new(Arc::new(policy), Secret::new(1, 2))
     }
 
     fn insert(accounts: &mut Accounts, id: &str, named: bool) -> AccountIx {
-        accounts.find_or_insert(Secret::new(1, 2).account(id), &id.into(), named, now())
+        accounts.find_or_insert(Secret::new(1, 2).account(id), &id.into(), named, &mut plans(), now())
     }
 
     fn spend(accounts: &mut Accounts, ix: AccountIx) {
-        let rule = Rule::FixedWindow(Window {
-            limit: 10,
-            length: 60 * SECOND,
-        });
+        let rule = Rule::FixedWindow(Window { limit: 10, length: 60 * SECOND });
         let mut state = State::fresh(&rule, now());
         state.take(&rule, 1, now());
         accounts.get_mut(ix).buckets.insert(1, state);
@@ -247,11 +238,7 @@ mod tests {
         assert_eq!(accounts.len(), 100);
         let acme = insert(&mut accounts, "acme", true);
         assert_ne!(acme, accounts.overflow());
-        assert!(
-            accounts
-                .find(Secret::new(1, 2).account("flood-0"), "flood-0")
-                .is_some()
-        );
+        assert!(accounts.find(Secret::new(1, 2).account("flood-0"), "flood-0").is_some());
     }
 
     #[test]
@@ -260,13 +247,10 @@ mod tests {
         let spent = insert(&mut accounts, "spent", false);
         spend(&mut accounts, spent);
         insert(&mut accounts, "idle", false);
-        accounts.tick(now());
+        accounts.tick(&mut plans(), now());
         assert_eq!(accounts.len(), 1);
-        let later = Now {
-            boot: 60 * SECOND,
-            wall: 60 * SECOND,
-        };
-        accounts.tick(later);
+        let later = Now { boot: 60 * SECOND, wall: 60 * SECOND };
+        accounts.tick(&mut plans(), later);
         assert_eq!((accounts.len(), accounts.buckets), (0, 0));
     }
 }

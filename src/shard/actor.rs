@@ -153,14 +153,7 @@ pub fn mailboxes(shards: usize) -> (Vec<Handle>, Vec<Mailboxes>) {
     let (others, between): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
     let ends = between.into_iter().map(|between| {
         let (sender, requests) = mpsc::channel(MAILBOX_MAX);
-        (
-            Handle { requests: sender },
-            Mailboxes {
-                requests,
-                between,
-                others: others.clone(),
-            },
-        )
+        (Handle { requests: sender }, Mailboxes { requests, between, others: others.clone() })
     });
     ends.unzip()
 }

@@ -74,10 +74,7 @@ impl Shard {
             return None;
         };
         let ask = Ask {
-            op: OpRef {
-                shard: self.index,
-                op: op.id,
-            },
+            op: OpRef { shard: self.index, op: op.id },
             demand: i,
             key,
             overflow_key,
@@ -101,7 +98,7 @@ impl Shard {
         let mut replies = Vec::new();
         for (shard, ask) in asks {
             if shard == self.index {
-                replies.extend(self.shared.ask(ask, self.since, now));
+                replies.extend(self.shared.ask(ask, &self.plans, now));
             } else {
                 effects.push(Effect::Ask(shard, ask));
             }
@@ -120,10 +117,7 @@ impl Shard {
         };
         let demand = &mut op.demands[reply.demand];
         if let Kind::Shared { shard, .. } = demand.kind {
-            demand.kind = Kind::Shared {
-                shard,
-                key: reply.key,
-            };
+            demand.kind = Kind::Shared { shard, key: reply.key };
         }
         demand.said = Some(reply.said);
         op.pending -= 1;
@@ -155,9 +149,7 @@ impl Shard {
                     .filter_map(|i| self.ask_of(&op, i, false, None))
                     .collect()
             } else {
-                self.ask_of(&op, next, true, Some(op.deadline))
-                    .into_iter()
-                    .collect()
+                self.ask_of(&op, next, true, Some(op.deadline)).into_iter().collect()
             };
             op.pending = asks.len();
             return self.open_and_send(op, asks, now, effects);
@@ -179,10 +171,7 @@ impl Shard {
         if !op.holding {
             return;
         }
-        let me = OpRef {
-            shard: self.index,
-            op: op.id,
-        };
+        let me = OpRef { shard: self.index, op: op.id };
         for demand in &op.demands {
             let Kind::Shared { shard, key } = demand.kind else {
                 continue;
@@ -211,7 +200,7 @@ impl Shard {
 
     /// Another shard (or this one) asks a bucket that is kept here.
     pub fn asked(&mut self, ask: Ask, now: Now, effects: &mut Vec<Effect>) {
-        if let Some(reply) = self.shared.ask(ask, self.since, now) {
+        if let Some(reply) = self.shared.ask(ask, &self.plans, now) {
             self.send_reply(reply, now, effects);
         }
     }
@@ -219,10 +208,8 @@ impl Shard {
     /// An op's hold on a bucket here is taken or cancelled.
     pub fn settled(&mut self, op: OpRef, key: u128, take: bool, now: Now, effects: &mut Vec<Effect>) {
         let mut replies = Vec::new();
-        self.shared.settle(op, key, take, self.since, now, &mut replies);
-        replies
-            .into_iter()
-            .for_each(|reply| self.send_reply(reply, now, effects));
+        self.shared.settle(op, key, take, self.plans.since(), now, &mut replies);
+        replies.into_iter().for_each(|reply| self.send_reply(reply, now, effects));
     }
 
     pub(super) fn send_reply(&mut self, reply: Reply, now: Now, effects: &mut Vec<Effect>) {
@@ -241,43 +228,20 @@ impl Shard {
             _ => None,
         });
         let keys = keys.collect();
-        let slots = op
-            .demands
-            .iter()
-            .filter(passed)
-            .filter(|d| d.kind == Kind::Slots)
-            .map(|d| d.cost)
-            .sum();
-        let request_ids = op
-            .parts
-            .iter()
-            .filter_map(|p| p.check.request_id.clone())
-            .collect();
-        let hold = OwnHold {
-            op: op.id,
-            keys,
-            slots,
-            request_ids,
-        };
+        let slots = op.demands.iter().filter(passed).filter(|d| d.kind == Kind::Slots).map(|d| d.cost).sum();
+        let request_ids = op.parts.iter().filter_map(|p| p.check.request_id.clone()).collect();
+        let hold = OwnHold { op: op.id, keys, slots, request_ids };
         self.accounts.get_mut(op.account).extras().holds.push(hold);
     }
 
     pub(super) fn release_own(&mut self, op: &Op) {
-        self.accounts
-            .get_mut(op.account)
-            .extras()
-            .holds
-            .retain(|hold| hold.op != op.id);
+        self.accounts.get_mut(op.account).extras().holds.retain(|hold| hold.op != op.id);
     }
 
     /// The op is decided: takes from its own buckets, remembers what must be, answers, and lets parked ops go on.
     pub(super) fn conclude(&mut self, op: Box<Op>, allowed: bool, now: Now, effects: &mut Vec<Effect>) {
         let (account, peek) = (op.account, op.peek);
-        let permits = if allowed && !peek {
-            self.take_own(&op, now)
-        } else {
-            SmallVec::new()
-        };
+        let permits = if allowed && !peek { self.take_own(&op, now) } else { SmallVec::new() };
         let (answer_to, decisions, checks) = op.decisions(allowed, &permits);
         if allowed && !peek {
             for (decision, (check, fingerprint)) in decisions.iter().zip(checks) {
@@ -300,30 +264,17 @@ impl Shard {
             // The bucket may have been forgotten while the op was open: it was like a fresh one.
             self.keep(op.account, key, rule, now);
             if let Some(state) = self.accounts.get_mut(op.account).buckets.get_mut(key) {
-                state.advance(rule, self.since, now);
+                state.advance(rule, self.plans.since(), now);
                 state.take(rule, demand.cost, now);
             }
         }
         let mut granted = SmallVec::new();
-        for part in op
-            .parts
-            .iter()
-            .filter(|part| part.wants_permit && part.replay.is_none())
-        {
+        for part in op.parts.iter().filter(|part| part.wants_permit && part.replay.is_none()) {
             let hash = self.accounts.get(op.account).hash;
             let secret = u128::from(hash.0) << 64 | u128::from(self.generator.next_u64());
-            let id = PermitId {
-                partition: hash.partition().number(),
-                secret,
-            };
-            let until = now
-                .boot
-                .saturating_add(part.check.permit_ttl_ms.unwrap_or(0) * MS);
-            self.accounts
-                .get_mut(op.account)
-                .extras()
-                .permits
-                .grant(id, until);
+            let id = PermitId { partition: hash.partition().number(), secret };
+            let until = now.boot.saturating_add(part.check.permit_ttl_ms.unwrap_or(0) * MS);
+            self.accounts.get_mut(op.account).extras().permits.grant(id, until);
             granted.push(id);
         }
         granted
@@ -346,14 +297,7 @@ impl Shard {
             extras.replays.remove(&oldest);
         }
         extras.replay_order.push_back((expires, id.clone()));
-        extras.replays.insert(
-            id,
-            Replay {
-                fingerprint,
-                expires,
-                decision: Box::new(decision.clone()),
-            },
-        );
+        extras.replays.insert(id, Replay { fingerprint, expires, decision: Box::new(decision.clone()) });
         self.accounts.request_ids = self.accounts.request_ids + self.accounts.get(account).replays() - before;
     }
 

@@ -12,12 +12,13 @@ use tokio::sync::oneshot;
 
 use super::accounts::Accounts;
 use super::op::{Answer, AnswerTo, Op, OpId, OpRef, Part};
+use super::plans::Plans;
 use super::shared::{Ask, Reply, SharedBuckets};
 use super::{Question, Refusal};
 use crate::check::{Check, Decision, Name};
 use crate::clock::{MS, Now};
 use crate::placement::Secret;
-use crate::policy::{Plan, Policy, Selected, TierSource};
+use crate::policy::{Policy, Selected, TierSource};
 use crate::random::Generator;
 
 /// Checks that may be open in one shard: waiting for shared limits or for each other.
@@ -47,12 +48,7 @@ pub enum Effect {
     /// Answer such a question.
     Reply(usize, Reply),
     /// Take or cancel what an op holds there.
-    Settle {
-        shard: usize,
-        op: OpRef,
-        key: u128,
-        take: bool,
-    },
+    Settle { shard: usize, op: OpRef, key: u128, take: bool },
 }
 
 /// What a shard keeps of a tenant.
@@ -94,10 +90,7 @@ pub struct Shard {
     pub(super) shards: usize,
     pub(super) caps: Caps,
     pub(super) secret: Secret,
-    pub(super) policy: Arc<Policy>,
-    /// When the policy came into force here, boot nanoseconds.
-    pub(super) since: u64,
-    pub(super) tier_plans: BTreeMap<(Name, TierSource), Arc<Plan>>,
+    pub(super) plans: Plans,
     pub(super) accounts: Accounts,
     pub(super) shared: SharedBuckets,
     pub(super) open: BTreeMap<OpId, Box<Op>>,
@@ -129,9 +122,7 @@ impl Shard {
             shards,
             caps,
             secret,
-            policy,
-            since: 0,
-            tier_plans: BTreeMap::new(),
+            plans: Plans::new(policy, secret),
             accounts: Accounts::new(caps.named_tenants, caps.unknown_tenants),
             shared: SharedBuckets::new(caps.shared_keys),
             open: BTreeMap::new(),
@@ -145,14 +136,12 @@ impl Shard {
 
     /// The version of the policy in force here.
     pub fn policy_version(&self) -> u64 {
-        self.policy.version()
+        self.plans.policy().version()
     }
 
     /// Decides by `policy` from `now` on.
     pub fn set_policy(&mut self, policy: Arc<Policy>, now: Now) {
-        self.policy = policy;
-        self.since = now.boot;
-        self.tier_plans.clear();
+        self.plans.set(policy, now);
     }
 
     /// Whether something is open that the clock may have to end.
@@ -202,22 +191,9 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) {
         let batch = self.fresh_id();
-        self.gathers.insert(
-            batch,
-            Gather {
-                answers: vec![None; each.len()],
-                left: each.len(),
-                to,
-            },
-        );
+        self.gathers.insert(batch, Gather { answers: vec![None; each.len()], left: each.len(), to });
         for (index, question) in each.into_iter().enumerate() {
-            self.begin(
-                vec![question],
-                AnswerTo::Gather { batch, index },
-                false,
-                now,
-                effects,
-            );
+            self.begin(vec![question], AnswerTo::Gather { batch, index }, false, now, effects);
         }
     }
 
@@ -240,13 +216,13 @@ impl Shard {
         let Some(first) = questions.first() else {
             return self.answer(answer_to, Ok(Vec::new()));
         };
-        let named = self.policy.names(&first.check.tenant);
+        let named = self.plans.policy().names(&first.check.tenant);
         let id = first.check.account();
         let account = match self.accounts.find(first.hash, &id) {
             Some(found) => found,
             // Looking makes nobody known.
             None if peek => self.accounts.overflow(),
-            None => self.accounts.find_or_insert(first.hash, &id, named, now),
+            None => self.accounts.find_or_insert(first.hash, &id, named, &mut self.plans, now),
         };
         let deadline = questions.iter().map(|q| q.check.deadline_ms).max().unwrap_or(0);
         let op = Box::new(Op {
@@ -264,7 +240,7 @@ impl Shard {
                         .check
                         .tier
                         .clone()
-                        .unwrap_or_else(|| self.policy.document().default_tier.clone()),
+                        .unwrap_or_else(|| self.plans.policy().document().default_tier.clone()),
                     check: question.check,
                     cost: 0,
                     demands: Vec::new(),
@@ -287,23 +263,9 @@ impl Shard {
     /// Everything that makes this check this check; two that differ in nothing else than their id and deadline are one.
     pub(super) fn fingerprint(&self, check: &Check) -> u64 {
         let mut hasher = self.secret.hasher();
-        (
-            &check.tenant,
-            &check.tier,
-            &check.client,
-            &check.action,
-            &check.method,
-            &check.path,
-        )
+        (&check.tenant, &check.tier, &check.client, &check.action, &check.method, &check.path)
             .hash(&mut hasher);
-        (
-            &check.ip,
-            &check.api_key,
-            &check.attributes,
-            &check.cost,
-            &check.permit_ttl_ms,
-        )
-            .hash(&mut hasher);
+        (&check.ip, &check.api_key, &check.attributes, &check.cost, &check.permit_ttl_ms).hash(&mut hasher);
         for limit in &check.limits {
             hasher.write(format!("{limit:?}").as_bytes());
         }

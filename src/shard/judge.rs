@@ -16,13 +16,7 @@ impl Shard {
     pub(super) fn judge_own(&mut self, op: &mut Op, now: Now) {
         // A look at a tenant that isn't in memory finds it as it would be: fresh, and nobody's overflow.
         let absent = op.peek && op.account == self.accounts.overflow();
-        let longest_ttl = op
-            .parts
-            .iter()
-            .filter_map(|part| part.check.permit_ttl_ms)
-            .max()
-            .unwrap_or(0)
-            * MS;
+        let longest_ttl = op.parts.iter().filter_map(|part| part.check.permit_ttl_ms).max().unwrap_or(0) * MS;
         let (account, peek) = (op.account, op.peek);
         for demand in &mut op.demands {
             demand.said = match demand.kind {
@@ -37,11 +31,7 @@ impl Shard {
     fn judge_slots(&self, ix: AccountIx, demand: &Demand, absent: bool, ttl: u64, now: Now) -> Said {
         let nobody = Permits::default();
         let account = self.accounts.get(ix);
-        let permits = account
-            .extras
-            .as_ref()
-            .filter(|_| !absent)
-            .map_or(&nobody, |extras| &extras.permits);
+        let permits = account.extras.as_ref().filter(|_| !absent).map_or(&nobody, |extras| &extras.permits);
         let held = if absent { 0 } else { account.held_slots() };
         let max = demand.selected.limit.rule.capacity();
         let reset = permits.reset_after(now.boot);
@@ -58,14 +48,8 @@ impl Shard {
     fn look(&self, ix: AccountIx, demand: &Demand, key: u64, absent: bool, now: Now) -> Said {
         let account = (!absent).then(|| self.accounts.get(ix));
         let rule = &demand.selected.limit.rule;
-        let state = looked_at(account, key, rule, self.since, now);
-        said(
-            &state,
-            demand,
-            account.map_or(0, |account| account.held(key)),
-            false,
-            now,
-        )
+        let state = looked_at(account, key, rule, self.plans.since(), now);
+        said(&state, demand, account.map_or(0, |account| account.held(key)), false, now)
     }
 
     /// Judges by the bucket under `key`, made if it isn't there; at a cap on keys, by the one that stands in for it.
@@ -80,7 +64,7 @@ impl Shard {
         demand.kind = Kind::Own(key);
         let rule = &demand.selected.limit.rule;
         self.keep(ix, key, rule, now);
-        let since = self.since;
+        let since = self.plans.since();
         let held = self.accounts.get(ix).held(key);
         match self.accounts.get_mut(ix).buckets.get_mut(key) {
             Some(state) => {
@@ -100,11 +84,7 @@ impl Shard {
         if self.accounts.get(ix).buckets.get(key).is_some() || self.within_caps(ix) {
             return true;
         }
-        let freed = self
-            .accounts
-            .get_mut(ix)
-            .buckets
-            .forget(LOOKED_AT_PER_INSERT, now);
+        let freed = self.plans.forget(self.accounts.get_mut(ix), LOOKED_AT_PER_INSERT, now);
         self.accounts.buckets -= freed;
         self.within_caps(ix)
     }
@@ -118,10 +98,7 @@ impl Shard {
     pub(super) fn keep(&mut self, ix: AccountIx, key: u64, rule: &Rule, now: Now) {
         if self.accounts.get(ix).buckets.get(key).is_none() {
             self.accounts.buckets += 1;
-            self.accounts
-                .get_mut(ix)
-                .buckets
-                .insert(key, State::fresh(rule, now));
+            self.accounts.get_mut(ix).buckets.insert(key, State::fresh(rule, now));
         }
     }
 }
@@ -133,11 +110,7 @@ fn said(state: &State, demand: &Demand, held: u64, overflow: bool, now: Now) -> 
         outcome,
         remaining: state.remaining(rule, now).saturating_sub(held),
         reset: state.reset_after(rule, 0, now),
-        reset_if_taken: if outcome == Outcome::Pass {
-            state.reset_after(rule, demand.cost, now)
-        } else {
-            0
-        },
+        reset_if_taken: if outcome == Outcome::Pass { state.reset_after(rule, demand.cost, now) } else { 0 },
         overflow,
     }
 }

@@ -13,6 +13,7 @@ mod coordinate;
 mod core;
 mod judge;
 mod op;
+mod plans;
 mod resolve;
 mod saved;
 mod shared;

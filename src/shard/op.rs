@@ -115,8 +115,7 @@ impl Op {
             .demands
             .iter()
             .filter(|d| !matches!(d.kind, Kind::Shared { .. }) && d.selected.limit.enforce);
-        own.into_iter()
-            .all(|d| d.said.is_some_and(|s| s.outcome == Outcome::Pass))
+        own.into_iter().all(|d| d.said.is_some_and(|s| s.outcome == Outcome::Pass))
     }
 
     /// The shared bucket with the lowest key that hasn't been asked.
@@ -140,8 +139,7 @@ impl Op {
     pub fn is_denied(&self) -> bool {
         self.demands.iter().any(|d| {
             d.selected.limit.enforce
-                && d.said
-                    .is_some_and(|s| matches!(s.outcome, Outcome::Wait(_) | Outcome::Never))
+                && d.said.is_some_and(|s| matches!(s.outcome, Outcome::Wait(_) | Outcome::Never))
         })
     }
 
@@ -161,16 +159,12 @@ impl Op {
                 checks.push((part.check, part.fingerprint));
                 continue;
             }
-            let verdicts = part
-                .demands
-                .iter()
-                .map(|&i| verdict(&demands[i], allowed && !self.peek))
-                .collect();
+            let verdicts =
+                part.demands.iter().map(|&i| verdict(&demands[i], allowed && !self.peek)).collect();
             let permit = if part.wants_permit { granted.next() } else { None };
-            let permit = permit.zip(part.check.permit_ttl_ms).map(|(id, ttl)| Permit {
-                id: *id,
-                expires_in: ttl * MS,
-            });
+            let permit = permit
+                .zip(part.check.permit_ttl_ms)
+                .map(|(id, ttl)| Permit { id: *id, expires_in: ttl * MS });
             let mut decision = Decision {
                 allowed,
                 tenant: part.check.tenant.clone(),
@@ -200,10 +194,8 @@ impl Op {
 /// A check that would have passed alone was denied with its batch: it names the limit that denied the batch, so that
 /// nobody takes it for admitted.
 fn share_denial(decisions: &mut [Decision]) {
-    let denier = decisions
-        .iter()
-        .filter(|d| d.denied_by.is_some())
-        .max_by_key(|d| d.retry_after.unwrap_or(u64::MAX));
+    let denier =
+        decisions.iter().filter(|d| d.denied_by.is_some()).max_by_key(|d| d.retry_after.unwrap_or(u64::MAX));
     let Some((denied_by, retry_after)) = denier.map(|d| (d.denied_by.clone(), d.retry_after)) else {
         return;
     };
@@ -225,11 +217,7 @@ fn verdict(demand: &Demand, taking: bool) -> Verdict {
     Verdict {
         limit: Arc::clone(&demand.selected.limit),
         outcome: said.outcome,
-        remaining: if taken {
-            said.remaining.saturating_sub(demand.cost)
-        } else {
-            said.remaining
-        },
+        remaining: if taken { said.remaining.saturating_sub(demand.cost) } else { said.remaining },
         reset_after: if taken { said.reset_if_taken } else { said.reset },
         overflow: said.overflow,
     }
@@ -239,9 +227,8 @@ fn verdict(demand: &Demand, taking: bool) -> Verdict {
 pub fn kind_of(key: BucketKey, shards: usize) -> Kind {
     match key {
         BucketKey::Own(key) => Kind::Own(key),
-        BucketKey::Shared(key) => Kind::Shared {
-            shard: crate::placement::Partition::of_key(key).shard(shards),
-            key,
-        },
+        BucketKey::Shared(key) => {
+            Kind::Shared { shard: crate::placement::Partition::of_key(key).shard(shards), key }
+        }
     }
 }

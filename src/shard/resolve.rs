@@ -7,15 +7,15 @@ use super::Refusal;
 use super::accounts::{AccountIx, Accounts};
 use super::core::{Shard, Stop};
 use super::op::{Demand, Kind, Op, Part, kind_of};
-use crate::check::{Check, Decision, Name, TenantId};
+use crate::check::{Check, Decision};
 use crate::clock::Now;
-use crate::policy::{BucketKey, Plan, Selected, TierSource};
+use crate::policy::{BucketKey, Plan, Selected};
 
 impl Shard {
     /// Resolves the limits of every part, and looks up its request id.
     pub(super) fn prepare(&mut self, op: &mut Op, now: Now) -> Result<(), Stop> {
         op.demands.clear();
-        op.policy_version = self.policy.version();
+        op.policy_version = self.plans.policy().version();
         let expired = self.accounts.get_mut(op.account).expire(now.boot);
         self.accounts.request_ids -= expired;
         let single = op.parts.len() == 1;
@@ -26,30 +26,17 @@ impl Shard {
                 part.replay = Some(replay);
                 continue;
             }
-            let plan = self
-                .plan(op.account, &op.parts[i].check, now)
-                .map_err(Stop::Refused)?;
+            let plan = self.plan(op.account, &op.parts[i].check, now).map_err(Stop::Refused)?;
             let part = &mut op.parts[i];
             part.tier = plan.tier().clone();
-            part.cost = self.policy.cost(&part.check, plan.cost_multiplier());
+            part.cost = self.plans.policy().cost(&part.check, plan.cost_multiplier());
             let mut selected = std::mem::take(&mut self.selected);
             let taken = plan.select(&part.check, &self.secret, &mut selected);
             for selected in selected.drain(..) {
                 let kind = kind_of(selected.key, self.shards);
                 let cost = part.cost;
-                let same = (!single)
-                    .then(|| op.demands.iter().position(|d| d.kind == kind))
-                    .flatten();
-                let at = demand(
-                    &mut op.demands,
-                    same,
-                    Demand {
-                        selected,
-                        cost,
-                        kind,
-                        said: None,
-                    },
-                );
+                let same = (!single).then(|| op.demands.iter().position(|d| d.kind == kind)).flatten();
+                let at = demand(&mut op.demands, same, Demand { selected, cost, kind, said: None });
                 part.demands.push(at);
             }
             self.selected = selected;
@@ -59,21 +46,12 @@ impl Shard {
             // A tier without a maximum hands out permits all the same.
             part.wants_permit = part.check.permit_ttl_ms.is_some();
             if let Some(limit) = plan.max_concurrent().filter(|_| part.wants_permit) {
-                let selected = Selected {
-                    limit: limit.clone(),
-                    key: BucketKey::Own(0),
-                    sent: false,
-                };
+                let selected = Selected { limit: limit.clone(), key: BucketKey::Own(0), sent: false };
                 let same = op.demands.iter().position(|d| d.kind == Kind::Slots);
                 let at = demand(
                     &mut op.demands,
                     same,
-                    Demand {
-                        selected,
-                        cost: 1,
-                        kind: Kind::Slots,
-                        said: None,
-                    },
+                    Demand { selected, cost: 1, kind: Kind::Slots, said: None },
                 );
                 part.demands.push(at);
             }
@@ -81,51 +59,25 @@ impl Shard {
         Ok(())
     }
 
-    /// The plan for a check: the account's, kept with it as long as it holds, or that of the tier that the request names.
-    pub(super) fn plan(&mut self, ix: AccountIx, check: &Check, now: Now) -> Result<Arc<Plan>, Refusal> {
-        let mine = ix != self.accounts.overflow();
-        let kept = self.accounts.get(ix).plan.as_ref().filter(|_| mine);
-        let kept =
-            kept.filter(|plan| plan.version() == self.policy.version() && now.wall < plan.valid_until());
-        let plan = match kept {
-            Some(plan) => plan.clone(),
-            None => {
-                let (tier, source, until) = self.policy.tier_of(&check.tenant, now.wall);
-                let plan = self.plan_for(&check.tenant, &tier, source, until);
-                if mine {
-                    let named = self.policy.names(&check.tenant);
-                    self.accounts.set_named(ix, named);
-                    self.accounts.get_mut(ix).plan = Some(plan.clone());
-                }
+    /// The plan for a check: the account's, or that of the tier that the request names.
+    fn plan(&mut self, ix: AccountIx, check: &Check, now: Now) -> Result<Arc<Plan>, Refusal> {
+        let overflow = ix == self.accounts.overflow();
+        let plan = match overflow {
+            // It is nobody's account in particular.
+            true => self.plans.of(&check.tenant, now),
+            false => {
+                let account = self.accounts.get_mut(ix);
+                let plan = self.plans.keep(&mut account.plan, &check.tenant, now);
+                let named = self.plans.policy().names(&check.tenant);
+                self.accounts.set_named(ix, named);
                 plan
             }
         };
-        let requested = self.policy.requested_tier(check, plan.source());
+        let requested = self.plans.policy().requested_tier(check, plan.source());
         match requested.map_err(|unknown| Refusal::UnknownTier(unknown.0))? {
-            Some(tier) if tier != plan.tier() => {
-                Ok(self.plan_for(&check.tenant, tier, TierSource::Request, u64::MAX))
-            }
+            Some(tier) if tier != plan.tier() => Ok(self.plans.in_tier(&check.tenant, tier)),
             _ => Ok(plan),
         }
-    }
-
-    /// Tenants without rules of their own share the plan of their tier.
-    pub(super) fn plan_for(
-        &mut self,
-        tenant: &TenantId,
-        tier: &Name,
-        source: TierSource,
-        until: u64,
-    ) -> Arc<Plan> {
-        if self.policy.has_own_rules(tenant) {
-            return Arc::new(self.policy.plan(tenant, tier, source, until, &self.secret));
-        }
-        if let Some(plan) = self.tier_plans.get(&(tier.clone(), source)) {
-            return plan.clone();
-        }
-        let plan = Arc::new(self.policy.plan(tenant, tier, source, until, &self.secret));
-        self.tier_plans.insert((tier.clone(), source), plan.clone());
-        plan
     }
 }
 
@@ -141,10 +93,7 @@ fn repeated(accounts: &Accounts, ix: AccountIx, part: &Part, peek: bool) -> Resu
         if replay.fingerprint != part.fingerprint {
             return Err(Stop::Refused(Refusal::RequestIdReused));
         }
-        return Ok(Some(Decision {
-            replayed: true,
-            ..(*replay.decision).clone()
-        }));
+        return Ok(Some(Decision { replayed: true, ..(*replay.decision).clone() }));
     }
     if extras.holds.iter().any(|hold| hold.request_ids.contains(id)) {
         return Err(Stop::Parked);

@@ -42,12 +42,7 @@ pub struct SavedAccount {
 impl SavedState {
     /// Nothing yet, as of `now`.
     pub fn at(now: Now) -> Self {
-        Self {
-            boot: now.boot,
-            wall: now.wall,
-            accounts: Vec::new(),
-            shared: Vec::new(),
-        }
+        Self { boot: now.boot, wall: now.wall, accounts: Vec::new(), shared: Vec::new() }
     }
 
     /// Adds what another shard saved.
@@ -62,15 +57,10 @@ impl SavedState {
         let down = i128::from(now.wall.saturating_sub(self.wall));
         let forward = i128::from(now.boot) - i128::from(self.boot) - down;
         for account in &mut self.accounts {
-            account
-                .buckets
-                .iter_mut()
-                .for_each(|(_, state)| state.shift_boot(forward));
+            account.buckets.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
             account.permits.shift_boot(forward);
         }
-        self.shared
-            .iter_mut()
-            .for_each(|(_, state)| state.shift_boot(forward));
+        self.shared.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
         (self.boot, self.wall) = (now.boot, now.wall);
     }
 }
@@ -121,15 +111,9 @@ mod tests {
     fn a_saved_bucket_has_refilled_by_the_time_it_was_down() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let rule = Rule::TokenBucket(TokenBucket {
-            rate: Rate::new(1, SECOND).unwrap(),
-            burst: 100,
-            initial: 100,
-        });
-        let then = Now {
-            boot: 5_000 * SECOND,
-            wall: 1_000_000 * SECOND,
-        };
+        let rule =
+            Rule::TokenBucket(TokenBucket { rate: Rate::new(1, SECOND).unwrap(), burst: 100, initial: 100 });
+        let then = Now { boot: 5_000 * SECOND, wall: 1_000_000 * SECOND };
         let mut state = State::fresh(&rule, then);
         state.take(&rule, 60, then);
         let mut saved = SavedState::at(then);
@@ -137,10 +121,7 @@ mod tests {
         save(&path, &saved).unwrap();
 
         // The machine was restarted too: its boot clock is younger, and ten seconds have passed on the wall.
-        let now = Now {
-            boot: 3 * SECOND,
-            wall: 1_000_010 * SECOND,
-        };
+        let now = Now { boot: 3 * SECOND, wall: 1_000_010 * SECOND };
         let mut loaded = load(&path, now).unwrap().unwrap();
         let state = &mut loaded.shared[0].1;
         state.advance(&rule, 0, now);

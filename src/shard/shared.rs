@@ -20,6 +20,7 @@ use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, State};
 
 use super::op::{OpRef, Said};
+use super::plans::Plans;
 
 /// How long a hold may stay open, in nanoseconds.
 pub const HOLD_MAX: u64 = SECOND;
@@ -108,12 +109,7 @@ impl std::hash::Hasher for LowerHalf {
 impl SharedBuckets {
     /// No buckets yet, and at most `max`, overflow buckets aside.
     pub fn new(max: usize) -> Self {
-        Self {
-            buckets: HashMap::with_hasher(KeyIsHash),
-            sweep: VecDeque::new(),
-            max,
-            open: 0,
-        }
+        Self { buckets: HashMap::with_hasher(KeyIsHash), sweep: VecDeque::new(), max, open: 0 }
     }
 
     /// Whether some hold or waiting question needs the clock to be looked at.
@@ -122,9 +118,9 @@ impl SharedBuckets {
     }
 
     /// Answers a question, unless it has to wait.
-    pub fn ask(&mut self, mut ask: Ask, since: u64, now: Now) -> Option<Reply> {
+    pub fn ask(&mut self, mut ask: Ask, plans: &Plans, now: Now) -> Option<Reply> {
         if !self.buckets.contains_key(&ask.key) && self.buckets.len() >= self.max {
-            self.forget(SWEEP_PER_INSERT, now);
+            self.forget(SWEEP_PER_INSERT, plans, now);
             if self.buckets.len() >= self.max {
                 ask.key = ask.overflow_key;
             }
@@ -132,7 +128,7 @@ impl SharedBuckets {
         let state = || State::fresh(&ask.limit.rule, now);
         let bucket = bucket(&mut self.buckets, &mut self.sweep, ask.key, state);
         bucket.overflow = ask.key == ask.overflow_key;
-        let reply = bucket.ask(&ask, since, now);
+        let reply = bucket.ask(&ask, plans.since(), now);
         match reply {
             Some(reply) => {
                 self.open += usize::from(ask.hold && reply.said.outcome == Outcome::Pass);
@@ -186,25 +182,23 @@ impl SharedBuckets {
                 let hold = bucket.holds.swap_remove(at);
                 bucket.take(&hold, since, now);
             }
-            bucket
-                .waiting
-                .retain(|ask| ask.until.is_some_and(|until| until > now.boot));
+            bucket.waiting.retain(|ask| ask.until.is_some_and(|until| until > now.boot));
             bucket.answer_waiting(since, now, replies);
             self.open += bucket.open();
         }
     }
 
     /// One tick's share of the sweep.
-    pub fn sweep(&mut self, now: Now) {
-        self.forget((self.sweep.len() / SWEEP_PART).max(SWEEP_MIN), now);
+    pub fn sweep(&mut self, plans: &Plans, now: Now) {
+        self.forget((self.sweep.len() / SWEEP_PART).max(SWEEP_MIN), plans, now);
     }
 
     /// Looks at the next `count` buckets and forgets those that are like fresh ones and that nobody is busy with.
-    fn forget(&mut self, count: usize, now: Now) {
+    fn forget(&mut self, count: usize, plans: &Plans, now: Now) {
         for _ in 0..count.min(self.sweep.len()) {
             let Some(key) = self.sweep.pop_front() else { return };
             match self.buckets.get(&key) {
-                Some(bucket) if bucket.open() == 0 && bucket.state.is_fresh(now) => {
+                Some(bucket) if bucket.open() == 0 && plans.forgets_shared(&bucket.state, now) => {
                     drop(self.buckets.remove(&key))
                 }
                 Some(_) => self.sweep.push_back(key),
@@ -236,12 +230,7 @@ fn bucket<'b>(
 ) -> &'b mut SharedBucket {
     buckets.entry(key).or_insert_with(|| {
         sweep.push_back(key);
-        SharedBucket {
-            state: state(),
-            overflow: false,
-            holds: Vec::new(),
-            waiting: VecDeque::new(),
-        }
+        SharedBucket { state: state(), overflow: false, holds: Vec::new(), waiting: VecDeque::new() }
     })
 }
 
@@ -253,10 +242,7 @@ impl SharedBucket {
     fn ask(&mut self, ask: &Ask, since: u64, now: Now) -> Option<Reply> {
         let rule = &ask.limit.rule;
         self.state.advance(rule, since, now);
-        let held = self
-            .holds
-            .iter()
-            .fold(0u64, |sum, hold| sum.saturating_add(hold.cost));
+        let held = self.holds.iter().fold(0u64, |sum, hold| sum.saturating_add(hold.cost));
         let outcome = self.state.judge(rule, ask.cost, held, now);
         // Shadow limits hold nothing up: who would have to wait is reported as passing, and takes nothing.
         let waits = outcome == Outcome::Held && ask.hold && ask.limit.enforce;
@@ -278,12 +264,7 @@ impl SharedBucket {
             reset_if_taken: self.state.reset_after(rule, ask.cost, now),
             overflow: self.overflow,
         };
-        Some(Reply {
-            op: ask.op,
-            demand: ask.demand,
-            key: ask.key,
-            said,
-        })
+        Some(Reply { op: ask.op, demand: ask.demand, key: ask.key, said })
     }
 
     fn take(&mut self, hold: &Hold, since: u64, now: Now) {

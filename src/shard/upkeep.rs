@@ -14,26 +14,17 @@ impl Shard {
     /// What has to be done as time passes: ends overdue ops and holds, and sweeps a part of the accounts.
     pub fn tick(&mut self, sweep: bool, now: Now, effects: &mut Vec<Effect>) {
         let mut replies = Vec::new();
-        self.shared.tick(self.since, now, &mut replies);
-        replies
-            .into_iter()
-            .for_each(|reply| self.send_reply(reply, now, effects));
+        self.shared.tick(self.plans.since(), now, &mut replies);
+        replies.into_iter().for_each(|reply| self.send_reply(reply, now, effects));
 
-        let overdue: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, op)| op.deadline <= now.boot)
-            .map(|(id, _)| *id)
-            .collect();
+        let overdue: Vec<_> =
+            self.open.iter().filter(|(_, op)| op.deadline <= now.boot).map(|(id, _)| *id).collect();
         for id in overdue {
             let Some(mut op) = self.open.remove(&id) else {
                 continue;
             };
             // What hasn't answered may hold all the same: it is cancelled too, under the key that was asked.
-            let me = OpRef {
-                shard: self.index,
-                op: id,
-            };
+            let me = OpRef { shard: self.index, op: id };
             for demand in std::mem::take(&mut op.demands) {
                 if let Kind::Shared { shard, key } = demand.kind {
                     self.settle_at(shard, me, key, false, now, effects);
@@ -44,8 +35,8 @@ impl Shard {
             self.unpark(op.account, now, effects);
         }
         if sweep {
-            self.accounts.tick(now);
-            self.shared.sweep(now);
+            self.accounts.tick(&mut self.plans, now);
+            self.shared.sweep(&self.plans, now);
         }
     }
 
@@ -74,14 +65,12 @@ impl Shard {
     }
 
     pub(super) fn permit_account(&self, id: PermitId) -> AccountIx {
-        self.accounts
-            .find_by_hash(AccountHash((id.secret >> 64) as u64))
-            .unwrap_or(self.accounts.overflow())
+        self.accounts.find_by_hash(AccountHash((id.secret >> 64) as u64)).unwrap_or(self.accounts.overflow())
     }
 
     /// What is kept of a tenant.
     pub fn describe(&mut self, tenant: &TenantId, hash: AccountHash, now: Now) -> TenantState {
-        let (tier, source, _) = self.policy.tier_of(tenant, now.wall);
+        let (tier, source, _) = self.plans.policy().tier_of(tenant, now.wall);
         let found = self.accounts.find(hash, tenant.as_str());
         if let Some(ix) = found {
             let expired = self.accounts.get_mut(ix).expire(now.boot);
@@ -119,9 +108,7 @@ impl Shard {
                 listed.next = Some(position);
                 return listed;
             }
-            listed
-                .ids
-                .extend(self.accounts.at(position).map(|account| account.id.clone()));
+            listed.ids.extend(self.accounts.at(position).map(|account| account.id.clone()));
         }
         listed.next = (end < self.accounts.positions()).then_some(end);
         listed
@@ -131,32 +118,16 @@ impl Shard {
     pub fn save(&mut self, now: Now) -> SavedState {
         let mut saved = SavedState::at(now);
         for position in 0..self.accounts.positions() {
-            let Some(account) = self
-                .accounts
-                .at(position)
-                .filter(|account| !account.is_fresh(now))
-            else {
+            let Some(account) = self.accounts.at(position).filter(|account| !account.is_fresh(now)) else {
                 continue;
             };
             saved.accounts.push(SavedAccount {
                 id: account.id.to_string(),
-                buckets: account
-                    .buckets
-                    .iter()
-                    .map(|(key, state)| (key, state.clone()))
-                    .collect(),
-                permits: account
-                    .extras
-                    .as_ref()
-                    .map(|extras| extras.permits.clone())
-                    .unwrap_or_default(),
+                buckets: account.buckets.iter().map(|(key, state)| (key, state.clone())).collect(),
+                permits: account.extras.as_ref().map(|extras| extras.permits.clone()).unwrap_or_default(),
             });
         }
-        saved.shared = self
-            .shared
-            .states(now)
-            .map(|(key, state)| (key, state.clone()))
-            .collect();
+        saved.shared = self.shared.states(now).map(|(key, state)| (key, state.clone())).collect();
         saved
     }
 
@@ -168,12 +139,16 @@ impl Shard {
             if !overflow && hash.partition().shard(self.shards) != self.index {
                 continue;
             }
-            let named = TenantId::new(&account.id).is_some_and(|tenant| self.policy.names(&tenant));
+            let named = TenantId::new(&account.id).is_some_and(|tenant| self.plans.policy().names(&tenant));
             let ix = match overflow {
                 true => self.accounts.overflow(),
-                false => self
-                    .accounts
-                    .find_or_insert(hash, &account.id.as_str().into(), named, now),
+                false => self.accounts.find_or_insert(
+                    hash,
+                    &account.id.as_str().into(),
+                    named,
+                    &mut self.plans,
+                    now,
+                ),
             };
             for (key, state) in &account.buckets {
                 self.accounts.buckets += 1;

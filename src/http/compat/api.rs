@@ -25,30 +25,12 @@ const LIMIT_NAME: &str = "api";
 const SECONDS_MAX: u64 = WINDOW_MAX / SECOND;
 
 fn check(tenant: TenantId, client: Label, action: Label, limit: u64, seconds: u64) -> Check {
-    let window = Window {
-        limit,
-        length: seconds * SECOND,
-    };
-    let rule = if limit <= ENTRIES_MAX {
-        Rule::SlidingLog(window)
-    } else {
-        Rule::SlidingWindow(window)
-    };
+    let window = Window { limit, length: seconds * SECOND };
+    let rule = if limit <= ENTRIES_MAX { Rule::SlidingLog(window) } else { Rule::SlidingWindow(window) };
     let name = Name::new(LIMIT_NAME).unwrap_or_else(|| unreachable!("{LIMIT_NAME} is a name"));
     let per = vec![Dimension::Tenant, Dimension::Client, Dimension::Action];
-    let limit = Limit {
-        name,
-        per,
-        when: Match::default(),
-        rule,
-        enforce: true,
-    };
-    Check {
-        client: Some(client),
-        action: Some(action),
-        limits: vec![Arc::new(limit)],
-        ..Check::of(tenant)
-    }
+    let limit = Limit { name, per, when: Match::default(), rule, enforce: true };
+    Check { client: Some(client), action: Some(action), limits: vec![Arc::new(limit)], ..Check::of(tenant) }
 }
 
 /// `POST /api/check_and_consume`.
@@ -65,9 +47,7 @@ pub async fn check_and_consume(State(app): State<Arc<App>>, request: Request) ->
 fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
     let mut fields = r.fields(tree)?;
     let label = |r: &mut Reader, t: &Tree| r.parsed(t, Label::EXPECTED, Label::new);
-    let tenant = fields.required(r, "tenant_id", |r, t| {
-        r.parsed(t, TenantId::EXPECTED, TenantId::new)
-    });
+    let tenant = fields.required(r, "tenant_id", |r, t| r.parsed(t, TenantId::EXPECTED, TenantId::new));
     let client = fields.required(r, "client_id", label);
     let action = fields.required(r, "action_type", label);
     let limit = fields.required(r, "max_requests", |r, t| r.whole(t, 1..=UNITS_MAX));
@@ -87,13 +67,10 @@ pub async fn status(
     let query = Query::of(&uri)?;
     let mut r = Reader::default();
     let text = |r: &mut Reader, name: &str, value: &str| {
-        r.member(name, |r| {
-            r.parsed(&Tree::Text(value.into()), Label::EXPECTED, Label::new)
-        })
+        r.member(name, |r| r.parsed(&Tree::Text(value.into()), Label::EXPECTED, Label::new))
     };
-    let tenant = r.member("tenant", |r| {
-        r.parsed(&Tree::Text(tenant.clone()), TenantId::EXPECTED, TenantId::new)
-    });
+    let tenant =
+        r.member("tenant", |r| r.parsed(&Tree::Text(tenant.clone()), TenantId::EXPECTED, TenantId::new));
     let (client, action) = (text(&mut r, "client", &client), text(&mut r, "action", &action));
     let mut number = |name: &str, most| {
         if query.get(name).is_none() {
@@ -101,10 +78,8 @@ pub async fn status(
         }
         query.whole(&mut r, name, 1..=most)
     };
-    let (limit, seconds) = (
-        number("max_requests", UNITS_MAX),
-        number("window_duration_seconds", SECONDS_MAX),
-    );
+    let (limit, seconds) =
+        (number("max_requests", UNITS_MAX), number("window_duration_seconds", SECONDS_MAX));
     let check = (|| Some(check(tenant?, client?, action?, limit?, seconds?)))();
     let check = r.finish(check).map_err(Problem::bad_input)?;
     Ok(answer(&app.router.peek(check).await?))
@@ -113,10 +88,7 @@ pub async fn status(
 fn answer(decision: &Decision) -> Response {
     let tightest = decision.tightest();
     // What passes unlimited has neither a number left nor a moment at which there would be more.
-    let reset = decision
-        .retry_after
-        .or(tightest.map(|verdict| verdict.reset_after))
-        .unwrap_or(0);
+    let reset = decision.retry_after.or(tightest.map(|verdict| verdict.reset_after)).unwrap_or(0);
     let document = json!({
         "allowed": decision.allowed,
         "remaining_requests": match tightest {
@@ -135,13 +107,7 @@ fn answer(decision: &Decision) -> Response {
 /// `GET /api/health`.
 pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
     match app.ready.load(Ordering::Relaxed) {
-        true => (
-            StatusCode::OK,
-            Json(json!({"status": "healthy", "node": app.node})),
-        ),
-        false => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({"status": "stopping", "node": app.node})),
-        ),
+        true => (StatusCode::OK, Json(json!({"status": "healthy", "node": app.node}))),
+        false => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "stopping", "node": app.node}))),
     }
 }

@@ -96,28 +96,18 @@ fn agree(plan: Schedule) -> TestCaseResult {
 
 fn same_verdict(run: &mut Run, model: &mut dyn Model, cost: u64) -> TestCaseResult {
     let (now, outcome) = (run.now, run.judge(cost));
-    let counts = matches!(
-        run.rule,
-        Rule::Quota(Quota {
-            on_exceeded: OnExceeded::Count,
-            ..
-        })
-    );
+    let counts = matches!(run.rule, Rule::Quota(Quota { on_exceeded: OnExceeded::Count, .. }));
     same_remaining(run, model)?;
     match outcome {
         Outcome::Pass => {
-            prop_assert!(
-                counts || model.fits(cost, now),
-                "{cost} passed at {now:?} and should not have"
-            );
+            prop_assert!(counts || model.fits(cost, now), "{cost} passed at {now:?} and should not have");
             run.state.take(&run.rule, cost, now);
             model.take(cost, now);
             same_remaining(run, model)?;
         }
-        Outcome::Never => prop_assert!(
-            !counts && cost > run.rule.capacity(),
-            "{cost} was said never to pass"
-        ),
+        Outcome::Never => {
+            prop_assert!(!counts && cost > run.rule.capacity(), "{cost} was said never to pass")
+        }
         Outcome::Wait(wait) => {
             prop_assert!(
                 !counts && cost <= run.rule.capacity() && !model.fits(cost, now),
@@ -125,10 +115,7 @@ fn same_verdict(run: &mut Run, model: &mut dyn Model, cost: u64) -> TestCaseResu
             );
             if let Some(then) = later(now, wait).filter(|then| then.wall < u64::MAX / 2) {
                 prop_assert!(model.fits(cost, then), "{cost} does not pass after {wait}");
-                prop_assert!(
-                    !model.fits(cost, later(now, wait - 1).unwrap()),
-                    "{cost} passes before {wait}"
-                );
+                prop_assert!(!model.fits(cost, later(now, wait - 1).unwrap()), "{cost} passes before {wait}");
             }
         }
         Outcome::Held => prop_assert!(false, "nothing was held"),
@@ -144,11 +131,7 @@ fn same_remaining(run: &Run, model: &dyn Model) -> TestCaseResult {
         "{remaining} do not remain at {:?}",
         run.now
     );
-    prop_assert!(
-        !model.fits(remaining + 1, run.now),
-        "more than {remaining} remain at {:?}",
-        run.now
-    );
+    prop_assert!(!model.fits(remaining + 1, run.now), "more than {remaining} remain at {:?}", run.now);
     Ok(())
 }
 

@@ -22,28 +22,10 @@ static DAYS: LazyLock<Vec<Day>> = LazyLock::new(|| {
     let mut days = Vec::new();
     for year in 1970..2600 {
         let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-        let lengths = [
-            31,
-            if leap { 29 } else { 28 },
-            31,
-            30,
-            31,
-            30,
-            31,
-            31,
-            30,
-            31,
-            30,
-            31,
-        ];
+        let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         for (month, days_in_month) in (1..).zip(lengths) {
             for day in 1..=days_in_month {
-                days.push(Day {
-                    month,
-                    day,
-                    days_in_month,
-                    weekday: (4 + days.len() as u64) % 7,
-                });
+                days.push(Day { month, day, days_in_month, weekday: (4 + days.len() as u64) % 7 });
             }
         }
     }

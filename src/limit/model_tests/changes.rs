@@ -11,10 +11,7 @@ use super::{Run, config, later};
 use crate::clock::{Now, SECOND};
 use crate::limit::{Calendar, OnExceeded, Outcome, Period, Quota, Rule, UNITS_MAX, Window};
 
-const START: Now = Now {
-    boot: 77 * SECOND,
-    wall: 1_750_000_000 * SECOND + 1,
-};
+const START: Now = Now { boot: 77 * SECOND, wall: 1_750_000_000 * SECOND + 1 };
 
 proptest! {
     #![proptest_config(config())]
@@ -103,85 +100,23 @@ proptest! {
 
 #[test]
 fn windows_that_hear_late_of_new_numbers_hold_them_from_the_instant_of_the_change() {
-    let window = |limit, seconds| Window {
-        limit,
-        length: seconds * SECOND,
-    };
+    let window = |limit, seconds| Window { limit, length: seconds * SECOND };
     let quota = |limit, period| {
-        let calendar = Calendar {
-            period,
-            anchor_day: 1,
-            zone: jiff::tz::TimeZone::UTC,
-        };
-        Rule::Quota(Quota {
-            limit,
-            calendar,
-            on_exceeded: OnExceeded::Deny,
-        })
+        let calendar = Calendar { period, anchor_day: 1, zone: jiff::tz::TimeZone::UTC };
+        Rule::Quota(Quota { limit, calendar, on_exceeded: OnExceeded::Deny })
     };
     // Sixty are taken at midnight on 1 June 2025; seconds until the numbers change, and from then until the next check.
     let cases = [
-        (
-            Rule::FixedWindow(window(100, 60)),
-            Rule::FixedWindow(window(200, 3_600)),
-            30,
-            60,
-            140,
-        ),
-        (
-            Rule::FixedWindow(window(200, 3_600)),
-            Rule::FixedWindow(window(100, 60)),
-            30,
-            60,
-            100,
-        ),
-        (
-            Rule::SlidingWindow(window(100, 60)),
-            Rule::SlidingWindow(window(200, 3_600)),
-            30,
-            120,
-            140,
-        ),
-        (
-            Rule::SlidingWindow(window(200, 3_600)),
-            Rule::SlidingWindow(window(100, 60)),
-            30,
-            120,
-            100,
-        ),
-        (
-            Rule::SlidingLog(window(100, 60)),
-            Rule::SlidingLog(window(200, 3_600)),
-            30,
-            60,
-            140,
-        ),
-        (
-            Rule::SlidingLog(window(100, 60)),
-            Rule::SlidingLog(window(200, 3_600)),
-            90,
-            60,
-            200,
-        ),
-        (
-            quota(100, Period::Day),
-            quota(200, Period::Month),
-            3_600,
-            86_400,
-            140,
-        ),
-        (
-            quota(200, Period::Month),
-            quota(100, Period::Day),
-            3_600,
-            86_400,
-            100,
-        ),
+        (Rule::FixedWindow(window(100, 60)), Rule::FixedWindow(window(200, 3_600)), 30, 60, 140),
+        (Rule::FixedWindow(window(200, 3_600)), Rule::FixedWindow(window(100, 60)), 30, 60, 100),
+        (Rule::SlidingWindow(window(100, 60)), Rule::SlidingWindow(window(200, 3_600)), 30, 120, 140),
+        (Rule::SlidingWindow(window(200, 3_600)), Rule::SlidingWindow(window(100, 60)), 30, 120, 100),
+        (Rule::SlidingLog(window(100, 60)), Rule::SlidingLog(window(200, 3_600)), 30, 60, 140),
+        (Rule::SlidingLog(window(100, 60)), Rule::SlidingLog(window(200, 3_600)), 90, 60, 200),
+        (quota(100, Period::Day), quota(200, Period::Month), 3_600, 86_400, 140),
+        (quota(200, Period::Month), quota(100, Period::Day), 3_600, 86_400, 100),
     ];
-    let start = Now {
-        boot: 77 * SECOND,
-        wall: 20_240 * DAY,
-    };
+    let start = Now { boot: 77 * SECOND, wall: 20_240 * DAY };
     let mut wrong = Vec::new();
     for (old, new, until_change, until_check, expected) in cases {
         let (mut run, mut naive) = (Run::start(old.clone(), start), model(&old, start));
@@ -191,16 +126,10 @@ fn windows_that_hear_late_of_new_numbers_hold_them_from_the_instant_of_the_chang
         run.change_unseen(new.clone());
         naive.change(&new, run.now);
         run.now = later(run.now, until_check * SECOND).unwrap();
-        assert!(
-            naive.fits(expected, run.now) && !naive.fits(expected + 1, run.now),
-            "{new:?}"
-        );
+        assert!(naive.fits(expected, run.now) && !naive.fits(expected + 1, run.now), "{new:?}");
         run.advance();
         if run.remaining() != expected {
-            wrong.push(format!(
-                "{expected} remain, not {}, of {old:?} changed to {new:?}",
-                run.remaining()
-            ));
+            wrong.push(format!("{expected} remain, not {}, of {old:?} changed to {new:?}", run.remaining()));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -142,36 +142,20 @@ proptest! {
 /// The last nanosecond of all has a test of its own for quotas, below.
 fn within_calendars(rule: &Rule, now: Now) -> Now {
     match rule {
-        Rule::Quota(_) => Now {
-            wall: now.wall.min(u64::MAX - 1),
-            ..now
-        },
+        Rule::Quota(_) => Now { wall: now.wall.min(u64::MAX - 1), ..now },
         _ => now,
     }
 }
 
 fn daily(limit: u64, zone: &str) -> Rule {
-    let calendar = Calendar {
-        period: Period::Day,
-        anchor_day: 1,
-        zone: jiff::tz::TimeZone::get(zone).unwrap(),
-    };
-    Rule::Quota(Quota {
-        limit,
-        calendar,
-        on_exceeded: OnExceeded::Deny,
-    })
+    let calendar =
+        Calendar { period: Period::Day, anchor_day: 1, zone: jiff::tz::TimeZone::get(zone).unwrap() };
+    Rule::Quota(Quota { limit, calendar, on_exceeded: OnExceeded::Deny })
 }
 
 #[test]
 fn a_quota_counts_in_the_last_nanosecond_of_all() {
-    let mut run = Run::start(
-        daily(10, "UTC"),
-        Now {
-            boot: 0,
-            wall: u64::MAX,
-        },
-    );
+    let mut run = Run::start(daily(10, "UTC"), Now { boot: 0, wall: u64::MAX });
     assert_eq!(run.ask(10), Outcome::Pass);
     assert_ne!(run.ask(1), Outcome::Pass);
 }

@@ -11,10 +11,7 @@ use super::{Run, config};
 use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, Rule};
 
-const START: Now = Now {
-    boot: 77 * SECOND,
-    wall: 1_750_000_000 * SECOND + 1,
-};
+const START: Now = Now { boot: 77 * SECOND, wall: 1_750_000_000 * SECOND + 1 };
 
 proptest! {
     #![proptest_config(config())]

@@ -94,19 +94,11 @@ proptest! {
 }
 
 #[test]
-fn a_state_that_has_yet_to_hear_of_slower_numbers_is_not_fresh_while_it_owes_by_them() {
+fn a_state_that_has_yet_to_hear_of_slower_numbers_is_not_forgotten_while_it_owes_by_them() {
     let bucket = |seconds| {
-        Rule::LeakyBucket(LeakyBucket {
-            rate: Rate::new(1, seconds * SECOND).unwrap(),
-            burst: 100,
-        })
+        Rule::LeakyBucket(LeakyBucket { rate: Rate::new(1, seconds * SECOND).unwrap(), burst: 100 })
     };
-    let log = |seconds| {
-        Rule::SlidingLog(Window {
-            limit: 100,
-            length: seconds * SECOND,
-        })
-    };
+    let log = |seconds| Rule::SlidingLog(Window { limit: 100, length: seconds * SECOND });
     // Sixty are taken, a second later the numbers become an hour's, and a minute after that comes the sweep.
     let mut wrong = Vec::new();
     for (old, new) in [(bucket(1), bucket(3_600)), (log(60), log(3_600))] {
@@ -115,14 +107,10 @@ fn a_state_that_has_yet_to_hear_of_slower_numbers_is_not_fresh_while_it_owes_by_
         run.now = later(run.now, SECOND).unwrap();
         run.change_unseen(new);
         run.now = later(run.now, 60 * SECOND).unwrap();
-        let forgotten = run.state.is_fresh(run.now);
+        let forgotten = run.state.is_fresh_under([&run.rule], SECOND, run.now);
         run.advance();
         if forgotten && run.remaining() < 100 {
-            wrong.push(format!(
-                "{} remain of {:?}, and it was swept",
-                run.remaining(),
-                run.rule
-            ));
+            wrong.push(format!("{} remain of {:?}, and it was swept", run.remaining(), run.rule));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

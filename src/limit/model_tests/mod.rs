@@ -42,19 +42,14 @@ use schedule::{Gap, HORIZON};
 /// As many cases as `PROPTEST_CASES` says, 256 unless told; failures are kept beside `src`.
 fn config() -> ProptestConfig {
     ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel(
-            "proptest-regressions",
-        ))),
+        failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel("proptest-regressions"))),
         ..ProptestConfig::default()
     }
 }
 
 /// `now`, with both clocks `nanos` on; none beyond the end of time.
 fn later(now: Now, nanos: u64) -> Option<Now> {
-    Some(Now {
-        boot: now.boot.checked_add(nanos)?,
-        wall: now.wall.checked_add(nanos)?,
-    })
+    Some(Now { boot: now.boot.checked_add(nanos)?, wall: now.wall.checked_add(nanos)? })
 }
 
 /// One bucket on its way through a schedule.
@@ -71,23 +66,14 @@ struct Run {
 
 impl Run {
     fn start(rule: Rule, now: Now) -> Self {
-        Self {
-            state: State::fresh(&rule, now),
-            rule,
-            now,
-            since: 0,
-            due: now.boot,
-        }
+        Self { state: State::fresh(&rule, now), rule, now, since: 0, due: now.boot }
     }
 
     /// Moves the clocks, and nothing else.
     fn pass(&mut self, gap: Gap) {
         let nanos = gap.nanos(self).min(HORIZON.saturating_sub(self.now.wall));
         self.now.boot += nanos;
-        self.now.wall = self
-            .now
-            .wall
-            .max((self.now.wall + nanos).saturating_add_signed(gap.slew(nanos)));
+        self.now.wall = self.now.wall.max((self.now.wall + nanos).saturating_add_signed(gap.slew(nanos)));
     }
 
     fn advance(&mut self) {
@@ -131,10 +117,7 @@ impl Run {
 
     /// Whether `cost` would pass at `then` if nothing happened until then.
     fn would_pass(&self, cost: u64, then: Now) -> bool {
-        let mut run = Self {
-            now: then,
-            ..self.clone()
-        };
+        let mut run = Self { now: then, ..self.clone() };
         run.judge(cost) == Outcome::Pass
     }
 }

@@ -27,22 +27,12 @@ pub fn model(rule: &Rule, now: Now) -> Box<dyn Model> {
             ],
             burst: bucket.burst,
         }),
-        Rule::LeakyBucket(bucket) => Box::new(Replay {
-            events: vec![(now.boot, Event::Rate(bucket.rate))],
-            burst: bucket.burst,
-        }),
-        Rule::FixedWindow(window) => Box::new(Fixed {
-            window: *window,
-            counts: BTreeMap::new(),
-        }),
-        Rule::SlidingWindow(window) => Box::new(Sliding {
-            window: *window,
-            counts: BTreeMap::new(),
-        }),
-        Rule::SlidingLog(window) => Box::new(Log {
-            window: *window,
-            admissions: Vec::new(),
-        }),
+        Rule::LeakyBucket(bucket) => {
+            Box::new(Replay { events: vec![(now.boot, Event::Rate(bucket.rate))], burst: bucket.burst })
+        }
+        Rule::FixedWindow(window) => Box::new(Fixed { window: *window, counts: BTreeMap::new() }),
+        Rule::SlidingWindow(window) => Box::new(Sliding { window: *window, counts: BTreeMap::new() }),
+        Rule::SlidingLog(window) => Box::new(Log { window: *window, admissions: Vec::new() }),
         Rule::Quota(quota) => Box::new(Periods {
             limit: quota.limit,
             calendar: quota.calendar.clone(),
@@ -132,10 +122,7 @@ struct Fixed {
 
 impl Fixed {
     fn count(&self, wall: u64) -> u64 {
-        self.counts
-            .get(&(wall / self.window.length))
-            .copied()
-            .unwrap_or(0)
+        self.counts.get(&(wall / self.window.length)).copied().unwrap_or(0)
     }
 }
 
@@ -201,16 +188,12 @@ struct Log {
 impl Model for Log {
     fn change(&mut self, rule: &Rule, at: Now) {
         // What has left the old window does not come back with a longer one.
-        self.admissions
-            .retain(|(admitted, _)| at.boot - admitted < self.window.length);
+        self.admissions.retain(|(admitted, _)| at.boot - admitted < self.window.length);
         self.window = window_of(rule);
     }
 
     fn fits(&self, cost: u64, now: Now) -> bool {
-        let within = self
-            .admissions
-            .iter()
-            .filter(|(admitted, _)| now.boot - admitted < self.window.length);
+        let within = self.admissions.iter().filter(|(admitted, _)| now.boot - admitted < self.window.length);
         within.map(|(_, cost)| cost).sum::<u64>() + cost <= self.window.limit
     }
 
@@ -228,18 +211,13 @@ struct Periods {
 
 impl Periods {
     fn count(&self, wall: u64) -> u64 {
-        self.counts
-            .get(&period_start(&self.calendar, wall))
-            .copied()
-            .unwrap_or(0)
+        self.counts.get(&period_start(&self.calendar, wall)).copied().unwrap_or(0)
     }
 }
 
 impl Model for Periods {
     fn change(&mut self, rule: &Rule, at: Now) {
-        let Rule::Quota(quota) = rule else {
-            unreachable!("a schedule keeps to its algorithm")
-        };
+        let Rule::Quota(quota) = rule else { unreachable!("a schedule keeps to its algorithm") };
         let spent = self.count(at.wall);
         (self.limit, self.calendar) = (quota.limit, quota.calendar.clone());
         self.counts = BTreeMap::from([(period_start(&self.calendar, at.wall), spent)]);
@@ -250,9 +228,6 @@ impl Model for Periods {
     }
 
     fn take(&mut self, cost: u64, now: Now) {
-        *self
-            .counts
-            .entry(period_start(&self.calendar, now.wall))
-            .or_default() += cost;
+        *self.counts.entry(period_start(&self.calendar, now.wall)).or_default() += cost;
     }
 }

@@ -17,29 +17,9 @@ pub const DAY: u64 = 86_400 * SECOND;
 pub const HORIZON: u64 = 8_000_000_000 * SECOND;
 
 /// The periods of rates. All divide 1,001 times ten years, so the model can keep any debt over one denominator.
-const PERIODS: [u64; 9] = [
-    1,
-    7,
-    1_001,
-    SECOND,
-    60 * SECOND,
-    3_600 * SECOND,
-    DAY,
-    366 * DAY,
-    WINDOW_MAX,
-];
+const PERIODS: [u64; 9] = [1, 7, 1_001, SECOND, 60 * SECOND, 3_600 * SECOND, DAY, 366 * DAY, WINDOW_MAX];
 
-const LENGTHS: [u64; 9] = [
-    1,
-    7,
-    1_001,
-    333_333_333,
-    SECOND,
-    60 * SECOND,
-    3_600 * SECOND,
-    DAY,
-    WINDOW_MAX,
-];
+const LENGTHS: [u64; 9] = [1, 7, 1_001, 333_333_333, SECOND, 60 * SECOND, 3_600 * SECOND, DAY, WINDOW_MAX];
 
 /// A bucket's numbers, the first instant, and what happens from then on.
 #[derive(Clone, Debug)]
@@ -138,11 +118,7 @@ pub fn with_limit(rule: &Rule, limit: u64) -> Rule {
     let mut rule = rule.clone();
     match &mut rule {
         Rule::TokenBucket(bucket) => {
-            bucket.initial = if bucket.initial == bucket.burst {
-                limit
-            } else {
-                bucket.initial.min(limit)
-            };
+            bucket.initial = if bucket.initial == bucket.burst { limit } else { bucket.initial.min(limit) };
             bucket.burst = limit;
         }
         Rule::LeakyBucket(bucket) => bucket.burst = limit,
@@ -156,17 +132,12 @@ pub fn with_limit(rule: &Rule, limit: u64) -> Rule {
 }
 
 pub fn schedule(rules: BoxedStrategy<Rule>) -> impl Strategy<Value = Schedule> {
-    let start = (
-        0..=1_000_000 * SECOND,
-        (946_684_800..=2_200_000_000u64).prop_map(|seconds| seconds * SECOND),
-    );
+    let start =
+        (0..=1_000_000 * SECOND, (946_684_800..=2_200_000_000u64).prop_map(|seconds| seconds * SECOND));
     (rules.clone(), start, 0..SECOND, vec(step(rules), 1..40)).prop_map(
         |(rule, (boot, wall), nanos, steps)| Schedule {
             rule,
-            start: Now {
-                boot,
-                wall: wall + nanos,
-            },
+            start: Now { boot, wall: wall + nanos },
             steps,
         },
     )
@@ -219,13 +190,7 @@ fn window() -> impl Strategy<Value = Window> {
 /// Token buckets that start full.
 pub fn full_bucket() -> BoxedStrategy<Rule> {
     (rate(), limit())
-        .prop_map(|(rate, burst)| {
-            Rule::TokenBucket(TokenBucket {
-                rate,
-                burst,
-                initial: burst,
-            })
-        })
+        .prop_map(|(rate, burst)| Rule::TokenBucket(TokenBucket { rate, burst, initial: burst }))
         .boxed()
 }
 
@@ -233,19 +198,13 @@ pub fn full_bucket() -> BoxedStrategy<Rule> {
 pub fn bucket_with_initial() -> BoxedStrategy<Rule> {
     (rate(), limit(), 0..=UNITS_MAX)
         .prop_map(|(rate, burst, any)| {
-            Rule::TokenBucket(TokenBucket {
-                rate,
-                burst,
-                initial: any % (burst + 1),
-            })
+            Rule::TokenBucket(TokenBucket { rate, burst, initial: any % (burst + 1) })
         })
         .boxed()
 }
 
 pub fn leaky_bucket() -> BoxedStrategy<Rule> {
-    (rate(), limit())
-        .prop_map(|(rate, burst)| Rule::LeakyBucket(LeakyBucket { rate, burst }))
-        .boxed()
+    (rate(), limit()).prop_map(|(rate, burst)| Rule::LeakyBucket(LeakyBucket { rate, burst })).boxed()
 }
 
 pub fn fixed_window() -> BoxedStrategy<Rule> {
@@ -265,16 +224,8 @@ pub fn quota(zone: &'static str, on_exceeded: OnExceeded) -> BoxedStrategy<Rule>
     let zone = TimeZone::get(zone).expect("the zone is in the bundled database");
     (limit(), select(&[Period::Day, Period::Month][..]), 1..=31i8)
         .prop_map(move |(limit, period, anchor_day)| {
-            let calendar = Calendar {
-                period,
-                anchor_day,
-                zone: zone.clone(),
-            };
-            Rule::Quota(Quota {
-                limit,
-                calendar,
-                on_exceeded,
-            })
+            let calendar = Calendar { period, anchor_day, zone: zone.clone() };
+            Rule::Quota(Quota { limit, calendar, on_exceeded })
         })
         .boxed()
 }

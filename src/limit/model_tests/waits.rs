@@ -104,26 +104,15 @@ impl Limits {
     }
 
     fn take(&mut self, cost: u64) {
-        self.runs
-            .iter_mut()
-            .for_each(|run| run.state.take(&run.rule, cost, run.now));
+        self.runs.iter_mut().for_each(|run| run.state.take(&run.rule, cost, run.now));
         self.granted += 1;
         let until = self.runs[0].now.boot + SECOND;
-        self.permits.grant(
-            PermitId {
-                partition: 0,
-                secret: self.granted,
-            },
-            until,
-        );
+        self.permits.grant(PermitId { partition: 0, secret: self.granted }, until);
     }
 
     fn would_pass(&self, cost: u64, then: Now) -> bool {
         let mut limits = self.clone();
         limits.set(then);
-        limits
-            .outcomes(cost)
-            .iter()
-            .all(|outcome| *outcome == Outcome::Pass)
+        limits.outcomes(cost).iter().all(|outcome| *outcome == Outcome::Pass)
     }
 }

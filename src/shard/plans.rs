@@ -1,0 +1,94 @@
+//! The policy as a shard applies it: the version in force, since when, and the plans made under it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::check::{ANONYMOUS, Name, TenantId};
+use crate::clock::Now;
+use crate::limit::{Rule, State};
+use crate::placement::Secret;
+use crate::policy::{Plan, Policy, TierSource};
+
+use super::account::Account;
+
+/// The policy in force in one shard. Tenants without rules of their own share the plan of their tier.
+pub struct Plans {
+    policy: Arc<Policy>,
+    since: u64,
+    secret: Secret,
+    by_tier: BTreeMap<(Name, TierSource), Arc<Plan>>,
+}
+
+impl Plans {
+    /// Plans under `policy`, in force from the beginning.
+    pub fn new(policy: Arc<Policy>, secret: Secret) -> Self {
+        Self { policy, since: 0, secret, by_tier: BTreeMap::new() }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Since when it is in force here, boot nanoseconds.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// Puts `policy` into force.
+    pub fn set(&mut self, policy: Arc<Policy>, now: Now) {
+        (self.policy, self.since) = (policy, now.boot);
+        self.by_tier.clear();
+    }
+
+    /// The plan of a tenant now.
+    pub fn of(&mut self, tenant: &TenantId, now: Now) -> Arc<Plan> {
+        let (tier, source, until) = self.policy.tier_of(tenant, now.wall);
+        self.make(tenant, &tier, source, until)
+    }
+
+    /// The plan of a tenant in a tier that its request names.
+    pub fn in_tier(&mut self, tenant: &TenantId, tier: &Name) -> Arc<Plan> {
+        self.make(tenant, tier, TierSource::Request, u64::MAX)
+    }
+
+    /// The plan in `kept`, made anew where it no longer holds.
+    pub fn keep(&mut self, kept: &mut Option<Arc<Plan>>, tenant: &TenantId, now: Now) -> Arc<Plan> {
+        match kept {
+            Some(plan) if plan.version() == self.policy.version() && now.wall < plan.valid_until() => {
+                plan.clone()
+            }
+            _ => kept.insert(self.of(tenant, now)).clone(),
+        }
+    }
+
+    fn make(&mut self, tenant: &TenantId, tier: &Name, source: TierSource, until: u64) -> Arc<Plan> {
+        if self.policy.has_own_rules(tenant) {
+            return Arc::new(self.policy.plan(tenant, tier, source, until, &self.secret));
+        }
+        if let Some(plan) = self.by_tier.get(&(tier.clone(), source)) {
+            return plan.clone();
+        }
+        let plan = Arc::new(self.policy.plan(tenant, tier, source, until, &self.secret));
+        self.by_tier.insert((tier.clone(), source), plan.clone());
+        plan
+    }
+
+    /// Looks at up to `most` buckets of an account and forgets those that hold no information, under the numbers they were
+    /// kept by and under all that the account could be judged by now. Answers how many went.
+    pub fn forget(&mut self, account: &mut Account, most: usize, now: Now) -> usize {
+        let id = account.id.split('@').next().unwrap_or(ANONYMOUS);
+        let plan = TenantId::new(id).map(|tenant| self.keep(&mut account.plan, &tenant, now));
+        let since = self.since;
+        account.buckets.forget(most, |state| match &plan {
+            Some(plan) => state.is_fresh_under(plan.rules(), since, now),
+            None => state.is_fresh(now),
+        })
+    }
+
+    /// Whether a bucket that tenants share holds no information.
+    pub fn forgets_shared(&self, state: &State, now: Now) -> bool {
+        let rules: Vec<&Rule> = self.policy.shared_rules().collect();
+        state.is_fresh_under(rules, self.since, now)
+    }
+}
