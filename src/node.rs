@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::clock::SharedClock;
 use crate::cluster::{LocalStore, PolicyStore};
 use crate::config::Config;
-use crate::http::server::{self, Listen, Parcel};
+use crate::http::server::{self, Listen};
 use crate::http::{App, Tokens, routes};
 use crate::random::Seed;
 use crate::routing::Router;
@@ -160,7 +160,7 @@ async fn drain(
 async fn worker<S: server::Carried>(
     shard: ShardArgs,
     mailbox: Mailboxes,
-    parcels: tokio::sync::mpsc::Receiver<Parcel<S>>,
+    parcels: server::Receiver<S>,
     app: Arc<App>,
     stop: watch::Receiver<bool>,
     mut end: watch::Receiver<bool>,

@@ -115,8 +115,7 @@ fn run_seed(seed: u64) -> Vec<String> {
         Ok(())
     });
     sim.run().unwrap();
-    let answers = answers.lock().unwrap().clone();
-    answers
+    answers.lock().unwrap().clone()
 }
 
 #[test]

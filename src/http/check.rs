@@ -111,7 +111,7 @@ pub async fn batch(State(app): State<Arc<App>>, request: Request) -> Result<Resp
     };
     let allowed = outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|decision| decision.allowed));
     let decisions = outcomes.iter().map(|outcome| match outcome {
-        Ok(decision) => Item::Decision(DecisionView::new(decision, &app.node)),
+        Ok(decision) => Item::Decision(Box::new(DecisionView::new(decision, &app.node))),
         Err(problem) => Item::Failed { error: problem.document() },
     });
     let view = BatchView { allowed, decisions: decisions.collect() };
@@ -127,7 +127,7 @@ struct BatchView<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Item<'a> {
-    Decision(DecisionView<'a>),
+    Decision(Box<DecisionView<'a>>),
     Failed { error: Map<String, Value> },
 }
 

@@ -97,17 +97,20 @@ impl Drop for Counted {
     }
 }
 
+/// Gives connections to one worker.
+pub type Sender<S> = mpsc::Sender<Parcel<S>>;
+/// Takes them up there.
+pub type Receiver<S> = mpsc::Receiver<Parcel<S>>;
+
 /// The ends through which connections reach `workers` workers.
-pub fn handover<S: Carried>(
-    workers: usize,
-) -> (Vec<mpsc::Sender<Parcel<S>>>, Vec<mpsc::Receiver<Parcel<S>>>) {
+pub fn handover<S: Carried>(workers: usize) -> (Vec<Sender<S>>, Vec<Receiver<S>>) {
     (0..workers).map(|_| mpsc::channel(HANDOVER_MAX)).unzip()
 }
 
 /// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once.
 pub async fn accept<L: Listen>(
     mut listener: L,
-    workers: Vec<mpsc::Sender<Parcel<L::Stream>>>,
+    workers: Vec<Sender<L::Stream>>,
     most: usize,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -139,7 +142,7 @@ pub async fn accept<L: Listen>(
 
 /// Serves the connections that are handed over, until told to stop; then finishes what was begun.
 pub async fn serve<S: Carried>(
-    mut parcels: mpsc::Receiver<Parcel<S>>,
+    mut parcels: Receiver<S>,
     routes: Routes,
     limits: Limits,
     stop: watch::Receiver<bool>,

@@ -33,3 +33,21 @@ pub fn builtin() -> Document {
         Err(faults) => unreachable!("the built-in policy is tested: {faults:?}"),
     }
 }
+
+/// Reads any bytes as a document: what a fuzzer calls. One that is valid reads back from its own JSON and TOML as the same,
+/// and a tenant's limits can be resolved under it.
+pub fn fuzz_document(bytes: &[u8]) {
+    let read = [Document::from_toml(bytes), Document::from_json(bytes)];
+    for document in read.into_iter().flatten() {
+        let json = document.to_json().to_string();
+        assert_eq!(Document::from_json(json.as_bytes()).as_ref(), Ok(&document));
+        assert_eq!(Document::from_toml(document.to_toml().as_bytes()).as_ref(), Ok(&document));
+        assert!(differences(&document.to_json(), &document.to_json()).is_empty());
+        let Some(tenant) = crate::check::TenantId::new("acme") else { return };
+        let (policy, secret) = (Policy::new(1, document, None), crate::placement::Secret::new(1, 2));
+        let (tier, source, until) = policy.tier_of(&tenant, 0);
+        let plan = policy.plan(&tenant, &tier, source, until, &secret);
+        let mut selected = Vec::new();
+        assert_eq!(plan.select(&crate::check::Check::of(tenant), &secret, &mut selected), Ok(()));
+    }
+}
