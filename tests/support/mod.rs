@@ -1,0 +1,511 @@
+//! Starts real nodes and asks them over real sockets: the program itself, a temporary directory, a small blocking client.
+//!
+//! ```text
+//! let node = Setup::policy("default_tier = \"free\"\n[tiers.free]\n").start();     // listens on a port of its own
+//! assert_eq!(node.check(json!({"tenant": "acme"}))["limit"], "unlimited");
+//! let node = node.stop().start();                                                  // SIGTERM, exit 0, the same data
+//! ```
+//!
+//! A node that is dropped is killed. Whatever goes wrong here panics, with what the node wrote to standard error.
+
+#![allow(dead_code, reason = "each file of tests is a program of its own and uses a part")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidegate::clock::{Clock, SystemClock};
+
+/// Nothing here takes so long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often something is looked at that is waited for.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A node that is yet to be started.
+pub struct Setup {
+    environment: Option<String>,
+    http: String,
+    policy: Option<String>,
+    sections: String,
+    variables: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// With the built-in policy.
+    pub fn builtin() -> Self {
+        Self {
+            environment: None,
+            http: "127.0.0.1:0".into(),
+            policy: None,
+            sections: String::new(),
+            variables: Vec::new(),
+        }
+    }
+
+    /// With this policy, in TOML.
+    pub fn policy(toml: &str) -> Self {
+        Self { policy: Some(toml.into()), ..Self::builtin() }
+    }
+
+    /// Running as this environment.
+    pub fn environment(mut self, name: &str) -> Self {
+        self.environment = Some(name.into());
+        self
+    }
+
+    /// Listening here.
+    pub fn http(mut self, address: &str) -> Self {
+        self.http = address.into();
+        self
+    }
+
+    /// With a further section of `cluster.toml`: `[limits]`, `[auth]`.
+    pub fn section(mut self, toml: &str) -> Self {
+        self.sections.push_str(toml);
+        self.sections.push('\n');
+        self
+    }
+
+    /// With this environment variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Writes the files.
+    pub fn place(self) -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = String::new();
+        if let Some(environment) = &self.environment {
+            config.push_str(&format!("environment = {environment:?}\n"));
+        }
+        config.push_str(&format!("[[nodes]]\nid = \"n1\"\nhttp = {:?}\n", self.http));
+        if let Some(policy) = &self.policy {
+            config.push_str("[policy]\nfile = \"policy.toml\"\n");
+            std::fs::write(dir.path().join("policy.toml"), policy).unwrap();
+        }
+        config.push_str(&self.sections);
+        std::fs::write(dir.path().join("cluster.toml"), config).unwrap();
+        Place { dir, variables: self.variables }
+    }
+
+    /// Writes the files and starts the node.
+    pub fn start(self) -> Node {
+        self.place().start()
+    }
+}
+
+/// A node with the policy `toml` and nothing else said.
+pub fn node(toml: &str) -> Node {
+    Setup::policy(toml).start()
+}
+
+/// The directory of a node that isn't running: its configuration and its data.
+pub struct Place {
+    dir: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Place {
+    /// A file in the directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn stderr(&self) -> String {
+        std::fs::read_to_string(self.file("stderr.log")).unwrap_or_default()
+    }
+
+    fn spawn(&self) -> Child {
+        let stderr = std::fs::File::create(self.file("stderr.log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TIDEGATE_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .arg("serve")
+            .env("TIDEGATE_CONFIG", self.file("cluster.toml"))
+            .env("TIDEGATE_NODE", "n1")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap()
+    }
+
+    /// Starts the node, and waits until it is ready.
+    pub fn start(self) -> Node {
+        let mut process = Process(self.spawn());
+        let stdout = process.0.stdout.take().unwrap();
+        let (sender, introduction) = mpsc::channel();
+        // Reads on after the first line, so that the pipe never fills.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let line = introduction
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("the node said nothing: {}", self.stderr()));
+        let port = line.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let port = port.unwrap_or_else(|| panic!("no port in {line:?}"));
+        assert!(line.starts_with("tidegate ") && line.contains("  node n1  http://"), "{line:?}");
+        let node = Node { process, place: self, http: SocketAddr::from(([127, 0, 0, 1], port)) };
+        eventually("the node is ready", || node.get("/readyz").status == 200);
+        node
+    }
+
+    /// Starts what should refuse to start: its exit code, and what it says on standard error.
+    pub fn refuse(self) -> (i32, String) {
+        let mut process = Process(self.spawn());
+        let code = process.wait();
+        (code, self.stderr())
+    }
+}
+
+/// A child that doesn't outlive its owner.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    fn wait(&mut self) -> i32 {
+        let mut code = None;
+        eventually("the process ends", || {
+            code = self.0.try_wait().unwrap();
+            code.is_some()
+        });
+        code.and_then(|status| status.code()).unwrap_or(-1)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A node that is running.
+pub struct Node {
+    process: Process,
+    place: Place,
+    /// Where it listens.
+    pub http: SocketAddr,
+}
+
+impl Node {
+    /// Tells it to stop, and waits until it has: it exits 0.
+    pub fn stop(mut self) -> Place {
+        self.process.signal(rustix::process::Signal::TERM);
+        let code = self.process.wait();
+        assert_eq!(code, 0, "{}", self.place.stderr());
+        self.place
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(mut self) -> Place {
+        self.process.signal(rustix::process::Signal::KILL);
+        self.process.wait();
+        self.place
+    }
+
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.place.file(name)
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.place.stderr()
+    }
+
+    /// A connection of its own, kept open from one request to the next.
+    pub fn client(&self) -> Client {
+        let stream = TcpStream::connect_timeout(&self.http, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream: BufReader::new(stream) }
+    }
+
+    /// One request on a connection of its own.
+    pub fn send(&self, request: &Request) -> Answer {
+        self.client().send(request)
+    }
+
+    /// `GET`.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send(&Request::new("GET", path))
+    }
+
+    /// `POST` of JSON.
+    pub fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(&Request::new("POST", path).json(&body))
+    }
+
+    /// `PUT` of JSON.
+    pub fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(&Request::new("PUT", path).json(&body))
+    }
+
+    /// `DELETE`.
+    pub fn delete(&self, path: &str) -> Answer {
+        self.send(&Request::new("DELETE", path))
+    }
+
+    /// The decision of one check.
+    pub fn check(&self, check: Value) -> Value {
+        self.client().check(&check)
+    }
+
+    /// How many of `count` equal checks are allowed, one after another.
+    pub fn allowed_of(&self, count: usize, check: Value) -> usize {
+        let mut client = self.client();
+        (0..count).filter(|_| client.check(&check)["allowed"] == true).count()
+    }
+
+    /// What a check would be answered.
+    pub fn peek(&self, check: Value) -> Value {
+        let answer = self.post("/v1/peek", check);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+}
+
+/// A request that is yet to be sent.
+#[derive(Clone)]
+pub struct Request {
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+impl Request {
+    /// Without headers and body.
+    pub fn new(method: &str, path: &str) -> Self {
+        Self { method: method.into(), path: path.into(), headers: Vec::new(), body: None }
+    }
+
+    /// With a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// With a body of JSON, and a header that says so.
+    pub fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// With any body, and nothing that says what it is.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: node\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if let Some(body) = &self.body {
+            head.push_str(&format!("content-length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
+        bytes
+    }
+}
+
+/// One connection.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// Sends a request and reads its answer.
+    pub fn send(&mut self, request: &Request) -> Answer {
+        self.stream.get_mut().write_all(&request.bytes()).unwrap();
+        self.read()
+    }
+
+    /// Sends bytes as they are, and reads an answer.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> Answer {
+        self.stream.get_mut().write_all(bytes).unwrap();
+        self.read()
+    }
+
+    /// The decision of one check.
+    pub fn check(&mut self, check: &Value) -> Value {
+        let answer = self.send(&Request::new("POST", "/v1/check").json(check));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line.strip_suffix("\r\n").unwrap_or_else(|| panic!("the head broke off at {line:?}")).to_string()
+    }
+
+    fn read(&mut self) -> Answer {
+        let status_line = self.line();
+        let status = status_line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("no status in {status_line:?}"));
+        let mut headers = BTreeMap::new();
+        loop {
+            let line = self.line();
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').unwrap();
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_string());
+        }
+        let length = match headers.get("content-length") {
+            Some(length) => length.parse().unwrap(),
+            None => {
+                assert_eq!(status, 204, "an answer of unknown length: {headers:?}");
+                0
+            }
+        };
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).unwrap();
+        Answer { status, headers, body: String::from_utf8(body).unwrap() }
+    }
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers, by their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body, which is JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// A header; empty where it isn't there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// The body of an answer that is a problem document of `status`.
+    pub fn problem(&self, status: u16) -> Value {
+        assert_eq!(
+            (self.status, self.header("content-type")),
+            (status, "application/problem+json"),
+            "{self:?}"
+        );
+        let document = self.json();
+        assert_eq!(document["status"], status, "{self:?}");
+        document
+    }
+
+    /// The paths of the faults that a problem document of `status` names, in their order.
+    pub fn fault_paths(&self, status: u16) -> Vec<String> {
+        let document = self.problem(status);
+        let faults = document["errors"].as_array().cloned().unwrap_or_default();
+        faults
+            .iter()
+            .map(|fault| {
+                assert!(fault["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{fault}");
+                fault["path"].as_str().unwrap().to_string()
+            })
+            .collect()
+    }
+
+    /// The version of the policy that a write made.
+    pub fn version(&self) -> u64 {
+        assert_eq!(self.status, 200, "{self:?}");
+        let version = self.json()["version"].as_u64().unwrap();
+        assert_eq!(self.header("etag"), format!("\"{version}\""));
+        version
+    }
+}
+
+/// A policy with one tier, `free`: `everybodys` limits and the tier's `own`, each as [`log`] writes it.
+pub fn policy(everybodys: &[String], own: &[String]) -> String {
+    let list = |limits: &[String]| limits.join(", ");
+    format!(
+        "default_tier = \"free\"\nlimits = [{}]\n[tiers.free]\nlimits = [{}]\n",
+        list(everybodys),
+        list(own)
+    )
+}
+
+/// A limit of `most` an hour, exact to the unit: `per` is written as in the policy, `["tenant", "client"]`.
+pub fn log(name: &str, per: &str, most: u64) -> String {
+    format!(r#"{{ name = "{name}", per = {per}, algorithm = "sliding_log", limit = {most}, window = "1h" }}"#)
+}
+
+/// The same per tenant, as a request sends it or as an edit of one limit has it.
+pub fn sent(name: &str, most: u64) -> Value {
+    json!({"name": name, "algorithm": "sliding_log", "limit": most, "window": "1h"})
+}
+
+/// The limit `name` among those of a decision.
+pub fn limit<'a>(decision: &'a Value, name: &str) -> &'a Value {
+    decision["limits"]
+        .as_array()
+        .and_then(|limits| limits.iter().find(|limit| limit["name"] == name))
+        .unwrap_or_else(|| panic!("no limit {name} in {decision}"))
+}
+
+/// Takes a number out of an object, because it depends on how much time has passed.
+pub fn take_number(object: &mut Value, name: &str) -> u64 {
+    let taken = object.as_object_mut().and_then(|members| members.remove(name));
+    taken.as_ref().and_then(Value::as_u64).unwrap_or_else(|| panic!("{name} is no number in {object}"))
+}
+
+/// Waits until `done` says so.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..PATIENCE.as_millis() / TICK.as_millis() {
+        if done() {
+            return;
+        }
+        thread::sleep(TICK);
+    }
+    panic!("{what}: not within {PATIENCE:?}");
+}
+
+/// Waits for so many milliseconds.
+pub fn wait_ms(ms: u64) {
+    thread::sleep(Duration::from_millis(ms));
+}
+
+/// The instant `ms` milliseconds from now, as the policy writes it.
+pub fn instant_in_ms(ms: i64) -> String {
+    let wall = i128::from(SystemClock::new().now().wall) + i128::from(ms) * 1_000_000;
+    jiff::Timestamp::from_nanosecond(wall).unwrap().to_string()
+}
+
+/// A sample policy that is shipped.
+pub fn sample(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
