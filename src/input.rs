@@ -68,8 +68,10 @@ impl Tree {
     pub fn from_json(bytes: &[u8]) -> Result<Self, Fault> {
         let mut parser = serde_json::Deserializer::from_slice(bytes);
         let tree: Self = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
+            // A question mark stands for a member whose name hadn't come yet.
             let path = e.path().to_string();
-            Fault::new(if path == "." { String::new() } else { path }, format!("not JSON: {}", e.inner()))
+            let path = path.trim_end_matches('?').trim_end_matches('.');
+            Fault::new(path, format!("not JSON: {}", e.inner()))
         })?;
         parser.end().map_err(|e| Fault::new("", format!("not JSON: {e}")))?;
         Ok(tree)
@@ -78,9 +80,13 @@ impl Tree {
     /// Parses TOML.
     pub fn from_toml(bytes: &[u8]) -> Result<Self, Fault> {
         let text = std::str::from_utf8(bytes).map_err(|e| Fault::new("", format!("not UTF-8: {e}")))?;
-        let table: toml::Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| Fault::new("", format!("not TOML: {}", e.to_string().trim())))?;
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+            // The message alone: the line that the error could show may hold a secret.
+            let before = &text[..e.span().map_or(0, |span| span.start.min(text.len()))];
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            Fault::new("", format!("not TOML: {} at line {line} column {column}", e.message()))
+        })?;
         Ok(toml::Value::Table(table).into())
     }
 }

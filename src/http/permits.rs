@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::problem::Problem;
+use super::problem::{PathOf, Problem};
 use super::{App, body, read};
 use crate::check::PermitId;
 use crate::input::{Fault, Reader, Tree};
@@ -21,7 +21,7 @@ fn parse(id: &str) -> Result<PermitId, Problem> {
 /// `DELETE /v1/permits/{id}`: 204, also the second time.
 pub async fn release(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     app.tokens.admit_decision(&headers)?;
@@ -32,7 +32,7 @@ pub async fn release(
 /// `POST /v1/permits/{id}/renew`: 200, or 404 where it isn't out any more. The body may say `{"ttl_ms": …}`.
 pub async fn renew(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     app.tokens.admit_decision(request.headers())?;

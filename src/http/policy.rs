@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::auth::Caller;
-use super::problem::Problem;
+use super::problem::{PathOf, Problem};
 use super::query::Query;
 use super::{App, body};
 use crate::check::Name;
@@ -133,7 +133,10 @@ pub fn name(member: &str, text: &str) -> Result<Name, Problem> {
 }
 
 /// `GET /v1/tiers/{tier}`.
-pub async fn get_tier(State(app): State<Arc<App>>, Path(tier): Path<String>) -> Result<Response, Problem> {
+pub async fn get_tier(
+    State(app): State<Arc<App>>,
+    PathOf(tier): PathOf<String>,
+) -> Result<Response, Problem> {
     let (policy, name) = (app.store.current(), name("tier", &tier)?);
     match policy.document().tiers.get(&name) {
         Some(tier) => Ok(versioned(policy.version(), tier.to_json())),
@@ -145,7 +148,7 @@ pub async fn get_tier(State(app): State<Arc<App>>, Path(tier): Path<String>) -> 
 pub async fn put_tier(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
-    Path(tier): Path<String>,
+    PathOf(tier): PathOf<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     let name = name("tier", &tier)?;
@@ -157,7 +160,7 @@ pub async fn put_tier(
 pub async fn delete_tier(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
-    Path(tier): Path<String>,
+    PathOf(tier): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = name("tier", &tier)?;

@@ -11,12 +11,14 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router as Routes;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -25,6 +27,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::head::HeadScan;
+use super::problem::Problem;
 use crate::config::Limits;
 
 /// Connections that may wait for one worker to take them up.
@@ -206,15 +210,22 @@ async fn connection<S: Carried>(
         let pulse = pulse.clone();
         hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let busy = Pulse::busy(&pulse);
-            let answering = routes.clone().call(request);
+            let both = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+                .iter()
+                .all(|h| request.headers().contains_key(h));
+            let ambiguous = both || pulse.ambiguous.load(Ordering::Relaxed);
+            let answering = (!ambiguous).then(|| routes.clone().call(request));
             async move {
-                let answer = answering.await;
+                let answer = match answering {
+                    Some(answering) => answering.await,
+                    None => Ok(refuse_head()),
+                };
                 drop(busy);
                 answer
             }
         })
     };
-    let stream = TokioIo::new(Watched { stream, pulse: pulse.clone() });
+    let stream = TokioIo::new(Watched { stream, pulse: pulse.clone(), head: HeadScan::default() });
     let connection = builder.serve_connection(stream, service);
     tokio::pin!(connection);
     let mut stopping = false;
@@ -231,6 +242,13 @@ async fn connection<S: Carried>(
     }
 }
 
+/// The answer to a head that two servers could read differently; the connection ends with it.
+fn refuse_head() -> Response {
+    Problem::new(400, "the head is ambiguous: bare line feeds, or a length beside chunks", "bad-input")
+        .with_header(header::CONNECTION, "close")
+        .into_response()
+}
+
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
@@ -242,7 +260,9 @@ struct Pulse {
     /// Requests being answered; more than one on HTTP/2.
     requests: AtomicU32,
     /// HTTP/2 sends more than requests, so a first byte there doesn't mean that a head has begun.
-    multiplexed: AtomicU8,
+    multiplexed: AtomicBool,
+    /// The head being read, or the one just read, can be read in two ways.
+    ambiguous: AtomicBool,
     tick: Arc<AtomicU32>,
     closed: Notify,
 }
@@ -259,14 +279,21 @@ impl Pulse {
         Busy(pulse.clone())
     }
 
-    fn bytes_came(&self, bytes: &[u8]) {
-        if self.phase.load(Ordering::Relaxed) == IDLE && self.multiplexed.load(Ordering::Relaxed) == 0 {
-            if bytes.starts_with(b"PRI ") {
-                self.multiplexed.store(1, Ordering::Relaxed);
-            } else {
-                self.enter(HEAD);
-            }
+    /// Notices bytes that came in. Those of a head are looked at by `head`.
+    fn bytes_came(&self, bytes: &[u8], head: &mut HeadScan) {
+        if self.multiplexed.load(Ordering::Relaxed) {
+            return;
         }
+        match self.phase.load(Ordering::Relaxed) {
+            IDLE if bytes.starts_with(b"PRI ") => return self.multiplexed.store(true, Ordering::Relaxed),
+            IDLE => {
+                self.enter(HEAD);
+                *head = HeadScan::default();
+            }
+            HEAD => {}
+            _ => return,
+        }
+        self.ambiguous.store(head.feed(bytes), Ordering::Relaxed);
     }
 }
 
@@ -305,7 +332,8 @@ impl Pulses {
             phase: AtomicU8::new(IDLE),
             since: AtomicU32::new(self.tick.load(Ordering::Relaxed)),
             requests: AtomicU32::new(0),
-            multiplexed: AtomicU8::new(0),
+            multiplexed: AtomicBool::new(false),
+            ambiguous: AtomicBool::new(false),
             tick: self.tick.clone(),
             closed: Notify::new(),
         });
@@ -350,6 +378,7 @@ async fn watch_pulses(pulses: Arc<Pulses>) {
 struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
+    head: HeadScan,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -359,9 +388,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let Self { stream, pulse, head } = &mut *self;
+        let polled = Pin::new(stream).poll_read(cx, buf);
         if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
-            self.pulse.bytes_came(bytes);
+            pulse.bytes_came(bytes, head);
         }
         polled
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::auth::Caller;
 use super::policy::{fresh, name, part, versioned, write};
-use super::problem::Problem;
+use super::problem::{PathOf, Problem};
 use super::query::Query;
 use super::render::LimitView;
 use crate::check::{Limit, TenantId};
@@ -29,7 +29,7 @@ fn tenant(text: &str) -> Result<TenantId, Problem> {
 }
 
 /// `GET /v1/tenants/{tenant}`: what the policy says of it, and how it stands.
-pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub async fn get(State(app): State<Arc<App>>, PathOf(id): PathOf<String>) -> Result<Response, Problem> {
     let tenant = tenant(&id)?;
     let policy = app.store.current();
     let rule = policy.document().tenants.get(&tenant).map(|rule| rule.to_json());
@@ -50,7 +50,7 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
 pub async fn put(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     let id = tenant(&id)?;
@@ -62,7 +62,7 @@ pub async fn put(
 pub async fn delete(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = tenant(&id)?;
@@ -74,7 +74,7 @@ pub async fn delete(
 pub async fn put_limit(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
-    Path((id, limit)): Path<(String, String)>,
+    PathOf((id, limit)): PathOf<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (id, name) = (tenant(&id)?, name("name", &limit)?);
@@ -99,7 +99,7 @@ fn named_limit(r: &mut Reader, tree: &Tree, name: &str) -> Option<Limit> {
 pub async fn delete_limit(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
-    Path((id, limit)): Path<(String, String)>,
+    PathOf((id, limit)): PathOf<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (id, name) = (tenant(&id)?, name("name", &limit)?);
@@ -111,7 +111,7 @@ pub async fn delete_limit(
 pub async fn reset(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
-    Path(id): Path<String>,
+    PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
     let id = tenant(&id)?;
     app.router.reset(&id).await?;

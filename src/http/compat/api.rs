@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::super::problem::Problem;
+use super::super::problem::{PathOf, Problem};
 use super::super::query::Query;
 use super::super::{App, body, headers};
 use crate::check::{Check, Decision, Dimension, Label, Limit, Match, Name, TenantId};
@@ -59,7 +59,7 @@ fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
 /// `GET /api/status/{tenant}/{client}/{action}?max_requests=&window_duration_seconds=`: the same, and nothing is taken.
 pub async fn status(
     State(app): State<Arc<App>>,
-    Path((tenant, client, action)): Path<(String, String, String)>,
+    PathOf((tenant, client, action)): PathOf<(String, String, String)>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {

@@ -1,0 +1,387 @@
+//! A node that stops finishes what it accepted and remembers what was spent; one that can't start says why.
+
+mod rig;
+
+use std::time::Duration;
+
+use rig::{Home, Node, head, instant};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// Limits that give nothing back while a test runs.
+const POLICY: &str = r#"
+default_tier = "bucket"
+
+[[limits]]
+name = "global"
+per = []
+match = { action = "everybody" }
+algorithm = "token_bucket"
+rate = "1/h"
+burst = 5
+
+[[limits]]
+name = "per-ip"
+per = ["ip"]
+algorithm = "sliding_log"
+limit = 5
+window = "1h"
+
+[tiers.bucket]
+limits = [{ name = "rate", algorithm = "token_bucket", rate = "1/h", burst = 5 }]
+[tiers.leak]
+limits = [{ name = "rate", algorithm = "leaky_bucket", rate = "1/h", burst = 5 }]
+[tiers.fixed]
+limits = [{ name = "rate", algorithm = "fixed_window", limit = 5, window = "520w" }]
+[tiers.sliding]
+limits = [{ name = "rate", algorithm = "sliding_window", limit = 5, window = "520w" }]
+[tiers.log]
+limits = [{ name = "rate", algorithm = "sliding_log", limit = 5, window = "1h" }]
+[tiers.quota]
+limits = [{ name = "rate", algorithm = "quota", limit = 5, period = "month" }]
+[tiers.slots]
+max_concurrent = 1
+[tiers.clients]
+limits = [{ name = "rate", per = ["tenant", "client"], algorithm = "token_bucket", rate = "1/h", burst = 5 }]
+[tiers.free]
+
+[tenants.named]
+tier = "log"
+"#;
+
+/// One check for each kind of state that a stop has to keep; each allows five.
+fn kinds() -> Vec<Value> {
+    let mut kinds: Vec<_> = ["bucket", "leak", "fixed", "sliding", "log", "quota"]
+        .iter()
+        .map(|tier| json!({"tenant": format!("t-{tier}"), "tier": tier}))
+        .collect();
+    kinds.extend([
+        json!({"tenant": "named"}),
+        json!({"tenant": "t-clients", "tier": "clients", "client": "one"}),
+        json!({"tenant": "anonymous", "ip": "203.0.113.9"}),
+        json!({"tenant": "t-global", "tier": "free", "action": "everybody"}),
+        json!({"tenant": "t-ip", "tier": "free", "ip": "2001:db8::9"}),
+        json!({"tenant": "t-brought", "limits":
+            [{"name": "own", "algorithm": "token_bucket", "rate": "1/h", "burst": 5}]}),
+    ]);
+    kinds
+}
+
+fn allowed(node: &Node, check: &Value) -> bool {
+    node.check(check.to_string())["allowed"].as_bool().unwrap()
+}
+
+#[test]
+fn what_was_spent_before_a_restart_is_still_spent_after_it() {
+    let home = Home::new(POLICY, "");
+    let node = home.start();
+    for kind in kinds() {
+        for i in 0..3 {
+            assert!(allowed(&node, &kind), "{kind} {i}");
+        }
+    }
+    let (status, log) = node.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(home.path("data/counts.state").exists());
+
+    let node = home.start();
+    // Loaded is gone: no second process could load it too.
+    assert!(!home.path("data/counts.state").exists());
+    for kind in kinds() {
+        let left: Vec<_> = (0..4).map(|_| allowed(&node, &kind)).collect();
+        assert_eq!(left, [true, true, false, false], "{kind}");
+    }
+    // And once more, from counts that were loaded themselves.
+    let (status, log) = node.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let node = home.start();
+    for kind in kinds() {
+        assert!(!allowed(&node, &kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_permit_outlives_a_restart_and_is_released_after_it() {
+    let home = Home::new(POLICY, "");
+    let node = home.start();
+    let check = json!({"tenant": "t", "tier": "slots", "permit": {"ttl_ms": 3_600_000}});
+    let permit = node.check(check.to_string())["permit"]["id"].clone();
+    let permit = format!("/v1/permits/{}", permit.as_str().unwrap());
+    node.stop();
+
+    let node = home.start();
+    assert_eq!(node.check(check.to_string())["denied_by"]["reason"], "concurrency");
+    assert_eq!(node.call("POST", &format!("{permit}/renew"), "").status, 200);
+    assert_eq!(node.call("DELETE", &permit, "").status, 204);
+    assert!(allowed(&node, &check));
+}
+
+#[test]
+fn a_killed_node_starts_again_with_every_change_of_the_policy_that_was_answered() {
+    let home = Home::new(POLICY, "");
+    let node = home.start();
+    let limit = json!({"algorithm": "token_bucket", "rate": "1/h", "burst": 2});
+    for i in 1..=20 {
+        let answer = node.call("PUT", &format!("/v1/tenants/t{i}/limits/own"), limit.to_string());
+        assert_eq!(answer.json()["version"], 1 + i);
+    }
+    let before = node.call("GET", "/v1/policy", "");
+    let mut process = node.process;
+    process.signal(Signal::KILL);
+    assert_eq!(process.end().code(), None);
+
+    let node = home.start();
+    let after = node.call("GET", "/v1/policy", "");
+    assert_eq!(after.header("etag"), Some("\"21\""));
+    assert_eq!(after.body, before.body);
+    let check = json!({"tenant": "t20"});
+    let left: Vec<_> = (0..3).map(|_| allowed(&node, &check)).collect();
+    assert_eq!(left, [true, true, false]);
+}
+
+#[test]
+fn a_change_of_the_file_changes_nothing_after_the_first_start() {
+    let home = Home::new(POLICY, "");
+    home.start().stop();
+    home.write("policy.toml", b"no policy at all");
+    let node = home.start();
+    assert_eq!(node.call("GET", "/v1/policy", "").header("etag"), Some("\"1\""));
+}
+
+// --------------------------------------------------------------------------------------------------------- stopping
+
+const CHECK: &str = r#"{"tenant":"t","tier":"log"}"#;
+
+#[test]
+fn a_stopping_node_finishes_what_it_accepted_and_takes_nothing_new() {
+    let home = Home::new(POLICY, "[limits]\nbody_ms = 60000\ndrain_ms = 60000");
+    let mut node = home.start();
+    let mut idle = node.connect();
+    assert_eq!(idle.call("GET", "/readyz", &[], b"").status, 200);
+    let mut accepted = node.connect();
+    accepted.send(head("POST", "/v1/check", &[], CHECK.len())).unwrap();
+    accepted.send(&CHECK[..5]).unwrap();
+    // So that the node has it for certain.
+    std::thread::sleep(Duration::from_millis(300));
+    node.process.signal(Signal::TERM);
+
+    // Idle connections are closed; a new one is refused, or at least told that the node is not ready.
+    assert!(idle.answer().is_none());
+    if let Ok(mut late) = rig::Wire::to(node.addr) {
+        let answer = late.ask(head("GET", "/readyz", &[], 0));
+        assert!(answer.is_none_or(|answer| answer.status == 503));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(node.process.is_running());
+
+    let answer = accepted.ask(&CHECK[5..]).unwrap();
+    assert_eq!(answer.json()["remaining"], 4);
+    assert!(accepted.answer().is_none());
+    assert_eq!(node.process.end().code(), Some(0), "{}", node.process.log());
+    // What was decided while stopping was saved too.
+    assert_eq!(home.start().check(CHECK)["remaining"], 3);
+}
+
+#[test]
+fn a_request_that_never_ends_holds_a_stop_no_longer_than_allowed() {
+    let home =
+        Home::new(POLICY, "[limits]\nbody_ms = 60000\nheader_ms = 60000\nidle_ms = 60000\ndrain_ms = 1000");
+    let node = home.start();
+    assert!(allowed(&node, &json!({"tenant": "t", "tier": "log"})));
+    let mut endless = node.connect();
+    endless.send(head("POST", "/v1/check", &[], CHECK.len())).unwrap();
+    let mut headless = node.connect();
+    headless.send("POST /v1/check HTTP/1.1\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let start = instant();
+    let (status, log) = node.stop();
+    let took = instant() - start;
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("connections were cut"), "{log}");
+    assert_eq!(home.start().check(CHECK)["remaining"], 3);
+}
+
+#[test]
+fn a_second_signal_ends_a_stopping_node_at_once() {
+    for second in [Signal::TERM, Signal::INT] {
+        let home = Home::new(POLICY, "[limits]\nbody_ms = 600000\ndrain_ms = 600000");
+        let mut node = home.start();
+        let mut endless = node.connect();
+        endless.send(head("POST", "/v1/check", &[], CHECK.len())).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        node.process.signal(Signal::TERM);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(node.process.is_running());
+        node.process.signal(second);
+        assert_eq!(node.process.end().code(), Some(1));
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- starting
+
+/// Runs the program to its end, which has to be `code`, and answers what it said of it.
+fn fails(home: &Home, code: i32) -> String {
+    let mut process = home.run();
+    let status = process.end();
+    let log = process.log();
+    assert_eq!(status.code(), Some(code), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+    log
+}
+
+#[test]
+fn a_second_process_on_the_same_data_is_refused_and_the_first_goes_on() {
+    let home = Home::new(POLICY, "");
+    let node = home.start();
+    let log = fails(&home, 1);
+    let data = home.path("data").display().to_string();
+    assert!(log.contains(&format!("the data directory {data} is in use")), "{log}");
+    assert_eq!(node.check(CHECK)["remaining"], 4);
+    // The one that was refused has taken nothing along.
+    node.stop();
+    assert_eq!(home.start().check(CHECK)["remaining"], 3);
+}
+
+#[test]
+fn a_second_process_on_the_same_port_is_refused_and_the_first_goes_on() {
+    let home = Home::new(POLICY, "");
+    let node = home.start();
+    let other = Home::new(POLICY, "");
+    other.configure(&node.addr.to_string(), "data", "");
+    let log = fails(&other, 1);
+    assert!(log.contains(&format!("can't listen on {}", node.addr)), "{log}");
+    assert!(log.contains("in use"), "{log}");
+    assert_eq!(node.check(CHECK)["remaining"], 4);
+}
+
+#[test]
+fn damaged_counts_are_refused_by_name_and_kept() {
+    let home = Home::new(POLICY, "");
+    let node = home.start();
+    assert_eq!(node.check(CHECK)["remaining"], 4);
+    node.stop();
+    let path = home.path("data/counts.state");
+    let good = std::fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for (damaged, why) in [
+        (flipped, "the checksum differs"),
+        (good[..20].to_vec(), "too short"),
+        (good[..good.len() - 1].to_vec(), "the checksum differs"),
+        (Vec::new(), "too short"),
+        (vec![b'x'; 100], "not a state file of this version"),
+    ] {
+        std::fs::write(&path, &damaged).unwrap();
+        let log = fails(&home, 1);
+        assert!(log.contains("can't load the saved counts"), "{log}");
+        assert!(log.contains(&format!("{}: {why}", path.display())), "{log}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    }
+    std::fs::write(&path, good).unwrap();
+    assert_eq!(home.start().check(CHECK)["remaining"], 3);
+}
+
+#[test]
+fn a_damaged_policy_store_is_refused() {
+    let home = Home::new(POLICY, "");
+    home.start().stop();
+    let path = home.path("data/policy.redb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.iter_mut().take(4_096).for_each(|byte| *byte ^= 0x55);
+    std::fs::write(&path, bytes).unwrap();
+    let log = fails(&home, 1);
+    assert!(log.contains("can't open the policy store"), "{log}");
+}
+
+#[test]
+fn every_fault_of_the_configuration_is_told_and_the_exit_is_2() {
+    let home = Home::new(POLICY, "");
+    home.write(
+        "cluster.toml",
+        br#"
+        environment = "pro duction"
+        colour = "red"
+        [[nodes]]
+        id = "n1"
+        http = "localhost"
+        [[nodes]]
+        id = "n1"
+        http = "127.0.0.1:0"
+        [limits]
+        body_bytes = 7
+        hedaer_ms = 5
+        connections = -1
+        workers = 1.5
+        [auth]
+        admin_tokens = ["env:TIDEGATE_TEST_UNSET", "canary with spaces"]
+        "#,
+    );
+    let log = fails(&home, 2);
+    for fault in [
+        "environment: ",
+        "colour: unknown member",
+        "nodes[0].http: ",
+        "limits.body_bytes: ",
+        "limits.hedaer_ms: unknown member; did you mean header_ms?",
+        "limits.connections: ",
+        "limits.workers: ",
+        "auth.admin_tokens[0]: the environment variable TIDEGATE_TEST_UNSET is not set",
+        "auth.admin_tokens[1]: ",
+    ] {
+        assert!(log.contains(&format!("\n  {fault}")), "{fault} isn't in {log}");
+    }
+    assert!(!log.contains("canary"), "{log}");
+
+    for (config, fault) in [
+        (&b"[[nodes]]\nid = \"n2\"\nhttp = \"127.0.0.1:0\""[..], "nodes: there is no node n1"),
+        (b"[[nodes]]\nid = \"n1\"\nhttp = \"0.0.0.0:0\"", "nodes[0].http: "),
+        (b"[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\n[auth]", "auth: has no token"),
+        (b"nodes = []", "nodes: there is no node n1"),
+        (b"", "nodes: is required"),
+        (b"nodes = ", "not TOML"),
+        (b"\xff", "not UTF-8"),
+        // A slip beside a secret.
+        (b"[auth]\nadmin_tokens = [\"canary\", ,]", "not TOML"),
+        (b"[auth]\nadmin_tokens = [\"canary]", "not TOML"),
+    ] {
+        home.write("cluster.toml", config);
+        let log = fails(&home, 2);
+        assert!(log.contains(fault), "{fault} isn't in {log}");
+        assert!(!log.contains("canary"), "{log}");
+    }
+    std::fs::remove_file(home.path("cluster.toml")).unwrap();
+    let log = fails(&home, 2);
+    assert!(log.contains("cluster.toml"), "{log}");
+    assert!(!home.path("data").exists());
+}
+
+#[test]
+fn every_fault_of_the_first_policy_is_told_and_the_exit_is_2() {
+    let home = Home::new(
+        r#"
+        default_tier = "gold"
+        [tiers.pro]
+        max_concurrent = 0
+        limits = [{ name = "rate", algorithm = "fixed_window", limit = 1, window = "5 mins" }]
+        [tenants.acme]
+        tier = "iron"
+        "#,
+        "",
+    );
+    let log = fails(&home, 2);
+    for fault in [
+        "tiers.pro.max_concurrent: ",
+        "tiers.pro.limits[0].window: ",
+        "default_tier: there is no tier gold",
+        "tenants.acme.tier: there is no tier iron",
+    ] {
+        assert!(log.contains(&format!("\n  {fault}")), "{fault} isn't in {log}");
+    }
+    std::fs::remove_file(home.path("policy.toml")).unwrap();
+    let log = fails(&home, 2);
+    assert!(log.contains("policy.toml"), "{log}");
+    // A first start that failed leaves nothing that a second would trip over.
+    home.write("policy.toml", POLICY.as_bytes());
+    assert_eq!(home.start().check(CHECK)["remaining"], 4);
+}
