@@ -2,28 +2,62 @@
 //!
 //! hyper is lenient where the standard lets it be: it takes a bare line feed for the end of a line, and of a length and
 //! chunks together it believes the chunks. Both are how a request is smuggled past one of two servers that disagree, so both
-//! are refused here. Only the first head after a connection was idle is looked at. A request behind it in the same packet is
-//! refused for what the parser leaves visible (a length before chunks); nothing of it is passed on to anybody.
+//! are refused here. The scan follows requests that stand behind each other by their lengths; behind a body of chunks it
+//! loses its place until the connection is idle again.
 
-/// A head longer than this is refused by the parser anyway.
+/// A line longer than this is refused by the parser anyway.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// Looks at a head line by line, as its bytes come.
+/// Looks at the heads on one connection, line by line, as their bytes come.
 #[derive(Default)]
 pub struct HeadScan {
+    place: Place,
+    /// Heads that have begun so far.
+    heads: u64,
+    /// The first head that can be read in two ways; 0 is none.
+    ambiguous: u64,
     /// The beginning of a line whose end hasn't come.
     begun: Vec<u8>,
-    lines: usize,
-    has_length: bool,
+    length: Option<u64>,
     has_encoding: bool,
-    ambiguous: bool,
-    over: bool,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Place {
+    /// Before the first line of a head.
+    #[default]
+    Between,
+    Head,
+    /// So many bytes before the next head.
+    Body(u64),
+    Lost,
 }
 
 impl HeadScan {
-    /// Takes the next bytes. Answers whether what has come of the head so far can be read in two ways.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> bool {
-        while let Some(at) = bytes.iter().position(|byte| *byte == b'\n').filter(|_| !self.over) {
+    /// Finds its place again: the connection is idle after `requests` requests.
+    pub fn idle(&mut self, requests: u64) {
+        if self.place == Place::Lost {
+            *self = Self { heads: requests, ambiguous: self.ambiguous, ..Self::default() };
+        }
+    }
+
+    /// Takes the next bytes. Answers with the number of the first head that can be read in two ways, from 1 on; 0 is none.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> u64 {
+        while !bytes.is_empty() && self.place != Place::Lost {
+            if let Place::Body(left) = self.place {
+                let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                bytes = &bytes[here..];
+                let left = left - here as u64;
+                self.place = if left > 0 { Place::Body(left) } else { Place::Between };
+                continue;
+            }
+            let Some(at) = bytes.iter().position(|byte| *byte == b'\n') else {
+                self.begun.extend_from_slice(bytes);
+                if self.begun.len() > LINE_BYTES_MAX {
+                    self.place = Place::Lost;
+                }
+                break;
+            };
             let (line, rest) = bytes.split_at(at + 1);
             bytes = rest;
             if self.begun.is_empty() {
@@ -34,25 +68,39 @@ impl HeadScan {
                 self.line(&whole);
             }
         }
-        if !self.over && self.begun.len() + bytes.len() <= LINE_BYTES_MAX {
-            self.begun.extend_from_slice(bytes);
-        }
         self.ambiguous
     }
 
     fn line(&mut self, line: &[u8]) {
-        let Some(text) = line.strip_suffix(b"\r\n") else {
-            self.ambiguous = true;
-            self.over |= line.len() == 1;
-            return;
+        let text = line.strip_suffix(b"\r\n");
+        let empty = text.unwrap_or(&line[..line.len() - 1]).is_empty();
+        if self.place == Place::Between {
+            // Empty lines before a head are skipped, as the parser does.
+            if empty {
+                return;
+            }
+            (self.place, self.length, self.has_encoding) = (Place::Head, None, false);
+            self.heads += 1;
+        }
+        let line = text.unwrap_or(line);
+        let value = |name: &[u8]| {
+            let start = line.get(..name.len())?;
+            start.eq_ignore_ascii_case(name).then(|| line[name.len()..].trim_ascii())
         };
-        // An empty line before the first is skipped, as the parser does.
-        self.over = text.is_empty() && self.lines > 0;
-        self.lines += usize::from(!text.is_empty());
-        let is = |name: &[u8]| text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        self.has_length |= is(b"content-length:");
-        self.has_encoding |= is(b"transfer-encoding:");
-        self.ambiguous |= self.has_length && self.has_encoding;
+        if let Some(length) = value(b"content-length:") {
+            self.length = Some(std::str::from_utf8(length).ok().and_then(|n| n.parse().ok()).unwrap_or(0));
+        }
+        self.has_encoding |= value(b"transfer-encoding:").is_some();
+        if text.is_none() || (self.has_encoding && self.length.is_some()) {
+            self.ambiguous = if self.ambiguous == 0 { self.heads } else { self.ambiguous };
+        }
+        if empty {
+            self.place = match self.length {
+                _ if self.has_encoding => Place::Lost,
+                None | Some(0) => Place::Between,
+                Some(length) => Place::Body(length),
+            };
+        }
     }
 }
 
@@ -60,27 +108,49 @@ impl HeadScan {
 mod tests {
     use super::*;
 
-    fn ambiguous(head: &str) -> bool {
-        let whole = HeadScan::default().feed(head.as_bytes());
+    fn ambiguous(heads: &str) -> u64 {
+        let whole = HeadScan::default().feed(heads.as_bytes());
         let mut by_byte = HeadScan::default();
-        let split = head.bytes().fold(false, |_, byte| by_byte.feed(&[byte]));
-        assert_eq!(whole, split, "{head:?}");
+        let split = heads.bytes().fold(0, |_, byte| by_byte.feed(&[byte]));
+        assert_eq!(whole, split, "{heads:?}");
         whole
     }
 
+    const BOTH: &str = "POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n";
+
     #[test]
     fn a_length_beside_chunks_or_a_bare_line_feed_can_be_read_in_two_ways() {
-        assert!(ambiguous("POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"));
-        assert!(ambiguous("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"));
-        assert!(ambiguous("GET / HTTP/1.1\nhost: a\n\n"));
-        assert!(ambiguous("GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n"));
+        assert_eq!(ambiguous(BOTH), 1);
+        assert_eq!(
+            ambiguous("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"),
+            1
+        );
+        assert_eq!(ambiguous("GET / HTTP/1.1\nhost: a\n\n"), 1);
+        assert_eq!(ambiguous("GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n"), 1);
     }
 
     #[test]
     fn an_ordinary_head_and_whatever_is_in_the_body_are_fine() {
-        assert!(!ambiguous("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{\n\"a\":\n1}\n"));
-        assert!(!ambiguous(
-            "\r\nPOST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{\n}\n\r\n0\r\n\r\n"
-        ));
+        assert_eq!(ambiguous("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\n{\n\"a\":\n1}\n"), 0);
+        assert_eq!(
+            ambiguous("\r\nPOST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{\n}\n\r\n0\r\n\r\n"),
+            0
+        );
+    }
+
+    #[test]
+    fn a_request_behind_others_is_found_by_their_lengths() {
+        let good = "POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n{}\n";
+        let get = "GET / HTTP/1.1\r\n\r\n";
+        assert_eq!(ambiguous(&[good, get, BOTH].concat()), 3);
+        assert_eq!(ambiguous(&[good, get, good].concat()), 0);
+    }
+
+    #[test]
+    fn behind_chunks_the_scan_goes_on_once_the_connection_is_idle() {
+        let mut scan = HeadScan::default();
+        scan.feed(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n");
+        scan.idle(1);
+        assert_eq!(scan.feed(BOTH.as_bytes()), 2);
     }
 }

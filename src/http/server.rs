@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -210,10 +210,8 @@ async fn connection<S: Carried>(
         let pulse = pulse.clone();
         hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let busy = Pulse::busy(&pulse);
-            let both = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
-                .iter()
-                .all(|h| request.headers().contains_key(h));
-            let ambiguous = both || pulse.ambiguous.load(Ordering::Relaxed);
+            let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
+            let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));
             let answering = (!ambiguous).then(|| routes.clone().call(request));
             async move {
                 let answer = match answering {
@@ -261,8 +259,10 @@ struct Pulse {
     requests: AtomicU32,
     /// HTTP/2 sends more than requests, so a first byte there doesn't mean that a head has begun.
     multiplexed: AtomicBool,
-    /// The head being read, or the one just read, can be read in two ways.
-    ambiguous: AtomicBool,
+    /// Requests so far.
+    calls: AtomicU64,
+    /// Which of them is the first that can be read in two ways; 0 is none.
+    ambiguous: AtomicU64,
     tick: Arc<AtomicU32>,
     closed: Notify,
 }
@@ -284,14 +284,12 @@ impl Pulse {
         if self.multiplexed.load(Ordering::Relaxed) {
             return;
         }
-        match self.phase.load(Ordering::Relaxed) {
-            IDLE if bytes.starts_with(b"PRI ") => return self.multiplexed.store(true, Ordering::Relaxed),
-            IDLE => {
-                self.enter(HEAD);
-                *head = HeadScan::default();
+        if self.phase.load(Ordering::Relaxed) == IDLE {
+            if bytes.starts_with(b"PRI ") {
+                return self.multiplexed.store(true, Ordering::Relaxed);
             }
-            HEAD => {}
-            _ => return,
+            self.enter(HEAD);
+            head.idle(self.calls.load(Ordering::Relaxed));
         }
         self.ambiguous.store(head.feed(bytes), Ordering::Relaxed);
     }
@@ -333,7 +331,8 @@ impl Pulses {
             since: AtomicU32::new(self.tick.load(Ordering::Relaxed)),
             requests: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
-            ambiguous: AtomicBool::new(false),
+            calls: AtomicU64::new(0),
+            ambiguous: AtomicU64::new(0),
             tick: self.tick.clone(),
             closed: Notify::new(),
         });
