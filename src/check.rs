@@ -473,7 +473,9 @@ impl Decision {
         if self.allowed {
             enforced.min_by_key(|v| (v.remaining, std::cmp::Reverse(v.reset_after)))
         } else {
-            enforced.filter(|v| v.outcome != Outcome::Pass).max_by_key(|v| {
+            // What somebody else holds may come back: it denies nothing.
+            let denying = enforced.filter(|v| matches!(v.outcome, Outcome::Wait(_) | Outcome::Never));
+            denying.max_by_key(|v| {
                 (v.outcome.retry_after().unwrap_or(u64::MAX), std::cmp::Reverse(&v.limit.name))
             })
         }

@@ -246,7 +246,7 @@ limits = [{ name = "x", algorithm = "sliding_log", limit = 3, window = "700ms" }
             scope.spawn(move || {
                 let mut client = node.client();
                 let check = json!({"tenant": tier, "tier": tier});
-                // However slow this machine is, a hundred at a stretch are too many for each of them.
+                // However slow the machine is, a hundred at a stretch are too many for each of them.
                 let denied = (0..100).map(|_| client.check(&check)).find(|answer| answer["allowed"] == false);
                 let wait = denied.unwrap()["retry_after_ms"].as_u64().unwrap();
                 assert!((1..=1_400).contains(&wait), "{tier}: {wait}");
@@ -956,6 +956,28 @@ fn a_body_above_the_cap_is_413_and_a_path_or_method_that_is_not_there_404_or_405
     node.post("/v1/check", json!({"tenant": "acme", "client": client})).problem(413);
     node.post("/v1/chek", json!({"tenant": "acme"})).problem(404);
     node.get("/v1/check").problem(405);
+}
+
+#[test]
+fn a_path_that_is_no_text_is_refused_with_a_problem_document_too() {
+    let node = node(BURST_AND_HOUR);
+    for (method, path) in [
+        ("DELETE", "/v1/permits/%FF"),
+        ("POST", "/v1/permits/%FF/renew"),
+        ("GET", "/v1/tiers/%FF"),
+        ("DELETE", "/v1/tiers/%FF"),
+        ("GET", "/v1/tenants/%FF"),
+        ("POST", "/v1/tenants/%FF/reset"),
+        ("DELETE", "/v1/tenants/acme/limits/%FF"),
+        ("GET", "/api/status/acme/%FF/read?max_requests=1&window_duration_seconds=1"),
+    ] {
+        let answer = node.send(&Request::new(method, path));
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (400, "application/problem+json"),
+            "{method} {path}: {answer:?}"
+        );
+    }
 }
 
 #[test]

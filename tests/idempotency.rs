@@ -140,8 +140,7 @@ fn of_many_duplicates_at_once_one_is_charged_and_the_others_are_told_its_answer(
     for everybodys in [&shared[..0], &shared] {
         let node = Setup::policy(&policy(everybodys, &own)).section("[limits]\nworkers = 4").start();
         for round in 1..=10 {
-            let check = json!({"tenant": "acme", "ip": "192.0.2.1", "request_id": format!("r-{round}"),
-                               "deadline_ms": 60_000});
+            let check = json!({"tenant": "acme", "ip": "192.0.2.1", "request_id": format!("r-{round}")});
             let answers: Vec<Value> = std::thread::scope(|scope| {
                 let callers: Vec<_> = (0..16).map(|_| scope.spawn(|| node.client().check(&check))).collect();
                 callers.into_iter().map(|caller| caller.join().unwrap()).collect()

@@ -80,13 +80,13 @@ impl Buckets {
     }
 
     /// Looks at the next `most` buckets and drops those that `fresh` says hold no information. Answers how many went.
-    pub fn forget(&mut self, most: usize, fresh: impl Fn(&State) -> bool) -> usize {
+    pub fn forget(&mut self, most: usize, fresh: impl Fn(u64, &State) -> bool) -> usize {
         let before = self.len();
         match self {
-            Self::Few(slots) => slots.retain(|slot| !fresh(&slot.state)),
+            Self::Few(slots) => slots.retain(|slot| !fresh(slot.key, &slot.state)),
             Self::Many(many) => {
                 let ahead = many.states.range(many.hand..).take(most);
-                let looked_at: SmallVec<[(u64, bool); 16]> = ahead.map(|(k, s)| (*k, fresh(s))).collect();
+                let looked_at: SmallVec<[(u64, bool); 16]> = ahead.map(|(k, s)| (*k, fresh(*k, s))).collect();
                 many.hand = match looked_at.last() {
                     Some((last, _)) if looked_at.len() == most => last.wrapping_add(1),
                     _ => 0,
@@ -108,6 +108,9 @@ impl Buckets {
     }
 }
 
+/// A request id and the hash of whose it is: beyond a cap, strangers share an account.
+pub type ReplayKey = (u64, RequestId);
+
 /// An allowed answer that a repetition of its request id gets again.
 pub struct Replay {
     /// Of the check it answered.
@@ -122,16 +125,16 @@ pub struct OwnHold {
     pub op: OpId,
     pub keys: SmallVec<[(u64, u64); 4]>,
     pub slots: u64,
-    pub request_ids: SmallVec<[RequestId; 1]>,
+    pub request_ids: SmallVec<[ReplayKey; 1]>,
 }
 
 /// What few accounts need.
 #[derive(Default)]
 pub struct Extras {
     pub permits: Permits,
-    pub replays: BTreeMap<RequestId, Replay>,
+    pub replays: BTreeMap<ReplayKey, Replay>,
     /// Request ids in the order of their expiry; an id that was replaced stands here twice.
-    pub replay_order: VecDeque<(u64, RequestId)>,
+    pub replay_order: VecDeque<(u64, ReplayKey)>,
     pub holds: Vec<OwnHold>,
     /// Checks that wait for an open one of the same account.
     pub parked: VecDeque<Box<Op>>,
@@ -167,6 +170,12 @@ impl Account {
         let Some(extras) = &self.extras else { return 0 };
         let held = extras.holds.iter().flat_map(|hold| &hold.keys).filter(|(k, _)| *k == key);
         held.fold(0, |sum, (_, cost)| sum.saturating_add(*cost))
+    }
+
+    /// The keys of the buckets that open checks hold units of.
+    pub fn held_keys(&self) -> SmallVec<[u64; 4]> {
+        let holds = self.extras.iter().flat_map(|extras| &extras.holds);
+        holds.flat_map(|hold| &hold.keys).map(|(key, _)| *key).collect()
     }
 
     /// Permits that open checks are about to be given.

@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::placement::AccountHash;
 
 /// Where an account lies in the slab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AccountIx(u32);
 
 /// How many accounts an insertion at the cap looks at, in search of one to forget.

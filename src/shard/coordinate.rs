@@ -11,7 +11,7 @@
 use smallvec::SmallVec;
 
 use super::Refusal;
-use super::account::{OwnHold, Replay};
+use super::account::{OwnHold, Replay, ReplayKey};
 use super::accounts::AccountIx;
 use super::core::{Effect, Shard, Stop};
 use super::op::{Demand, Kind, Op, OpRef};
@@ -43,6 +43,7 @@ impl Shard {
 
     pub(super) fn park(&mut self, op: Box<Op>) {
         self.parked += 1;
+        self.parked_in.insert(op.account);
         self.accounts.get_mut(op.account).extras().parked.push_back(op);
     }
 
@@ -50,8 +51,9 @@ impl Shard {
     pub(super) fn ask_shared(&mut self, mut op: Box<Op>, now: Now, effects: &mut Vec<Effect>) {
         let shared = op.demands.iter().any(|d| matches!(d.kind, Kind::Shared { .. }));
         if !shared {
+            // It held nothing, so nobody waits for it.
             let allowed = op.passes();
-            return self.conclude(op, allowed, now, effects);
+            return self.conclude(op, allowed, now);
         }
         // Without a chance to pass there is nothing to hold: the rest is asked only for how long to wait.
         op.holding = !op.peek && op.passes_own();
@@ -79,7 +81,11 @@ impl Shard {
             key,
             overflow_key,
             limit: demand.selected.limit.clone(),
-            cost: demand.cost,
+            cost: match until {
+                // Whoever waits asks for all he wants of a bucket at once: two who each have a part would wait for ever.
+                Some(_) => op.wanted_of(demand.kind),
+                None => demand.cost,
+            },
             hold,
             until,
         };
@@ -95,47 +101,58 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) {
         self.open.insert(op.id, op);
-        let mut replies = Vec::new();
         for (shard, ask) in asks {
             if shard == self.index {
-                replies.extend(self.shared.ask(ask, &self.plans, now));
+                self.inbox.extend(self.shared.ask(ask, &self.plans, now));
             } else {
                 effects.push(Effect::Ask(shard, ask));
             }
         }
-        for reply in replies {
-            self.replied(reply, now, effects);
+    }
+
+    /// Goes on with the ops that buckets of this very shard have answered, one after another: each may lead to further
+    /// answers, and a long queue for one bucket would else be a deep stack.
+    pub(super) fn work_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while let Some(reply) = self.inbox.pop_front() {
+            self.one_replied(reply, now, effects);
         }
     }
 
     /// A shared bucket has answered one of this shard's ops.
     pub fn replied(&mut self, reply: Reply, now: Now, effects: &mut Vec<Effect>) {
+        self.one_replied(reply, now, effects);
+        self.work_off(now, effects);
+    }
+
+    fn one_replied(&mut self, reply: Reply, now: Now, effects: &mut Vec<Effect>) {
         let Some(op) = self.open.get_mut(&reply.op.op) else {
             // The op gave up before the answer came; what it may hold there is given back.
-            let shard = crate::placement::Partition::of_key(reply.key).shard(self.shards);
-            return self.settle_at(shard, reply.op, reply.key, false, now, effects);
+            return self.settle_at(reply.from, reply.op, reply.key, false, now, effects);
         };
-        let demand = &mut op.demands[reply.demand];
-        if let Kind::Shared { shard, .. } = demand.kind {
-            demand.kind = Kind::Shared { shard, key: reply.key };
+        // A patient op has asked for all its demands of that bucket at once.
+        let (asked, all) = (op.demands[reply.demand].kind, op.patient);
+        for (i, demand) in op.demands.iter_mut().enumerate() {
+            let meant = i == reply.demand || (all && demand.kind == asked && demand.said.is_none());
+            if meant && let Kind::Shared { shard, key } = asked {
+                op.moved |= key != reply.key;
+                demand.kind = Kind::Shared { shard, key: reply.key };
+                demand.said = Some(reply.said);
+            }
         }
-        demand.said = Some(reply.said);
         op.pending -= 1;
         if op.pending > 0 {
             return;
         }
-        let Some(op) = self.open.remove(&reply.op.op) else {
-            return;
-        };
+        let Some(op) = self.open.remove(&reply.op.op) else { return };
         self.all_replied(op, now, effects);
     }
 
     pub(super) fn all_replied(&mut self, mut op: Box<Op>, now: Now, effects: &mut Vec<Effect>) {
         let blocked = op.holding && op.is_held() && !op.is_denied();
-        if blocked && !op.patient {
+        if blocked && (!op.patient || op.moved) {
             // Somebody else's hold is in the way: give all back, and go from key to key, waiting at each.
             self.settle_shared(&op, false, now, effects);
-            op.patient = true;
+            (op.patient, op.moved) = (true, false);
             op.demands
                 .iter_mut()
                 .filter(|d| matches!(d.kind, Kind::Shared { .. }))
@@ -163,7 +180,9 @@ impl Shard {
             self.answer(op.answer_to, Err(Refusal::Busy));
             return self.unpark(account, now, effects);
         }
-        self.conclude(op, allowed, now, effects);
+        let account = op.account;
+        self.conclude(op, allowed, now);
+        self.unpark(account, now, effects);
     }
 
     /// Takes or cancels everything that the op holds of shared buckets.
@@ -192,29 +211,35 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) {
         if shard == self.index {
-            self.settled(op, key, take, now, effects);
+            self.settle_here(op, key, take, now, effects);
         } else {
             effects.push(Effect::Settle { shard, op, key, take });
         }
     }
 
-    /// Another shard (or this one) asks a bucket that is kept here.
+    /// Another shard asks a bucket that is kept here.
     pub fn asked(&mut self, ask: Ask, now: Now, effects: &mut Vec<Effect>) {
         if let Some(reply) = self.shared.ask(ask, &self.plans, now) {
-            self.send_reply(reply, now, effects);
+            self.send_reply(reply, effects);
         }
+        self.work_off(now, effects);
     }
 
     /// An op's hold on a bucket here is taken or cancelled.
     pub fn settled(&mut self, op: OpRef, key: u128, take: bool, now: Now, effects: &mut Vec<Effect>) {
-        let mut replies = Vec::new();
-        self.shared.settle(op, key, take, self.plans.since(), now, &mut replies);
-        replies.into_iter().for_each(|reply| self.send_reply(reply, now, effects));
+        self.settle_here(op, key, take, now, effects);
+        self.work_off(now, effects);
     }
 
-    pub(super) fn send_reply(&mut self, reply: Reply, now: Now, effects: &mut Vec<Effect>) {
+    fn settle_here(&mut self, op: OpRef, key: u128, take: bool, now: Now, effects: &mut Vec<Effect>) {
+        let mut replies = Vec::new();
+        self.shared.settle(op, key, take, self.plans.since(), now, &mut replies);
+        replies.into_iter().for_each(|reply| self.send_reply(reply, effects));
+    }
+
+    pub(super) fn send_reply(&mut self, reply: Reply, effects: &mut Vec<Effect>) {
         if reply.op.shard == self.index {
-            self.replied(reply, now, effects);
+            self.inbox.push_back(reply);
         } else {
             effects.push(Effect::Reply(reply.op.shard, reply));
         }
@@ -229,7 +254,8 @@ impl Shard {
         });
         let keys = keys.collect();
         let slots = op.demands.iter().filter(passed).filter(|d| d.kind == Kind::Slots).map(|d| d.cost).sum();
-        let request_ids = op.parts.iter().filter_map(|p| p.check.request_id.clone()).collect();
+        let request_ids =
+            op.parts.iter().filter_map(|p| Some((op.hash.0, p.check.request_id.clone()?))).collect();
         let hold = OwnHold { op: op.id, keys, slots, request_ids };
         self.accounts.get_mut(op.account).extras().holds.push(hold);
     }
@@ -238,20 +264,19 @@ impl Shard {
         self.accounts.get_mut(op.account).extras().holds.retain(|hold| hold.op != op.id);
     }
 
-    /// The op is decided: takes from its own buckets, remembers what must be, answers, and lets parked ops go on.
-    pub(super) fn conclude(&mut self, op: Box<Op>, allowed: bool, now: Now, effects: &mut Vec<Effect>) {
-        let (account, peek) = (op.account, op.peek);
+    /// The op is decided: takes from its own buckets, remembers what must be, and answers.
+    pub(super) fn conclude(&mut self, op: Box<Op>, allowed: bool, now: Now) {
+        let (account, hash, peek) = (op.account, op.hash, op.peek);
         let permits = if allowed && !peek { self.take_own(&op, now) } else { SmallVec::new() };
         let (answer_to, decisions, checks) = op.decisions(allowed, &permits);
         if allowed && !peek {
             for (decision, (check, fingerprint)) in decisions.iter().zip(checks) {
                 if let Some(id) = check.request_id.filter(|_| !decision.replayed) {
-                    self.remember(account, id, fingerprint, decision, now);
+                    self.remember(account, (hash.0, id), fingerprint, decision, now);
                 }
             }
         }
         self.answer(answer_to, Ok(decisions));
-        self.unpark(account, now, effects);
     }
 
     pub(super) fn take_own(&mut self, op: &Op, now: Now) -> SmallVec<[PermitId; 1]> {
@@ -270,7 +295,7 @@ impl Shard {
         }
         let mut granted = SmallVec::new();
         for part in op.parts.iter().filter(|part| part.wants_permit && part.replay.is_none()) {
-            let hash = self.accounts.get(op.account).hash;
+            let hash = op.hash;
             let secret = u128::from(hash.0) << 64 | u128::from(self.generator.next_u64());
             let id = PermitId { partition: hash.partition().number(), secret };
             let until = now.boot.saturating_add(part.check.permit_ttl_ms.unwrap_or(0) * MS);
@@ -283,7 +308,7 @@ impl Shard {
     pub(super) fn remember(
         &mut self,
         account: AccountIx,
-        id: crate::check::RequestId,
+        id: ReplayKey,
         fingerprint: u64,
         decision: &Decision,
         now: Now,
@@ -311,6 +336,7 @@ impl Shard {
         }
         let parked = std::mem::take(&mut extras.parked);
         self.parked -= parked.len();
+        self.parked_in.remove(&account);
         for op in parked {
             if op.deadline <= now.boot {
                 // Its caller has left: charging it now would serve nobody.

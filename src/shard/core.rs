@@ -4,13 +4,13 @@
 //! wait it is told is the longest of all. Here are the questions, and where their answers go; what happens in between is in
 //! `resolve`, `judge` and `coordinate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::accounts::Accounts;
+use super::accounts::{AccountIx, Accounts};
 use super::op::{Answer, AnswerTo, Op, OpId, OpRef, Part};
 use super::plans::Plans;
 use super::shared::{Ask, Reply, SharedBuckets};
@@ -95,7 +95,11 @@ pub struct Shard {
     pub(super) shared: SharedBuckets,
     pub(super) open: BTreeMap<OpId, Box<Op>>,
     pub(super) parked: usize,
+    /// The accounts that they are parked in.
+    pub(super) parked_in: BTreeSet<AccountIx>,
     pub(super) gathers: BTreeMap<u64, Gather>,
+    /// Answers of this shard's buckets to its own ops.
+    pub(super) inbox: VecDeque<Reply>,
     pub(super) next_id: u64,
     pub(super) generator: Generator,
     pub(super) selected: Vec<Selected>,
@@ -124,10 +128,12 @@ impl Shard {
             secret,
             plans: Plans::new(policy, secret),
             accounts: Accounts::new(caps.named_tenants, caps.unknown_tenants),
-            shared: SharedBuckets::new(caps.shared_keys),
+            shared: SharedBuckets::new(index, caps.shared_keys),
             open: BTreeMap::new(),
             parked: 0,
+            parked_in: BTreeSet::new(),
             gathers: BTreeMap::new(),
+            inbox: VecDeque::new(),
             next_id: 1,
             generator,
             selected: Vec::new(),
@@ -147,6 +153,18 @@ impl Shard {
     /// Whether something is open that the clock may have to end.
     pub fn is_busy(&self) -> bool {
         !self.open.is_empty() || self.parked > 0 || self.shared.is_busy()
+    }
+
+    /// Accounts in memory.
+    #[cfg(test)]
+    pub fn tenants(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Shared buckets in memory.
+    #[cfg(test)]
+    pub fn shared_keys(&self) -> usize {
+        self.shared.len()
     }
 
     /// Decides one check.
@@ -190,6 +208,9 @@ impl Shard {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
+        if each.is_empty() {
+            return drop(to.send(Vec::new()));
+        }
         let batch = self.fresh_id();
         self.gathers.insert(batch, Gather { answers: vec![None; each.len()], left: each.len(), to });
         for (index, question) in each.into_iter().enumerate() {
@@ -216,8 +237,8 @@ impl Shard {
         let Some(first) = questions.first() else {
             return self.answer(answer_to, Ok(Vec::new()));
         };
-        let named = self.plans.policy().names(&first.check.tenant);
         let id = first.check.account();
+        let named = self.plans.names(&id, &first.check.tenant);
         let account = match self.accounts.find(first.hash, &id) {
             Some(found) => found,
             // Looking makes nobody known.
@@ -227,6 +248,7 @@ impl Shard {
         let deadline = questions.iter().map(|q| q.check.deadline_ms).max().unwrap_or(0);
         let op = Box::new(Op {
             id: self.fresh_id(),
+            hash: first.hash,
             account,
             parts: questions
                 .into_iter()
@@ -256,8 +278,10 @@ impl Shard {
             policy_version: 0,
             pending: 0,
             patient: false,
+            moved: false,
         });
         self.proceed(op, now, effects);
+        self.work_off(now, effects);
     }
 
     /// Everything that makes this check this check; two that differ in nothing else than their id and deadline are one.

@@ -1,5 +1,7 @@
 //! Asking the limits whose buckets lie in the account: finding or making the bucket, and what stands in at a cap.
 
+use smallvec::SmallVec;
+
 use super::account::looked_at;
 use super::accounts::AccountIx;
 use super::core::Shard;
@@ -18,13 +20,21 @@ impl Shard {
         let absent = op.peek && op.account == self.accounts.overflow();
         let longest_ttl = op.parts.iter().filter_map(|part| part.check.permit_ttl_ms).max().unwrap_or(0) * MS;
         let (account, peek) = (op.account, op.peek);
+        if !peek {
+            self.make_room(op, now);
+        }
+        // Beyond a cap several demands of one op may meet in one bucket.
+        let mut before: SmallVec<[(u64, u64); 4]> = SmallVec::new();
         for demand in &mut op.demands {
             demand.said = match demand.kind {
                 Kind::Shared { .. } => None,
                 Kind::Slots => Some(self.judge_slots(account, demand, absent, longest_ttl, now)),
                 Kind::Own(key) if peek => Some(self.look(account, demand, key, absent, now)),
-                Kind::Own(key) => Some(self.judge_bucket(account, demand, key, now)),
+                Kind::Own(key) => Some(self.judge_bucket(account, demand, key, &before, now)),
             };
+            if let Kind::Own(key) = demand.kind {
+                before.push((key, demand.cost));
+            }
         }
     }
 
@@ -49,12 +59,19 @@ impl Shard {
         let account = (!absent).then(|| self.accounts.get(ix));
         let rule = &demand.selected.limit.rule;
         let state = looked_at(account, key, rule, self.plans.since(), now);
-        said(&state, demand, account.map_or(0, |account| account.held(key)), false, now)
+        said(&state, demand, 0, account.map_or(0, |account| account.held(key)), false, now)
     }
 
     /// Judges by the bucket under `key`, made if it isn't there; at a cap on keys, by the one that stands in for it.
-    fn judge_bucket(&mut self, ix: AccountIx, demand: &mut Demand, key: u64, now: Now) -> Said {
-        let (key, overflow) = match self.has_room(ix, key, now) {
+    fn judge_bucket(
+        &mut self,
+        ix: AccountIx,
+        demand: &mut Demand,
+        key: u64,
+        before: &[(u64, u64)],
+        now: Now,
+    ) -> Said {
+        let (key, overflow) = match self.has_room(ix, key) {
             true => (key, false),
             false => match demand.selected.overflow_key(&self.secret) {
                 BucketKey::Own(stand_in) => (stand_in, true),
@@ -69,24 +86,30 @@ impl Shard {
         match self.accounts.get_mut(ix).buckets.get_mut(key) {
             Some(state) => {
                 state.advance(rule, since, now);
-                said(state, demand, held, overflow, now)
+                let before = before.iter().filter(|(k, _)| *k == key).map(|(_, cost)| cost).sum();
+                said(state, demand, before, held, overflow, now)
             }
             None => unreachable!("the bucket was made above"),
         }
     }
 
+    /// At a cap, looks for buckets to forget. Before any bucket of the op is made: those are like fresh ones until it takes
+    /// something from them.
+    fn make_room(&mut self, op: &Op, now: Now) {
+        let account = self.accounts.get_mut(op.account);
+        let new =
+            |demand: &Demand| matches!(demand.kind, Kind::Own(key) if account.buckets.get(key).is_none());
+        if op.demands.iter().any(new) && !self.within_caps(op.account) {
+            let freed = self.plans.forget(self.accounts.get_mut(op.account), LOOKED_AT_PER_INSERT, now);
+            self.accounts.buckets -= freed;
+        }
+    }
+
     /// Whether the account has the bucket or may have one more.
-    fn has_room(&mut self, ix: AccountIx, key: u64, now: Now) -> bool {
-        if ix == self.accounts.overflow() {
-            // It serves any number of tenants, and so has room for one bucket a limit only.
-            return false;
-        }
-        if self.accounts.get(ix).buckets.get(key).is_some() || self.within_caps(ix) {
-            return true;
-        }
-        let freed = self.plans.forget(self.accounts.get_mut(ix), LOOKED_AT_PER_INSERT, now);
-        self.accounts.buckets -= freed;
-        self.within_caps(ix)
+    fn has_room(&self, ix: AccountIx, key: u64) -> bool {
+        // The overflow account serves any number of tenants, and so has room for one bucket a limit only.
+        ix != self.accounts.overflow()
+            && (self.accounts.get(ix).buckets.get(key).is_some() || self.within_caps(ix))
     }
 
     fn within_caps(&self, ix: AccountIx) -> bool {
@@ -103,12 +126,12 @@ impl Shard {
     }
 }
 
-fn said(state: &State, demand: &Demand, held: u64, overflow: bool, now: Now) -> Said {
+fn said(state: &State, demand: &Demand, before: u64, held: u64, overflow: bool, now: Now) -> Said {
     let rule = &demand.selected.limit.rule;
-    let outcome = state.judge(rule, demand.cost, held, now);
+    let outcome = state.judge(rule, demand.cost.saturating_add(before), held, now);
     Said {
         outcome,
-        remaining: state.remaining(rule, now).saturating_sub(held),
+        remaining: state.remaining(rule, now).saturating_sub(held.saturating_add(before)),
         reset: state.reset_after(rule, 0, now),
         reset_if_taken: if outcome == Outcome::Pass { state.reset_after(rule, demand.cost, now) } else { 0 },
         overflow,

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::check::{Check, Decision, Name, Permit, PermitId, Verdict};
 use crate::clock::MS;
 use crate::limit::Outcome;
+use crate::placement::AccountHash;
 use crate::policy::{BucketKey, Selected};
 
 use super::Refusal;
@@ -84,6 +85,8 @@ pub struct Said {
 /// A check, or several that pass together or not at all.
 pub struct Op {
     pub id: OpId,
+    /// Of the account that asks; beyond a cap, `account` is another.
+    pub hash: AccountHash,
     pub account: AccountIx,
     pub parts: Vec<Part>,
     pub demands: Vec<Demand>,
@@ -99,14 +102,33 @@ pub struct Op {
     pub pending: usize,
     /// Shared buckets are asked one after another in the order of their keys, and each may wait for the holds of others.
     pub patient: bool,
+    /// A bucket answered under another key than it was asked by, so that the order of the keys is another now.
+    pub moved: bool,
 }
 
 impl Op {
     /// Whether every limit that counts has said yes.
     pub fn passes(&self) -> bool {
-        self.demands
-            .iter()
-            .all(|d| !d.selected.limit.enforce || d.said.is_none_or(|s| s.outcome == Outcome::Pass))
+        let mut enforced = self.demands.iter().filter(|d| d.selected.limit.enforce);
+        // A check would wait for what is held; a look takes it that the holder gives it back.
+        enforced.all(|d| match d.said.map(|said| said.outcome) {
+            None | Some(Outcome::Pass) => true,
+            Some(Outcome::Held) => self.peek,
+            Some(Outcome::Wait(_) | Outcome::Never) => false,
+        })
+    }
+
+    /// Whether no request id stands twice among its checks.
+    pub fn ids_differ(&self) -> bool {
+        let mut ids: Vec<_> = self.parts.iter().filter_map(|part| part.check.request_id.as_ref()).collect();
+        ids.sort();
+        ids.windows(2).all(|pair| pair[0] != pair[1])
+    }
+
+    /// Units that the op wants of one bucket.
+    pub fn wanted_of(&self, kind: Kind) -> u64 {
+        let there = self.demands.iter().filter(|d| d.kind == kind);
+        there.fold(0, |sum, d| sum.saturating_add(d.cost))
     }
 
     /// Whether every limit of its own that counts has said yes.
@@ -122,10 +144,11 @@ impl Op {
     pub fn unasked(&self) -> Option<usize> {
         let open = self.demands.iter().enumerate().filter(|(_, d)| d.said.is_none());
         let keyed = open.filter_map(|(i, d)| match d.kind {
-            Kind::Shared { key, .. } => Some((key, i)),
+            // Buckets that stand in for others have the same key in every shard.
+            Kind::Shared { shard, key } => Some((key, shard, i)),
             _ => None,
         });
-        keyed.min().map(|(_, i)| i)
+        keyed.min().map(|(.., i)| i)
     }
 
     /// Whether a demand that counts would pass but for somebody's open hold.

@@ -30,6 +30,11 @@ impl Plans {
         &self.policy
     }
 
+    /// Whether the policy names an account: an address of `anonymous` is not what it names.
+    pub fn names(&self, account: &str, tenant: &TenantId) -> bool {
+        account == tenant.as_str() && self.policy.names(tenant)
+    }
+
     /// Since when it is in force here, boot nanoseconds.
     pub fn since(&self) -> u64 {
         self.since
@@ -75,12 +80,14 @@ impl Plans {
     }
 
     /// Looks at up to `most` buckets of an account and forgets those that hold no information, under the numbers they were
-    /// kept by and under all that the account could be judged by now. Answers how many went.
+    /// kept by and under all that the account could be judged by now, and that no open check holds units of. Answers how many
+    /// went.
     pub fn forget(&mut self, account: &mut Account, most: usize, now: Now) -> usize {
         let id = account.id.split('@').next().unwrap_or(ANONYMOUS);
         let plan = TenantId::new(id).map(|tenant| self.keep(&mut account.plan, &tenant, now));
-        let since = self.since;
-        account.buckets.forget(most, |state| match &plan {
+        let (since, held) = (self.since, account.held_keys());
+        account.buckets.forget(most, |key, state| match &plan {
+            _ if held.contains(&key) => false,
             Some(plan) => state.is_fresh_under(plan.rules(), since, now),
             None => state.is_fresh(now),
         })

@@ -9,6 +9,7 @@ use super::core::{Shard, Stop};
 use super::op::{Demand, Kind, Op, Part, kind_of};
 use crate::check::{Check, Decision};
 use crate::clock::Now;
+use crate::placement::AccountHash;
 use crate::policy::{BucketKey, Plan, Selected};
 
 impl Shard {
@@ -19,10 +20,14 @@ impl Shard {
         let expired = self.accounts.get_mut(op.account).expire(now.boot);
         self.accounts.request_ids -= expired;
         let single = op.parts.len() == 1;
+        if !single && !op.ids_differ() {
+            return Err(Stop::Refused(Refusal::RequestIdReused));
+        }
         for i in 0..op.parts.len() {
             let part = &mut op.parts[i];
             part.demands.clear();
-            if let Some(replay) = repeated(&self.accounts, op.account, part, op.peek)? {
+            part.replay = None;
+            if let Some(replay) = repeated(&self.accounts, op.account, op.hash, part, op.peek)? {
                 part.replay = Some(replay);
                 continue;
             }
@@ -68,7 +73,7 @@ impl Shard {
             false => {
                 let account = self.accounts.get_mut(ix);
                 let plan = self.plans.keep(&mut account.plan, &check.tenant, now);
-                let named = self.plans.policy().names(&check.tenant);
+                let named = self.plans.names(&self.accounts.get(ix).id, &check.tenant);
                 self.accounts.set_named(ix, named);
                 plan
             }
@@ -82,10 +87,17 @@ impl Shard {
 }
 
 /// The answer that a part's request id was given before, if it was; parks the op where that answer is still open.
-fn repeated(accounts: &Accounts, ix: AccountIx, part: &Part, peek: bool) -> Result<Option<Decision>, Stop> {
-    let (Some(id), Some(extras)) = (&part.check.request_id, &accounts.get(ix).extras) else {
+fn repeated(
+    accounts: &Accounts,
+    ix: AccountIx,
+    hash: AccountHash,
+    part: &Part,
+    peek: bool,
+) -> Result<Option<Decision>, Stop> {
+    let (Some(id), Some(extras)) = (part.check.request_id.clone(), &accounts.get(ix).extras) else {
         return Ok(None);
     };
+    let id = &(hash.0, id);
     if peek {
         return Ok(None);
     }

@@ -26,6 +26,8 @@ pub struct SavedState {
     pub accounts: Vec<SavedAccount>,
     /// Shared buckets that were not.
     pub shared: Vec<(u128, State)>,
+    /// Those that stand in for others beyond a cap, with the shard that they were in.
+    pub overflow: Vec<(usize, u128, State)>,
 }
 
 /// One account.
@@ -42,13 +44,20 @@ pub struct SavedAccount {
 impl SavedState {
     /// Nothing yet, as of `now`.
     pub fn at(now: Now) -> Self {
-        Self { boot: now.boot, wall: now.wall, accounts: Vec::new(), shared: Vec::new() }
+        Self {
+            boot: now.boot,
+            wall: now.wall,
+            accounts: Vec::new(),
+            shared: Vec::new(),
+            overflow: Vec::new(),
+        }
     }
 
     /// Adds what another shard saved.
     pub fn add(&mut self, other: Self) {
         self.accounts.extend(other.accounts);
         self.shared.extend(other.shared);
+        self.overflow.extend(other.overflow);
     }
 
     /// Moves all boot times to the clock of a process that reads `now`.
@@ -61,6 +70,7 @@ impl SavedState {
             account.permits.shift_boot(forward);
         }
         self.shared.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
+        self.overflow.iter_mut().for_each(|(_, _, state)| state.shift_boot(forward));
         (self.boot, self.wall) = (now.boot, now.wall);
     }
 }

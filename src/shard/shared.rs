@@ -50,6 +50,8 @@ pub struct Ask {
 /// Its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
+    /// The shard that answers.
+    pub from: usize,
     pub op: OpRef,
     pub demand: usize,
     /// The bucket that answered; a hold is settled under it.
@@ -74,6 +76,7 @@ struct SharedBucket {
 
 /// The shared buckets of one shard.
 pub struct SharedBuckets {
+    index: usize,
     buckets: HashMap<u128, SharedBucket, KeyIsHash>,
     /// All keys, in the order in which they are looked at for ones to forget.
     sweep: VecDeque<u128>,
@@ -107,9 +110,15 @@ impl std::hash::Hasher for LowerHalf {
 }
 
 impl SharedBuckets {
-    /// No buckets yet, and at most `max`, overflow buckets aside.
-    pub fn new(max: usize) -> Self {
-        Self { buckets: HashMap::with_hasher(KeyIsHash), sweep: VecDeque::new(), max, open: 0 }
+    /// No buckets yet in shard `index`, and at most `max`, overflow buckets aside.
+    pub fn new(index: usize, max: usize) -> Self {
+        Self { index, buckets: HashMap::with_hasher(KeyIsHash), sweep: VecDeque::new(), max, open: 0 }
+    }
+
+    /// Buckets in memory.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.buckets.len()
     }
 
     /// Whether some hold or waiting question needs the clock to be looked at.
@@ -119,16 +128,22 @@ impl SharedBuckets {
 
     /// Answers a question, unless it has to wait.
     pub fn ask(&mut self, mut ask: Ask, plans: &Plans, now: Now) -> Option<Reply> {
+        let since = plans.since();
         if !self.buckets.contains_key(&ask.key) && self.buckets.len() >= self.max {
             self.forget(SWEEP_PER_INSERT, plans, now);
-            if self.buckets.len() >= self.max {
-                ask.key = ask.overflow_key;
+            if self.buckets.len() >= self.max && ask.key != ask.overflow_key {
+                // It asked in the order of its keys, and this one has another place: it may not wait here.
+                (ask.key, ask.until) = (ask.overflow_key, None);
             }
         }
-        let state = || State::fresh(&ask.limit.rule, now);
-        let bucket = bucket(&mut self.buckets, &mut self.sweep, ask.key, state);
-        bucket.overflow = ask.key == ask.overflow_key;
-        let reply = bucket.ask(&ask, plans.since(), now);
+        let overflow = ask.key == ask.overflow_key;
+        let fresh = || SharedBucket::new(State::fresh(&ask.limit.rule, now), overflow);
+        if !ask.hold && !self.buckets.contains_key(&ask.key) {
+            // Looking makes no bucket.
+            return fresh().ask(&ask, self.index, since, now);
+        }
+        let bucket = bucket(&mut self.buckets, &mut self.sweep, ask.key, fresh);
+        let reply = bucket.ask(&ask, self.index, since, now);
         match reply {
             Some(reply) => {
                 self.open += usize::from(ask.hold && reply.said.outcome == Outcome::Pass);
@@ -164,7 +179,7 @@ impl SharedBuckets {
             }
         }
         bucket.waiting.retain(|ask| ask.op != op);
-        bucket.answer_waiting(since, now, replies);
+        bucket.answer_waiting(self.index, since, now, replies);
         self.open = self.open + bucket.open() - before;
     }
 
@@ -183,7 +198,7 @@ impl SharedBuckets {
                 bucket.take(&hold, since, now);
             }
             bucket.waiting.retain(|ask| ask.until.is_some_and(|until| until > now.boot));
-            bucket.answer_waiting(since, now, replies);
+            bucket.answer_waiting(self.index, since, now, replies);
             self.open += bucket.open();
         }
     }
@@ -207,43 +222,51 @@ impl SharedBuckets {
         }
     }
 
-    /// All buckets that are not like fresh ones, to be saved.
-    pub fn states(&self, now: Now) -> impl Iterator<Item = (u128, &State)> {
-        self.buckets
-            .iter()
-            .filter(move |(_, b)| !b.state.is_fresh(now))
-            .map(|(key, bucket)| (*key, &bucket.state))
+    /// All buckets that are not like fresh ones, to be saved, and whether they stand in for others.
+    pub fn states(&self, now: Now) -> impl Iterator<Item = (u128, &State, bool)> {
+        let used = self.buckets.iter().filter(move |(_, bucket)| !bucket.state.is_fresh(now));
+        used.map(|(key, bucket)| (*key, &bucket.state, bucket.overflow))
     }
 
     /// Puts back a saved bucket.
-    pub fn restore(&mut self, key: u128, state: State) {
-        bucket(&mut self.buckets, &mut self.sweep, key, || state);
+    pub fn restore(&mut self, key: u128, state: State, overflow: bool) {
+        bucket(&mut self.buckets, &mut self.sweep, key, || SharedBucket::new(state, overflow));
     }
 }
 
-/// The bucket under `key`, made with `state` if it isn't there.
+/// The bucket under `key`, made by `fresh` if it isn't there.
 fn bucket<'b>(
     buckets: &'b mut HashMap<u128, SharedBucket, KeyIsHash>,
     sweep: &mut VecDeque<u128>,
     key: u128,
-    state: impl FnOnce() -> State,
+    fresh: impl FnOnce() -> SharedBucket,
 ) -> &'b mut SharedBucket {
     buckets.entry(key).or_insert_with(|| {
         sweep.push_back(key);
-        SharedBucket { state: state(), overflow: false, holds: Vec::new(), waiting: VecDeque::new() }
+        fresh()
     })
 }
 
 impl SharedBucket {
+    fn new(state: State, overflow: bool) -> Self {
+        Self { state, overflow, holds: Vec::new(), waiting: VecDeque::new() }
+    }
+
     fn open(&self) -> usize {
         self.holds.len() + self.waiting.len()
     }
 
-    fn ask(&mut self, ask: &Ask, since: u64, now: Now) -> Option<Reply> {
+    fn ask(&mut self, ask: &Ask, index: usize, since: u64, now: Now) -> Option<Reply> {
         let rule = &ask.limit.rule;
         self.state.advance(rule, since, now);
-        let held = self.holds.iter().fold(0u64, |sum, hold| sum.saturating_add(hold.cost));
-        let outcome = self.state.judge(rule, ask.cost, held, now);
+        // Beyond a cap several demands of one op may meet here: what it holds itself it doesn't wait for.
+        let sum = |mine: bool| {
+            let holds = self.holds.iter().filter(|hold| (hold.op == ask.op) == mine);
+            holds.fold(0u64, |sum, hold| sum.saturating_add(hold.cost))
+        };
+        let (mine, others) = (sum(true), sum(false));
+        let held = mine.saturating_add(others);
+        let outcome = self.state.judge(rule, ask.cost.saturating_add(mine), others, now);
         // Shadow limits hold nothing up: who would have to wait is reported as passing, and takes nothing.
         let waits = outcome == Outcome::Held && ask.hold && ask.limit.enforce;
         if waits && ask.until.is_some_and(|until| until > now.boot) {
@@ -264,7 +287,7 @@ impl SharedBucket {
             reset_if_taken: self.state.reset_after(rule, ask.cost, now),
             overflow: self.overflow,
         };
-        Some(Reply { op: ask.op, demand: ask.demand, key: ask.key, said })
+        Some(Reply { from: index, op: ask.op, demand: ask.demand, key: ask.key, said })
     }
 
     fn take(&mut self, hold: &Hold, since: u64, now: Now) {
@@ -273,9 +296,9 @@ impl SharedBucket {
     }
 
     /// First come, first served: the first that still has to wait makes the rest wait too.
-    fn answer_waiting(&mut self, since: u64, now: Now, replies: &mut Vec<Reply>) {
+    fn answer_waiting(&mut self, index: usize, since: u64, now: Now, replies: &mut Vec<Reply>) {
         while let Some(ask) = self.waiting.pop_front() {
-            match self.ask(&ask, since, now) {
+            match self.ask(&ask, index, since, now) {
                 Some(reply) => replies.push(reply),
                 None => {
                     self.waiting.push_front(ask);

@@ -10,12 +10,16 @@ use crate::check::{PermitId, TenantId};
 use crate::clock::{MS, Now};
 use crate::placement::{AccountHash, Partition};
 
+/// Begins the id under which an overflow account is saved; no tenant's id does.
+const OVERFLOW_PREFIX: char = '*';
+
 impl Shard {
     /// What has to be done as time passes: ends overdue ops and holds, and sweeps a part of the accounts.
     pub fn tick(&mut self, sweep: bool, now: Now, effects: &mut Vec<Effect>) {
         let mut replies = Vec::new();
         self.shared.tick(self.plans.since(), now, &mut replies);
-        replies.into_iter().for_each(|reply| self.send_reply(reply, now, effects));
+        replies.into_iter().for_each(|reply| self.send_reply(reply, effects));
+        self.work_off(now, effects);
 
         let overdue: Vec<_> =
             self.open.iter().filter(|(_, op)| op.deadline <= now.boot).map(|(id, _)| *id).collect();
@@ -34,9 +38,26 @@ impl Shard {
             self.answer(op.answer_to, Err(Refusal::Busy));
             self.unpark(op.account, now, effects);
         }
+        self.work_off(now, effects);
+        self.dismiss_overdue(now);
         if sweep {
             self.accounts.tick(&mut self.plans, now);
             self.shared.sweep(&self.plans, now);
+        }
+    }
+
+    /// Answers parked ops whose deadline has passed.
+    fn dismiss_overdue(&mut self, now: Now) {
+        for account in self.parked_in.clone() {
+            let Some(extras) = &mut self.accounts.get_mut(account).extras else { continue };
+            let parked = std::mem::take(&mut extras.parked).into_iter();
+            let (late, in_time): (Vec<_>, Vec<_>) = parked.partition(|op| op.deadline <= now.boot);
+            extras.parked = in_time.into();
+            self.parked -= late.len();
+            if extras.parked.is_empty() {
+                self.parked_in.remove(&account);
+            }
+            late.into_iter().for_each(|op| self.answer(op.answer_to, Err(Refusal::Busy)));
         }
     }
 
@@ -47,6 +68,7 @@ impl Shard {
             extras.permits.release(id);
         }
         self.unpark(account, now, effects);
+        self.work_off(now, effects);
     }
 
     /// Lets a permit run for `ttl_ms` from now on; false where it isn't out any more.
@@ -122,12 +144,21 @@ impl Shard {
                 continue;
             };
             saved.accounts.push(SavedAccount {
-                id: account.id.to_string(),
+                id: match position {
+                    // Every shard has an overflow account of its own.
+                    0 => format!("{OVERFLOW_PREFIX}{}", self.index),
+                    _ => account.id.to_string(),
+                },
                 buckets: account.buckets.iter().map(|(key, state)| (key, state.clone())).collect(),
                 permits: account.extras.as_ref().map(|extras| extras.permits.clone()).unwrap_or_default(),
             });
         }
-        saved.shared = self.shared.states(now).map(|(key, state)| (key, state.clone())).collect();
+        for (key, state, overflow) in self.shared.states(now) {
+            match overflow {
+                true => saved.overflow.push((self.index, key, state.clone())),
+                false => saved.shared.push((key, state.clone())),
+            }
+        }
         saved
     }
 
@@ -135,24 +166,26 @@ impl Shard {
     pub fn restore(&mut self, saved: &SavedState, now: Now) {
         for account in &saved.accounts {
             let hash = self.secret.account(&account.id);
-            let overflow = account.id == *self.accounts.get(self.accounts.overflow()).id;
-            if !overflow && hash.partition().shard(self.shards) != self.index {
+            let overflow_of =
+                account.id.strip_prefix(OVERFLOW_PREFIX).map(|shard| shard.parse().unwrap_or(0usize));
+            let home = overflow_of.map_or(hash.partition().shard(self.shards), |shard| shard % self.shards);
+            if home != self.index {
                 continue;
             }
             let named = TenantId::new(&account.id).is_some_and(|tenant| self.plans.policy().names(&tenant));
-            let ix = match overflow {
-                true => self.accounts.overflow(),
-                false => self.accounts.find_or_insert(
-                    hash,
-                    &account.id.as_str().into(),
-                    named,
-                    &mut self.plans,
-                    now,
-                ),
+            let ix = match overflow_of {
+                Some(_) => self.accounts.overflow(),
+                None => {
+                    let id = account.id.as_str().into();
+                    self.accounts.find_or_insert(hash, &id, named, &mut self.plans, now)
+                }
             };
             for (key, state) in &account.buckets {
-                self.accounts.buckets += 1;
-                self.accounts.get_mut(ix).buckets.insert(*key, state.clone());
+                // Where two overflow accounts have become one, the first that comes stands for both.
+                if self.accounts.get(ix).buckets.get(*key).is_none() {
+                    self.accounts.buckets += 1;
+                    self.accounts.get_mut(ix).buckets.insert(*key, state.clone());
+                }
             }
             if account.permits.flying() > 0 {
                 self.accounts.get_mut(ix).extras().permits = account.permits.clone();
@@ -160,7 +193,12 @@ impl Shard {
         }
         for (key, state) in &saved.shared {
             if Partition::of_key(*key).shard(self.shards) == self.index {
-                self.shared.restore(*key, state.clone());
+                self.shared.restore(*key, state.clone(), false);
+            }
+        }
+        for (shard, key, state) in &saved.overflow {
+            if shard % self.shards == self.index {
+                self.shared.restore(*key, state.clone(), true);
             }
         }
     }

@@ -279,7 +279,7 @@ impl Node {
 
     /// What a check would be answered.
     pub fn peek(&self, check: Value) -> Value {
-        let answer = self.post("/v1/peek", check);
+        let answer = self.post("/v1/peek", patient(&check));
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
@@ -352,7 +352,7 @@ impl Client {
 
     /// The decision of one check.
     pub fn check(&mut self, check: &Value) -> Value {
-        let answer = self.send(&Request::new("POST", "/v1/check").json(check));
+        let answer = self.send(&Request::new("POST", "/v1/check").json(&patient(check)));
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
@@ -390,6 +390,15 @@ impl Client {
         self.stream.read_exact(&mut body).unwrap();
         Answer { status, headers, body: String::from_utf8(body).unwrap() }
     }
+}
+
+/// The check with as much time for limits that are shared as a machine may need that has other things to do.
+pub fn patient(check: &Value) -> Value {
+    let mut check = check.clone();
+    if check.get("deadline_ms").is_none() {
+        check["deadline_ms"] = Value::from(60_000);
+    }
+    check
 }
 
 /// An answer as it came.

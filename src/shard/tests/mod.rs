@@ -1,0 +1,452 @@
+//! A few shards without a runtime: their effects wait in queues, and a seed decides which is delivered next.
+//!
+//! Between two shards messages keep their order; across pairs any interleaving happens, as with the actors' mailboxes. Time
+//! stands unless a test lets it pass. A failing run prints its seed; `TIDEGATE_TEST_SEED` plays that one alone.
+
+mod batches;
+mod caps;
+mod counts;
+mod forgetting;
+mod ids;
+mod lost;
+mod peeks;
+mod permits;
+mod policies;
+mod restarts;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::core::{Caps, Effect, Shard, TenantState};
+use super::op::{Answer, OpRef};
+use super::shared::{Ask, Reply};
+use super::{Question, Refusal, SavedState};
+use crate::check::{
+    Check, Cost, Decision, Dimension, Label, Limit, Match, Name, PermitId, RequestId, TenantId, Verdict,
+};
+use crate::clock::{Now, SECOND};
+use crate::limit::{Outcome, Rule, Window};
+use crate::placement::{Partition, Secret};
+use crate::policy::{Document, Policy};
+use crate::random::{Generator, Seed};
+
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// More than any test fills that isn't about caps.
+const ROOM: Caps = Caps {
+    named_tenants: 1_000,
+    unknown_tenants: 1_000,
+    keys_per_tenant: 1_000,
+    keys: 100_000,
+    shared_keys: 1_000,
+    request_ids: 100_000,
+};
+
+/// A message between two shards.
+enum Message {
+    Ask(Ask),
+    Reply(Reply),
+    Settle { op: OpRef, key: u128, take: bool },
+}
+
+type Each = Vec<Result<Decision, Refusal>>;
+
+/// Some shards that know each other, and the messages between them.
+struct World {
+    seed: u64,
+    shards: Vec<Shard>,
+    secret: Secret,
+    now: Now,
+    links: BTreeMap<(usize, usize), VecDeque<Message>>,
+    chance: Generator,
+}
+
+impl World {
+    fn new(shards: usize, policy: &str, caps: Caps, seed: u64) -> Self {
+        let mut chance = Seed::from_number(seed).fork("world", 0);
+        let secret = Secret::new(chance.next_u64(), chance.next_u64());
+        let policy = compiled(1, policy);
+        let shard = |index| {
+            let generator = Seed::from_number(seed).fork("permits", index as u64);
+            Shard::new(index, shards, caps, secret, policy.clone(), generator)
+        };
+        Self {
+            seed,
+            shards: (0..shards).map(shard).collect(),
+            secret,
+            // An hour into a day, so that neither days nor minutes end by surprise.
+            now: Now { boot: 5_000 * SECOND, wall: 20_000 * DAY + HOUR },
+            links: BTreeMap::new(),
+            chance,
+        }
+    }
+
+    /// One shard with room for everything.
+    fn alone(policy: &str) -> Self {
+        Self::new(1, policy, ROOM, 0)
+    }
+
+    // ------------------------------------------------------------------------------------------------- questions
+
+    fn question(&self, check: &Check) -> Question {
+        Question { hash: self.secret.account(&check.account()), check: check.clone() }
+    }
+
+    fn home(&self, check: &Check) -> usize {
+        let hash = self.secret.account(&check.account());
+        hash.partition().shard(self.shards.len())
+    }
+
+    /// Lets a shard work, and puts what it wants done on its links.
+    fn on<T>(&mut self, shard: usize, work: impl FnOnce(&mut Shard, Now, &mut Vec<Effect>) -> T) -> T {
+        let mut effects = Vec::new();
+        let done = work(&mut self.shards[shard], self.now, &mut effects);
+        for effect in effects {
+            let (to, message) = match effect {
+                Effect::Ask(to, ask) => (to, Message::Ask(ask)),
+                Effect::Reply(to, reply) => (to, Message::Reply(reply)),
+                Effect::Settle { shard, op, key, take } => (shard, Message::Settle { op, key, take }),
+            };
+            assert_ne!(to, shard, "a shard sends itself nothing");
+            self.links.entry((shard, to)).or_default().push_back(message);
+        }
+        done
+    }
+
+    fn start(&mut self, check: &Check) -> oneshot::Receiver<Answer> {
+        let (question, (to, answer)) = (self.question(check), oneshot::channel());
+        self.on(self.home(check), |s, now, out| s.check(question, to, now, out));
+        answer
+    }
+
+    fn start_all(&mut self, all: &[Check]) -> oneshot::Receiver<Answer> {
+        let (questions, (to, answer)) = (all.iter().map(|c| self.question(c)).collect(), oneshot::channel());
+        self.on(self.home(&all[0]), |s, now, out| s.check_all(questions, to, now, out));
+        answer
+    }
+
+    fn start_each(&mut self, each: &[Check]) -> oneshot::Receiver<Each> {
+        let home = each.first().map_or(0, |first| self.home(first));
+        let (questions, (to, answer)) = (each.iter().map(|c| self.question(c)).collect(), oneshot::channel());
+        self.on(home, |s, now, out| s.check_each(questions, to, now, out));
+        answer
+    }
+
+    fn start_peek(&mut self, check: &Check) -> oneshot::Receiver<Answer> {
+        let (question, (to, answer)) = (self.question(check), oneshot::channel());
+        self.on(self.home(check), |s, now, out| s.peek(question, to, now, out));
+        answer
+    }
+
+    /// Asks, and delivers everything until the answer is there.
+    fn ask(&mut self, check: &Check) -> Result<Decision, Refusal> {
+        let mut answer = self.start(check);
+        self.deliver_all();
+        only(now(&mut answer))
+    }
+
+    /// As [`World::ask`], for a check that is not refused.
+    fn decide(&mut self, check: &Check) -> Decision {
+        self.ask(check).unwrap()
+    }
+
+    /// How many of `count` such checks are allowed, one after another.
+    fn admits(&mut self, check: &Check, count: usize) -> usize {
+        (0..count).filter(|_| self.decide(check).allowed).count()
+    }
+
+    /// As [`World::admits`], while all messages under way stay where they are.
+    fn admits_now(&mut self, check: &Check, count: usize) -> usize {
+        let allowed = |world: &mut Self| only(now(&mut world.start(check))).unwrap().allowed;
+        (0..count).filter(|_| allowed(self)).count()
+    }
+
+    fn ask_all(&mut self, all: &[Check]) -> Answer {
+        let mut answer = self.start_all(all);
+        self.deliver_all();
+        now(&mut answer)
+    }
+
+    fn ask_each(&mut self, each: &[Check]) -> Each {
+        let mut answer = self.start_each(each);
+        self.deliver_all();
+        now(&mut answer)
+    }
+
+    fn peek(&mut self, check: &Check) -> Decision {
+        let mut answer = self.start_peek(check);
+        self.deliver_all();
+        only(now(&mut answer)).unwrap()
+    }
+
+    /// Where any node finds a permit: by the partition in its id.
+    fn permit_home(&self, id: PermitId) -> usize {
+        Partition::new(id.partition).unwrap().shard(self.shards.len())
+    }
+
+    fn release(&mut self, id: PermitId) {
+        self.on(self.permit_home(id), |s, now, out| s.release(id, now, out));
+        self.deliver_all();
+    }
+
+    fn renew(&mut self, id: PermitId, ttl_ms: u64) -> bool {
+        self.on(self.permit_home(id), |s, now, _| s.renew(id, ttl_ms, now))
+    }
+
+    fn describe(&mut self, check: &Check) -> TenantState {
+        let hash = self.secret.account(&check.account());
+        self.on(self.home(check), |s, now, _| s.describe(&check.tenant, hash, now))
+    }
+
+    fn set_policy(&mut self, version: u64, policy: &str) {
+        let policy = compiled(version, policy);
+        for shard in &mut self.shards {
+            shard.set_policy(policy.clone(), self.now);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- deliveries
+
+    /// Takes the next message off a link that chance picks.
+    fn next_message(&mut self) -> Option<(usize, Message)> {
+        let waiting: Vec<_> =
+            self.links.iter().filter(|(_, link)| !link.is_empty()).map(|(ends, _)| *ends).collect();
+        if waiting.is_empty() {
+            return None;
+        }
+        let ends = waiting[self.below(waiting.len() as u64) as usize];
+        let message = self.links.get_mut(&ends)?.pop_front()?;
+        Some((ends.1, message))
+    }
+
+    fn hand(&mut self, to: usize, message: Message) {
+        self.on(to, |shard, now, out| match message {
+            Message::Ask(ask) => shard.asked(ask, now, out),
+            Message::Reply(reply) => shard.replied(reply, now, out),
+            Message::Settle { op, key, take } => shard.settled(op, key, take, now, out),
+        });
+    }
+
+    /// Delivers one message; false where there is none.
+    fn deliver(&mut self) -> bool {
+        let next = self.next_message();
+        next.is_some_and(|(to, message)| {
+            self.hand(to, message);
+            true
+        })
+    }
+
+    fn deliver_all(&mut self) {
+        while self.deliver() {}
+    }
+
+    /// Delivers everything but the messages that get lost. Answers how many those were.
+    fn deliver_all_but(&mut self, lost: impl Fn(&Message) -> bool) -> usize {
+        let mut count = 0;
+        while let Some((to, message)) = self.next_message() {
+            if lost(&message) {
+                count += 1;
+            } else {
+                self.hand(to, message);
+            }
+        }
+        count
+    }
+
+    /// Delivers every question that is under way, and no answer.
+    fn deliver_asks(&mut self) {
+        let links: Vec<_> =
+            self.links.iter_mut().map(|(ends, link)| (ends.1, std::mem::take(link))).collect();
+        for (to, link) in links {
+            for message in link {
+                assert!(matches!(message, Message::Ask(_)));
+                self.hand(to, message);
+            }
+        }
+    }
+
+    /// Loses every message that is under way. Answers how many that were.
+    fn lose_all(&mut self) -> usize {
+        self.links.values_mut().map(|link| link.drain(..).count()).sum()
+    }
+
+    /// Lets time pass on both clocks; shards that are busy look at it, as their actors do every few milliseconds.
+    fn pass(&mut self, nanos: u64) {
+        self.now.boot += nanos;
+        self.now.wall += nanos;
+        for shard in 0..self.shards.len() {
+            if self.shards[shard].is_busy() {
+                self.on(shard, |s, now, out| s.tick(false, now, out));
+            }
+        }
+    }
+
+    /// Lets every shard look at all of its accounts and buckets for ones to forget.
+    fn sweep(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.on(shard, |s, now, out| s.tick(true, now, out));
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- what is there
+
+    fn is_busy(&self) -> bool {
+        self.shards.iter().any(Shard::is_busy)
+    }
+
+    fn tenants(&self) -> usize {
+        self.shards.iter().map(Shard::tenants).sum()
+    }
+
+    fn buckets(&self) -> usize {
+        self.shards.iter().map(|s| s.accounts.buckets).sum()
+    }
+
+    fn shared_keys(&self) -> usize {
+        self.shards.iter().map(Shard::shared_keys).sum()
+    }
+
+    fn request_ids(&self) -> usize {
+        self.shards.iter().map(|s| s.accounts.request_ids).sum()
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.chance.next_u64() % n
+    }
+
+    /// The first of `t0`, `t1`, … whose home is `shard`.
+    fn tenant_of(&self, shard: usize) -> Check {
+        self.tenants_of(shard).next().unwrap()
+    }
+
+    /// A tenant in the shard that keeps the global bucket, and one in another.
+    fn near_and_far(&mut self) -> [Check; 2] {
+        let shards = 0..self.shards.len();
+        let near = |world: &mut Self, shard: &usize| {
+            let at_once = answered(&mut world.start_peek(&world.tenant_of(*shard))).is_some();
+            world.deliver_all();
+            at_once
+        };
+        let (near, far): (Vec<_>, Vec<_>) = shards.partition(|shard| near(self, shard));
+        [self.tenant_of(near[0]), self.tenant_of(far[0])]
+    }
+
+    fn tenants_of(&self, shard: usize) -> impl Iterator<Item = Check> {
+        let (secret, shards) = (self.secret, self.shards.len());
+        (0..)
+            .map(|i| of(&format!("t{i}")))
+            .filter(move |c| secret.account(&c.account()).partition().shard(shards) == shard)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {0}; TIDEGATE_TEST_SEED={0} plays it alone", self.seed);
+        }
+    }
+}
+
+/// The seeds of one test: `count` of them, or the one that is asked for.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    match std::env::var("TIDEGATE_TEST_SEED").map(|seed| seed.parse::<u64>()) {
+        Ok(Ok(seed)) => seed..seed + 1,
+        _ => 0..count,
+    }
+}
+
+fn compiled(version: u64, toml: &str) -> Arc<Policy> {
+    Arc::new(Policy::new(version, Document::from_toml(toml.as_bytes()).unwrap(), None))
+}
+
+/// The answer, if it is there. Nobody's question may be dropped.
+fn answered<T>(answer: &mut oneshot::Receiver<T>) -> Option<T> {
+    match answer.try_recv() {
+        Ok(answer) => Some(answer),
+        Err(TryRecvError::Empty) => None,
+        Err(TryRecvError::Closed) => panic!("a question was dropped without an answer"),
+    }
+}
+
+/// The answer, which is there.
+fn now<T>(answer: &mut oneshot::Receiver<T>) -> T {
+    answered(answer).expect("it has been answered")
+}
+
+fn only(answer: Answer) -> Result<Decision, Refusal> {
+    answer.map(|decisions| {
+        let [decision] = decisions.try_into().expect("one decision");
+        decision
+    })
+}
+
+// ----------------------------------------------------------------------------------------------------- checks
+
+fn of(tenant: &str) -> Check {
+    Check { deadline_ms: 60_000, ..Check::of(TenantId::new(tenant).unwrap()) }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn costing(units: u32, check: &Check) -> Check {
+    Check { cost: Cost::new(units), ..check.clone() }
+}
+
+fn by_client(client: &str, check: &Check) -> Check {
+    Check { client: Label::new(client), ..check.clone() }
+}
+
+fn from_ip(ip: &str, check: &Check) -> Check {
+    Check { ip: Some(ip.parse::<IpAddr>().unwrap()), ..check.clone() }
+}
+
+fn with_id(id: &str, check: &Check) -> Check {
+    Check { request_id: RequestId::new(id), ..check.clone() }
+}
+
+fn with_permit(ttl_ms: u64, check: &Check) -> Check {
+    Check { permit_ttl_ms: Some(ttl_ms), ..check.clone() }
+}
+
+fn within(deadline_ms: u64, check: &Check) -> Check {
+    Check { deadline_ms, ..check.clone() }
+}
+
+fn with_limits(limits: &[Limit], check: &Check) -> Check {
+    Check { limits: limits.iter().cloned().map(Arc::new).collect(), ..check.clone() }
+}
+
+/// A fixed window of a day, as a request would bring it along.
+fn sent(limit_name: &str, per: &[Dimension], limit: u64) -> Limit {
+    Limit {
+        name: name(limit_name),
+        per: per.to_vec(),
+        when: Match::default(),
+        rule: Rule::FixedWindow(Window { limit, length: DAY }),
+        enforce: true,
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------- decisions
+
+fn verdict<'d>(decision: &'d Decision, limit: &str) -> &'d Verdict {
+    let found = decision.verdicts.iter().find(|v| v.limit.name.as_str() == limit);
+    found.unwrap_or_else(|| panic!("{limit} was asked"))
+}
+
+fn denier(decision: &Decision) -> &str {
+    assert!(!decision.allowed);
+    decision.denied_by.as_ref().expect("a denial names its limit").name.as_str()
+}
+
+/// Whether a limit said no, rather than that somebody holds what is left.
+fn says_no(verdict: &Verdict) -> bool {
+    verdict.limit.enforce && matches!(verdict.outcome, Outcome::Wait(_) | Outcome::Never)
+}

@@ -1,0 +1,116 @@
+//! Restarts: what was spent is known to the next process, whatever the number of its shards.
+
+use super::*;
+use crate::shard::saved;
+
+/// Twenty for everybody, five for each tenant, three for each of its clients, two in flight.
+const POLICY: &str = r#"
+    default_tier = "t"
+    limits = [
+        { name = "address", per = ["ip"], algorithm = "sliding_log", limit = 4, window = "1d" },
+        { name = "everybody", per = [], algorithm = "fixed_window", limit = 1000, window = "1d" },
+    ]
+    [tiers.t]
+    max_concurrent = 2
+    limits = [
+        { name = "client", per = ["tenant", "client"], algorithm = "sliding_log", limit = 3, window = "1d" },
+        { name = "rate", algorithm = "token_bucket", rate = "1/1h", burst = 5 },
+    ]
+"#;
+
+impl World {
+    fn saved(&mut self) -> SavedState {
+        let now = self.now;
+        let mut all = SavedState::at(now);
+        self.shards.iter_mut().for_each(|shard| all.add(shard.save(now)));
+        all
+    }
+
+    /// A new process on the same machine and with the same secret, with so many shards.
+    fn restarted(&self, shards: usize, policy: &str, caps: Caps, saved: &SavedState) -> Self {
+        let mut next = Self::new(shards, policy, caps, self.seed);
+        next.now = self.now;
+        for shard in &mut next.shards {
+            shard.restore(saved, self.now);
+        }
+        next
+    }
+}
+
+#[test]
+fn another_number_of_shards_knows_what_was_spent_and_which_permits_are_out() {
+    for (before, after) in [(1, 1), (1, 3), (3, 1), (2, 3), (3, 3)] {
+        let mut world = World::new(before, POLICY, ROOM, 7);
+        let check = |i: u64| {
+            let client = by_client(["ann", "bob"][i as usize % 2], &of(&format!("t{}", i % 10)));
+            from_ip(&format!("192.0.2.{}", i % 7), &client)
+        };
+        let mut permits = Vec::new();
+        for i in 0..100 {
+            let ttl = 3_600_000;
+            let check = if i % 3 == 0 { with_permit(ttl, &check(i)) } else { check(i) };
+            permits.extend(world.decide(&check).permit.map(|permit| permit.id));
+        }
+        let saved = world.saved();
+        let mut next = world.restarted(after, POLICY, ROOM, &saved);
+        assert_eq!((next.tenants(), next.buckets()), (world.tenants(), world.buckets()));
+        for i in 0..100 {
+            let check = with_permit(1_000, &costing(1 + i as u32 % 2, &check(i)));
+            let say = |d: Decision| {
+                let left: Vec<_> = d.verdicts.iter().map(|v| (v.remaining, v.reset_after)).collect();
+                (d.allowed, d.denied_by, d.retry_after, left)
+            };
+            assert_eq!(say(next.peek(&check)), say(world.peek(&check)));
+        }
+        for id in permits {
+            assert!(next.renew(id, 1_000));
+            next.release(id);
+            assert!(!next.renew(id, 1_000));
+        }
+    }
+}
+
+#[test]
+fn a_restart_of_the_machine_moves_permits_and_logs_to_the_new_boot_clock() {
+    let mut world = World::alone(POLICY);
+    let check = from_ip("192.0.2.1", &by_client("ann", &of("acme")));
+    let permit = world.decide(&with_permit(60_000, &costing(3, &check))).permit.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    saved::save(&path, &world.saved()).unwrap();
+
+    // Ten seconds later, of which the new boot clock has seen all and a year more.
+    let now = Now { boot: 366 * DAY, wall: world.now.wall + 10 * SECOND };
+    let loaded = saved::load(&path, now).unwrap().unwrap();
+    world.now = now;
+    let mut next = world.restarted(2, POLICY, ROOM, &loaded);
+    let denied = next.decide(&check);
+    assert_eq!((denier(&denied), denied.retry_after), ("client", Some(DAY - 10 * SECOND)));
+    next.pass(50 * SECOND - 1);
+    assert!(next.renew(permit.id, 1_000));
+    next.pass(SECOND);
+    assert!(!next.renew(permit.id, 1_000));
+}
+
+#[test]
+fn beyond_the_caps_too_a_restart_refunds_nobody() {
+    let tight = Caps { unknown_tenants: 2, shared_keys: 2, ..ROOM };
+    for seed in seeds(5) {
+        let mut world = World::new(3, POLICY, tight, seed);
+        let check = |i: usize| from_ip(&format!("10.0.{}.{}", i / 256, i % 256), &of(&format!("t{i}")));
+        for i in 0..300 {
+            world.decide(&check(i));
+        }
+        let saved = world.saved();
+        let mut next = world.restarted(3, POLICY, tight, &saved);
+        for i in 0..300 {
+            let (before, after) = (world.peek(&check(i)), next.peek(&check(i)));
+            let left = |d: &Decision, limit: &str| verdict(d, limit).remaining;
+            for limit in ["address", "rate"] {
+                assert_eq!(left(&after, limit), left(&before, limit), "{limit} of {i}");
+            }
+            let allowed = next.decide(&check(i)).allowed;
+            assert!(!allowed || world.decide(&check(i)).allowed, "{i} is refunded");
+        }
+    }
+}
