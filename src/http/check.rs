@@ -173,11 +173,14 @@ async fn independent(app: &App, checks: Vec<ReadCheck>) -> Vec<Result<Decision, 
         })
         .collect();
     let mut decided = app.router.check_each(good).await.into_iter();
-    let place = |faults: Option<Vec<Fault>>| match faults {
+    let place = |(i, faults): (usize, Option<Vec<Fault>>)| match faults {
         Some(faults) => Err(Problem::bad_input(faults)),
-        None => decided.next().unwrap_or(Err(Refusal::Busy)).map_err(Problem::from),
+        None => {
+            let refused = |refusal| Problem::from(refusal).within(&format!("checks[{i}]"));
+            decided.next().unwrap_or(Err(Refusal::Busy)).map_err(refused)
+        }
     };
-    places.into_iter().map(place).collect()
+    places.into_iter().enumerate().map(place).collect()
 }
 
 /// All checks together: one that can't be read spoils the batch.

@@ -75,18 +75,17 @@ pub fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    let version = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text).parse::<u64>();
     let actual = app.store.current().version();
-    match version {
-        Ok(expected) if expected == actual => Ok(Some(expected)),
-        Ok(expected) => Err(WriteError::Stale { expected, actual }.into()),
+    let tags = text.split(',').map(|tag| tag.trim().trim_matches('"').parse::<u64>().ok());
+    let mut known = tags.flatten().peekable();
+    match (known.peek().copied(), known.any(|version| version == actual)) {
+        (_, true) => Ok(Some(actual)),
+        (Some(expected), false) => Err(WriteError::Stale { expected, actual }.into()),
         // A tag that was never ours matches nothing.
-        Err(_) => Err(Problem::new(
-            412,
-            format!("If-Match {text} is no version of the policy; it is at {actual}"),
-            "stale",
-        )
-        .with_header(header::ETAG, &etag(actual))),
+        (None, _) => {
+            let detail = format!("If-Match {text} is no version of the policy; it is at {actual}");
+            Err(Problem::new(412, detail, "stale").with_header(header::ETAG, &etag(actual)))
+        }
     }
 }
 

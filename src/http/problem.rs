@@ -53,6 +53,14 @@ impl Problem {
         Self::new(413, format!("{what}; at most {most} are allowed"), "too-large")
     }
 
+    /// The same of a part of the input: its faults' paths begin with `path`.
+    pub fn within(mut self, path: &str) -> Self {
+        for fault in &mut self.faults {
+            fault.path = format!("{path}.{}", fault.path);
+        }
+        self
+    }
+
     /// The same with a header.
     pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
@@ -108,6 +116,7 @@ impl From<Refusal> for Problem {
             Refusal::UnknownTier(_) => Self::impossible(refusal.to_string(), at("tier")),
             Refusal::LimitsRefused(_) => Self::impossible(refusal.to_string(), at("limits")),
             Refusal::RequestIdReused => Self::impossible(refusal.to_string(), at("request_id")),
+            Refusal::InBatch(at, why) => Self::from((**why).clone()).within(&format!("checks[{at}]")),
             Refusal::Busy => {
                 Self::new(503, refusal.to_string(), "busy").with_header(header::RETRY_AFTER, "1")
             }

@@ -76,17 +76,22 @@ impl Router {
             let denied = denied.clone();
             return Ok(checks.into_iter().map(|c| Decision { tenant: c.tenant, ..denied.clone() }).collect());
         }
-        let (mut questions, mut shard) = (Vec::new(), 0);
-        for (check, listed) in checks.into_iter().zip(&listed) {
+        let (mut questions, mut places, mut shard) = (Vec::new(), Vec::new(), 0);
+        for (i, (check, listed)) in checks.into_iter().zip(&listed).enumerate() {
             if listed.is_none() {
                 let placed = self.place(check);
                 shard = placed.0;
                 questions.push(placed.1);
+                places.push(i);
             }
         }
         let mut decided = match questions.is_empty() {
             true => Vec::new(),
-            false => self.shards[shard].check_all(questions).await?,
+            false => self.shards[shard].check_all(questions).await.map_err(|refusal| match refusal {
+                // The shard counts without those that a list has decided.
+                Refusal::InBatch(at, why) => Refusal::InBatch(places.get(at).copied().unwrap_or(at), why),
+                refusal => refusal,
+            })?,
         }
         .into_iter();
         Ok(listed.into_iter().filter_map(|listed| listed.or_else(|| decided.next())).collect())

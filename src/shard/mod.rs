@@ -40,6 +40,9 @@ pub enum Refusal {
     /// The request id was used for another check within the last minute.
     #[error("the request id was used for another check")]
     RequestIdReused,
+    /// One check of several that belong together was refused, and so all are.
+    #[error("{1}")]
+    InBatch(usize, Box<Refusal>),
     /// A mailbox or a table is full, or the deadline passed before all limits had answered.
     #[error("too busy to decide in time")]
     Busy,

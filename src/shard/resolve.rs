@@ -15,23 +15,36 @@ use crate::policy::{BucketKey, Plan, Selected};
 impl Shard {
     /// Resolves the limits of every part, and looks up its request id.
     pub(super) fn prepare(&mut self, op: &mut Op, now: Now) -> Result<(), Stop> {
+        let alone = op.parts.len() == 1;
+        self.prepare_parts(op, now).map_err(|(i, stop)| match stop {
+            Stop::Refused(refusal) if !alone => Stop::Refused(Refusal::InBatch(i, Box::new(refusal))),
+            stop => stop,
+        })
+    }
+
+    /// The error names the part that stopped the op.
+    fn prepare_parts(&mut self, op: &mut Op, now: Now) -> Result<(), (usize, Stop)> {
         op.demands.clear();
         op.policy_version = self.plans.policy().version();
         let expired = self.accounts.get_mut(op.account).expire(now.boot);
         self.accounts.request_ids -= expired;
         let single = op.parts.len() == 1;
         if !single && !op.ids_differ() {
-            return Err(Stop::Refused(Refusal::RequestIdReused));
+            return Err((0, Stop::Refused(Refusal::RequestIdReused)));
         }
         for i in 0..op.parts.len() {
             let part = &mut op.parts[i];
             part.demands.clear();
             part.replay = None;
-            if let Some(replay) = repeated(&self.accounts, op.account, op.hash, part, op.peek)? {
+            if let Some(replay) =
+                repeated(&self.accounts, op.account, op.hash, part, op.peek).map_err(|stop| (i, stop))?
+            {
                 part.replay = Some(replay);
                 continue;
             }
-            let plan = self.plan(op.account, &op.parts[i].check, now).map_err(Stop::Refused)?;
+            let plan = self
+                .plan(op.account, &op.parts[i].check, now)
+                .map_err(|refusal| (i, Stop::Refused(refusal)))?;
             let part = &mut op.parts[i];
             part.tier = plan.tier().clone();
             part.cost = self.plans.policy().cost(&part.check, plan.cost_multiplier());
@@ -46,7 +59,7 @@ impl Shard {
             }
             self.selected = selected;
             if taken.is_err() {
-                return Err(Stop::Refused(Refusal::LimitsRefused(part.tier.clone())));
+                return Err((i, Stop::Refused(Refusal::LimitsRefused(part.tier.clone()))));
             }
             // A tier without a maximum hands out permits all the same.
             part.wants_permit = part.check.permit_ttl_ms.is_some();

@@ -124,7 +124,10 @@ fn a_batch_gets_all_of_its_permits_or_none() {
 fn a_batch_with_a_check_that_is_refused_is_refused_whole() {
     let mut world = World::alone(POLICY);
     let bad = Check { tier: Some(name("nope")), ..of("acme") };
-    assert_eq!(world.ask_all(&[of("acme"), bad]).unwrap_err(), Refusal::UnknownTier(name("nope")));
+    assert_eq!(
+        world.ask_all(&[of("acme"), bad]).unwrap_err(),
+        Refusal::InBatch(1, Box::new(Refusal::UnknownTier(name("nope"))))
+    );
     assert_eq!(left(&mut world, &of("acme")), [8, 5, 3]);
 }
 
