@@ -117,6 +117,7 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
     stop.await;
     tracing::info!("stopping");
     app.ready.store(false, Ordering::Relaxed);
+    tokio::time::sleep(std::time::Duration::from_millis(config.limits.notice_ms)).await;
     let _ = stopping.send(true);
     let drained = drain(&app, handles, state_file, &stopping).await;
     let _ = ending.send(true);

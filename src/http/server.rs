@@ -242,9 +242,13 @@ async fn connection<S: Carried>(
 
 /// The answer to a head that two servers could read differently; the connection ends with it.
 fn refuse_head() -> Response {
-    Problem::new(400, "the head is ambiguous: bare line feeds, or a length beside chunks", "bad-input")
-        .with_header(header::CONNECTION, "close")
-        .into_response()
+    Problem::new(
+        400,
+        "the head is ambiguous: bare line feeds, a length told twice, or one beside chunks",
+        "bad-input",
+    )
+    .with_header(header::CONNECTION, "close")
+    .into_response()
 }
 
 const IDLE: u8 = 0;
@@ -284,14 +288,14 @@ impl Pulse {
         if self.multiplexed.load(Ordering::Relaxed) {
             return;
         }
-        if self.phase.load(Ordering::Relaxed) == IDLE {
-            if bytes.starts_with(b"PRI ") {
-                return self.multiplexed.store(true, Ordering::Relaxed);
-            }
-            self.enter(HEAD);
-            head.idle(self.calls.load(Ordering::Relaxed));
-        }
         self.ambiguous.store(head.feed(bytes), Ordering::Relaxed);
+        if head.is_http2() {
+            // A first piece of its preface may have looked like a head.
+            self.multiplexed.store(true, Ordering::Relaxed);
+            self.enter(IDLE);
+        } else if self.phase.load(Ordering::Relaxed) == IDLE {
+            self.enter(HEAD);
+        }
     }
 }
 
