@@ -83,7 +83,7 @@ fn a_tenant_that_the_policy_comes_to_name_leaves_the_crowd() {
     let mut world = World::new(1, POLICY, caps(0), 0);
     world.decide(&of("a"));
     assert!(world.decide(&of("b")).approximate());
-    world.set_policy(2, &POLICY.replace("[tenants.acme]", "[tenants.acme]\n[tenants.b]"));
+    world.set_policy(&POLICY.replace("[tenants.acme]", "[tenants.acme]\n[tenants.b]"));
     assert_eq!(world.admits(&of("b"), 5), 2);
     assert!(!world.decide(&of("b")).approximate());
 }
@@ -105,6 +105,37 @@ fn clients_beyond_a_tenants_cap_share_one_bucket() {
     assert!(
         !world.decide(&by_client("c0", &Check { tier: Some(name("clients")), ..of("other") })).approximate()
     );
+}
+
+#[test]
+fn at_a_cap_a_new_key_gets_the_place_of_one_that_is_like_fresh() {
+    let caps = Caps { unknown_tenants: 2, keys_per_tenant: 2, shared_keys: 2, ..caps(2) };
+    let mut world = World::new(1, POLICY, caps, 0);
+    let checks = |i: usize| {
+        let (client, tenant) = (by_client(&format!("c{i}"), &of("initech")), of(&format!("t{i}")));
+        [client, tenant, ip(i, &of(["acme", "globex"][i % 2]))]
+    };
+    for (i, approximate) in [(0, false), (1, false), (2, true)] {
+        assert_eq!(checks(i).map(|check| world.decide(&check).approximate()), [approximate; 3]);
+    }
+    world.pass(DAY);
+    assert_eq!(checks(3).map(|check| world.decide(&check).approximate()), [false; 3]);
+}
+
+#[test]
+fn a_bucket_that_an_open_check_holds_units_of_makes_no_room_for_another() {
+    let policy = format!(
+        r#"limits = [{{ name = "everybody", per = [], algorithm = "fixed_window", limit = 9, window = "1d" }}]
+        default_tier = "clients"
+        {}"#,
+        &POLICY[POLICY.find("[tiers.t]").unwrap()..]
+    );
+    let mut world = World::new(2, &policy, keys(1), 0);
+    let [_, far] = world.near_and_far();
+    let (mut ann, mut bob) = (world.start(&by_client("ann", &far)), world.start(&by_client("bob", &far)));
+    world.deliver_all();
+    let approximate = [&mut ann, &mut bob].map(|answer| only(now(answer)).unwrap().approximate());
+    assert_eq!(approximate, [false, true]);
 }
 
 /// A bucket that was just made for one check of the batch is like a fresh one, and yet no room for the next.

@@ -104,3 +104,16 @@ fn the_pages_of_a_listing_hold_every_tenant_once() {
     ids.dedup();
     assert_eq!(ids.len(), 100);
 }
+
+#[test]
+fn a_check_that_is_open_during_a_reset_is_charged_after_it() {
+    let policy = POLICY.replace(r#"name = "address", per = ["ip"]"#, r#"name = "everybody", per = []"#);
+    let mut world = World::new(2, &policy, ROOM, 0);
+    let [_, far] = world.near_and_far();
+    let mut open = world.start(&costing(4, &far));
+    let (home, hash) = (world.home(&far), world.secret.account(&far.account()));
+    world.on(home, |s, _, _| s.reset(hash, far.tenant.as_str()));
+    world.deliver_all();
+    assert!(only(now(&mut open)).unwrap().allowed);
+    assert_eq!(verdict(&world.decide(&far), "rate").remaining, 5);
+}

@@ -95,6 +95,24 @@ fn a_duplicate_waits_for_the_first_and_gets_its_answer() {
     assert_eq!((left(&mut world, &far), world.describe(&far).permits), (4_999, 1));
 }
 
+/// Both are parked behind a third check before either is remembered.
+#[test]
+fn duplicates_that_wait_together_get_one_permit() {
+    let policy = POLICY.replace("limit = 5000", "limit = 10");
+    let mut world = World::new(2, &policy, ROOM, 0);
+    let [_, far] = world.near_and_far();
+    let check = with_id("a", &with_permit(60_000, &costing(2, &far)));
+    let mut holder = world.start(&within(100, &costing(9, &far)));
+    let mut twice = [world.start(&check), world.start(&check)];
+    world.lose_all();
+    world.pass(100 * MS);
+    assert_eq!(now(&mut holder).unwrap_err(), Refusal::Busy);
+    world.deliver_all();
+    let [first, second] = twice.each_mut().map(|answer| only(now(answer)).unwrap());
+    assert_eq!((first.replayed, second.replayed, first.permit), (false, true, second.permit));
+    assert_eq!((left(&mut world, &far), world.describe(&far).permits), (8, 1));
+}
+
 #[test]
 fn duplicates_in_one_batch_of_independent_checks_are_charged_once() {
     for seed in seeds(5) {

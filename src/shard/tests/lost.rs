@@ -206,3 +206,16 @@ fn a_long_queue_is_answered_on_a_short_stack() {
         }
     }
 }
+
+#[test]
+fn a_check_that_is_parked_behind_one_that_gives_up_goes_on() {
+    let (mut world, _, far) = world(0);
+    let mut first = world.start(&within(100, &costing(10, &far)));
+    let mut second = world.start(&costing(3, &far));
+    world.lose_all();
+    world.pass(100 * MS);
+    assert_eq!(now(&mut first).unwrap_err(), Refusal::Busy);
+    world.deliver_all();
+    assert!(only(now(&mut second)).unwrap().allowed);
+    assert_eq!(left(&mut world, &far), [7, 7]);
+}

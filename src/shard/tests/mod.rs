@@ -4,6 +4,7 @@
 //! stands unless a test lets it pass. A failing run prints its seed; `TIDEGATE_TEST_SEED` plays that one alone.
 
 mod batches;
+mod books;
 mod caps;
 mod counts;
 mod forgetting;
@@ -13,6 +14,7 @@ mod peeks;
 mod permits;
 mod policies;
 mod restarts;
+mod run;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -203,11 +205,14 @@ impl World {
         self.on(self.home(check), |s, now, _| s.describe(&check.tenant, hash, now))
     }
 
-    fn set_policy(&mut self, version: u64, policy: &str) {
-        let policy = compiled(version, policy);
-        for shard in &mut self.shards {
-            shard.set_policy(policy.clone(), self.now);
-        }
+    fn set_policy(&mut self, policy: &str) {
+        (0..self.shards.len()).for_each(|shard| self.change_policy(shard, policy));
+    }
+
+    /// One shard has heard of the next version; the others may go on by theirs.
+    fn change_policy(&mut self, shard: usize, policy: &str) {
+        let shard = &mut self.shards[shard];
+        shard.set_policy(compiled(shard.policy_version() + 1, policy), self.now);
     }
 
     // ------------------------------------------------------------------------------------------------- deliveries
@@ -313,6 +318,22 @@ impl World {
 
     fn request_ids(&self) -> usize {
         self.shards.iter().map(|s| s.accounts.request_ids).sum()
+    }
+
+    /// What the shards count as they go is what is there.
+    fn assert_counts_agree(&self) {
+        for shard in &self.shards {
+            let accounts = || (0..shard.accounts.positions()).filter_map(|i| shard.accounts.at(i));
+            let buckets: usize = accounts().map(|account| account.buckets.len()).sum();
+            let ids: usize = accounts().map(|account| account.replays()).sum();
+            assert_eq!((shard.accounts.buckets, shard.accounts.request_ids), (buckets, ids));
+            for account in accounts() {
+                let mut keys: Vec<_> = account.buckets.iter().map(|(key, _)| key).collect();
+                keys.sort();
+                keys.dedup();
+                assert_eq!(keys.len(), account.buckets.len(), "a key stands twice in {}", account.id);
+            }
+        }
     }
 
     fn below(&mut self, n: u64) -> u64 {

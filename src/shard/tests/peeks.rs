@@ -54,23 +54,24 @@ fn looking_changes_nothing() {
     }
 }
 
+/// But that it shows what is left before the check, and the check what is left after it.
 #[test]
 fn a_look_says_what_a_check_is_answered_right_after() {
-    // What is left differs by what the check takes.
-    let say = |d: &Decision| {
-        let outcomes: Vec<_> = d.verdicts.iter().map(|v| v.outcome).collect();
-        (d.allowed, d.cost, d.denied_by.clone(), d.retry_after, outcomes)
+    let say = |d: &Decision, taken: u64| {
+        let verdicts: Vec<_> = d.verdicts.iter().map(|v| (v.remaining + taken, v.outcome)).collect();
+        (d.allowed, d.cost, d.tier.clone(), d.denied_by.clone(), d.retry_after, verdicts)
     };
     for seed in seeds(10) {
         let mut world = World::new(3, POLICY, ROOM, seed);
         for i in 0..40 {
             let tenant = of(&format!("t{}", world.below(4)));
             let mut check = costing(1 + i % 3, &from_ip("192.0.2.1", &tenant));
-            check.permit_ttl_ms = (i % 2 == 0).then_some(60_000);
+            check.permit_ttl_ms = (i % 6 == 0).then_some(60_000);
             let looked = world.peek(&check);
             assert!(looked.permit.is_none());
             let decided = world.decide(&check);
-            assert_eq!(say(&looked), say(&decided));
+            let taken = if decided.allowed { decided.cost } else { 0 };
+            assert_eq!(say(&looked, 0), say(&decided, taken));
             world.pass(SECOND);
         }
     }

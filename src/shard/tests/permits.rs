@@ -125,3 +125,23 @@ fn a_check_that_lacks_only_a_slot_that_another_holds_waits_for_the_outcome() {
         assert_eq!(world.describe(&far).permits, 1);
     }
 }
+
+#[test]
+fn a_released_permit_lets_a_check_go_on_that_waits_for_a_slot() {
+    let policy = format!(
+        r#"limits = [{{ name = "everybody", per = [], algorithm = "fixed_window", limit = 9, window = "1d" }}]
+        {POLICY}"#
+    );
+    let mut world = World::new(2, &policy, ROOM, 0);
+    let [_, far] = world.near_and_far();
+    let check = with_permit(60_000, &far);
+    let out = world.decide(&check).permit.unwrap();
+    // The second slot is held, by a check whose question is lost; that is no reason to wait for the first.
+    let mut stuck = world.start(&check);
+    let mut waits = world.start(&check);
+    world.lose_all();
+    assert!(answered(&mut waits).is_none());
+    world.release(out.id);
+    assert!(only(now(&mut waits)).unwrap().allowed);
+    assert!(answered(&mut stuck).is_none());
+}

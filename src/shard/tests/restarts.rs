@@ -93,6 +93,21 @@ fn a_restart_of_the_machine_moves_permits_and_logs_to_the_new_boot_clock() {
 }
 
 #[test]
+fn the_crowds_of_three_shards_become_one() {
+    let tight = Caps { unknown_tenants: 2, shared_keys: 2, ..ROOM };
+    let mut world = World::new(3, POLICY, tight, 0);
+    let check = |i: usize| from_ip(&format!("10.0.0.{i}"), &of(&format!("t{i}")));
+    (0..200).for_each(|i| drop(world.decide(&check(i))));
+    let saved = world.saved();
+    let mut next = world.restarted(1, POLICY, tight, &saved);
+    next.assert_counts_agree();
+    assert!(next.tenants() <= 2);
+    // All three have given all they had, and so has the one.
+    let decisions: Vec<_> = (0..200).map(|i| next.decide(&check(i))).collect();
+    assert_eq!(decisions.iter().filter(|d| d.approximate() && d.allowed).count(), 0);
+}
+
+#[test]
 fn beyond_the_caps_too_a_restart_refunds_nobody() {
     let tight = Caps { unknown_tenants: 2, shared_keys: 2, ..ROOM };
     for seed in seeds(5) {
@@ -109,6 +124,7 @@ fn beyond_the_caps_too_a_restart_refunds_nobody() {
             for limit in ["address", "rate"] {
                 assert_eq!(left(&after, limit), left(&before, limit), "{limit} of {i}");
             }
+            assert_eq!(after.approximate(), before.approximate());
             let allowed = next.decide(&check(i)).allowed;
             assert!(!allowed || world.decide(&check(i)).allowed, "{i} is refunded");
         }
