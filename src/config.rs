@@ -120,7 +120,7 @@ limits! {
     named_tenants = 1_000_000, 1..=1_000_000_000;
     /// Buckets of one tenant.
     keys_per_tenant = 10_000, 1..=10_000_000;
-    /// Buckets of all tenants.
+    /// Buckets of all tenants; named ones have theirs beyond it, bounded by `keys_per_tenant`.
     keys = 4_000_000, 1..=4_000_000_000;
     /// Buckets that tenants share.
     shared_keys = 1_000_000, 1..=1_000_000_000;

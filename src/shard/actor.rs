@@ -189,6 +189,7 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
     let mut deadlines = ticker(DEADLINE_TICK);
     let mut sweeps = ticker(SWEEP_TICK);
     let (mut requests, mut between, mut effects) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ticked_at, mut swept_at) = (now.boot, now.boot);
     loop {
         let (mut tick, mut sweep) = (false, false);
         tokio::select! {
@@ -204,6 +205,10 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
             _ = sweeps.tick() => (tick, sweep) = (true, true),
         }
         now = args.clock.now();
+        // A mailbox that is never empty must not keep time from passing: what is due is done behind its batch.
+        let since = |last: u64| u128::from(now.boot.saturating_sub(last));
+        sweep |= since(swept_at) >= SWEEP_TICK.as_nanos();
+        tick |= sweep || (shard.is_busy() && since(ticked_at) >= DEADLINE_TICK.as_nanos());
         {
             let policy = args.policy.load();
             if policy.version() != shard.policy_version() {
@@ -222,6 +227,8 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
         }
         if tick {
             shard.tick(sweep, now, &mut effects);
+            ticked_at = now.boot;
+            swept_at = if sweep { now.boot } else { swept_at };
         }
         for effect in effects.drain(..) {
             let (to, message) = match effect {

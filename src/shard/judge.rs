@@ -113,8 +113,10 @@ impl Shard {
     }
 
     fn within_caps(&self, ix: AccountIx) -> bool {
-        self.accounts.get(ix).buckets.len() < self.caps.keys_per_tenant
-            && self.accounts.buckets < self.caps.keys
+        // What others fill doesn't take a named tenant's exactness: its own cap is its only one.
+        let account = self.accounts.get(ix);
+        account.buckets.len() < self.caps.keys_per_tenant
+            && (account.named || self.accounts.buckets < self.caps.keys)
     }
 
     /// Makes the bucket if it isn't there.

@@ -10,7 +10,7 @@
 //! that asks its buckets in the order of their keys may wait at each, since nobody who waits holds a later one. A hold
 //! whose outcome hasn't come within [`HOLD_MAX`] is taken: what may have been admitted stays spent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -81,7 +81,8 @@ pub struct SharedBuckets {
     /// All keys, in the order in which they are looked at for ones to forget.
     sweep: VecDeque<u128>,
     max: usize,
-    open: usize,
+    /// Keys with holds or waiting questions: a tick looks at these alone.
+    busy: BTreeSet<u128>,
 }
 
 /// The keys are keyed hashes already.
@@ -112,7 +113,13 @@ impl std::hash::Hasher for LowerHalf {
 impl SharedBuckets {
     /// No buckets yet in shard `index`, and at most `max`, overflow buckets aside.
     pub fn new(index: usize, max: usize) -> Self {
-        Self { index, buckets: HashMap::with_hasher(KeyIsHash), sweep: VecDeque::new(), max, open: 0 }
+        Self {
+            index,
+            buckets: HashMap::with_hasher(KeyIsHash),
+            sweep: VecDeque::new(),
+            max,
+            busy: BTreeSet::new(),
+        }
     }
 
     /// Buckets in memory.
@@ -123,7 +130,7 @@ impl SharedBuckets {
 
     /// Whether some hold or waiting question needs the clock to be looked at.
     pub fn is_busy(&self) -> bool {
-        self.open > 0
+        !self.busy.is_empty()
     }
 
     /// Answers a question, unless it has to wait.
@@ -144,17 +151,14 @@ impl SharedBuckets {
         }
         let bucket = bucket(&mut self.buckets, &mut self.sweep, ask.key, fresh);
         let reply = bucket.ask(&ask, self.index, since, now);
-        match reply {
-            Some(reply) => {
-                self.open += usize::from(ask.hold && reply.said.outcome == Outcome::Pass);
-                Some(reply)
-            }
-            None => {
-                self.open += 1;
-                bucket.waiting.push_back(ask);
-                None
-            }
+        let key = ask.key;
+        if reply.is_none() {
+            bucket.waiting.push_back(ask);
         }
+        if bucket.open() > 0 {
+            self.busy.insert(key);
+        }
+        reply
     }
 
     /// Takes or cancels what `op` holds of bucket `key`; questions that waited for it may be answered by that. Settling
@@ -171,7 +175,6 @@ impl SharedBuckets {
         let Some(bucket) = self.buckets.get_mut(&key) else {
             return;
         };
-        let before = bucket.open();
         while let Some(at) = bucket.holds.iter().position(|hold| hold.op == op) {
             let hold = bucket.holds.swap_remove(at);
             if take {
@@ -180,27 +183,24 @@ impl SharedBuckets {
         }
         bucket.waiting.retain(|ask| ask.op != op);
         bucket.answer_waiting(self.index, since, now, replies);
-        self.open = self.open + bucket.open() - before;
+        if bucket.open() == 0 {
+            self.busy.remove(&key);
+        }
     }
 
     /// Takes holds that have been open for too long and gives up on questions that nobody waits for any more.
     pub fn tick(&mut self, since: u64, now: Now, replies: &mut Vec<Reply>) {
-        if self.open == 0 {
-            return;
-        }
-        self.open = 0;
-        for bucket in self.buckets.values_mut() {
-            if bucket.open() == 0 {
-                continue;
-            }
+        let buckets = &mut self.buckets;
+        self.busy.retain(|key| {
+            let Some(bucket) = buckets.get_mut(key) else { return false };
             while let Some(at) = bucket.holds.iter().position(|hold| hold.expires <= now.boot) {
                 let hold = bucket.holds.swap_remove(at);
                 bucket.take(&hold, since, now);
             }
             bucket.waiting.retain(|ask| ask.until.is_some_and(|until| until > now.boot));
             bucket.answer_waiting(self.index, since, now, replies);
-            self.open += bucket.open();
-        }
+            bucket.open() > 0
+        });
     }
 
     /// One tick's share of the sweep.
