@@ -6,6 +6,7 @@
 //! (a tier's expiry, a list entry's) takes it as an argument.
 
 mod access;
+mod bucket;
 mod change;
 mod compiled;
 mod diff;
@@ -15,8 +16,9 @@ mod read;
 mod text;
 
 pub use access::AccessVerdict;
+pub use bucket::BucketKey;
 pub use change::{Change, ChangeError};
-pub use compiled::{BucketKey, LimitsRefused, Plan, Policy, Selected, TierSource, UnknownTier};
+pub use compiled::{LimitsRefused, Plan, Policy, Selected, TierSource, UnknownTier};
 pub use diff::{DiffOp, Difference, differences};
 pub use document::{
     AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, RequestLimits, RequestTier, Subject,
