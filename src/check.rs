@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::limit::{Outcome, Rule};
 
@@ -232,9 +233,10 @@ impl Dimension {
     }
 }
 
-impl fmt::Display for Dimension {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Dimension {
+    /// The word for it; none for attributes, which have names.
+    pub fn word(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Tenant => "tenant",
             Self::Client => "client",
             Self::Action => "action",
@@ -243,8 +245,17 @@ impl fmt::Display for Dimension {
             Self::Method => "method",
             Self::Path => "path",
             Self::Endpoint => "endpoint",
-            Self::Attribute(name) => return write!(f, "attribute:{name}"),
+            Self::Attribute(_) => return None,
         })
+    }
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.word()) {
+            (Self::Attribute(name), _) => write!(f, "attribute:{name}"),
+            (_, word) => f.write_str(word.unwrap_or_default()),
+        }
     }
 }
 
@@ -364,6 +375,9 @@ pub struct Verdict {
     pub overflow: bool,
 }
 
+/// What the limits of one check said; most checks have one or two.
+pub type Verdicts = SmallVec<[Verdict; 2]>;
+
 /// Why a check was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -450,7 +464,7 @@ pub struct Decision {
     /// The units it took, or would have taken.
     pub cost: u64,
     /// What each limit said, in the order of their names.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Verdicts,
     /// Who denied it.
     pub denied_by: Option<DeniedBy>,
     /// Nanoseconds after which a lone caller would be admitted; none: never, or not denied.

@@ -16,7 +16,7 @@ use crate::clock::SharedClock;
 use crate::cluster::{LocalStore, PolicyStore};
 use crate::config::Config;
 use crate::http::server::{self, Listen};
-use crate::http::{App, Tokens, routes};
+use crate::http::{App, Door, Tokens};
 use crate::random::Seed;
 use crate::routing::Router;
 use crate::shard::{self, Caps, Handle, Mailboxes, SavedState, ShardArgs};
@@ -168,7 +168,7 @@ async fn worker<S: server::Carried>(
 ) {
     let shard = tokio::spawn(shard::run(shard, mailbox));
     let limits = app.limits.clone();
-    server::serve(parcels, routes(app), limits, stop).await;
+    server::serve(parcels, Arc::new(Door::new(app)), limits, stop).await;
     // Other workers' connections may ask this shard still; it goes on until its counts are saved.
     let _ = end.wait_for(|end| *end).await;
     shard.abort();

@@ -28,9 +28,6 @@ pub const ADDRESS_PREFIX: &str = "listening on ";
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const TENANT: HeaderName = HeaderName::from_static("x-ratelimit-tenant");
-const TIER: HeaderName = HeaderName::from_static("x-ratelimit-tier");
-const ERROR: HeaderName = HeaderName::from_static("x-ratelimit-error");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 const DAY_MS: u64 = 86_400_000;
@@ -248,12 +245,9 @@ async fn check(State(template): State<&'static Template>, body: Bytes) -> Result
     let headers = response.headers_mut();
     headers.insert(RATE_LIMIT_POLICY, template.policy_header.clone());
     headers.insert(RATE_LIMIT, value(template.rate_limit_header())?);
-    headers.insert(TENANT, value(&*check.tenant)?);
-    headers.insert(TIER, HeaderValue::from_static(template.tier));
     if template.denied_by.is_some() {
         let seconds = template.limits[0].reset_after_ms.div_ceil(1000);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        headers.insert(ERROR, HeaderValue::from_static("rate_limit_exceeded"));
     }
     Ok(response)
 }

@@ -2,37 +2,76 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body;
 
 use super::App;
 use super::problem::Problem;
 use crate::input::{Fault, Tree};
 
 /// All of a body, at most `most` bytes.
-pub async fn read(app: &App, headers: &HeaderMap, body: Body, most: u64) -> Result<Bytes, Problem> {
+pub async fn read<B>(app: &App, headers: &HeaderMap, body: B, most: u64) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    let too_large = || Problem::too_large("the body has too many bytes", most);
     if declared.is_some_and(|declared| declared > most) {
-        return Err(too_large());
+        return Err(too_large(most));
     }
-    let whole = Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX)).collect();
-    match tokio::time::timeout(Duration::from_millis(app.limits.body_ms), whole).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::new(400, "the body broke off", "bad-input")),
+    match tokio::time::timeout(Duration::from_millis(app.limits.body_ms), whole(body, most)).await {
+        Ok(whole) => whole,
         Err(_) => {
             Err(Problem::new(408, format!("no whole body within {} ms", app.limits.body_ms), "timeout"))
         }
     }
 }
 
+/// The frames of a body put together. Most bodies are one frame, which is handed on as it is.
+async fn whole<B: Body<Data = Bytes> + Unpin>(mut body: B, most: u64) -> Result<Bytes, Problem> {
+    let most_here = usize::try_from(most).unwrap_or(usize::MAX);
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(Problem::new(400, "the body broke off", "bad-input"));
+        };
+        // Trailers say nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + all.len() + data.len() > most_here {
+            return Err(too_large(most));
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&data);
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn too_large(most: u64) -> Problem {
+    Problem::too_large("the body has too many bytes", most)
+}
+
 /// A body of JSON.
-pub async fn json(app: &App, headers: &HeaderMap, body: Body, most: u64) -> Result<Tree, Problem> {
-    let bytes = read(app, headers, body, most).await?;
+pub async fn json<B>(app: &App, headers: &HeaderMap, body: B, most: u64) -> Result<Tree, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    tree(&read(app, headers, body, most).await?)
+}
+
+/// The JSON in the bytes of a body.
+pub fn tree(bytes: &[u8]) -> Result<Tree, Problem> {
     if bytes.is_empty() {
         return Err(Problem::bad_input(vec![Fault::new("", "the body is empty; it should be JSON")]));
     }
-    Tree::from_json(&bytes).map_err(|fault| Problem::bad_input(vec![fault]))
+    Tree::from_json(bytes).map_err(|fault| Problem::bad_input(vec![fault]))
 }

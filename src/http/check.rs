@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Body as HttpBody;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::problem::{Problem, document};
 use super::render::DecisionView;
-use super::{App, body, headers, query, read};
+use super::{App, body, headers, plain, query, read};
 use crate::check::{Check, Decision};
 use crate::input::{Fault, Reader, Tree};
 use crate::shard::Refusal;
@@ -19,48 +22,85 @@ use crate::shard::Refusal;
 /// Checks in one batch.
 const BATCH_MAX: usize = 1_000;
 
+/// An answer whose body is all there.
+pub type Answer = Response<Full<Bytes>>;
+
 /// `POST /v1/check`: one decision.
-pub async fn check(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+pub async fn check(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
+    Ok(decide(&app, request).await?.map(Body::new))
+}
+
+/// The decision for a request, from wherever it comes.
+pub async fn decide<B>(app: &App, request: Request<B>) -> Result<Answer, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     app.tokens.admit_decision(request.headers())?;
     let as_429 = query::wants_429(request.uri())?;
     let (parts, body) = request.into_parts();
-    let check = one(&app, &parts.headers, body).await?;
+    let check = one(app, &parts.headers, body).await?;
     let decision = app.router.check(check).await?;
-    Ok(answer(&app, &decision, as_429.then(|| parts.uri.path())))
+    Ok(answer(app, &decision, as_429.then(|| parts.uri.path())))
 }
 
 /// `POST /v1/peek`: the same question, and nothing is taken.
-pub async fn peek(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+pub async fn peek(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
     app.tokens.admit_decision(request.headers())?;
     let (parts, body) = request.into_parts();
     let check = one(&app, &parts.headers, body).await?;
     let decision = app.router.peek(check).await?;
-    Ok(answer(&app, &decision, None))
+    Ok(answer(&app, &decision, None).map(Body::new))
 }
 
-async fn one(app: &App, headers: &HeaderMap, body: Body) -> Result<Check, Problem> {
-    let tree = body::json(app, headers, body, app.limits.body_bytes).await?;
-    let mut r = Reader::default();
-    let check = read::check(&mut r, &tree);
-    let mut check = r.finish(check).map_err(Problem::bad_input)?;
+async fn one<B>(app: &App, headers: &HeaderMap, body: B) -> Result<Check, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let bytes = body::read(app, headers, body, app.limits.body_bytes).await?;
+    let mut check = match plain::check(&bytes) {
+        Some(check) => check,
+        None => {
+            let tree = body::tree(&bytes)?;
+            let mut r = Reader::default();
+            let check = read::check(&mut r, &tree);
+            r.finish(check).map_err(Problem::bad_input)?
+        }
+    };
     read::idempotency_key(headers, &mut check).map_err(|fault| Problem::bad_input(vec![fault]))?;
     Ok(check)
 }
 
 /// An answer with its headers. A denial is 200, or for `denied_at` a problem document of status 429 with the same members.
-pub fn answer(app: &App, decision: &Decision, denied_at: Option<&str>) -> Response {
+pub fn answer(app: &App, decision: &Decision, denied_at: Option<&str>) -> Answer {
     let view = DecisionView::new(decision, &app.node);
     let mut response = match denied_at.filter(|_| !decision.allowed) {
-        None => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], bytes(&view)).into_response(),
-        Some(instance) => document(StatusCode::TOO_MANY_REQUESTS, bytes(&denial(&view, decision, instance))),
+        None => json_answer(&view, ANSWER_BYTES),
+        Some(instance) => {
+            document(StatusCode::TOO_MANY_REQUESTS, bytes(&denial(&view, decision, instance), ANSWER_BYTES))
+        }
     };
     headers::write(decision, response.headers_mut());
     response
 }
 
-fn bytes(value: &impl Serialize) -> Vec<u8> {
-    // A view holds nothing that JSON can't say.
-    serde_json::to_vec(value).unwrap_or_default()
+/// The room that is made for an answer beforehand: most fit, and a larger one grows.
+const ANSWER_BYTES: usize = 1_024;
+
+fn json_answer(value: &impl Serialize, room: usize) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(bytes(value, room))));
+    response.headers_mut().reserve(HEADERS_MOST);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Headers for which room is made beforehand.
+const HEADERS_MOST: usize = 8;
+
+fn bytes(value: &impl Serialize, room: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(room);
+    // A view holds nothing that JSON can't say, and writing to memory doesn't fail.
+    let _ = serde_json::to_writer(&mut bytes, value);
+    bytes
 }
 
 /// A denial as the problem type that the rate limit header draft registers.
@@ -94,40 +134,83 @@ enum Mode {
     AllOrNothing,
 }
 
+const MODES: [(&str, Mode); 2] = [("independent", Mode::Independent), ("all_or_nothing", Mode::AllOrNothing)];
+
 /// `POST /v1/check/batch`: up to a thousand decisions.
-pub async fn batch(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+pub async fn batch(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
+    Ok(decide_batch(&app, request).await?.map(Body::new))
+}
+
+/// The decisions for a request, from wherever it comes.
+pub async fn decide_batch<B>(app: &App, request: Request<B>) -> Result<Answer, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     app.tokens.admit_decision(request.headers())?;
     let (parts, body) = request.into_parts();
-    let tree = body::json(&app, &parts.headers, body, app.limits.batch_body_bytes).await?;
+    let bytes = body::read(app, &parts.headers, body, app.limits.batch_body_bytes).await?;
+    let (mode, checks) = match plain_batch(&bytes) {
+        Some(batch) => batch,
+        None => any_batch(&bytes)?,
+    };
+    let count = checks.len();
+    let outcomes = match mode {
+        Mode::Independent => independent(app, checks).await,
+        Mode::AllOrNothing => all_or_nothing(app, checks).await?,
+    };
+    let allowed = outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|decision| decision.allowed));
+    let view = BatchView { allowed, decisions: Items { outcomes: &outcomes, node: &app.node } };
+    Ok(json_answer(&view, count * ANSWER_BYTES))
+}
+
+/// A batch of plain checks, within its bounds.
+fn plain_batch(bytes: &[u8]) -> Option<(Mode, Vec<ReadCheck>)> {
+    let (mode, checks) = plain::batch(bytes)?;
+    let mode = mode.map_or(Some(Mode::Independent), |word| {
+        MODES.iter().find(|(known, _)| *known == word).map(|(_, mode)| *mode)
+    })?;
+    let checks = Some(checks).filter(|checks| (1..=BATCH_MAX).contains(&checks.len()))?;
+    Some((mode, checks.into_iter().map(Ok).collect()))
+}
+
+/// Any batch, with its faults.
+fn any_batch(bytes: &[u8]) -> Result<(Mode, Vec<ReadCheck>), Problem> {
+    let tree = body::tree(bytes)?;
     let (mode, items) = envelope(&tree)?;
     let checks = items.iter().enumerate().map(|(i, item)| {
         let mut r = Reader::within(format!("checks[{i}]"));
         let check = read::check(&mut r, item);
         r.finish(check)
     });
-    let outcomes = match mode {
-        Mode::Independent => independent(&app, checks.collect()).await,
-        Mode::AllOrNothing => all_or_nothing(&app, checks.collect()).await?,
-    };
-    let allowed = outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|decision| decision.allowed));
-    let decisions = outcomes.iter().map(|outcome| match outcome {
-        Ok(decision) => Item::Decision(Box::new(DecisionView::new(decision, &app.node))),
-        Err(problem) => Item::Failed { error: problem.document() },
-    });
-    let view = BatchView { allowed, decisions: decisions.collect() };
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], bytes(&view)).into_response())
+    Ok((mode, checks.collect()))
 }
 
 #[derive(Serialize)]
 struct BatchView<'a> {
     allowed: bool,
-    decisions: Vec<Item<'a>>,
+    decisions: Items<'a>,
+}
+
+/// The outcomes of a batch in its order.
+struct Items<'a> {
+    outcomes: &'a [Result<Decision, Problem>],
+    node: &'a str,
+}
+
+impl Serialize for Items<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.outcomes.iter().map(|outcome| match outcome {
+            Ok(decision) => Item::Decision(DecisionView::new(decision, self.node)),
+            Err(problem) => Item::Failed { error: problem.document() },
+        }))
+    }
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "it lives for as long as it takes to write it")]
 enum Item<'a> {
-    Decision(Box<DecisionView<'a>>),
+    Decision(DecisionView<'a>),
     Failed { error: Map<String, Value> },
 }
 
@@ -135,8 +218,7 @@ fn envelope(tree: &Tree) -> Result<(Mode, &[Tree]), Problem> {
     let mut r = Reader::default();
     let mut too_many = false;
     let found = r.fields(tree).and_then(|mut fields| {
-        let words = [("independent", Mode::Independent), ("all_or_nothing", Mode::AllOrNothing)];
-        let mode = fields.optional(&mut r, "mode", |r, t| r.choice(t, &words));
+        let mode = fields.optional(&mut r, "mode", |r, t| r.choice(t, &MODES));
         let items = fields.required(&mut r, "checks", |r, t| match t {
             Tree::List(items) => Some(items.as_slice()),
             other => {

@@ -60,7 +60,7 @@ impl HeadScan {
                 }
                 continue;
             }
-            let Some(at) = bytes.iter().position(|byte| *byte == b'\n') else {
+            let Some(at) = memchr::memchr(b'\n', bytes) else {
                 self.begun.extend_from_slice(bytes);
                 if self.begun.len() > LINE_BYTES_MAX {
                     self.place = Place::Lost;

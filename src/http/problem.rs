@@ -1,9 +1,12 @@
 //! Problem documents (RFC 9457): the one place where errors become HTTP.
 
+use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::WriteError;
@@ -82,17 +85,28 @@ impl Problem {
 }
 
 /// A problem document of `status` with these members.
-pub fn document(status: StatusCode, members: Vec<u8>) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], members).into_response()
+pub fn document(status: StatusCode, members: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(members)));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The whole answer.
+    pub fn answer(self) -> Response<Full<Bytes>> {
         let mut response = document(self.status, Value::Object(self.document()).to_string().into_bytes());
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.answer().map(Body::new)
     }
 }
 

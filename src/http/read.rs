@@ -13,7 +13,7 @@ use crate::input::{Fault, Reader, Tree};
 use crate::policy::{canonical_ip, read_limit};
 
 /// How long a permit lasts that names no time, in milliseconds.
-const PERMIT_TTL_MS_DEFAULT: u64 = 30_000;
+pub const PERMIT_TTL_MS_DEFAULT: u64 = 30_000;
 
 /// One check, from the body of a call or an item of a batch.
 pub fn check(r: &mut Reader, tree: &Tree) -> Option<Check> {
@@ -77,11 +77,12 @@ pub fn check(r: &mut Reader, tree: &Tree) -> Option<Check> {
 }
 
 /// What stands before the query, if it is a path.
-fn path(text: &str) -> Option<Path> {
+pub fn path(text: &str) -> Option<Path> {
     Path::new(text.split(['?', '#']).next().unwrap_or_default())
 }
 
-fn address(text: &str) -> Option<IpAddr> {
+/// An IP address; IPv4 in IPv6 clothes is IPv4.
+pub fn address(text: &str) -> Option<IpAddr> {
     text.parse().ok().map(canonical_ip)
 }
 
@@ -91,11 +92,17 @@ fn api_key(r: &mut Reader, tree: &Tree) -> Option<ApiKeyDigest> {
         r.fault("is not a string");
         return None;
     };
-    if !(1..=API_KEY_BYTES_MAX).contains(&key.len()) || key.chars().any(char::is_control) {
+    let digest = digest(key);
+    if digest.is_none() {
         r.fault(format!("is not text of 1 to {API_KEY_BYTES_MAX} bytes without control characters"));
-        return None;
     }
-    Some(ApiKeyDigest::of(key))
+    digest
+}
+
+/// The digest of an API key, if that is one.
+pub fn digest(key: &str) -> Option<ApiKeyDigest> {
+    let valid = (1..=API_KEY_BYTES_MAX).contains(&key.len()) && !key.chars().any(char::is_control);
+    valid.then(|| ApiKeyDigest::of(key))
 }
 
 /// The time in `{"ttl_ms": …}`.
@@ -139,12 +146,18 @@ pub fn idempotency_key(headers: &HeaderMap, check: &mut Check) -> Result<(), Fau
     }
 }
 
-/// Reads any bytes as a check's body: what a fuzzer calls. A check that was read prints nothing that its own rules forbid.
+/// Reads any bytes as a check's body: what a fuzzer calls. A check that was read prints nothing that its own rules forbid, and
+/// the short way reads nothing else than the long one.
 pub fn fuzz_check_body(bytes: &[u8]) {
-    let Ok(tree) = Tree::from_json(bytes) else { return };
+    let plain = super::plain::check(bytes);
+    let Ok(tree) = Tree::from_json(bytes) else {
+        return assert_eq!(plain, None);
+    };
     let mut r = Reader::default();
     let read = check(&mut r, &tree);
-    match r.finish(read) {
+    let read = r.finish(read);
+    assert!(plain.is_none() || plain.as_ref() == read.as_ref().ok());
+    match read {
         Ok(check) => {
             assert!(TenantId::new(check.tenant.as_str()).is_some());
             assert!(DEADLINE_MS.contains(&check.deadline_ms));

@@ -25,7 +25,7 @@ pub struct DecisionView<'a> {
     reset_after_ms: Option<u64>,
     retry_after_ms: Option<u64>,
     denied_by: Option<DeniedByView<'a>>,
-    limits: Vec<LimitView<'a>>,
+    limits: Verdicts<'a>,
     permit: Option<PermitView>,
     replayed: bool,
     mode: &'static str,
@@ -65,10 +65,19 @@ struct Scope<'a>(&'a [Dimension]);
 
 impl Serialize for Scope<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|dimension| match dimension {
-            Dimension::Tenant => Cow::Borrowed("tenant"),
-            other => Cow::Owned(other.to_string()),
+        serializer.collect_seq(self.0.iter().map(|dimension| match dimension.word() {
+            Some(word) => Cow::Borrowed(word),
+            None => Cow::Owned(dimension.to_string()),
         }))
+    }
+}
+
+/// What all limits said, each as a [`LimitView`].
+struct Verdicts<'a>(&'a [Verdict]);
+
+impl Serialize for Verdicts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(LimitView::new))
     }
 }
 
@@ -146,7 +155,7 @@ impl<'a> DecisionView<'a> {
                 scope: Scope(&by.scope),
                 reason: by.reason,
             }),
-            limits: decision.verdicts.iter().map(LimitView::new).collect(),
+            limits: Verdicts(&decision.verdicts),
             permit: decision
                 .permit
                 .map(|permit| PermitView { id: permit.id.to_string(), expires_in_ms: ms(permit.expires_in) }),

@@ -7,6 +7,7 @@
 //! [`PULSE_TICK`] and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
 //! without a timer for each request. (Bodies have a timeout of their own, where they are read.)
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -16,19 +17,18 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router as Routes;
 use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
 use super::head::HeadScan;
 use super::problem::Problem;
+use super::{Body, Door};
 use crate::config::Limits;
 
 /// Connections that may wait for one worker to take them up.
@@ -147,7 +147,7 @@ pub async fn accept<L: Listen>(
 /// Serves the connections that are handed over, until told to stop; then finishes what was begun.
 pub async fn serve<S: Carried>(
     mut parcels: Receiver<S>,
-    routes: Routes,
+    door: Arc<Door>,
     limits: Limits,
     stop: watch::Receiver<bool>,
 ) {
@@ -167,7 +167,7 @@ pub async fn serve<S: Carried>(
         match S::unpack(parcel.stream) {
             Ok(stream) => {
                 let pulse = pulses.begin();
-                let connection = connection(stream, pulse, routes.clone(), limits.clone(), stop.clone());
+                let connection = connection(stream, pulse, door.clone(), limits.clone(), stop.clone());
                 let counted = parcel.counted;
                 tasks.spawn(async move {
                     connection.await;
@@ -187,7 +187,7 @@ pub async fn serve<S: Carried>(
 async fn connection<S: Carried>(
     stream: S,
     pulse: Arc<Pulse>,
-    routes: Routes,
+    door: Arc<Door>,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -212,14 +212,14 @@ async fn connection<S: Carried>(
             let busy = Pulse::busy(&pulse);
             let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));
-            let answering = (!ambiguous).then(|| routes.clone().call(request));
+            let door = (!ambiguous).then(|| door.clone());
             async move {
-                let answer = match answering {
-                    Some(answering) => answering.await,
-                    None => Ok(refuse_head()),
+                let answer = match door {
+                    Some(door) => door.answer(request).await,
+                    None => refuse_head(),
                 };
                 drop(busy);
-                answer
+                Ok::<_, Infallible>(answer)
             }
         })
     };
@@ -241,14 +241,15 @@ async fn connection<S: Carried>(
 }
 
 /// The answer to a head that two servers could read differently; the connection ends with it.
-fn refuse_head() -> Response {
+fn refuse_head() -> hyper::Response<Body> {
     Problem::new(
         400,
         "the head is ambiguous: bare line feeds, a length told twice, or one beside chunks",
         "bad-input",
     )
     .with_header(header::CONNECTION, "close")
-    .into_response()
+    .answer()
+    .map(Either::Left)
 }
 
 const IDLE: u8 = 0;

@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rate::{Rate, clamp};
+use super::rate::{Rate, clamp, quotient_up};
 use super::{Algorithm, Outcome, shifted};
 use crate::clock::Now;
 
@@ -66,7 +66,7 @@ impl Debt {
     /// Nanoseconds until no more than `level` units are owed, rounded up.
     fn time_until(&self, level: u64) -> u64 {
         let level = u128::from(level) * u128::from(self.nanos);
-        clamp(self.owed().saturating_sub(level).div_ceil(u128::from(self.units)))
+        quotient_up(self.owed().saturating_sub(level), self.units)
     }
 
     /// See [`super::State::is_fresh`].

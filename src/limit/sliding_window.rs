@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fixed_window::ends_after;
-use super::rate::clamp;
+use super::rate::{quotient, quotient_up};
 use super::{Algorithm, Outcome, Window, changed_at, shifted};
 use crate::clock::Now;
 
@@ -69,7 +69,7 @@ impl Algorithm<Window> for Counts {
             // What counts at the change counts in the new window from its first moment: rounded up, and late to leave.
             let then = changed_at(since, self.at, now);
             self.roll(then);
-            let taken = clamp(self.weighted(then).div_ceil(u128::from(self.length)));
+            let taken = quotient_up(self.weighted(then), self.length);
             *self = Self { current: taken, ..Self::fresh(window, then) };
         }
         self.roll(now);
@@ -86,8 +86,7 @@ impl Algorithm<Window> for Counts {
             return Outcome::Pass;
         }
         // How long `count`, fading over one window, takes to leave at most `room`: the largest left with count·left ≤ room.
-        let fades =
-            |count: u64, room: u128| self.length - clamp(room / u128::from(count.max(1))).min(self.length);
+        let fades = |count: u64, room: u128| self.length - quotient(room, count.max(1)).min(self.length);
         let left = ends_after(self.index, self.length, now);
         let current = u128::from(self.current) * length;
         Outcome::Wait(if current <= room {
@@ -103,7 +102,7 @@ impl Algorithm<Window> for Counts {
 
     fn remaining(&self, window: &Window, now: Now) -> u64 {
         let free = (u128::from(window.limit) * u128::from(self.length)).saturating_sub(self.weighted(now));
-        clamp(free / u128::from(self.length))
+        quotient(free, self.length)
     }
 
     fn reset_after(&self, _window: &Window, _taking: u64, now: Now) -> u64 {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::check::{Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId};
+use crate::check::{Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId, Verdicts};
 use crate::clock::SharedClock;
 use crate::placement::{Partition, Secret};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
-use crate::shard::{Handle, Listed, PolicyCell, Question, Refusal, TenantState};
+use crate::shard::{Decisions, Handle, Listed, PolicyCell, Question, Refusal, TenantState};
 
 /// Finds the shard for everything that is asked.
 pub struct Router {
@@ -69,7 +69,7 @@ impl Router {
     }
 
     /// Decides several checks of one tenant that pass together or not at all.
-    pub async fn check_all(&self, checks: Vec<Check>) -> Result<Vec<Decision>, Refusal> {
+    pub async fn check_all(&self, checks: Vec<Check>) -> Result<Decisions, Refusal> {
         // A list names the tenant, or something that a single check carries; who is denied denies the batch.
         let listed: Vec<_> = checks.iter().map(|check| self.listed(check)).collect();
         if let Some(denied) = listed.iter().flatten().find(|decision| !decision.allowed) {
@@ -86,7 +86,7 @@ impl Router {
             }
         }
         let mut decided = match questions.is_empty() {
-            true => Vec::new(),
+            true => Decisions::new(),
             false => self.shards[shard].check_all(questions).await.map_err(|refusal| match refusal {
                 // The shard counts without those that a list has decided.
                 Refusal::InBatch(at, why) => Refusal::InBatch(places.get(at).copied().unwrap_or(at), why),
@@ -179,7 +179,7 @@ fn by_list(policy: &Policy, check: &Check, verdict: AccessVerdict, wall: u64) ->
         tenant: check.tenant.clone(),
         tier: None,
         cost: check.cost.map_or(1, crate::check::Cost::get),
-        verdicts: Vec::new(),
+        verdicts: Verdicts::new(),
         denied_by: (!allowed).then(|| DeniedBy {
             name: verdict.name.clone(),
             scope: vec![scope],

@@ -1,7 +1,7 @@
 //! What a shard remembers of one tenant: its buckets, its permits, the request ids it has answered, its open checks.
 //!
 //! Most accounts have one or two buckets and nothing else, so those lie in the account itself; an account of two buckets
-//! is three cache lines. What few need is behind one pointer.
+//! is two and a half cache lines. What few need is behind one pointer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,11 +24,13 @@ pub struct Slot {
 }
 
 /// Buckets up to this many are searched one by one; a tenant with more of them (one per client, say) gets a map.
-const SLOTS_INLINE_MAX: usize = 8;
+const SLOTS_SEARCHED_MAX: usize = 8;
 
 /// The buckets of one account.
 pub enum Buckets {
-    Few(SmallVec<[Slot; 2]>),
+    /// In the account itself. An empty place takes no more room than a full one, and no count of them is kept.
+    Few([Option<Slot>; 2]),
+    Several(Vec<Slot>),
     Many(Box<Many>),
 }
 
@@ -41,41 +43,50 @@ pub struct Many {
 
 impl Buckets {
     pub fn new() -> Self {
-        Self::Few(SmallVec::new())
+        Self::Few([None, None])
     }
 
     pub fn len(&self) -> usize {
         match self {
-            Self::Few(slots) => slots.len(),
+            Self::Few(slots) => slots.iter().flatten().count(),
+            Self::Several(slots) => slots.len(),
             Self::Many(many) => many.states.len(),
         }
     }
 
     pub fn get(&self, key: u64) -> Option<&State> {
         match self {
-            Self::Few(slots) => slots.iter().find(|slot| slot.key == key).map(|slot| &slot.state),
+            Self::Few(slots) => slots.iter().flatten().find(|slot| slot.key == key).map(|slot| &slot.state),
+            Self::Several(slots) => slots.iter().find(|slot| slot.key == key).map(|slot| &slot.state),
             Self::Many(many) => many.states.get(&key),
         }
     }
 
     pub fn get_mut(&mut self, key: u64) -> Option<&mut State> {
-        match self {
-            Self::Few(slots) => slots.iter_mut().find(|slot| slot.key == key).map(|slot| &mut slot.state),
-            Self::Many(many) => many.states.get_mut(&key),
-        }
+        let slot = match self {
+            Self::Few(slots) => slots.iter_mut().flatten().find(|slot| slot.key == key),
+            Self::Several(slots) => slots.iter_mut().find(|slot| slot.key == key),
+            Self::Many(many) => return many.states.get_mut(&key),
+        };
+        slot.map(|slot| &mut slot.state)
     }
 
+    /// Keeps a bucket under a key that has none yet.
     pub fn insert(&mut self, key: u64, state: State) {
-        if let Self::Few(slots) = self {
-            if slots.len() < SLOTS_INLINE_MAX {
-                slots.push(Slot { key, state });
-                return;
+        let slot = Slot { key, state };
+        match self {
+            Self::Few(slots) => match slots.iter_mut().find(|slot| slot.is_none()) {
+                Some(free) => *free = Some(slot),
+                None => {
+                    *self = Self::Several(slots.iter_mut().filter_map(Option::take).chain([slot]).collect())
+                }
+            },
+            Self::Several(slots) if slots.len() < SLOTS_SEARCHED_MAX => slots.push(slot),
+            Self::Several(slots) => {
+                let states = slots.drain(..).chain([slot]).map(|slot| (slot.key, slot.state)).collect();
+                *self = Self::Many(Box::new(Many { states, hand: 0 }));
             }
-            let states = slots.drain(..).map(|slot| (slot.key, slot.state)).collect();
-            *self = Self::Many(Box::new(Many { states, hand: 0 }));
-        }
-        if let Self::Many(many) = self {
-            many.states.insert(key, state);
+            Self::Many(many) => drop(many.states.insert(key, slot.state)),
         }
     }
 
@@ -83,7 +94,12 @@ impl Buckets {
     pub fn forget(&mut self, most: usize, fresh: impl Fn(u64, &State) -> bool) -> usize {
         let before = self.len();
         match self {
-            Self::Few(slots) => slots.retain(|slot| !fresh(slot.key, &slot.state)),
+            Self::Few(slots) => {
+                for slot in slots {
+                    slot.take_if(|slot| fresh(slot.key, &slot.state));
+                }
+            }
+            Self::Several(slots) => slots.retain(|slot| !fresh(slot.key, &slot.state)),
             Self::Many(many) => {
                 let ahead = many.states.range(many.hand..).take(most);
                 let looked_at: SmallVec<[(u64, bool); 16]> = ahead.map(|(k, s)| (*k, fresh(*k, s))).collect();
@@ -100,11 +116,13 @@ impl Buckets {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u64, &State)> {
-        let (few, many) = match self {
-            Self::Few(slots) => (Some(slots.iter().map(|slot| (slot.key, &slot.state))), None),
-            Self::Many(many) => (None, Some(many.states.iter().map(|(key, state)| (*key, state)))),
+        let (few, several, many) = match self {
+            Self::Few(slots) => (&slots[..], &[][..], None),
+            Self::Several(slots) => (&[][..], &slots[..], None),
+            Self::Many(many) => (&[][..], &[][..], Some(&many.states)),
         };
-        few.into_iter().flatten().chain(many.into_iter().flatten())
+        let slots = few.iter().flatten().chain(several).map(|slot| (slot.key, &slot.state));
+        slots.chain(many.into_iter().flatten().map(|(key, state)| (*key, state)))
     }
 }
 
@@ -146,6 +164,8 @@ pub struct Account {
     pub hash: AccountHash,
     /// Whether the policy names it; named and unknown accounts have caps of their own.
     pub named: bool,
+    /// Under which of the two caps it is counted.
+    pub counted_as_named: bool,
     pub plan: Option<Arc<Plan>>,
     pub buckets: Buckets,
     pub extras: Option<Box<Extras>>,
@@ -153,7 +173,7 @@ pub struct Account {
 
 impl Account {
     pub fn new(id: Arc<str>, hash: AccountHash, named: bool) -> Self {
-        Self { id, hash, named, plan: None, buckets: Buckets::new(), extras: None }
+        Self { id, hash, named, counted_as_named: named, plan: None, buckets: Buckets::new(), extras: None }
     }
 
     pub fn extras(&mut self) -> &mut Extras {
@@ -231,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_of_two_buckets_takes_three_cache_lines() {
-        assert!(size_of::<Account>() <= 192, "{}", size_of::<Account>());
+    fn an_account_of_two_buckets_takes_two_and_a_half_cache_lines() {
+        assert!(size_of::<Option<Account>>() <= 160, "{}", size_of::<Option<Account>>());
     }
 }

@@ -156,7 +156,7 @@ impl Accounts {
         let Some(account) = self.slab[ix.0 as usize].take() else {
             return;
         };
-        self.named -= usize::from(account.named);
+        self.named -= usize::from(account.counted_as_named);
         self.buckets -= account.buckets.len();
         self.request_ids -= account.extras.as_ref().map_or(0, |extras| extras.replays.len());
         if let Ok(entry) = self.index.find_entry(account.hash.0, |&other| other == ix.0) {
@@ -180,18 +180,21 @@ impl Accounts {
             self.request_ids -= account.expire(now.boot);
             if account.extras.is_none() {
                 self.buckets -= plans.forget(account, BUCKETS_PER_LOOK, now);
-                if account.buckets.len() == 0 {
-                    self.remove(AccountIx(self.hand as u32));
+                let (ix, empty) = (AccountIx(self.hand as u32), account.buckets.len() == 0);
+                self.count_named(ix);
+                if empty {
+                    self.remove(ix);
                 }
             }
         }
     }
 
-    /// Notes whether the policy names the account; a change of the policy can turn one kind into the other.
-    pub fn set_named(&mut self, ix: AccountIx, named: bool) {
+    /// Counts the account under the cap it belongs to: a change of the policy can turn one kind into the other.
+    pub fn count_named(&mut self, ix: AccountIx) {
         let account = self.get_mut(ix);
-        let before = std::mem::replace(&mut account.named, named);
-        if ix != self.overflow {
+        let (named, before) = (account.named, account.counted_as_named);
+        if named != before && ix != self.overflow {
+            self.get_mut(ix).counted_as_named = named;
             self.named = self.named + usize::from(named) - usize::from(before);
         }
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
 use super::accounts::{AccountIx, Accounts};
@@ -175,7 +176,11 @@ impl Shard {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.begin(vec![question], AnswerTo::Caller(to), false, now, effects);
+        match self.at_once(question, now) {
+            // Whoever stopped waiting doesn't need the answer any more.
+            Ok(decided) => drop(to.send(decided.map(|decision| smallvec![decision]))),
+            Err(question) => self.begin(smallvec![question], AnswerTo::Caller(to), false, now, effects),
+        }
     }
 
     /// Says what a check would be answered, and takes nothing.
@@ -186,7 +191,7 @@ impl Shard {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.begin(vec![question], AnswerTo::Caller(to), true, now, effects);
+        self.begin(smallvec![question], AnswerTo::Caller(to), true, now, effects);
     }
 
     /// Decides several checks of one tenant that pass together or not at all.
@@ -197,7 +202,7 @@ impl Shard {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.begin(all, AnswerTo::Caller(to), false, now, effects);
+        self.begin(all.into(), AnswerTo::Caller(to), false, now, effects);
     }
 
     /// Decides several checks one by one and answers them together, in their order.
@@ -211,10 +216,30 @@ impl Shard {
         if each.is_empty() {
             return drop(to.send(Vec::new()));
         }
-        let batch = self.fresh_id();
-        self.gathers.insert(batch, Gather { answers: vec![None; each.len()], left: each.len(), to });
-        for (index, question) in each.into_iter().enumerate() {
-            self.begin(vec![question], AnswerTo::Gather { batch, index }, false, now, effects);
+        // The batch is put away only once one of its checks has to wait for others.
+        let count = each.len();
+        let mut answers = Vec::with_capacity(count);
+        let mut each = each.into_iter();
+        let waits = each.find_map(|question| match self.at_once(question, now) {
+            Ok(decided) => {
+                answers.push(Some(decided));
+                None
+            }
+            Err(question) => Some(question),
+        });
+        let Some(waits) = waits else {
+            return drop(to.send(answers.into_iter().flatten().collect()));
+        };
+        let (batch, decided) = (self.fresh_id(), answers.len());
+        answers.resize(count, None);
+        self.gathers.insert(batch, Gather { answers, left: count - decided, to });
+        self.begin(smallvec![waits], AnswerTo::Gather { batch, index: decided }, false, now, effects);
+        for (index, question) in (decided + 1..).zip(each) {
+            let answer_to = AnswerTo::Gather { batch, index };
+            match self.at_once(question, now) {
+                Ok(decided) => self.answer(answer_to, decided.map(|decision| smallvec![decision])),
+                Err(question) => self.begin(smallvec![question], answer_to, false, now, effects),
+            }
         }
     }
 
@@ -225,7 +250,7 @@ impl Shard {
 
     pub(super) fn begin(
         &mut self,
-        questions: Vec<Question>,
+        questions: SmallVec<[Question; 1]>,
         answer_to: AnswerTo,
         peek: bool,
         now: Now,
@@ -235,15 +260,15 @@ impl Shard {
             return self.answer(answer_to, Err(Refusal::Busy));
         }
         let Some(first) = questions.first() else {
-            return self.answer(answer_to, Ok(Vec::new()));
+            return self.answer(answer_to, Ok(SmallVec::new()));
         };
-        let id = first.check.account();
-        let named = self.plans.names(&id, &first.check.tenant);
-        let account = match self.accounts.find(first.hash, &id) {
-            Some(found) => found,
+        let account = match peek {
             // Looking makes nobody known.
-            None if peek => self.accounts.overflow(),
-            None => self.accounts.find_or_insert(first.hash, &id, named, &mut self.plans, now),
+            true => {
+                let found = self.accounts.find(first.hash, &first.check.account());
+                found.unwrap_or(self.accounts.overflow())
+            }
+            false => self.account_of(first, now),
         };
         let deadline = questions.iter().map(|q| q.check.deadline_ms).max().unwrap_or(0);
         let op = Box::new(Op {
@@ -282,6 +307,15 @@ impl Shard {
         });
         self.proceed(op, now, effects);
         self.work_off(now, effects);
+    }
+
+    /// The account of whoever asks, made if it isn't in memory; beyond the cap, the overflow account.
+    pub(super) fn account_of(&mut self, question: &Question, now: Now) -> AccountIx {
+        let (id, tenant) = (question.check.account(), &question.check.tenant);
+        self.accounts.find(question.hash, &id).unwrap_or_else(|| {
+            let named = self.plans.names(&id, tenant);
+            self.accounts.find_or_insert(question.hash, &id, named, &mut self.plans, now)
+        })
     }
 
     /// Everything that makes this check this check; two that differ in nothing else than their id and deadline are one.

@@ -99,7 +99,7 @@ impl Shard {
         let account = self.accounts.get_mut(op.account);
         let new =
             |demand: &Demand| matches!(demand.kind, Kind::Own(key) if account.buckets.get(key).is_none());
-        if op.demands.iter().any(new) && !self.within_caps(op.account) {
+        if op.demands.iter().any(new) && !self.has_room_for(op.account, 1) {
             let freed = self.plans.forget(self.accounts.get_mut(op.account), LOOKED_AT_PER_INSERT, now);
             self.accounts.buckets -= freed;
         }
@@ -109,14 +109,15 @@ impl Shard {
     fn has_room(&self, ix: AccountIx, key: u64) -> bool {
         // The overflow account serves any number of tenants, and so has room for one bucket a limit only.
         ix != self.accounts.overflow()
-            && (self.accounts.get(ix).buckets.get(key).is_some() || self.within_caps(ix))
+            && (self.accounts.get(ix).buckets.get(key).is_some() || self.has_room_for(ix, 1))
     }
 
-    fn within_caps(&self, ix: AccountIx) -> bool {
+    /// Whether the account may have `more` buckets.
+    pub(super) fn has_room_for(&self, ix: AccountIx, more: usize) -> bool {
         // What others fill doesn't take a named tenant's exactness: its own cap is its only one.
         let account = self.accounts.get(ix);
-        account.buckets.len() < self.caps.keys_per_tenant
-            && (account.named || self.accounts.buckets < self.caps.keys)
+        account.buckets.len() + more <= self.caps.keys_per_tenant
+            && (account.named || self.accounts.buckets + more <= self.caps.keys)
     }
 
     /// Makes the bucket if it isn't there.

@@ -2,13 +2,14 @@
 //!
 //! `core` is the actor's mind: a plain struct that takes a message and the time and answers with effects, so that any
 //! interleaving of several shards can be played in a test without a runtime. A check on its way is an `op`; `resolve` finds
-//! what it demands, `judge` asks its own limits, `coordinate` the shared ones. `account` and `accounts` are what a shard
+//! what it demands, `judge` asks its own limits, `coordinate` the shared ones; most checks need none of that and are decided `at_once`. `account` and `accounts` are what a shard
 //! remembers of tenants, `shared` the buckets that tenants share and the holds on them, `upkeep` the rest of its work,
 //! `saved` the file that a graceful stop leaves behind. `actor` is the body: mailboxes, batches, timers.
 
 mod account;
 mod accounts;
 mod actor;
+mod at_once;
 mod coordinate;
 mod core;
 mod judge;
@@ -26,6 +27,7 @@ use crate::check::{Check, Name};
 
 pub use self::core::{Caps, Listed, TenantState};
 pub use actor::{Handle, Mailboxes, PolicyCell, ShardArgs, mailboxes, run};
+pub use op::Decisions;
 pub use saved::{SavedState, load, save};
 
 /// Why a shard gave no decision.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::check::{Check, Decision, Name, Permit, PermitId, Verdict};
@@ -24,7 +25,10 @@ pub struct OpRef {
 }
 
 /// What a whole op answers: a decision for each of its checks, or why there is none.
-pub type Answer = Result<Vec<Decision>, Refusal>;
+pub type Answer = Result<Decisions, Refusal>;
+
+/// One decision, mostly.
+pub type Decisions = SmallVec<[Decision; 1]>;
 
 /// Where an answer goes.
 pub enum AnswerTo {
@@ -167,14 +171,10 @@ impl Op {
     }
 
     /// The decisions of all parts. `permits` are those that were granted, in the order of the parts that asked.
-    pub fn decisions(
-        self,
-        allowed: bool,
-        permits: &[PermitId],
-    ) -> (AnswerTo, Vec<Decision>, Vec<(Check, u64)>) {
+    pub fn decisions(self, allowed: bool, permits: &[PermitId]) -> (AnswerTo, Decisions, Vec<(Check, u64)>) {
         let mut granted = permits.iter();
         let demands = &self.demands;
-        let mut decisions = Vec::with_capacity(self.parts.len());
+        let mut decisions = Decisions::with_capacity(self.parts.len());
         let mut checks = Vec::with_capacity(self.parts.len());
         for part in self.parts {
             if let Some(replay) = part.replay {

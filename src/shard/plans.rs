@@ -57,13 +57,17 @@ impl Plans {
         self.make(tenant, tier, TierSource::Request, u64::MAX)
     }
 
-    /// The plan in `kept`, made anew where it no longer holds.
-    pub fn keep(&mut self, kept: &mut Option<Arc<Plan>>, tenant: &TenantId, now: Now) -> Arc<Plan> {
-        match kept {
+    /// The account's plan, made anew where it no longer holds. A new one may find the account named by the policy, or no longer:
+    /// [`super::accounts::Accounts::count_named`] counts it as that.
+    pub fn keep(&mut self, account: &mut Account, tenant: &TenantId, now: Now) -> Arc<Plan> {
+        match &account.plan {
             Some(plan) if plan.version() == self.policy.version() && now.wall < plan.valid_until() => {
                 plan.clone()
             }
-            _ => kept.insert(self.of(tenant, now)).clone(),
+            _ => {
+                account.named = self.names(&account.id, tenant);
+                account.plan.insert(self.of(tenant, now)).clone()
+            }
         }
     }
 
@@ -84,7 +88,7 @@ impl Plans {
     /// went.
     pub fn forget(&mut self, account: &mut Account, most: usize, now: Now) -> usize {
         let id = account.id.split('@').next().unwrap_or(ANONYMOUS);
-        let plan = TenantId::new(id).map(|tenant| self.keep(&mut account.plan, &tenant, now));
+        let plan = TenantId::new(id).map(|tenant| self.keep(account, &tenant, now));
         let (since, held) = (self.since, account.held_keys());
         account.buckets.forget(most, |key, state| match &plan {
             _ if held.contains(&key) => false,

@@ -78,16 +78,14 @@ impl Shard {
     }
 
     /// The plan for a check: the account's, or that of the tier that the request names.
-    fn plan(&mut self, ix: AccountIx, check: &Check, now: Now) -> Result<Arc<Plan>, Refusal> {
+    pub(super) fn plan(&mut self, ix: AccountIx, check: &Check, now: Now) -> Result<Arc<Plan>, Refusal> {
         let overflow = ix == self.accounts.overflow();
         let plan = match overflow {
             // It is nobody's account in particular.
             true => self.plans.of(&check.tenant, now),
             false => {
-                let account = self.accounts.get_mut(ix);
-                let plan = self.plans.keep(&mut account.plan, &check.tenant, now);
-                let named = self.plans.names(&self.accounts.get(ix).id, &check.tenant);
-                self.accounts.set_named(ix, named);
+                let plan = self.plans.keep(self.accounts.get_mut(ix), &check.tenant, now);
+                self.accounts.count_named(ix);
                 plan
             }
         };

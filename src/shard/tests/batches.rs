@@ -75,7 +75,7 @@ fn a_batch_that_costs_more_than_a_limit_can_hold_is_told_never() {
 fn decisions_come_in_the_order_of_the_checks() {
     let mut world = World::alone(POLICY);
     let batch = [2, 1, 1].map(|cost| costing(cost, &of("acme")));
-    let costs = |decisions: Vec<Decision>| decisions.iter().map(|d| d.cost).collect::<Vec<_>>();
+    let costs = |decisions: Decisions| decisions.iter().map(|d| d.cost).collect::<Vec<_>>();
     assert_eq!(costs(world.ask_all(&batch).unwrap()), [2, 1, 1]);
 }
 

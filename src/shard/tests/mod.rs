@@ -15,6 +15,7 @@ mod permits;
 mod policies;
 mod restarts;
 mod run;
+mod two_ways;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::core::{Caps, Effect, Shard, TenantState};
-use super::op::{Answer, OpRef};
+use super::op::{Answer, Decisions, OpRef};
 use super::shared::{Ask, Reply};
 use super::{Question, Refusal, SavedState};
 use crate::check::{
@@ -401,7 +402,7 @@ fn now<T>(answer: &mut oneshot::Receiver<T>) -> T {
 
 fn only(answer: Answer) -> Result<Decision, Refusal> {
     answer.map(|decisions| {
-        let [decision] = decisions.try_into().expect("one decision");
+        let [decision] = decisions.into_inner().expect("one decision");
         decision
     })
 }

@@ -152,7 +152,9 @@ impl Run {
     fn collect(&self, world: &World, open: &mut Vec<Open>, books: &mut Books) {
         for mut op in std::mem::take(open) {
             let answers = match &mut op.pending {
-                Pending::All(answer) => answered(answer).map(|answer| vec![(op.checks.clone(), answer)]),
+                Pending::All(answer) => {
+                    answered(answer).map(|answer| vec![(op.checks.clone(), answer.map(Decisions::into_vec))])
+                }
                 Pending::Each(answer) => answered(answer).map(|each| {
                     assert_eq!(each.len(), op.checks.len());
                     let answers = each.into_iter().map(|answer| answer.map(|decision| vec![decision]));
