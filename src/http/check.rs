@@ -7,11 +7,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::problem::{Problem, document};
+use super::problem::Problem;
 use super::render::DecisionView;
-use super::{App, body, headers, query, read};
+use super::{App, body, denial, headers, query, read};
 use crate::check::{Check, Decision};
 use crate::input::{Fault, Reader, Tree};
 use crate::shard::Refusal;
@@ -47,44 +47,21 @@ async fn one(app: &App, headers: &HeaderMap, body: Body) -> Result<Check, Proble
     Ok(check)
 }
 
-/// An answer with its headers. A denial is 200, or for `denied_at` a problem document of status 429 with the same members.
+/// An answer with its headers. A denial is 200, or for `denied_at` a 429.
 pub fn answer(app: &App, decision: &Decision, denied_at: Option<&str>) -> Response {
+    if let Some(instance) = denied_at.filter(|_| !decision.allowed) {
+        return denial::response(app, decision, instance);
+    }
     let view = DecisionView::new(decision, &app.node);
-    let mut response = match denied_at.filter(|_| !decision.allowed) {
-        None => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], bytes(&view)).into_response(),
-        Some(instance) => document(StatusCode::TOO_MANY_REQUESTS, bytes(&denial(&view, decision, instance))),
-    };
-    headers::write(decision, response.headers_mut());
+    let mut response =
+        (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], bytes(&view)).into_response();
+    headers::write(app, decision, response.headers_mut());
     response
 }
 
 fn bytes(value: &impl Serialize) -> Vec<u8> {
     // A view holds nothing that JSON can't say.
     serde_json::to_vec(value).unwrap_or_default()
-}
-
-/// A denial as the problem type that the rate limit header draft registers.
-fn denial(view: &DecisionView<'_>, decision: &Decision, instance: &str) -> Map<String, Value> {
-    let Value::Object(mut members) = json!(view) else {
-        return Map::new();
-    };
-    let name = decision.denied_by.as_ref().map_or("", |by| by.name.as_str());
-    let detail = match decision.retry_after {
-        Some(nanos) => {
-            format!("limit {name} is used up; it lets this pass in {} ms", super::render::ms(nanos))
-        }
-        None => format!("{name} doesn't let this pass, now or later"),
-    };
-    let of_problem = json!({
-        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
-        "title": "Quota exceeded",
-        "status": 429,
-        "detail": detail,
-        "instance": instance,
-        "violated-policies": [name],
-    });
-    members.extend(of_problem.as_object().cloned().unwrap_or_default());
-    members
 }
 
 /// How the checks of a batch belong together.

@@ -82,7 +82,7 @@ impl Problem {
 }
 
 /// A problem document of `status` with these members.
-pub fn document(status: StatusCode, members: Vec<u8>) -> Response {
+fn document(status: StatusCode, members: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/problem+json")], members).into_response()
 }
 
