@@ -11,8 +11,9 @@
 //!
 //! A reset is the time until the limit would let this check pass where it denies, and otherwise until it is whole again, or
 //! its window ends. Times are rounded up to seconds, so that `Retry-After`, the longest wait, is never earlier than the
-//! reset of a limit that denies. Shadow limits are in no header. Numbers are capped at fifteen digits, all that a structured field may carry
-//! (RFC 9651): with one digit more a client would drop the whole field.
+//! reset of a limit that denies; Unix seconds are counted from when the answer is written, and may be one too late. Shadow
+//! limits are in no header. Numbers are capped at fifteen digits, all that a structured field may carry (RFC 9651): with one
+//! digit more a client would drop the whole field.
 //!
 //! Every value is written into one buffer, of which it is a slice.
 
