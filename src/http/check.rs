@@ -4,26 +4,22 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Body as HttpBody;
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::problem::{Problem, document};
+use super::problem::{Answer, Problem, whole};
 use super::render::DecisionView;
-use super::{App, body, headers, plain, query, read};
+use super::{App, body, denial, headers, plain, query, read};
 use crate::check::{Check, Decision};
 use crate::input::{Fault, Reader, Tree};
 use crate::shard::Refusal;
 
 /// Checks in one batch.
 const BATCH_MAX: usize = 1_000;
-
-/// An answer whose body is all there.
-pub type Answer = Response<Full<Bytes>>;
 
 /// `POST /v1/check`: one decision.
 pub async fn check(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
@@ -70,16 +66,13 @@ where
     Ok(check)
 }
 
-/// An answer with its headers. A denial is 200, or for `denied_at` a problem document of status 429 with the same members.
+/// An answer with its headers. A denial is 200, or for `denied_at` a 429.
 pub fn answer(app: &App, decision: &Decision, denied_at: Option<&str>) -> Answer {
-    let view = DecisionView::new(decision, &app.node);
-    let mut response = match denied_at.filter(|_| !decision.allowed) {
-        None => json_answer(&view, ANSWER_BYTES),
-        Some(instance) => {
-            document(StatusCode::TOO_MANY_REQUESTS, bytes(&denial(&view, decision, instance), ANSWER_BYTES))
-        }
-    };
-    headers::write(decision, response.headers_mut());
+    if let Some(instance) = denied_at.filter(|_| !decision.allowed) {
+        return denial::response(app, decision, instance);
+    }
+    let mut response = json_answer(&DecisionView::new(decision, &app.node), ANSWER_BYTES);
+    headers::write(app, decision, response.headers_mut());
     response
 }
 
@@ -87,44 +80,10 @@ pub fn answer(app: &App, decision: &Decision, denied_at: Option<&str>) -> Answer
 const ANSWER_BYTES: usize = 1_024;
 
 fn json_answer(value: &impl Serialize, room: usize) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(bytes(value, room))));
-    response.headers_mut().reserve(HEADERS_MOST);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// Headers for which room is made beforehand.
-const HEADERS_MOST: usize = 8;
-
-fn bytes(value: &impl Serialize, room: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(room);
     // A view holds nothing that JSON can't say, and writing to memory doesn't fail.
     let _ = serde_json::to_writer(&mut bytes, value);
-    bytes
-}
-
-/// A denial as the problem type that the rate limit header draft registers.
-fn denial(view: &DecisionView<'_>, decision: &Decision, instance: &str) -> Map<String, Value> {
-    let Value::Object(mut members) = json!(view) else {
-        return Map::new();
-    };
-    let name = decision.denied_by.as_ref().map_or("", |by| by.name.as_str());
-    let detail = match decision.retry_after {
-        Some(nanos) => {
-            format!("limit {name} is used up; it lets this pass in {} ms", super::render::ms(nanos))
-        }
-        None => format!("{name} doesn't let this pass, now or later"),
-    };
-    let of_problem = json!({
-        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
-        "title": "Quota exceeded",
-        "status": 429,
-        "detail": detail,
-        "instance": instance,
-        "violated-policies": [name],
-    });
-    members.extend(of_problem.as_object().cloned().unwrap_or_default());
-    members
+    whole(StatusCode::OK, "application/json", bytes)
 }
 
 /// How the checks of a batch belong together.

@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod check;
 mod compat;
+mod denial;
 mod head;
 mod headers;
 mod ops;

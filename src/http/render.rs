@@ -61,7 +61,7 @@ struct DeniedByView<'a> {
 }
 
 /// The dimensions of a bucket, as a list of their names.
-struct Scope<'a>(&'a [Dimension]);
+pub struct Scope<'a>(pub &'a [Dimension]);
 
 impl Serialize for Scope<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

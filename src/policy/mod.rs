@@ -13,6 +13,7 @@ mod diff;
 mod document;
 mod endpoint;
 mod read;
+mod responses;
 mod text;
 
 pub use access::AccessVerdict;
@@ -26,6 +27,7 @@ pub use document::{
 };
 pub use endpoint::endpoint_of;
 pub use read::{limit as read_limit, tenant as read_tenant, tier as read_tier};
+pub use responses::{DenialBody, Dialect, Dialects, Responses, XReset};
 pub use text::Decimal;
 
 /// The policy of a node that was given none: what `policies/builtin.toml` says.

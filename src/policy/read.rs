@@ -15,6 +15,7 @@ use super::document::{
     TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip,
 };
 use super::endpoint::CostTable;
+use super::responses::responses;
 use super::text::{self, Decimal};
 use crate::check::{ApiKeyDigest, Cost, Dimension, Label, Limit, Match, Method, Name, Path, TenantId};
 use crate::input::{Fault, Fields, Reader, Tree};
@@ -53,6 +54,7 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
     ];
     let request_tier =
         fields.optional(r, "request_tier", |r, t| r.choice(t, &words)).unwrap_or(RequestTier::IfUnmapped);
+    let responses = fields.optional(r, "responses", responses).unwrap_or_default();
     let environments = fields.optional(r, "environments", |r, t| {
         map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, environment)
     });
@@ -79,6 +81,7 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
         default_cost,
         enforce,
         request_tier,
+        responses,
         environments: environments.unwrap_or_default(),
         limits,
         tiers: tiers?,

@@ -145,6 +145,11 @@ impl Router {
         shard.describe(tenant.clone(), hash).await.is_ok_and(|state| state.active)
     }
 
+    /// The policy in force. Not to be kept: a change waits for nobody.
+    pub fn policy(&self) -> impl std::ops::Deref<Target = Arc<Policy>> + use<> {
+        self.policy.load()
+    }
+
     /// Wall time, nanoseconds.
     pub fn wall(&self) -> u64 {
         self.clock.now().wall

@@ -41,7 +41,7 @@ pub async fn check_and_consume(State(app): State<Arc<App>>, request: Request) ->
     let mut r = Reader::default();
     let check = consume_body(&mut r, &tree);
     let check = r.finish(check).map_err(Problem::bad_input)?;
-    Ok(answer(&app.router.check(check).await?))
+    Ok(answer(&app, &app.router.check(check).await?))
 }
 
 fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
@@ -82,10 +82,10 @@ pub async fn status(
         (number("max_requests", UNITS_MAX), number("window_duration_seconds", SECONDS_MAX));
     let check = (|| Some(check(tenant?, client?, action?, limit?, seconds?)))();
     let check = r.finish(check).map_err(Problem::bad_input)?;
-    Ok(answer(&app.router.peek(check).await?))
+    Ok(answer(&app, &app.router.peek(check).await?))
 }
 
-fn answer(decision: &Decision) -> Response {
+fn answer(app: &App, decision: &Decision) -> Response {
     let tightest = decision.tightest();
     // What passes unlimited has neither a number left nor a moment at which there would be more.
     let reset = decision.retry_after.or(tightest.map(|verdict| verdict.reset_after)).unwrap_or(0);
@@ -100,7 +100,7 @@ fn answer(decision: &Decision) -> Response {
         "status": if decision.allowed { "allowed" } else { "denied" },
     });
     let mut response = Json(document).into_response();
-    headers::write(decision, response.headers_mut());
+    headers::write(app, decision, response.headers_mut());
     response
 }
 
