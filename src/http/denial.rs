@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::problem::{Answer, whole};
-use super::render::{DecisionView, Scope, ms};
+use super::render::{self, Scope, ms};
 use super::{App, headers};
 use crate::check::{Decision, Dimension, Reason, Verdict};
 use crate::limit::Outcome;
@@ -63,8 +63,6 @@ struct ProblemView<'a> {
     scope: Scope<'a>,
     #[serde(rename = "violated-policies")]
     violated_policies: Vec<&'a str>,
-    #[serde(flatten)]
-    decision: DecisionView<'a>,
 }
 
 #[derive(Serialize)]
@@ -111,36 +109,43 @@ fn body(form: DenialBody, decision: &Decision, node: &str, instance: &str) -> (&
     let (detail, retry_after) = (detail(decision), headers::retry_after(decision));
     let by = decision.denied_by.as_ref();
     let scope: &[Dimension] = by.map_or(&[], |by| &by.scope);
-    let written = match form {
-        DenialBody::Problem => serde_json::to_vec(&ProblemView {
-            r#type,
-            title,
-            status: StatusCode::TOO_MANY_REQUESTS.as_u16(),
-            detail,
-            instance,
-            retry_after,
-            scope: Scope(scope),
-            violated_policies: violated(decision),
-            decision: DecisionView::new(decision, node),
-        }),
-        DenialBody::EnvelopedProblem => serde_json::to_vec(&Envelope {
-            error: EnvelopedProblem { r#type, title, detail, retry_after, instance },
-        }),
-        DenialBody::EnvelopedCode => serde_json::to_vec(&Envelope {
-            error: EnvelopedCode {
-                code: code(decision),
-                message: detail,
+    let mut out = Vec::with_capacity(2 * render::DECISION_BYTES);
+    match form {
+        DenialBody::Problem => {
+            let problem = ProblemView {
+                r#type,
+                title,
+                status: StatusCode::TOO_MANY_REQUESTS.as_u16(),
+                detail,
+                instance,
                 retry_after,
-                scope: headers::scope_text(scope),
-            },
-        }),
-    };
+                scope: Scope(scope),
+                violated_policies: violated(decision),
+            };
+            // The decision's members stand behind its own.
+            render::json(&mut out, &problem);
+            out.pop();
+            out.push(b',');
+            render::members(&mut out, decision, node);
+            out.push(b'}');
+        }
+        DenialBody::EnvelopedProblem => {
+            let error = EnvelopedProblem { r#type, title, detail, retry_after, instance };
+            render::json(&mut out, &Envelope { error });
+        }
+        DenialBody::EnvelopedCode => {
+            let (code, scope) = (code(decision), headers::scope_text(scope));
+            render::json(
+                &mut out,
+                &Envelope { error: EnvelopedCode { code, message: detail, retry_after, scope } },
+            );
+        }
+    }
     let kind = match form {
         DenialBody::Problem => "application/problem+json",
         DenialBody::EnvelopedProblem | DenialBody::EnvelopedCode => "application/json",
     };
-    // These structures hold nothing that JSON can't say.
-    (kind, written.unwrap_or_default())
+    (kind, out)
 }
 
 /// Why it was denied, in words for people.
@@ -237,7 +242,9 @@ mod tests {
             "scope": ["tenant", "client"],
             "violated-policies": ["hour", "minute"],
         });
-        let view = serde_json::to_value(DecisionView::new(&decision, "n1")).unwrap();
+        let mut view = Vec::new();
+        render::decision(&mut view, &decision, "n1");
+        let view = serde_json::from_slice(&view).unwrap();
         let all: serde_json::Map<_, _> =
             [own, view].iter().flat_map(|part| part.as_object().unwrap().clone()).collect();
         assert_eq!(problem, Value::Object(all));

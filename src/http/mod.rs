@@ -78,10 +78,10 @@ impl Door {
     }
 
     /// Answers one request.
-    async fn answer(&self, request: hyper::Request<Incoming>) -> hyper::Response<Body> {
+    async fn answer(&self, mut request: hyper::Request<Incoming>) -> hyper::Response<Body> {
         let answered = match (request.method(), request.uri().path()) {
-            (&Method::POST, "/v1/check") => check::decide(&self.app, request).await,
-            (&Method::POST, "/v1/check/batch") => check::decide_batch(&self.app, request).await,
+            (&Method::POST, "/v1/check") => check::decide(&self.app, &mut request).await,
+            (&Method::POST, "/v1/check/batch") => check::decide_batch(&self.app, &mut request).await,
             _ => {
                 let Ok(response) = self.routes.clone().call(request).await;
                 return response.map(Either::Right);

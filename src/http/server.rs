@@ -8,7 +8,7 @@
 //! without a timer for each request. (Bodies have a timeout of their own, where they are read.)
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,12 +18,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::header;
+use futures_util::task::AtomicWaker;
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::head::HeadScan;
@@ -154,7 +155,7 @@ pub async fn serve<S: Carried>(
     let tasks = TaskTracker::new();
     let pulses = Arc::new(Pulses::new(&limits));
     let watcher = tokio::spawn(watch_pulses(pulses.clone()));
-    let mut stopping = stop.clone();
+    let mut stopping = stop;
     loop {
         let parcel = tokio::select! {
             biased;
@@ -167,7 +168,7 @@ pub async fn serve<S: Carried>(
         match S::unpack(parcel.stream) {
             Ok(stream) => {
                 let pulse = pulses.begin();
-                let connection = connection(stream, pulse, door.clone(), limits.clone(), stop.clone());
+                let connection = connection(stream, pulse, door.clone(), &limits);
                 let counted = parcel.counted;
                 tasks.spawn(async move {
                     connection.await;
@@ -177,6 +178,7 @@ pub async fn serve<S: Carried>(
             Err(error) => tracing::warn!(%error, "a connection was lost"),
         }
     }
+    pulses.stop();
     tasks.close();
     if tokio::time::timeout(Duration::from_millis(limits.drain_ms), tasks.wait()).await.is_err() {
         tracing::warn!(open = tasks.len(), "connections were cut: their requests didn't finish in time");
@@ -184,13 +186,12 @@ pub async fn serve<S: Carried>(
     watcher.abort();
 }
 
-async fn connection<S: Carried>(
+fn connection<S: Carried>(
     stream: S,
     pulse: Arc<Pulse>,
     door: Arc<Door>,
-    limits: Limits,
-    mut stop: watch::Receiver<bool>,
-) {
+    limits: &Limits,
+) -> impl Future<Output = ()> + use<S> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -224,20 +225,22 @@ async fn connection<S: Carried>(
         })
     };
     let stream = TokioIo::new(Watched { stream, pulse: pulse.clone(), head: HeadScan::default() });
-    let connection = builder.serve_connection(stream, service);
-    tokio::pin!(connection);
+    let mut connection = Box::pin(builder.serve_connection(stream, service).into_owned());
     let mut stopping = false;
-    loop {
-        tokio::select! {
-            // Broken connections are their clients' business.
-            _ = connection.as_mut() => return,
-            () = pulse.closed.notified() => return,
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
+    // A `select!` over channels would cost every request several locks; here it is two plain reads.
+    poll_fn(move |cx| {
+        pulse.told.register(cx.waker());
+        match pulse.orders.load(Ordering::Acquire) {
+            CLOSE => return Poll::Ready(()),
+            FINISH if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
+            _ => {}
         }
-    }
+        // Broken connections are their clients' business.
+        connection.as_mut().poll(cx).map(drop)
+    })
 }
 
 /// The answer to a head that two servers could read differently; the connection ends with it.
@@ -256,6 +259,11 @@ const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 
+/// What a connection is told to do: nothing in particular, to end behind the request it has, to end at once.
+const GO_ON: u8 = 0;
+const FINISH: u8 = 1;
+const CLOSE: u8 = 2;
+
 /// What one connection is doing, and since which tick of its worker's pulse.
 struct Pulse {
     phase: AtomicU8,
@@ -269,10 +277,17 @@ struct Pulse {
     /// Which of them is the first that can be read in two ways; 0 is none.
     ambiguous: AtomicU64,
     tick: Arc<AtomicU32>,
-    closed: Notify,
+    orders: AtomicU8,
+    told: AtomicWaker,
 }
 
 impl Pulse {
+    /// Gives an order. One to close stands over one to finish.
+    fn order(&self, order: u8) {
+        self.orders.fetch_max(order, Ordering::Release);
+        self.told.wake();
+    }
+
     fn enter(&self, phase: u8) {
         self.since.store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
@@ -339,12 +354,19 @@ impl Pulses {
             calls: AtomicU64::new(0),
             ambiguous: AtomicU64::new(0),
             tick: self.tick.clone(),
-            closed: Notify::new(),
+            orders: AtomicU8::new(GO_ON),
+            told: AtomicWaker::new(),
         });
         if let Ok(mut all) = self.all.lock() {
             all.push(Arc::downgrade(&pulse));
         }
         pulse
+    }
+
+    /// Tells all connections to end behind the requests they have.
+    fn stop(&self) {
+        let Ok(all) = self.all.lock() else { return };
+        all.iter().filter_map(Weak::upgrade).for_each(|pulse| pulse.order(FINISH));
     }
 
     /// Lets one tick pass: closes what took too long, forgets what has ended.
@@ -362,7 +384,7 @@ impl Pulses {
                 _ => false,
             };
             if overdue {
-                pulse.closed.notify_one();
+                pulse.order(CLOSE);
             }
             !overdue
         });

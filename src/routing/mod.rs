@@ -22,13 +22,21 @@ impl Router {
         Self { shards, secret, policy, clock }
     }
 
-    /// Decides one check.
-    pub async fn check(&self, check: Check) -> Result<Decision, Refusal> {
-        if let Some(decision) = self.listed(&check) {
-            return Ok(decision);
+    /// Decides one check. It is on its way when this returns; what is left is to wait for the answer.
+    pub fn check(&self, check: Check) -> impl Future<Output = Result<Decision, Refusal>> + use<> {
+        let asked = match self.listed(&check) {
+            Some(decision) => Err(decision),
+            None => {
+                let (shard, question) = self.place(check);
+                Ok(self.shards[shard].check(question))
+            }
+        };
+        async move {
+            match asked {
+                Ok(answer) => answer.await,
+                Err(listed) => Ok(listed),
+            }
         }
-        let (shard, question) = self.place(check);
-        self.shards[shard].check(question).await
     }
 
     /// Says what a check would be answered, and takes nothing.

@@ -4,8 +4,6 @@
 //! Named tenants and unknown ones have caps of their own: a flood of invented ids fills the unknown half and then shares one
 //! overflow account, which pushes nobody out and refunds nobody.
 
-use std::sync::Arc;
-
 use hashbrown::HashTable;
 
 use super::account::Account;
@@ -98,7 +96,7 @@ impl Accounts {
     pub fn find_or_insert(
         &mut self,
         hash: AccountHash,
-        id: &Arc<str>,
+        id: &str,
         named: bool,
         plans: &mut Plans,
         now: Now,
@@ -115,7 +113,7 @@ impl Accounts {
                 return self.overflow;
             }
         }
-        let account = Some(Account::new(id.clone(), hash, named));
+        let account = Some(Account::new(id.into(), hash, named));
         let ix = match self.free.pop() {
             Some(ix) => {
                 self.slab[ix as usize] = account;
@@ -202,6 +200,8 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::clock::SECOND;
     use crate::limit::{Rule, State, Window};
@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn insert(accounts: &mut Accounts, id: &str, named: bool) -> AccountIx {
-        accounts.find_or_insert(Secret::new(1, 2).account(id), &id.into(), named, &mut plans(), now())
+        accounts.find_or_insert(Secret::new(1, 2).account(id), id, named, &mut plans(), now())
     }
 
     fn spend(accounts: &mut Accounts, ix: AccountIx) {

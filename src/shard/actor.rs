@@ -80,60 +80,72 @@ pub struct Handle {
 }
 
 impl Handle {
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+    /// Asks at once; what is waited for is the answer alone, so that no question is carried along by a future.
+    fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Asked<T> {
         let (to, answer) = oneshot::channel();
-        self.requests.try_send(request(to)).map_err(|_| Refusal::Busy)?;
-        answer.await.map_err(|_| Refusal::Busy)
+        // A request that finds no room is dropped with its sender, which the receiver hears.
+        let _ = self.requests.try_send(request(to));
+        Asked(answer)
     }
 
     /// Decides one check.
-    pub async fn check(&self, question: Question) -> Decided {
-        one(self.ask(|to| Request::Check(question, to)).await?)
+    pub fn check(&self, question: Question) -> impl Future<Output = Decided> + use<> {
+        let asked = self.ask(|to| Request::Check(question, to));
+        async move { one(asked.answer().await?) }
     }
 
     /// Says what a check would be answered, and takes nothing.
     pub async fn peek(&self, question: Question) -> Decided {
-        one(self.ask(|to| Request::Peek(question, to)).await?)
+        one(self.ask(|to| Request::Peek(question, to)).answer().await?)
     }
 
     /// Decides checks of one tenant that pass together or not at all.
     pub async fn check_all(&self, all: Vec<Question>) -> Answer {
-        self.ask(|to| Request::All(all, to)).await?
+        self.ask(|to| Request::All(all, to)).answer().await?
     }
 
     /// Decides checks one by one.
     pub async fn check_each(&self, each: Vec<Question>) -> Result<Vec<Decided>, Refusal> {
-        self.ask(|to| Request::Each(each, to)).await
+        self.ask(|to| Request::Each(each, to)).answer().await
     }
 
     /// Takes a permit back.
     pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
-        self.ask(|to| Request::Release(id, to)).await
+        self.ask(|to| Request::Release(id, to)).answer().await
     }
 
     /// Extends a permit; false where it isn't out any more.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
-        self.ask(|to| Request::Renew(id, ttl_ms, to)).await
+        self.ask(|to| Request::Renew(id, ttl_ms, to)).answer().await
     }
 
     /// What is kept of a tenant.
     pub async fn describe(&self, tenant: TenantId, hash: AccountHash) -> Result<TenantState, Refusal> {
-        self.ask(|to| Request::Describe(tenant, hash, to)).await
+        self.ask(|to| Request::Describe(tenant, hash, to)).answer().await
     }
 
     /// Forgets what a tenant has spent.
     pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
-        self.ask(|to| Request::Reset(tenant, hash, to)).await
+        self.ask(|to| Request::Reset(tenant, hash, to)).answer().await
     }
 
     /// A page of the tenants in memory.
     pub async fn list(&self, from: usize, most: usize) -> Result<Listed, Refusal> {
-        self.ask(|to| Request::List(from, most, to)).await
+        self.ask(|to| Request::List(from, most, to)).answer().await
     }
 
     /// Everything worth keeping over a restart.
     pub async fn save(&self) -> Result<SavedState, Refusal> {
-        self.ask(Request::Save).await
+        self.ask(Request::Save).answer().await
+    }
+}
+
+/// A question on its way.
+struct Asked<T>(oneshot::Receiver<T>);
+
+impl<T> Asked<T> {
+    async fn answer(self) -> Result<T, Refusal> {
+        self.0.await.map_err(|_| Refusal::Busy)
     }
 }
 

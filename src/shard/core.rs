@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
@@ -73,7 +74,7 @@ pub struct TenantState {
 #[derive(Clone, Debug, Default)]
 pub struct Listed {
     /// Their ids.
-    pub ids: Vec<Arc<str>>,
+    pub ids: Vec<CompactString>,
     /// Where the next page begins; none at the end.
     pub next: Option<usize>,
 }

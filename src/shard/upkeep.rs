@@ -175,10 +175,7 @@ impl Shard {
             let named = TenantId::new(&account.id).is_some_and(|tenant| self.plans.policy().names(&tenant));
             let ix = match overflow_of {
                 Some(_) => self.accounts.overflow(),
-                None => {
-                    let id = account.id.as_str().into();
-                    self.accounts.find_or_insert(hash, &id, named, &mut self.plans, now)
-                }
+                None => self.accounts.find_or_insert(hash, &account.id, named, &mut self.plans, now),
             };
             for (key, state) in &account.buckets {
                 // Where two overflow accounts have become one, the first that comes stands for both.

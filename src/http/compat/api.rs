@@ -34,10 +34,12 @@ fn check(tenant: TenantId, client: Label, action: Label, limit: u64, seconds: u6
 }
 
 /// `POST /api/check_and_consume`.
-pub async fn check_and_consume(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+pub async fn check_and_consume(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+) -> Result<Response, Problem> {
     app.tokens.admit_decision(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let tree = body::json(&app, &parts.headers, body, app.limits.body_bytes).await?;
+    let tree = body::json(&app, &mut request, app.limits.body_bytes).await?;
     let mut r = Reader::default();
     let check = consume_body(&mut r, &tree);
     let check = r.finish(check).map_err(Problem::bad_input)?;
