@@ -4,11 +4,12 @@
 //! interleaving of several shards can be played in a test without a runtime. A check on its way is an `op`; `resolve` finds
 //! what it demands, `judge` asks its own limits, `coordinate` the shared ones; most checks need none of that and are decided `at_once`. `account` and `accounts` are what a shard
 //! remembers of tenants, `shared` the buckets that tenants share and the holds on them, `upkeep` the rest of its work,
-//! `saved` the file that a graceful stop leaves behind. `actor` is the body: mailboxes, batches, timers.
+//! `saved` the file that a graceful stop leaves behind, `alone` a shard without any of that around it. `actor` is the body: mailboxes, batches, timers.
 
 mod account;
 mod accounts;
 mod actor;
+mod alone;
 mod at_once;
 mod coordinate;
 mod core;
@@ -27,6 +28,7 @@ use crate::check::{Check, Name};
 
 pub use self::core::{Caps, Listed, TenantState};
 pub use actor::{Handle, Mailboxes, PolicyCell, ShardArgs, mailboxes, run};
+pub use alone::Alone;
 pub use op::Decisions;
 pub use saved::{SavedState, load, save};
 
