@@ -4,7 +4,7 @@
 //! interleaving of several shards can be played in a test without a runtime. A check on its way is an `op`; `resolve` finds
 //! what it demands, `judge` asks its own limits, `coordinate` the shared ones. `account` and `accounts` are what a shard
 //! remembers of tenants, `shared` the buckets that tenants share and the holds on them, `upkeep` the rest of its work,
-//! `saved` the file that a graceful stop leaves behind. `actor` is the body: mailboxes, batches, timers.
+//! `saved` the file that a graceful stop leaves behind. `tally` is what it counts of its own work. `actor` is the body: mailboxes, batches, timers.
 
 mod account;
 mod accounts;
@@ -17,6 +17,8 @@ mod plans;
 mod resolve;
 mod saved;
 mod shared;
+mod tally;
+mod top;
 mod upkeep;
 
 #[cfg(test)]
@@ -27,6 +29,8 @@ use crate::check::{Check, Name};
 pub use self::core::{Caps, Listed, TenantState};
 pub use actor::{Handle, Mailboxes, PolicyCell, ShardArgs, mailboxes, run};
 pub use saved::{SavedState, load, save};
+pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
+pub use top::{Outcomes, TENANTS_MAX};
 
 /// Why a shard gave no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +50,19 @@ pub enum Refusal {
     /// A mailbox or a table is full, or the deadline passed before all limits had answered.
     #[error("too busy to decide in time")]
     Busy,
+}
+
+impl Refusal {
+    /// Its kind in one word, as metrics name it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownTier(_) => "unknown_tier",
+            Self::LimitsRefused(_) => "limits_refused",
+            Self::RequestIdReused => "request_id_reused",
+            Self::InBatch(_, why) => why.kind(),
+            Self::Busy => "busy",
+        }
+    }
 }
 
 /// What a caller wants of a shard.
