@@ -15,12 +15,14 @@ use super::{App, body, headers, query, read};
 use crate::check::{Check, Decision};
 use crate::input::{Fault, Reader, Tree};
 use crate::shard::Refusal;
+use crate::telemetry::Call;
 
 /// Checks in one batch.
 const BATCH_MAX: usize = 1_000;
 
 /// `POST /v1/check`: one decision.
 pub async fn check(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Check);
     app.tokens.admit_decision(request.headers())?;
     let as_429 = query::wants_429(request.uri())?;
     let (parts, body) = request.into_parts();
@@ -31,6 +33,7 @@ pub async fn check(State(app): State<Arc<App>>, request: Request) -> Result<Resp
 
 /// `POST /v1/peek`: the same question, and nothing is taken.
 pub async fn peek(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Peek);
     app.tokens.admit_decision(request.headers())?;
     let (parts, body) = request.into_parts();
     let check = one(&app, &parts.headers, body).await?;
@@ -96,6 +99,7 @@ enum Mode {
 
 /// `POST /v1/check/batch`: up to a thousand decisions.
 pub async fn batch(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Batch);
     app.tokens.admit_decision(request.headers())?;
     let (parts, body) = request.into_parts();
     let tree = body::json(&app, &parts.headers, body, app.limits.batch_body_bytes).await?;

@@ -37,7 +37,9 @@ impl Router {
             return Ok(decision);
         }
         let (shard, question) = self.place(check);
-        self.shards[shard].check(question).await
+        let decided = self.shards[shard].check(question).await;
+        log(&decided);
+        decided
     }
 
     /// Says what a check would be answered, and takes nothing.
@@ -70,6 +72,7 @@ impl Router {
         for (indices, decided) in futures_util::future::join_all(asked).await {
             match decided {
                 Ok(decided) => {
+                    decided.iter().for_each(log);
                     indices.into_iter().zip(decided).for_each(|(i, answer)| answers[i] = Some(answer))
                 }
                 Err(refusal) => indices.into_iter().for_each(|i| answers[i] = Some(Err(refusal.clone()))),
@@ -198,6 +201,18 @@ impl Router {
         }
         let wall = self.clock.now().wall;
         Some(by_list(&policy, check, policy.access(check, wall)?, wall))
+    }
+}
+
+/// One decision is nothing to tell anybody who doesn't look for it.
+fn log(decided: &Result<Decision, Refusal>) {
+    match decided {
+        Ok(Decision { tenant, tier, allowed, cost, denied_by, replayed, .. }) => {
+            let (tier, denied_by) = (tier.as_ref().map(|tier| tier.as_str()), denied_by.as_ref());
+            let denied_by = denied_by.map(|by| by.name.as_str());
+            tracing::debug!(%tenant, tier, allowed, cost, denied_by, replayed, "decided");
+        }
+        Err(refusal) => tracing::debug!(%refusal, "not decided"),
     }
 }
 

@@ -111,17 +111,8 @@ impl ByMode {
 }
 
 /// The bounds of [`Waits`], in nanoseconds: a millisecond, to a day.
-pub const WAIT_BOUNDS: [u64; 9] = [
-    MS,
-    10 * MS,
-    100 * MS,
-    SECOND,
-    10 * SECOND,
-    60 * SECOND,
-    600 * SECOND,
-    3_600 * SECOND,
-    86_400 * SECOND,
-];
+pub const WAIT_BOUNDS: [u64; 9] =
+    [MS, 10 * MS, 100 * MS, SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND, 3_600 * SECOND, 86_400 * SECOND];
 
 /// How long those who were denied have been told to wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -336,8 +327,12 @@ impl Tally {
 
     /// A copy, beside `levels`. Costs what is counted apart: tiers, and tenants with a place.
     pub fn read(&self, levels: Levels) -> Reading {
-        let mut reading =
-            Reading { counts: self.counts.clone(), levels, other_tenants: self.top.others(), ..Reading::default() };
+        let mut reading = Reading {
+            counts: self.counts.clone(),
+            levels,
+            other_tenants: self.top.others(),
+            ..Reading::default()
+        };
         for (tenant, outcomes) in self.top.named() {
             // A tenant may be called like all others together; then it is one of them.
             match tenant.as_str() {
