@@ -97,6 +97,7 @@ fn run_seed(seed: u64) -> Vec<String> {
                 seed,
                 store,
                 state_file: None,
+                statistics_file: None,
                 workers: Workers::Tasks,
             };
             node::run(parts, std::future::pending()).await?;

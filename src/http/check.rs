@@ -15,6 +15,7 @@ use super::{App, body, denial, headers, plain, query, read, render};
 use crate::check::{Check, Decision};
 use crate::input::{Fault, Reader, Tree};
 use crate::shard::Refusal;
+use crate::telemetry::Call;
 
 /// Checks in one batch.
 const BATCH_MAX: usize = 1_000;
@@ -29,6 +30,7 @@ pub async fn decide<B>(app: &App, request: &mut Request<B>) -> Result<Answer, Pr
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
+    let _timed = app.telemetry.time(Call::Check);
     app.tokens.admit_decision(request.headers())?;
     let as_429 = query::wants_429(request.uri())?;
     let body = body::read(app, request, app.limits.body_bytes).await?;
@@ -38,6 +40,7 @@ where
 
 /// `POST /v1/peek`: the same question, and nothing is taken.
 pub async fn peek(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Peek);
     app.tokens.admit_decision(request.headers())?;
     let body = body::read(&app, &mut request, app.limits.body_bytes).await?;
     let decision = app.router.peek(one(request.headers(), &body)?).await?;
@@ -90,6 +93,7 @@ pub async fn decide_batch<B>(app: &App, request: &mut Request<B>) -> Result<Answ
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
+    let _timed = app.telemetry.time(Call::Batch);
     app.tokens.admit_decision(request.headers())?;
     let bytes = body::read(app, request, app.limits.batch_body_bytes).await?;
     let (mode, checks) = match plain_batch(&bytes) {

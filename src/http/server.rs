@@ -29,8 +29,9 @@ use tokio_util::task::TaskTracker;
 
 use super::head::HeadScan;
 use super::problem::Problem;
-use super::{Body, Door};
+use super::{Body, Door, request_id};
 use crate::config::Limits;
+use crate::telemetry::Telemetry;
 
 /// Connections that may wait for one worker to take them up.
 const HANDOVER_MAX: usize = 256;
@@ -112,14 +113,15 @@ pub fn handover<S: Carried>(workers: usize) -> (Vec<Sender<S>>, Vec<Receiver<S>>
     (0..workers).map(|_| mpsc::channel(HANDOVER_MAX)).unzip()
 }
 
-/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once.
+/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once;
+/// `open` counts them.
 pub async fn accept<L: Listen>(
     mut listener: L,
     workers: Vec<Sender<L::Stream>>,
     most: usize,
+    open: Arc<AtomicUsize>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let open = Arc::new(AtomicUsize::new(0));
     let mut turn = 0;
     loop {
         let accepted = tokio::select! {
@@ -150,6 +152,7 @@ pub async fn serve<S: Carried>(
     mut parcels: Receiver<S>,
     door: Arc<Door>,
     limits: Limits,
+    telemetry: Arc<Telemetry>,
     stop: watch::Receiver<bool>,
 ) {
     let tasks = TaskTracker::new();
@@ -168,7 +171,7 @@ pub async fn serve<S: Carried>(
         match S::unpack(parcel.stream) {
             Ok(stream) => {
                 let pulse = pulses.begin();
-                let connection = connection(stream, pulse, door.clone(), &limits);
+                let connection = connection(stream, pulse, door.clone(), telemetry.clone(), &limits);
                 let counted = parcel.counted;
                 tasks.spawn(async move {
                     connection.await;
@@ -190,6 +193,7 @@ fn connection<S: Carried>(
     stream: S,
     pulse: Arc<Pulse>,
     door: Arc<Door>,
+    telemetry: Arc<Telemetry>,
     limits: &Limits,
 ) -> impl Future<Output = ()> + use<S> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -209,17 +213,21 @@ fn connection<S: Carried>(
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
     let service = {
         let pulse = pulse.clone();
-        hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            let request_id = request_id::incoming(telemetry.request_ids(), request.headers_mut());
             let busy = Pulse::busy(&pulse);
             let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));
             let door = (!ambiguous).then(|| door.clone());
             async move {
-                let answer = match door {
+                let mut answer = match door {
                     Some(door) => door.answer(request).await,
                     None => refuse_head(),
                 };
                 drop(busy);
+                if let Some(id) = request_id {
+                    answer.headers_mut().insert(request_id::REQUEST_ID, id);
+                }
                 Ok::<_, Infallible>(answer)
             }
         })

@@ -28,7 +28,7 @@ pub use document::{
 pub use endpoint::endpoint_of;
 pub use read::{limit as read_limit, tenant as read_tenant, tier as read_tier};
 pub use responses::{DenialBody, Dialect, Dialects, Responses, XReset};
-pub use text::Decimal;
+pub use text::{Decimal, print_instant};
 
 /// The policy of a node that was given none: what `policies/builtin.toml` says.
 pub fn builtin() -> Document {

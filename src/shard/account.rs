@@ -187,6 +187,11 @@ impl Account {
         self.extras.as_ref().map_or(0, |extras| extras.replays.len())
     }
 
+    /// Permits that are out.
+    pub fn permits(&self) -> u64 {
+        self.extras.as_ref().map_or(0, |extras| extras.permits.flying())
+    }
+
     /// Units that open checks hold of bucket `key`.
     pub fn held(&self, key: u64) -> u64 {
         let Some(extras) = &self.extras else { return 0 };

@@ -36,6 +36,8 @@ pub struct Accounts {
     pub buckets: usize,
     /// Request ids remembered in all accounts together.
     pub request_ids: usize,
+    /// Permits that are out, of all accounts together; expired ones until their account is looked at.
+    pub permits: u64,
     overflow: AccountIx,
 }
 
@@ -54,6 +56,7 @@ impl Accounts {
             named_max,
             buckets: 0,
             request_ids: 0,
+            permits: 0,
             overflow: AccountIx(0),
         }
     }
@@ -146,6 +149,16 @@ impl Accounts {
         }
     }
 
+    /// Drops what has expired of an account.
+    pub fn expire(&mut self, ix: AccountIx, boot: u64) {
+        let account = self.get_mut(ix);
+        let permits = account.permits();
+        let request_ids = account.expire(boot);
+        let permits = permits - account.permits();
+        self.request_ids -= request_ids;
+        self.permits -= permits;
+    }
+
     /// Forgets an account.
     pub fn remove(&mut self, ix: AccountIx) {
         if ix == self.overflow {
@@ -157,6 +170,7 @@ impl Accounts {
         self.named -= usize::from(account.counted_as_named);
         self.buckets -= account.buckets.len();
         self.request_ids -= account.extras.as_ref().map_or(0, |extras| extras.replays.len());
+        self.permits -= account.permits();
         if let Ok(entry) = self.index.find_entry(account.hash.0, |&other| other == ix.0) {
             entry.remove();
         }
@@ -175,7 +189,9 @@ impl Accounts {
             let Some(account) = &mut self.slab[self.hand] else {
                 continue;
             };
+            let permits = account.permits();
             self.request_ids -= account.expire(now.boot);
+            self.permits -= permits - account.permits();
             if account.extras.is_none() {
                 self.buckets -= plans.forget(account, BUCKETS_PER_LOOK, now);
                 let (ix, empty) = (AccountIx(self.hand as u32), account.buckets.len() == 0);

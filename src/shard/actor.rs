@@ -5,6 +5,7 @@
 //! arrived is handled as one batch under one reading of the clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,7 @@ use super::core::{Caps, Effect, Listed, Shard, TenantState};
 use super::op::{Answer, OpRef};
 use super::saved::SavedState;
 use super::shared::{Ask, Reply};
+use super::tally::Reading;
 use super::{Question, Refusal};
 use crate::check::{Decision, PermitId, TenantId};
 use crate::clock::{Now, SharedClock};
@@ -64,6 +66,7 @@ enum Request {
     Reset(TenantId, AccountHash, oneshot::Sender<()>),
     List(usize, usize, oneshot::Sender<Listed>),
     Save(oneshot::Sender<SavedState>),
+    Tally(oneshot::Sender<Reading>),
 }
 
 /// What shards tell each other. There is no more of it than open checks have shared limits, so it needs no bound of its own.
@@ -77,6 +80,8 @@ enum Between {
 #[derive(Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    /// Questions that found the mailbox full: the shard itself never hears of them.
+    turned_away: Arc<AtomicU64>,
 }
 
 impl Handle {
@@ -84,7 +89,9 @@ impl Handle {
     fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Asked<T> {
         let (to, answer) = oneshot::channel();
         // A request that finds no room is dropped with its sender, which the receiver hears.
-        let _ = self.requests.try_send(request(to));
+        if self.requests.try_send(request(to)).is_err() {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+        }
         Asked(answer)
     }
 
@@ -134,6 +141,24 @@ impl Handle {
         self.ask(|to| Request::List(from, most, to)).answer().await
     }
 
+    /// What it has counted so far, and how it stands. Waits for a place in the mailbox: whoever looks at a shard wants to
+    /// see it most when it is busiest.
+    pub async fn tally(&self) -> Result<Reading, Refusal> {
+        let (to, reading) = oneshot::channel();
+        self.requests.send(Request::Tally(to)).await.map_err(|_| Refusal::Busy)?;
+        reading.await.map_err(|_| Refusal::Busy)
+    }
+
+    /// Questions in its mailbox.
+    pub fn depth(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
+    /// Questions so far that found its mailbox full.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
     /// Everything worth keeping over a restart.
     pub async fn save(&self) -> Result<SavedState, Refusal> {
         self.ask(Request::Save).answer().await
@@ -165,7 +190,8 @@ pub fn mailboxes(shards: usize) -> (Vec<Handle>, Vec<Mailboxes>) {
     let (others, between): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
     let ends = between.into_iter().map(|between| {
         let (sender, requests) = mpsc::channel(MAILBOX_MAX);
-        (Handle { requests: sender }, Mailboxes { requests, between, others: others.clone() })
+        let handle = Handle { requests: sender, turned_away: Arc::default() };
+        (handle, Mailboxes { requests, between, others: others.clone() })
     });
     ends.unzip()
 }
@@ -279,5 +305,6 @@ fn handle(shard: &mut Shard, request: Request, now: Now, effects: &mut Vec<Effec
         }
         Request::List(from, most, to) => drop(to.send(shard.list(from, most))),
         Request::Save(to) => drop(to.send(shard.save(now))),
+        Request::Tally(to) => drop(to.send(shard.read())),
     }
 }

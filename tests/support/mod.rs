@@ -286,7 +286,7 @@ impl Node {
 }
 
 /// A request that is yet to be sent.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Request {
     method: String,
     path: String,

@@ -19,6 +19,7 @@ use crate::check::{Check, Decision, Dimension, Label, Limit, Match, Name, Tenant
 use crate::clock::SECOND;
 use crate::input::{Reader, Tree};
 use crate::limit::{ENTRIES_MAX, Rule, UNITS_MAX, WINDOW_MAX, Window};
+use crate::telemetry::Call;
 
 /// The limit of these calls.
 const LIMIT_NAME: &str = "api";
@@ -38,6 +39,7 @@ pub async fn check_and_consume(
     State(app): State<Arc<App>>,
     mut request: Request,
 ) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Api);
     app.tokens.admit_decision(request.headers())?;
     let tree = body::json(&app, &mut request, app.limits.body_bytes).await?;
     let mut r = Reader::default();
@@ -65,6 +67,7 @@ pub async fn status(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Api);
     app.tokens.admit_decision(&headers)?;
     let query = Query::of(&uri)?;
     let mut r = Reader::default();
