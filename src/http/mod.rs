@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod check;
 mod compat;
+mod forward_auth;
 mod head;
 mod headers;
 mod ops;
@@ -33,7 +34,7 @@ pub use auth::Tokens;
 pub use read::fuzz_check_body;
 
 use crate::cluster::PolicyStore;
-use crate::config::Limits;
+use crate::config::{ForwardAuth, Limits};
 use crate::routing::Router;
 use problem::Problem;
 
@@ -49,6 +50,8 @@ pub struct App {
     pub tokens: Tokens,
     /// Bounds of bodies and times.
     pub limits: Limits,
+    /// How requests that a proxy asks about are read.
+    pub forward_auth: ForwardAuth,
     /// Whether the node wants new work.
     pub ready: AtomicBool,
     /// The control runtime.
@@ -61,6 +64,9 @@ pub fn routes(app: Arc<App>) -> Routes {
         .route("/v1/check", post(check::check))
         .route("/v1/check/batch", post(check::batch))
         .route("/v1/peek", post(check::peek))
+        .route("/v1/forward-auth", any(forward_auth::forward_auth))
+        .route("/v1/forward-auth/", any(forward_auth::forward_auth))
+        .route("/v1/forward-auth/{*suffix}", any(forward_auth::forward_auth))
         .route("/v1/permits/{id}", delete(permits::release))
         .route("/v1/permits/{id}/renew", post(permits::renew))
         .route("/api/check_and_consume", post(compat::api::check_and_consume))

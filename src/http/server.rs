@@ -27,6 +27,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::forward_auth;
 use super::head::HeadScan;
 use super::problem::Problem;
 use crate::config::Limits;
@@ -49,8 +50,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Listen: Send + 'static {
     /// What is accepted.
     type Stream: Carried;
-    /// The next connection.
-    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The next connection, and the address of whoever made it.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
     /// Where it listens.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
@@ -67,8 +68,8 @@ pub trait Carried: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
 
 impl Listen for tokio::net::TcpListener {
     type Stream = tokio::net::TcpStream;
-    async fn accept(&mut self) -> io::Result<Self::Stream> {
-        Ok(Self::accept(self).await?.0)
+    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
+        Self::accept(self).await
     }
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Self::local_addr(self)
@@ -89,8 +90,13 @@ impl Carried for tokio::net::TcpStream {
 /// A connection on its way to a worker, counted until it is closed.
 pub struct Parcel<S: Carried> {
     stream: S::Parcel,
+    peer: Peer,
     counted: Counted,
 }
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// One of the connections that are open.
 struct Counted(Arc<AtomicUsize>);
@@ -126,8 +132,8 @@ pub async fn accept<L: Listen>(
             _ = stop.wait_for(|stop| *stop) => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted.and_then(Carried::pack) {
-            Ok(stream) => stream,
+        let (stream, peer) = match accepted.and_then(|(stream, peer)| Ok((stream.pack()?, Peer(peer)))) {
+            Ok(packed) => packed,
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -140,7 +146,7 @@ pub async fn accept<L: Listen>(
         }
         turn = (turn + 1) % workers.len();
         // A worker that is behind keeps the others waiting rather than being passed over: it will catch up at once.
-        let _ = workers[turn].send(Parcel { stream, counted }).await;
+        let _ = workers[turn].send(Parcel { stream, peer, counted }).await;
     }
 }
 
@@ -167,7 +173,8 @@ pub async fn serve<S: Carried>(
         match S::unpack(parcel.stream) {
             Ok(stream) => {
                 let pulse = pulses.begin();
-                let connection = connection(stream, pulse, routes.clone(), limits.clone(), stop.clone());
+                let routes = routes.clone();
+                let connection = connection(stream, parcel.peer, pulse, routes, limits.clone(), stop.clone());
                 let counted = parcel.counted;
                 tasks.spawn(async move {
                     connection.await;
@@ -186,6 +193,7 @@ pub async fn serve<S: Carried>(
 
 async fn connection<S: Carried>(
     stream: S,
+    peer: Peer,
     pulse: Arc<Pulse>,
     routes: Routes,
     limits: Limits,
@@ -208,7 +216,11 @@ async fn connection<S: Carried>(
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
     let service = {
         let pulse = pulse.clone();
-        hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            // Only one call asks who is at the other end; the others don't pay for it.
+            if request.uri().path().starts_with(forward_auth::PATH) {
+                request.extensions_mut().insert(peer);
+            }
             let busy = Pulse::busy(&pulse);
             let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));
