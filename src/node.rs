@@ -93,6 +93,7 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
         store: Arc::new(store) as Arc<dyn PolicyStore>,
         tokens: Tokens::new(&config.tokens),
         limits: config.limits.clone(),
+        forward_auth: config.forward_auth.clone(),
         ready: AtomicBool::new(true),
         telemetry: Arc::new(Telemetry::new(
             clock.clone(),

@@ -16,7 +16,7 @@ const HOUSE: [(&str, &[&str]); 15] = [
     ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
     ("cluster", &["check", "input", "placement", "policy", "random", "shard"]),
     ("routing", &["check", "clock", "placement", "policy", "shard"]),
-    ("config", &["check", "input"]),
+    ("config", &["check", "input", "policy"]),
     ("telemetry", &["clock", "codec", "random", "shard"]),
     (
         "http",

@@ -9,6 +9,7 @@ mod body;
 mod check;
 mod compat;
 mod denial;
+mod forward_auth;
 mod head;
 mod headers;
 mod observe;
@@ -43,7 +44,7 @@ pub use read::fuzz_check_body;
 
 use crate::clock::MS;
 use crate::cluster::PolicyStore;
-use crate::config::Limits;
+use crate::config::{ForwardAuth, Limits};
 use crate::routing::Router;
 use crate::telemetry::Telemetry;
 use problem::Problem;
@@ -60,6 +61,8 @@ pub struct App {
     pub tokens: Tokens,
     /// Bounds of bodies and times.
     pub limits: Limits,
+    /// How requests that a proxy asks about are read.
+    pub forward_auth: ForwardAuth,
     /// Whether the node wants new work.
     pub ready: AtomicBool,
     /// What it says of itself.
@@ -106,6 +109,9 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/check", post(check::check))
         .route("/v1/check/batch", post(check::batch))
         .route("/v1/peek", post(check::peek))
+        .route("/v1/forward-auth", any(forward_auth::forward_auth))
+        .route("/v1/forward-auth/", any(forward_auth::forward_auth))
+        .route("/v1/forward-auth/{*suffix}", any(forward_auth::forward_auth))
         .route("/v1/permits/{id}", delete(permits::release))
         .route("/v1/permits/{id}/renew", post(permits::renew))
         .route("/api/check_and_consume", post(compat::api::check_and_consume))

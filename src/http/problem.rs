@@ -64,6 +64,11 @@ impl Problem {
         self
     }
 
+    /// The same under another status, for callers who can tell few apart.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// The same with a header.
     pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));

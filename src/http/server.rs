@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::forward_auth;
 use super::head::HeadScan;
 use super::problem::Problem;
 use super::{Body, Door, request_id};
@@ -51,8 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Listen: Send + 'static {
     /// What is accepted.
     type Stream: Carried;
-    /// The next connection.
-    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The next connection, and the address of whoever made it.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
     /// Where it listens.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
@@ -69,8 +70,8 @@ pub trait Carried: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
 
 impl Listen for tokio::net::TcpListener {
     type Stream = tokio::net::TcpStream;
-    async fn accept(&mut self) -> io::Result<Self::Stream> {
-        Ok(Self::accept(self).await?.0)
+    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
+        Self::accept(self).await
     }
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Self::local_addr(self)
@@ -91,8 +92,13 @@ impl Carried for tokio::net::TcpStream {
 /// A connection on its way to a worker, counted until it is closed.
 pub struct Parcel<S: Carried> {
     stream: S::Parcel,
+    peer: Peer,
     counted: Counted,
 }
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// One of the connections that are open.
 struct Counted(Arc<AtomicUsize>);
@@ -129,8 +135,8 @@ pub async fn accept<L: Listen>(
             _ = stop.wait_for(|stop| *stop) => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted.and_then(Carried::pack) {
-            Ok(stream) => stream,
+        let (stream, peer) = match accepted.and_then(|(stream, peer)| Ok((stream.pack()?, Peer(peer)))) {
+            Ok(packed) => packed,
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -143,7 +149,7 @@ pub async fn accept<L: Listen>(
         }
         turn = (turn + 1) % workers.len();
         // A worker that is behind keeps the others waiting rather than being passed over: it will catch up at once.
-        let _ = workers[turn].send(Parcel { stream, counted }).await;
+        let _ = workers[turn].send(Parcel { stream, peer, counted }).await;
     }
 }
 
@@ -171,7 +177,8 @@ pub async fn serve<S: Carried>(
         match S::unpack(parcel.stream) {
             Ok(stream) => {
                 let pulse = pulses.begin();
-                let connection = connection(stream, pulse, door.clone(), telemetry.clone(), &limits);
+                let (door, telemetry) = (door.clone(), telemetry.clone());
+                let connection = connection(stream, parcel.peer, pulse, door, telemetry, &limits);
                 let counted = parcel.counted;
                 tasks.spawn(async move {
                     connection.await;
@@ -191,6 +198,7 @@ pub async fn serve<S: Carried>(
 
 fn connection<S: Carried>(
     stream: S,
+    peer: Peer,
     pulse: Arc<Pulse>,
     door: Arc<Door>,
     telemetry: Arc<Telemetry>,
@@ -215,6 +223,10 @@ fn connection<S: Carried>(
         let pulse = pulse.clone();
         hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             let request_id = request_id::incoming(telemetry.request_ids(), request.headers_mut());
+            // Only one call asks who is at the other end; the others don't pay for it.
+            if request.uri().path().starts_with(forward_auth::PATH) {
+                request.extensions_mut().insert(peer);
+            }
             let busy = Pulse::busy(&pulse);
             let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));

@@ -26,7 +26,7 @@ pub use document::{
     TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip, limit_to_json,
 };
 pub use endpoint::endpoint_of;
-pub use read::{limit as read_limit, tenant as read_tenant, tier as read_tier};
+pub use read::{limit as read_limit, network as parse_network, tenant as read_tenant, tier as read_tier};
 pub use responses::{DenialBody, Dialect, Dialects, Responses, XReset};
 pub use text::{Decimal, print_instant};
 

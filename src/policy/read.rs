@@ -297,7 +297,7 @@ fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
 }
 
 /// An address or a range, canonical: `::ffff:192.0.2.0/120` is `192.0.2.0/24`.
-fn network(text: &str) -> Option<IpNet> {
+pub fn network(text: &str) -> Option<IpNet> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net,
         Err(_) => IpNet::from(text.parse::<std::net::IpAddr>().ok()?),
