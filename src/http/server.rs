@@ -222,11 +222,13 @@ fn connection<S: Carried>(
     let service = {
         let pulse = pulse.clone();
         hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            let request_id = request_id::incoming(telemetry.request_ids(), request.headers_mut());
-            // Only one call asks who is at the other end; the others don't pay for it.
-            if request.uri().path().starts_with(forward_auth::PATH) {
+            let request_id = if request.uri().path().starts_with(forward_auth::PATH) {
+                // Only this call asks who is at the other end, and its headers are another request's: they stay as they are.
                 request.extensions_mut().insert(peer);
-            }
+                request_id::fit(request.headers())
+            } else {
+                request_id::incoming(telemetry.request_ids(), request.headers_mut())
+            };
             let busy = Pulse::busy(&pulse);
             let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));
