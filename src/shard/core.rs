@@ -82,7 +82,8 @@ pub struct Listed {
 
 /// A batch whose checks are decided one by one.
 pub(super) struct Gather {
-    answers: Vec<Option<Result<Decision, Refusal>>>,
+    /// "Busy" where there is none yet.
+    answers: Vec<Result<Decision, Refusal>>,
     left: usize,
     to: oneshot::Sender<Vec<Result<Decision, Refusal>>>,
 }
@@ -226,16 +227,16 @@ impl Shard {
         let mut each = each.into_iter();
         let waits = each.find_map(|question| match self.at_once(question, now) {
             Ok(decided) => {
-                answers.push(Some(decided));
+                answers.push(decided);
                 None
             }
             Err(question) => Some(question),
         });
         let Some(waits) = waits else {
-            return drop(to.send(answers.into_iter().flatten().collect()));
+            return drop(to.send(answers));
         };
         let (batch, decided) = (self.fresh_id(), answers.len());
-        answers.resize(count, None);
+        answers.resize(count, Err(Refusal::Busy));
         self.gathers.insert(batch, Gather { answers, left: count - decided, to });
         self.begin(smallvec![waits], AnswerTo::Gather { batch, index: decided }, false, now, effects);
         for (index, question) in (decided + 1..).zip(each) {
@@ -345,12 +346,12 @@ impl Shard {
                 let Some(gather) = self.gathers.get_mut(&batch) else {
                     return;
                 };
-                gather.answers[index] = Some(answer.and_then(|mut all| all.pop().ok_or(Refusal::Busy)));
+                gather.answers[index] = answer.and_then(|mut all| all.pop().ok_or(Refusal::Busy));
                 gather.left -= 1;
                 if gather.left == 0
                     && let Some(gather) = self.gathers.remove(&batch)
                 {
-                    drop(gather.to.send(gather.answers.into_iter().flatten().collect()));
+                    drop(gather.to.send(gather.answers));
                 }
             }
         }
