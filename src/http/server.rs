@@ -209,6 +209,8 @@ fn connection<S: Carried>(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        // Answers are small: copied behind their head they cost less than a second piece to send does.
+        .writev(false)
         .max_buf_size(usize::try_from(limits.header_bytes).unwrap_or(usize::MAX))
         .max_headers(usize::try_from(limits.headers).unwrap_or(usize::MAX));
     builder
