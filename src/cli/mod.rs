@@ -18,6 +18,7 @@
 mod check;
 mod client;
 mod completions;
+mod diff;
 mod failure;
 mod limits;
 mod man;
@@ -178,8 +179,7 @@ impl Line {
             Some(Command::Serve(serve)) => serve::run(serve.config, serve.node),
             Some(command) => {
                 let stdout = std::io::stdout();
-                let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-                let colour = wants_colour && stdout.is_terminal();
+                let colour = is_coloured(stdout.is_terminal(), std::env::var_os("NO_COLOR"));
                 let (mut data, mut notes) = (stdout.lock(), std::io::stderr().lock());
                 let mut out = Output::new(self.0.output, colour, &mut data, &mut notes);
                 ExitCode::from(ask(command, &self.0.server, &mut out).code())
@@ -202,6 +202,11 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         out.note(&format!("error: {failure}"));
         failure.exit()
     })
+}
+
+/// Colour is for a terminal, unless its owner wants none: <https://no-color.org>.
+fn is_coloured(is_terminal: bool, no_color: Option<OsString>) -> bool {
+    is_terminal && no_color.is_none_or(|value| value.is_empty())
 }
 
 fn typed(matches: &ArgMatches, id: &str) -> bool {
@@ -354,6 +359,21 @@ mod tests {
         }
         for line in ["tidegate --help", "tidegate policy diff --help", "tidegate --version"] {
             assert_eq!(read(line).err().map(|e| e.exit_code()), Some(0), "{line}");
+        }
+    }
+
+    #[test]
+    fn colour_is_for_terminals_alone_and_never_with_no_color() {
+        let set = |value: &str| Some(value.into());
+        for (is_terminal, no_color, coloured) in [
+            (true, None, true),
+            (true, set(""), true),
+            (true, set("1"), false),
+            (true, set("0"), false),
+            (false, None, false),
+            (false, set("1"), false),
+        ] {
+            assert_eq!(is_coloured(is_terminal, no_color.clone()), coloured, "{is_terminal} {no_color:?}");
         }
     }
 
