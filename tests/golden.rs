@@ -16,9 +16,9 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use support::{Node, Setup};
+use support::{Node, Setup, rig};
 
 const POLICY: &str = r#"
 default_tier = "free"
@@ -196,13 +196,8 @@ struct Stage {
 
 impl Stage {
     fn run(&self, line: &str) -> Printed {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        let variables = std::env::vars_os().map(|(name, _)| name);
-        for name in variables.filter(|name| name.to_string_lossy().starts_with("TIDEGATE_")) {
-            command.env_remove(name);
-        }
         let words = line.split_whitespace().map(|word| if word == "NOBODY" { &self.nobody } else { word });
-        let ran = command
+        let ran = rig::program()
             .args(words)
             .env("TIDEGATE_URL", &self.node)
             .env("TIDEGATE_TOKEN", "admin-sesame")

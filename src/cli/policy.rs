@@ -28,7 +28,7 @@ use super::output::{Output, plain};
 /// The longest document that is read. One that names a million tenants is about a third of this.
 const DOCUMENT_BYTES_MAX: u64 = 512 << 20;
 
-/// The policy document
+/// The policy document: check it, print it, compare it, put it in force
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
