@@ -3,8 +3,8 @@
 //! One listener rather than one per worker: with SO_REUSEPORT a second process would bind the same port without anybody
 //! noticing, and few connections would spread unevenly. A connection belongs to one worker for its whole life.
 //!
-//! Each connection has a [`Pulse`]: idle, in the head of a request, or busy with one. A worker looks at all pulses every
-//! [`PULSE_TICK`] and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
+//! Each connection has a `Pulse`: idle, in the head of a request, or busy with one. A worker looks at all pulses every
+//! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
 //! without a timer for each request. (Bodies have a timeout of their own, where they are read.)
 
 use std::convert::Infallible;

@@ -13,6 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
 use super::accounts::{AccountIx, Accounts};
+use super::at_once::AtOnce;
 use super::op::{Answer, AnswerTo, Op, OpId, OpRef, Part};
 use super::plans::Plans;
 use super::shared::{Ask, Reply, SharedBuckets};
@@ -183,8 +184,10 @@ impl Shard {
     ) {
         match self.at_once(question, now) {
             // Whoever stopped waiting doesn't need the answer any more.
-            Ok(decided) => drop(to.send(decided.map(|decision| smallvec![decision]))),
-            Err(question) => self.begin(smallvec![question], AnswerTo::Caller(to), false, now, effects),
+            AtOnce::Decided(decided) => drop(to.send(decided.map(|decision| smallvec![decision]))),
+            AtOnce::NotMine(question) => {
+                self.begin(smallvec![question], AnswerTo::Caller(to), false, now, effects);
+            }
         }
     }
 
@@ -226,11 +229,11 @@ impl Shard {
         let mut answers = Vec::with_capacity(count);
         let mut each = each.into_iter();
         let waits = each.find_map(|question| match self.at_once(question, now) {
-            Ok(decided) => {
+            AtOnce::Decided(decided) => {
                 answers.push(decided);
                 None
             }
-            Err(question) => Some(question),
+            AtOnce::NotMine(question) => Some(question),
         });
         let Some(waits) = waits else {
             return drop(to.send(answers));
@@ -242,8 +245,10 @@ impl Shard {
         for (index, question) in (decided + 1..).zip(each) {
             let answer_to = AnswerTo::Gather { batch, index };
             match self.at_once(question, now) {
-                Ok(decided) => self.answer(answer_to, decided.map(|decision| smallvec![decision])),
-                Err(question) => self.begin(smallvec![question], answer_to, false, now, effects),
+                AtOnce::Decided(decided) => {
+                    self.answer(answer_to, decided.map(|decision| smallvec![decision]));
+                }
+                AtOnce::NotMine(question) => self.begin(smallvec![question], answer_to, false, now, effects),
             }
         }
     }

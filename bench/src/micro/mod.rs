@@ -12,8 +12,8 @@ use std::error::Error;
 use std::hint::black_box;
 
 use clap::{Args, value_parser};
-use rustix::time::{ClockId, clock_gettime};
 
+use crate::clock;
 use crate::stats::median;
 
 /// Times deciding alone
@@ -74,12 +74,7 @@ pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
 
 /// Nanoseconds of this thread's processor time that `work` takes.
 fn timed<T>(work: impl FnOnce() -> T) -> u64 {
-    let before = cpu();
+    let before = clock::spent_by_thread();
     black_box(work());
-    cpu() - before
-}
-
-fn cpu() -> u64 {
-    let spent = clock_gettime(ClockId::ThreadCPUTime);
-    u64::try_from(spent.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(spent.tv_nsec).unwrap_or(0)
+    clock::spent_by_thread() - before
 }
