@@ -435,7 +435,7 @@ mod tests {
         let tree = Tree::from_toml(b"when = 2027-01-01T00:00:00Z\n[a]\nb = [1979-05-27]").unwrap();
         let text = |text: &str| Tree::Text(text.into());
         let a = Tree::Map(vec![("b".into(), Tree::List(vec![text("1979-05-27")]))]);
-        assert_eq!(tree, Tree::Map(vec![("when".into(), text("2027-01-01T00:00:00Z")), ("a".into(), a)]));
+        assert_eq!(tree, Tree::Map(vec![("a".into(), a), ("when".into(), text("2027-01-01T00:00:00Z"))]));
     }
 
     #[test]
