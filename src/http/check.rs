@@ -20,7 +20,7 @@ use crate::input::{Fault, Reader, Tree};
 use crate::shard::Refusal;
 
 /// Checks in one batch.
-const BATCH_MAX: usize = 1_000;
+pub const BATCH_MAX: usize = 1_000;
 
 /// An answer whose body is all there.
 pub type Answer = Response<Full<Bytes>>;

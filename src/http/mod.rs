@@ -10,6 +10,7 @@ mod check;
 mod compat;
 mod head;
 mod headers;
+mod openapi;
 mod ops;
 mod permits;
 mod plain;
@@ -118,6 +119,7 @@ fn routes(app: Arc<App>) -> Routes {
         .layer(from_fn_with_state(app.clone(), guard));
     decisions
         .merge(open)
+        .merge(openapi::routes())
         .merge(guarded)
         .fallback(any(no_such_path))
         .method_not_allowed_fallback(no_such_method)
