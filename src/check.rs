@@ -4,11 +4,13 @@
 //! do what at which cost; a [`Limit`] is one rule with its numbers and what its buckets are keyed by, the same shape
 //! whether it comes from the cluster, a tier, a tenant or the request itself; a [`Decision`] is the whole answer.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -48,7 +50,7 @@ macro_rules! text_type {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
+        pub struct $name(CompactString);
 
         impl $name {
             /// What a valid one looks like, for error messages.
@@ -87,7 +89,7 @@ macro_rules! text_type {
 
         impl From<$name> for String {
             fn from(value: $name) -> String {
-                value.0.as_ref().into()
+                value.0.into()
             }
         }
 
@@ -356,10 +358,10 @@ impl Check {
 
     /// The id of the state that is charged: the tenant's, but for `anonymous` one for each address (P2). No tenant id
     /// contains an `@`, so the two kinds never meet.
-    pub fn account(&self) -> Arc<str> {
+    pub fn account(&self) -> Cow<'_, str> {
         match self.ip {
             Some(ip) if self.tenant.as_str() == ANONYMOUS => format!("{ANONYMOUS}@{ip}").into(),
-            _ => self.tenant.0.clone(),
+            _ => self.tenant.as_str().into(),
         }
     }
 }

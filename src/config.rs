@@ -3,11 +3,15 @@
 //! One file serves every node of a cluster; `--node` says which one this is. Paths in it are relative to it. All faults come
 //! at once; a member that is unknown is one, with the nearest known name.
 
+mod forward_auth;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
+
+pub use forward_auth::{ForwardAuth, Header, Origin};
 
 /// What one node needs to know.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// Bounds.
     pub limits: Limits,
+    /// How requests that a proxy asks about are read.
+    pub forward_auth: ForwardAuth,
     /// Nodes that the file lists beside this one.
     pub others: usize,
 }
@@ -141,6 +147,7 @@ impl Config {
             policy_file: None,
             tokens: Vec::new(),
             limits: Limits::default(),
+            forward_auth: ForwardAuth::default(),
             others: 0,
         }
     }
@@ -204,6 +211,7 @@ fn config(
     let has_auth = fields.has("auth");
     let tokens = fields.optional(r, "auth", |r, t| tokens(r, t, variable)).unwrap_or_default();
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
+    let forward_auth = fields.optional(r, "forward_auth", forward_auth::read).unwrap_or_default();
     fields.finish(r);
 
     let nodes = nodes?;
@@ -244,6 +252,7 @@ fn config(
         policy_file,
         tokens,
         limits,
+        forward_auth,
         others: nodes.len() - 1,
     })
 }

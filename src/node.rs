@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,6 +21,12 @@ use crate::http::{App, Door, Tokens};
 use crate::random::Seed;
 use crate::routing::Router;
 use crate::shard::{self, Caps, Handle, Mailboxes, SavedState, ShardArgs};
+use crate::telemetry::{History, Telemetry};
+
+/// How often the statistics take in what the shards have counted; how exactly a minute's end is met.
+const OBSERVE_EVERY: Duration = Duration::from_secs(5);
+/// After how many of those times they are made durable: what a crash can lose is a minute.
+const STORE_EVERY: u32 = 12;
 
 /// What a node is made of.
 pub struct Parts<L: Listen> {
@@ -35,6 +42,8 @@ pub struct Parts<L: Listen> {
     pub store: LocalStore,
     /// Where its counts lie while it is stopped; none keeps none.
     pub state_file: Option<PathBuf>,
+    /// Where its statistics are kept; none keeps them as long as it runs.
+    pub statistics_file: Option<PathBuf>,
     /// How its workers run.
     pub workers: Workers,
 }
@@ -70,7 +79,7 @@ enum Running {
 
 /// Runs a node until `stop` is done, then drains it: it stops being ready, finishes what it accepted, saves its counts.
 pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-    let Parts { config, listener, clock, seed, store, state_file, workers } = parts;
+    let Parts { config, listener, clock, seed, store, state_file, statistics_file, workers } = parts;
     let count = usize::try_from(config.limits.workers).unwrap_or(1).max(1);
     let saved = match &state_file {
         Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
@@ -84,7 +93,13 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
         store: Arc::new(store) as Arc<dyn PolicyStore>,
         tokens: Tokens::new(&config.tokens),
         limits: config.limits.clone(),
+        forward_auth: config.forward_auth.clone(),
         ready: AtomicBool::new(true),
+        telemetry: Arc::new(Telemetry::new(
+            clock.clone(),
+            seed.fork("request ids", 0),
+            statistics_file.and_then(history),
+        )),
         control: tokio::runtime::Handle::current(),
     });
     let (stopping, stopped) = watch::channel(false);
@@ -111,8 +126,10 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
         listener,
         senders,
         usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+        app.telemetry.connections().clone(),
         stopped,
     ));
+    tasks.spawn(keep_statistics(app.clone()));
 
     stop.await;
     tracing::info!("stopping");
@@ -140,6 +157,8 @@ async fn drain(
     // Each worker holds a receiver while it serves; the last to let go has finished what was accepted.
     let most = std::time::Duration::from_millis(app.limits.drain_ms + 1_000);
     let _ = tokio::time::timeout(most, stopping.closed()).await;
+    app.observe().await;
+    store_statistics(&app.telemetry).await;
     let Some(path) = state_file else { return Ok(()) };
     let mut state: Option<SavedState> = None;
     for handle in handles {
@@ -157,6 +176,42 @@ async fn drain(
     }
 }
 
+/// Statistics are for looking back: a node without their file serves all the same, and says so.
+fn history(path: PathBuf) -> Option<History> {
+    match History::open(&path) {
+        Ok(history) => Some(history),
+        Err(error) => {
+            tracing::error!(%error, path = %path.display(), "statistics won't outlast this process");
+            None
+        }
+    }
+}
+
+/// Takes what the shards have counted into the statistics, and keeps those.
+async fn keep_statistics(app: Arc<App>) {
+    let mut ticker = tokio::time::interval(OBSERVE_EVERY);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for turn in 1u32.. {
+        ticker.tick().await;
+        app.observe().await;
+        if turn.is_multiple_of(STORE_EVERY) {
+            store_statistics(&app.telemetry).await;
+        }
+    }
+}
+
+async fn store_statistics(telemetry: &Arc<Telemetry>) {
+    if !telemetry.is_kept() {
+        return;
+    }
+    let telemetry = telemetry.clone();
+    match tokio::task::spawn_blocking(move || telemetry.store()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the statistics were not stored; the next turn tries again"),
+        Err(error) => tracing::warn!(%error, "the statistics were not stored"),
+    }
+}
+
 /// One worker: its shard, and the connections that are handed to it.
 async fn worker<S: server::Carried>(
     shard: ShardArgs,
@@ -168,7 +223,8 @@ async fn worker<S: server::Carried>(
 ) {
     let shard = tokio::spawn(shard::run(shard, mailbox));
     let limits = app.limits.clone();
-    server::serve(parcels, Arc::new(Door::new(app)), limits, stop).await;
+    let telemetry = app.telemetry.clone();
+    server::serve(parcels, Arc::new(Door::new(app)), limits, telemetry, stop).await;
     // Other workers' connections may ask this shard still; it goes on until its counts are saved.
     let _ = end.wait_for(|end| *end).await;
     shard.abort();

@@ -47,6 +47,7 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
     vec![
         (For::Everybody, "GET", "/livez", None),
         (For::Everybody, "GET", "/readyz", None),
+        (For::Everybody, "GET", "/readyz?verbose", None),
         (For::Everybody, "GET", "/metrics", None),
         (For::Everybody, "GET", "/openapi.json", None),
         (For::Everybody, "GET", "/version", None),
@@ -62,6 +63,10 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Reading, "GET", "/v1/policy", None),
         (For::Reading, "GET", "/v1/tiers/free", None),
         (For::Reading, "GET", "/v1/tenants", None),
+        (For::Reading, "GET", "/v1/stats", None),
+        (For::Reading, "GET", "/v1/alerts", None),
+        (For::Reading, "GET", "/api/stats", None),
+        (For::Reading, "GET", "/api/alerts", None),
         (For::Reading, "GET", "/v1/tenants/acme", None),
         (For::Changing, "POST", "/v1/tenants/acme/reset", None),
         (

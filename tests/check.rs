@@ -292,6 +292,8 @@ fn with_status_429_a_denial_is_a_problem_document_with_the_members_of_the_answer
         ("status", json!(429)),
         ("instance", json!("/v1/check")),
         ("violated-policies", json!(["burst"])),
+        ("retry_after", json!(seconds)),
+        ("scope", json!(["tenant"])),
     ] {
         assert_eq!(problem.as_object_mut().unwrap().remove(name), Some(value), "{name}");
     }

@@ -16,10 +16,13 @@ const HOUSE: [(&str, &[&str]); 15] = [
     ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
     ("cluster", &["check", "input", "placement", "policy", "random", "shard"]),
     ("routing", &["check", "clock", "placement", "policy", "shard"]),
-    ("config", &["check", "input"]),
-    ("telemetry", &[]),
-    ("http", &["check", "clock", "cluster", "config", "input", "limit", "policy", "routing", "shard"]),
-    ("node", &["clock", "cluster", "config", "http", "random", "routing", "shard"]),
+    ("config", &["check", "input", "policy"]),
+    ("telemetry", &["clock", "codec", "random", "shard"]),
+    (
+        "http",
+        &["check", "clock", "cluster", "config", "input", "limit", "policy", "routing", "shard", "telemetry"],
+    ),
+    ("node", &["clock", "cluster", "config", "http", "random", "routing", "shard", "telemetry"]),
 ];
 
 /// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same answer, always.

@@ -22,8 +22,9 @@ struct Stream(turmoil::net::TcpStream);
 
 impl Listen for Simulated {
     type Stream = Stream;
-    async fn accept(&mut self) -> io::Result<Stream> {
-        Ok(Stream(self.0.accept().await?.0))
+    async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        Ok((Stream(stream), peer))
     }
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
@@ -97,6 +98,7 @@ fn run_seed(seed: u64) -> Vec<String> {
                 seed,
                 store,
                 state_file: None,
+                statistics_file: None,
                 workers: Workers::Tasks,
             };
             node::run(parts, std::future::pending()).await?;

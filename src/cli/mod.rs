@@ -34,7 +34,8 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use tidegate::telemetry::log::{self, FILTER_DEFAULT, Filter};
 
 use client::ServerArgs;
 use failure::Failure;
@@ -115,7 +116,7 @@ Without --config it is one node on 127.0.0.1:7070 with the built-in policy and i
 
 Examples:
   tidegate serve
-  tidegate serve --config cluster.toml --node n1
+  tidegate serve --config cluster.toml --node n1 --log-format json
   TIDEGATE_CONFIG=cluster.toml TIDEGATE_NODE=n1 tidegate serve")]
     Serve(ServeArgs),
     Check(Box<check::CheckArgs>),
@@ -132,6 +133,30 @@ struct ServeArgs {
     /// Which of the configuration's nodes this one is
     #[arg(long, value_name = "ID", env = "TIDEGATE_NODE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     node: Option<String>,
+    /// What is logged: info, tidegate=debug, warn,tidegate::http=trace, …
+    #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG", default_value = FILTER_DEFAULT)]
+    log: Filter,
+    /// What a log line looks like
+    #[arg(long, value_enum, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// What a log line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<LogFormat> for log::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 /// A command line, understood.
@@ -153,11 +178,19 @@ impl Line {
                 if !typed(after, "node") {
                     serve.node = cli.serve.node.take();
                 }
+                if !typed(after, "log") {
+                    serve.log = cli.serve.log.clone();
+                }
+                if !typed(after, "log_format") {
+                    serve.log_format = cli.serve.log_format;
+                }
             }
             (Some(_), Some((name, _))) => {
                 // Else `tidegate --node n2 check acme` would ask the default node and look as if it had asked n2.
-                let misplaced = ["config", "node"].into_iter().find(|id| typed(&matches, id));
+                let misplaced =
+                    ["config", "node", "log", "log_format"].into_iter().find(|id| typed(&matches, id));
                 if let Some(id) = misplaced {
+                    let id = id.replace('_', "-");
                     let why = format!("--{id} is for running a node: `tidegate {name}` doesn't take it");
                     return Err(command.error(ErrorKind::ArgumentConflict, why));
                 }
@@ -170,8 +203,8 @@ impl Line {
     /// Does what the line asks for.
     pub fn run(self) -> ExitCode {
         match self.0.command {
-            None => serve::run(self.0.serve.config, self.0.serve.node),
-            Some(Command::Serve(serve)) => serve::run(serve.config, serve.node),
+            None => serve::run(self.0.serve),
+            Some(Command::Serve(serve)) => serve::run(serve),
             Some(command) => {
                 let stdout = std::io::stdout();
                 let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -1,7 +1,6 @@
 //! `tidegate [serve]`: runs a node on real sockets until it is told to stop.
 
 use std::fmt::Display;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,16 +15,21 @@ use tidegate::node::{self, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
 
+use super::ServeArgs;
+
 /// Something was wrong while running.
 const FAILED: u8 = 1;
 /// The command line or a file it names is wrong.
 const USAGE: u8 = 2;
 /// What a node remembers over a graceful stop, in its data directory.
 const STATE_FILE: &str = "counts.state";
+/// The statistics of past hours, beside it.
+const STATISTICS_FILE: &str = "stats.redb";
 
 /// Runs the node that the arguments describe.
-pub fn run(config: Option<PathBuf>, node: Option<String>) -> ExitCode {
-    tidegate::telemetry::start();
+pub fn run(arguments: ServeArgs) -> ExitCode {
+    let ServeArgs { config, node, log, log_format } = arguments;
+    tidegate::telemetry::log::start(log_format.into(), &log);
     let loaded = match &config {
         Some(path) => Config::load(path, node.as_deref(), |name| std::env::var(name).ok()),
         None => Ok(Config::standalone()),
@@ -77,6 +81,7 @@ async fn serve(config: Config) -> ExitCode {
     introduce(&config, http, &store);
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
+        statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
         config,
         listener,
         clock: Arc::new(SystemClock::new()),

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::{Map, Value, json};
@@ -56,6 +57,7 @@ pub struct LocalStore {
     secret: Secret,
     /// Writers come one after another; the version each checks is the one it replaces.
     writer: tokio::sync::Mutex<()>,
+    writable: AtomicBool,
 }
 
 impl LocalStore {
@@ -79,7 +81,13 @@ impl LocalStore {
             }
         };
         let cell = Arc::new(PolicyCell::new(Arc::new(Policy::new(version, document, environment))));
-        Ok(Self { database, cell, secret, writer: tokio::sync::Mutex::new(()) })
+        Ok(Self {
+            database,
+            cell,
+            secret,
+            writer: tokio::sync::Mutex::new(()),
+            writable: AtomicBool::new(true),
+        })
     }
 
     /// The cell that shards read the policy from.
@@ -101,8 +109,9 @@ impl LocalStore {
         let document = current.document().with(&proposal.change)?;
         let version = current.version() + 1;
         // Durable first, in force second: what a check was decided by survives a crash.
-        store(&self.database, version, &document, &proposal.change)
-            .map_err(|e| WriteError::Storage(e.to_string()))?;
+        let stored = store(&self.database, version, &document, &proposal.change);
+        self.writable.store(stored.is_ok(), Ordering::Relaxed);
+        stored.map_err(|e| WriteError::Storage(e.to_string()))?;
         self.cell.store(Arc::new(current.next(version, document)));
         tracing::info!(version, by = proposal.by, "policy changed");
         Ok(Written { version, pending: Vec::new() })
@@ -112,6 +121,10 @@ impl LocalStore {
 impl PolicyStore for LocalStore {
     fn current(&self) -> Arc<Policy> {
         self.cell.load().clone()
+    }
+
+    fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
     }
 
     fn write(&self, proposal: Proposal) -> Writing<'_> {

@@ -59,6 +59,9 @@ pub trait PolicyStore: Send + Sync + 'static {
     /// The policy in force on this node.
     fn current(&self) -> Arc<Policy>;
 
+    /// Whether the last change that was asked for could be made durable; true where none was.
+    fn is_writable(&self) -> bool;
+
     /// Makes a change: whole, or not at all. Once it answers, every check asked from then on is decided by that version or
     /// a later one, on every node that is not named as pending.
     fn write(&self, proposal: Proposal) -> Writing<'_>;

@@ -7,6 +7,9 @@ use subtle::ConstantTimeEq;
 use super::problem::Problem;
 use crate::config::{Role, Token};
 
+/// The header of our own that carries a token.
+const OWN_HEADER: &str = "x-tidegate-token";
+
 /// The name of whoever is in: a token's, or `anyone` where there are no tokens.
 #[derive(Clone, Debug)]
 pub struct Caller(pub String);
@@ -40,6 +43,15 @@ impl Tokens {
         }
     }
 
+    /// Lets a proxy's question in, which carries its token in a header of our own: `Authorization` is the end user's.
+    pub fn admit_proxy(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let mut own = HeaderMap::new();
+        if let Some(token) = headers.get(OWN_HEADER) {
+            own.insert(OWN_HEADER, token.clone());
+        }
+        self.admit_decision(&own)
+    }
+
     /// Lets any other call in: `read` for looking, `admin` for the rest. Without tokens everybody may do everything; a node
     /// starts like that on a loopback address only.
     pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, Problem> {
@@ -60,7 +72,7 @@ impl Tokens {
 
     /// The token that the request carries. Every token is compared, in constant time.
     fn identify(&self, headers: &HeaderMap) -> Result<(String, Role), Problem> {
-        let own = headers.get("x-tidegate-token").map(|value| value.as_bytes());
+        let own = headers.get(OWN_HEADER).map(|value| value.as_bytes());
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         let Some(given) = own.or(bearer) else {
             return Err(unauthorized("a token is needed"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{Request, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
@@ -12,15 +12,18 @@ use super::problem::Problem;
 use crate::input::{Fault, Tree};
 
 /// All of a body, at most `most` bytes.
-pub async fn read<B>(app: &App, headers: &HeaderMap, body: B, most: u64) -> Result<Bytes, Problem>
+pub async fn read<B>(app: &App, request: &mut Request<B>, most: u64) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let declared =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|declared| declared > most) {
         return Err(too_large(most));
     }
-    match tokio::time::timeout(Duration::from_millis(app.limits.body_ms), whole(body, most)).await {
+    match tokio::time::timeout(Duration::from_millis(app.limits.body_ms), whole(request.body_mut(), most))
+        .await
+    {
         Ok(whole) => whole,
         Err(_) => {
             Err(Problem::new(408, format!("no whole body within {} ms", app.limits.body_ms), "timeout"))
@@ -29,7 +32,7 @@ where
 }
 
 /// The frames of a body put together. Most bodies are one frame, which is handed on as it is.
-async fn whole<B: Body<Data = Bytes> + Unpin>(mut body: B, most: u64) -> Result<Bytes, Problem> {
+async fn whole<B: Body<Data = Bytes> + Unpin>(body: &mut B, most: u64) -> Result<Bytes, Problem> {
     let most_here = usize::try_from(most).unwrap_or(usize::MAX);
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
@@ -61,11 +64,11 @@ fn too_large(most: u64) -> Problem {
 }
 
 /// A body of JSON.
-pub async fn json<B>(app: &App, headers: &HeaderMap, body: B, most: u64) -> Result<Tree, Problem>
+pub async fn json<B>(app: &App, request: &mut Request<B>, most: u64) -> Result<Tree, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    tree(&read(app, headers, body, most).await?)
+    tree(&read(app, request, most).await?)
 }
 
 /// The JSON in the bytes of a body.

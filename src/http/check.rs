@@ -4,63 +4,55 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Body as HttpBody;
-use serde::{Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use super::problem::{Problem, document};
-use super::render::DecisionView;
-use super::{App, body, headers, plain, query, read};
+use super::problem::{Answer, Problem, whole};
+use super::{App, body, denial, headers, plain, query, read, render};
 use crate::check::{Check, Decision};
 use crate::input::{Fault, Reader, Tree};
 use crate::shard::Refusal;
+use crate::telemetry::Call;
 
 /// Checks in one batch.
 pub const BATCH_MAX: usize = 1_000;
 
-/// An answer whose body is all there.
-pub type Answer = Response<Full<Bytes>>;
-
 /// `POST /v1/check`: one decision.
-pub async fn check(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
-    Ok(decide(&app, request).await?.map(Body::new))
+pub async fn check(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {
+    Ok(decide(&app, &mut request).await?.map(Body::new))
 }
 
 /// The decision for a request, from wherever it comes.
-pub async fn decide<B>(app: &App, request: Request<B>) -> Result<Answer, Problem>
+pub async fn decide<B>(app: &App, request: &mut Request<B>) -> Result<Answer, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
+    let _timed = app.telemetry.time(Call::Check);
     app.tokens.admit_decision(request.headers())?;
     let as_429 = query::wants_429(request.uri())?;
-    let (parts, body) = request.into_parts();
-    let check = one(app, &parts.headers, body).await?;
-    let decision = app.router.check(check).await?;
-    Ok(answer(app, &decision, as_429.then(|| parts.uri.path())))
+    let body = body::read(app, request, app.limits.body_bytes).await?;
+    let asked = app.router.check(one(request.headers(), &body)?);
+    Ok(answer(app, &asked.await?, as_429.then(|| request.uri().path())))
 }
 
 /// `POST /v1/peek`: the same question, and nothing is taken.
-pub async fn peek(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
+pub async fn peek(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Peek);
     app.tokens.admit_decision(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let check = one(&app, &parts.headers, body).await?;
-    let decision = app.router.peek(check).await?;
+    let body = body::read(&app, &mut request, app.limits.body_bytes).await?;
+    let decision = app.router.peek(one(request.headers(), &body)?).await?;
     Ok(answer(&app, &decision, None).map(Body::new))
 }
 
-async fn one<B>(app: &App, headers: &HeaderMap, body: B) -> Result<Check, Problem>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-{
-    let bytes = body::read(app, headers, body, app.limits.body_bytes).await?;
-    let mut check = match plain::check(&bytes) {
+/// The check in the body of a request.
+fn one(headers: &HeaderMap, body: &[u8]) -> Result<Check, Problem> {
+    let mut check = match plain::check(body) {
         Some(check) => check,
         None => {
-            let tree = body::tree(&bytes)?;
+            let tree = body::tree(body)?;
             let mut r = Reader::default();
             let check = read::check(&mut r, &tree);
             r.finish(check).map_err(Problem::bad_input)?
@@ -70,61 +62,16 @@ where
     Ok(check)
 }
 
-/// An answer with its headers. A denial is 200, or for `denied_at` a problem document of status 429 with the same members.
+/// An answer with its headers. A denial is 200, or for `denied_at` a 429.
 pub fn answer(app: &App, decision: &Decision, denied_at: Option<&str>) -> Answer {
-    let view = DecisionView::new(decision, &app.node);
-    let mut response = match denied_at.filter(|_| !decision.allowed) {
-        None => json_answer(&view, ANSWER_BYTES),
-        Some(instance) => {
-            document(StatusCode::TOO_MANY_REQUESTS, bytes(&denial(&view, decision, instance), ANSWER_BYTES))
-        }
-    };
-    headers::write(decision, response.headers_mut());
+    if let Some(instance) = denied_at.filter(|_| !decision.allowed) {
+        return denial::response(app, decision, instance);
+    }
+    let mut body = Vec::with_capacity(render::DECISION_BYTES);
+    render::decision(&mut body, decision, &app.node);
+    let mut response = whole(StatusCode::OK, "application/json", body);
+    headers::write(app, decision, response.headers_mut());
     response
-}
-
-/// The room that is made for an answer beforehand: most fit, and a larger one grows.
-const ANSWER_BYTES: usize = 1_024;
-
-fn json_answer(value: &impl Serialize, room: usize) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(bytes(value, room))));
-    response.headers_mut().reserve(HEADERS_MOST);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// Headers for which room is made beforehand.
-const HEADERS_MOST: usize = 8;
-
-fn bytes(value: &impl Serialize, room: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(room);
-    // A view holds nothing that JSON can't say, and writing to memory doesn't fail.
-    let _ = serde_json::to_writer(&mut bytes, value);
-    bytes
-}
-
-/// A denial as the problem type that the rate limit header draft registers.
-fn denial(view: &DecisionView<'_>, decision: &Decision, instance: &str) -> Map<String, Value> {
-    let Value::Object(mut members) = json!(view) else {
-        return Map::new();
-    };
-    let name = decision.denied_by.as_ref().map_or("", |by| by.name.as_str());
-    let detail = match decision.retry_after {
-        Some(nanos) => {
-            format!("limit {name} is used up; it lets this pass in {} ms", super::render::ms(nanos))
-        }
-        None => format!("{name} doesn't let this pass, now or later"),
-    };
-    let of_problem = json!({
-        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
-        "title": "Quota exceeded",
-        "status": 429,
-        "detail": detail,
-        "instance": instance,
-        "violated-policies": [name],
-    });
-    members.extend(of_problem.as_object().cloned().unwrap_or_default());
-    members
 }
 
 /// How the checks of a batch belong together.
@@ -137,18 +84,18 @@ enum Mode {
 const MODES: [(&str, Mode); 2] = [("independent", Mode::Independent), ("all_or_nothing", Mode::AllOrNothing)];
 
 /// `POST /v1/check/batch`: up to a thousand decisions.
-pub async fn batch(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Response, Problem> {
-    Ok(decide_batch(&app, request).await?.map(Body::new))
+pub async fn batch(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {
+    Ok(decide_batch(&app, &mut request).await?.map(Body::new))
 }
 
 /// The decisions for a request, from wherever it comes.
-pub async fn decide_batch<B>(app: &App, request: Request<B>) -> Result<Answer, Problem>
+pub async fn decide_batch<B>(app: &App, request: &mut Request<B>) -> Result<Answer, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
+    let _timed = app.telemetry.time(Call::Batch);
     app.tokens.admit_decision(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let bytes = body::read(app, &parts.headers, body, app.limits.batch_body_bytes).await?;
+    let bytes = body::read(app, request, app.limits.batch_body_bytes).await?;
     let (mode, checks) = match plain_batch(&bytes) {
         Some(batch) => batch,
         None => any_batch(&bytes)?,
@@ -159,8 +106,18 @@ where
         Mode::AllOrNothing => all_or_nothing(app, checks).await?,
     };
     let allowed = outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|decision| decision.allowed));
-    let view = BatchView { allowed, decisions: Items { outcomes: &outcomes, node: &app.node } };
-    Ok(json_answer(&view, count * ANSWER_BYTES))
+    let mut out = Vec::with_capacity(count * render::DECISION_BYTES);
+    out.extend_from_slice(if allowed {
+        br#"{"allowed":true,"decisions":"#
+    } else {
+        br#"{"allowed":false,"decisions":"#
+    });
+    render::list(&mut out, &outcomes, |out, outcome| match outcome {
+        Ok(decision) => render::decision(out, decision, &app.node),
+        Err(problem) => render::json(out, &json!({"error": problem.document()})),
+    });
+    out.push(b'}');
+    Ok(whole(StatusCode::OK, "application/json", out))
 }
 
 /// A batch of plain checks, within its bounds.
@@ -183,35 +140,6 @@ fn any_batch(bytes: &[u8]) -> Result<(Mode, Vec<ReadCheck>), Problem> {
         r.finish(check)
     });
     Ok((mode, checks.collect()))
-}
-
-#[derive(Serialize)]
-struct BatchView<'a> {
-    allowed: bool,
-    decisions: Items<'a>,
-}
-
-/// The outcomes of a batch in its order.
-struct Items<'a> {
-    outcomes: &'a [Result<Decision, Problem>],
-    node: &'a str,
-}
-
-impl Serialize for Items<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.outcomes.iter().map(|outcome| match outcome {
-            Ok(decision) => Item::Decision(DecisionView::new(decision, self.node)),
-            Err(problem) => Item::Failed { error: problem.document() },
-        }))
-    }
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "it lives for as long as it takes to write it")]
-enum Item<'a> {
-    Decision(DecisionView<'a>),
-    Failed { error: Map<String, Value> },
 }
 
 fn envelope(tree: &Tree) -> Result<(Mode, &[Tree]), Problem> {

@@ -8,8 +8,11 @@ mod auth;
 mod body;
 mod check;
 mod compat;
+mod denial;
+mod forward_auth;
 mod head;
 mod headers;
+mod observe;
 mod openapi;
 mod ops;
 mod permits;
@@ -19,6 +22,7 @@ mod problem;
 mod query;
 mod read;
 mod render;
+mod request_id;
 pub mod server;
 mod tenants;
 
@@ -27,7 +31,7 @@ use std::sync::atomic::AtomicBool;
 
 use axum::Router as Routes;
 use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
@@ -39,9 +43,11 @@ use tower::Service;
 pub use auth::Tokens;
 pub use read::fuzz_check_body;
 
+use crate::clock::MS;
 use crate::cluster::PolicyStore;
-use crate::config::Limits;
+use crate::config::{ForwardAuth, Limits};
 use crate::routing::Router;
+use crate::telemetry::Telemetry;
 use problem::Problem;
 
 /// What every handler can reach.
@@ -56,8 +62,12 @@ pub struct App {
     pub tokens: Tokens,
     /// Bounds of bodies and times.
     pub limits: Limits,
+    /// How requests that a proxy asks about are read.
+    pub forward_auth: ForwardAuth,
     /// Whether the node wants new work.
     pub ready: AtomicBool,
+    /// What it says of itself.
+    pub telemetry: Arc<Telemetry>,
     /// The control runtime.
     pub control: tokio::runtime::Handle,
 }
@@ -78,10 +88,10 @@ impl Door {
     }
 
     /// Answers one request.
-    async fn answer(&self, request: hyper::Request<Incoming>) -> hyper::Response<Body> {
+    async fn answer(&self, mut request: hyper::Request<Incoming>) -> hyper::Response<Body> {
         let answered = match (request.method(), request.uri().path()) {
-            (&Method::POST, "/v1/check") => check::decide(&self.app, request).await,
-            (&Method::POST, "/v1/check/batch") => check::decide_batch(&self.app, request).await,
+            (&Method::POST, "/v1/check") => check::decide(&self.app, &mut request).await,
+            (&Method::POST, "/v1/check/batch") => check::decide_batch(&self.app, &mut request).await,
             _ => {
                 let Ok(response) = self.routes.clone().call(request).await;
                 return response.map(Either::Right);
@@ -100,6 +110,9 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/check", post(check::check))
         .route("/v1/check/batch", post(check::batch))
         .route("/v1/peek", post(check::peek))
+        .route("/v1/forward-auth", any(forward_auth::forward_auth))
+        .route("/v1/forward-auth/", any(forward_auth::forward_auth))
+        .route("/v1/forward-auth/{*suffix}", any(forward_auth::forward_auth))
         .route("/v1/permits/{id}", delete(permits::release))
         .route("/v1/permits/{id}/renew", post(permits::renew))
         .route("/api/check_and_consume", post(compat::api::check_and_consume))
@@ -108,7 +121,10 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/livez", get(ops::livez))
         .route("/readyz", get(ops::readyz))
         .route("/version", get(ops::version))
-        .route("/api/health", get(compat::api::health));
+        .route("/metrics", get(observe::metrics))
+        .route("/api/health", get(compat::api::health))
+        .merge(openapi::routes())
+        .layer(from_fn_with_state(app.clone(), request_id::identify));
     let guarded = Routes::new()
         .route("/v1/policy", get(policy::get).put(policy::put))
         .route("/v1/tiers/{tier}", get(policy::get_tier).put(policy::put_tier).delete(policy::delete_tier))
@@ -116,10 +132,14 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/tenants/{tenant}", get(tenants::get).put(tenants::put).delete(tenants::delete))
         .route("/v1/tenants/{tenant}/limits/{name}", put(tenants::put_limit).delete(tenants::delete_limit))
         .route("/v1/tenants/{tenant}/reset", post(tenants::reset))
-        .layer(from_fn_with_state(app.clone(), guard));
+        .route("/v1/stats", get(observe::stats))
+        .route("/v1/alerts", get(observe::get_alerts))
+        .route("/api/stats", get(observe::stats))
+        .route("/api/alerts", get(observe::get_alerts))
+        .layer(from_fn_with_state(app.clone(), guard))
+        .layer(from_fn_with_state(app.clone(), request_id::identify));
     decisions
         .merge(open)
-        .merge(openapi::routes())
         .merge(guarded)
         .fallback(any(no_such_path))
         .method_not_allowed_fallback(no_such_method)
@@ -128,21 +148,72 @@ fn routes(app: Arc<App>) -> Routes {
 
 /// Lets in whoever has the role, and moves the work to the control runtime.
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    match app.tokens.admit(request.method(), request.headers()) {
-        Ok(name) => drop(request.extensions_mut().insert(name)),
-        Err(problem) => return problem.into_response(),
-    }
-    match app.control.spawn(next.run(request)).await {
+    let line = Line::begin(&app, &request);
+    let caller = match app.tokens.admit(request.method(), request.headers()) {
+        Ok(caller) => caller,
+        Err(problem) => {
+            let response = problem.into_response();
+            line.end(&app, None, response.status());
+            return response;
+        }
+    };
+    request.extensions_mut().insert(caller.clone());
+    let response = match app.control.spawn(next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::new(500, "the handler failed", "internal-error").into_response(),
+    };
+    line.end(&app, Some(&caller), response.status());
+    response
+}
+
+/// The log line of a guarded call: who, what, and how it ended. No query is in it and no header but the
+/// request id: they may hold secrets.
+struct Line {
+    method: Method,
+    path: String,
+    request_id: String,
+    /// Boot nanoseconds.
+    began: u64,
+}
+
+impl Line {
+    fn begin(app: &App, request: &Request) -> Self {
+        let id = request.headers().get(request_id::REQUEST_ID).and_then(|id| id.to_str().ok());
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path().into(),
+            request_id: id.unwrap_or_default().into(),
+            began: app.telemetry.now().boot,
+        }
+    }
+
+    /// Whoever isn't let in is logged for those who look for him alone: he can't be made to stop asking.
+    fn end(self, app: &App, by: Option<&auth::Caller>, status: StatusCode) {
+        let Self { method, path, request_id, began } = self;
+        let ms = app.telemetry.now().boot.saturating_sub(began) / MS;
+        let (by, status) = (by.map(|caller| caller.0.as_str()), status.as_u16());
+        match by {
+            Some(by) if !method.is_safe() => {
+                tracing::info!(request_id, by, %method, ?path, status, ms, "change asked for")
+            }
+            by => tracing::debug!(request_id, by, %method, ?path, status, ms, "guarded call"),
+        }
     }
 }
 
-async fn no_such_path(request: Request) -> Problem {
-    Problem::new(404, format!("there is nothing at {}", request.uri().path()), "not-found")
+async fn no_such_path(State(app): State<Arc<App>>, request: Request) -> Response {
+    let detail = format!("there is nothing at {}", request.uri().path());
+    identified(&app, request, Problem::new(404, detail, "not-found"))
 }
 
-async fn no_such_method(request: Request) -> Problem {
+async fn no_such_method(State(app): State<Arc<App>>, request: Request) -> Response {
     let detail = format!("{} takes no {}", request.uri().path(), request.method());
-    Problem::new(405, detail, "method-not-allowed")
+    identified(&app, request, Problem::new(405, detail, "method-not-allowed"))
+}
+
+fn identified(app: &App, mut request: Request, problem: Problem) -> Response {
+    let id = request_id::ensured(app.telemetry.request_ids(), request.headers_mut());
+    let mut response = problem.into_response();
+    response.headers_mut().insert(request_id::REQUEST_ID, id);
+    response
 }

@@ -5,22 +5,52 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::App;
+use super::problem::Problem;
+use super::query::Query;
 
 /// `GET /livez`: the process answers.
 pub async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: it wants new work.
-pub async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
-    match app.ready.load(Ordering::Relaxed) {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+/// `GET /readyz`: it wants new work. With `?verbose`, what that rests on; the status is the same.
+pub async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    let ready = app.ready.load(Ordering::Relaxed);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if uri.query().is_none() || !Query::of(&uri)?.flag("verbose") {
+        return Ok((status, if ready { "ready\n" } else { "stopping\n" }).into_response());
     }
+    let control = app.control.clone();
+    let checks = control.spawn(async move { checks(&app, ready).await }).await;
+    let checks = checks.map_err(|_| Problem::new(500, "the checks failed", "internal-error"))?;
+    Ok((status, Json(json!({"ready": ready, "checks": checks}))).into_response())
+}
+
+/// How each part of the node stands. Load has no ok: what is too much of it is for whoever looks to say.
+async fn checks(app: &App, ready: bool) -> Value {
+    let observed = app.observe().await;
+    let levels = &observed.reading.levels;
+    json!({
+        "accepting": {"ok": ready},
+        "store": {"ok": app.store.is_writable(), "policy_version": app.store.current().version()},
+        "shards": {
+            "ok": observed.silent == 0,
+            "count": observed.shards,
+            "silent": observed.silent,
+            "policy_version": levels.policy_version,
+        },
+        "load": {
+            "active_tenants": levels.tenants,
+            "open_checks": levels.open_checks,
+            "mailbox_depth_max": app.router.depths().into_iter().max().unwrap_or(0),
+            "connections": app.telemetry.connections().load(Ordering::Relaxed),
+        },
+    })
 }
 
 /// `GET /version`.

@@ -33,12 +33,11 @@ pub async fn release(
 pub async fn renew(
     State(app): State<Arc<App>>,
     PathOf(id): PathOf<String>,
-    request: Request,
+    mut request: Request,
 ) -> Result<Response, Problem> {
     app.tokens.admit_decision(request.headers())?;
     let permit = parse(&id)?;
-    let (parts, body) = request.into_parts();
-    let bytes = body::read(&app, &parts.headers, body, app.limits.body_bytes).await?;
+    let bytes = body::read(&app, &mut request, app.limits.body_bytes).await?;
     let tree = match bytes.is_empty() {
         true => Tree::Map(Vec::new()),
         false => Tree::from_json(&bytes).map_err(|fault| Problem::bad_input(vec![fault]))?,

@@ -36,13 +36,12 @@ pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
 pub async fn put(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
-    request: Request,
+    mut request: Request,
 ) -> Result<Response, Problem> {
     let dry_run = Query::of(request.uri())?.flag("dry_run");
-    let (parts, body) = request.into_parts();
-    let expected = fresh(&app, &parts.headers)?;
-    let bytes = body::read(&app, &parts.headers, body, app.limits.policy_body_bytes).await?;
-    let document = document(&parts.headers, &bytes)?;
+    let expected = fresh(&app, request.headers())?;
+    let bytes = body::read(&app, &mut request, app.limits.policy_body_bytes).await?;
+    let document = document(request.headers(), &bytes)?;
     if dry_run {
         let current = app.store.current();
         let changes = differences(&current.document().to_json(), &document.to_json());
@@ -113,12 +112,11 @@ pub fn versioned(version: u64, value: Value) -> Response {
 /// The part of a document in a body. What it says can't be is 422, as for the whole document.
 pub async fn part<T>(
     app: &App,
-    request: Request,
+    mut request: Request,
     read: impl FnOnce(&mut Reader, &Tree) -> Option<T>,
 ) -> Result<(T, Option<u64>), Problem> {
-    let (parts, body) = request.into_parts();
-    let expected = fresh(app, &parts.headers)?;
-    let tree = body::json(app, &parts.headers, body, app.limits.batch_body_bytes).await?;
+    let expected = fresh(app, request.headers())?;
+    let tree = body::json(app, &mut request, app.limits.batch_body_bytes).await?;
     let mut r = Reader::default();
     let value = read(&mut r, &tree);
     Ok((r.finish(value).map_err(invalid)?, expected))

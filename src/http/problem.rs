@@ -64,6 +64,11 @@ impl Problem {
         self
     }
 
+    /// The same under another status, for callers who can tell few apart.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// The same with a header.
     pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
@@ -85,17 +90,28 @@ impl Problem {
 }
 
 /// A problem document of `status` with these members.
-pub fn document(status: StatusCode, members: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(members)));
+fn document(status: StatusCode, members: Vec<u8>) -> Answer {
+    whole(status, "application/problem+json", members)
+}
+
+/// An answer whose body is all there.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Headers for which room is made beforehand: what a decision has in the default dialect, and those of every answer.
+const HEADERS_MOST: usize = 8;
+
+/// An answer of a status, with its body and what that is.
+pub fn whole(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    let kind = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().reserve(HEADERS_MOST);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
 impl Problem {
     /// The whole answer.
-    pub fn answer(self) -> Response<Full<Bytes>> {
+    pub fn answer(self) -> Answer {
         let mut response = document(self.status, Value::Object(self.document()).to_string().into_bytes());
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);

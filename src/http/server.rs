@@ -8,7 +8,7 @@
 //! without a timer for each request. (Bodies have a timeout of their own, where they are read.)
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,18 +18,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::header;
+use futures_util::task::AtomicWaker;
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::forward_auth;
 use super::head::HeadScan;
 use super::problem::Problem;
-use super::{Body, Door};
+use super::{Body, Door, request_id};
 use crate::config::Limits;
+use crate::telemetry::Telemetry;
 
 /// Connections that may wait for one worker to take them up.
 const HANDOVER_MAX: usize = 256;
@@ -49,8 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Listen: Send + 'static {
     /// What is accepted.
     type Stream: Carried;
-    /// The next connection.
-    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The next connection, and the address of whoever made it.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
     /// Where it listens.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
@@ -67,8 +70,8 @@ pub trait Carried: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
 
 impl Listen for tokio::net::TcpListener {
     type Stream = tokio::net::TcpStream;
-    async fn accept(&mut self) -> io::Result<Self::Stream> {
-        Ok(Self::accept(self).await?.0)
+    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
+        Self::accept(self).await
     }
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Self::local_addr(self)
@@ -89,8 +92,13 @@ impl Carried for tokio::net::TcpStream {
 /// A connection on its way to a worker, counted until it is closed.
 pub struct Parcel<S: Carried> {
     stream: S::Parcel,
+    peer: Peer,
     counted: Counted,
 }
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// One of the connections that are open.
 struct Counted(Arc<AtomicUsize>);
@@ -111,14 +119,15 @@ pub fn handover<S: Carried>(workers: usize) -> (Vec<Sender<S>>, Vec<Receiver<S>>
     (0..workers).map(|_| mpsc::channel(HANDOVER_MAX)).unzip()
 }
 
-/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once.
+/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once;
+/// `open` counts them.
 pub async fn accept<L: Listen>(
     mut listener: L,
     workers: Vec<Sender<L::Stream>>,
     most: usize,
+    open: Arc<AtomicUsize>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let open = Arc::new(AtomicUsize::new(0));
     let mut turn = 0;
     loop {
         let accepted = tokio::select! {
@@ -126,8 +135,8 @@ pub async fn accept<L: Listen>(
             _ = stop.wait_for(|stop| *stop) => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted.and_then(Carried::pack) {
-            Ok(stream) => stream,
+        let (stream, peer) = match accepted.and_then(|(stream, peer)| Ok((stream.pack()?, Peer(peer)))) {
+            Ok(packed) => packed,
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -140,7 +149,7 @@ pub async fn accept<L: Listen>(
         }
         turn = (turn + 1) % workers.len();
         // A worker that is behind keeps the others waiting rather than being passed over: it will catch up at once.
-        let _ = workers[turn].send(Parcel { stream, counted }).await;
+        let _ = workers[turn].send(Parcel { stream, peer, counted }).await;
     }
 }
 
@@ -149,12 +158,13 @@ pub async fn serve<S: Carried>(
     mut parcels: Receiver<S>,
     door: Arc<Door>,
     limits: Limits,
+    telemetry: Arc<Telemetry>,
     stop: watch::Receiver<bool>,
 ) {
     let tasks = TaskTracker::new();
     let pulses = Arc::new(Pulses::new(&limits));
     let watcher = tokio::spawn(watch_pulses(pulses.clone()));
-    let mut stopping = stop.clone();
+    let mut stopping = stop;
     loop {
         let parcel = tokio::select! {
             biased;
@@ -167,7 +177,8 @@ pub async fn serve<S: Carried>(
         match S::unpack(parcel.stream) {
             Ok(stream) => {
                 let pulse = pulses.begin();
-                let connection = connection(stream, pulse, door.clone(), limits.clone(), stop.clone());
+                let (door, telemetry) = (door.clone(), telemetry.clone());
+                let connection = connection(stream, parcel.peer, pulse, door, telemetry, &limits);
                 let counted = parcel.counted;
                 tasks.spawn(async move {
                     connection.await;
@@ -177,6 +188,7 @@ pub async fn serve<S: Carried>(
             Err(error) => tracing::warn!(%error, "a connection was lost"),
         }
     }
+    pulses.stop();
     tasks.close();
     if tokio::time::timeout(Duration::from_millis(limits.drain_ms), tasks.wait()).await.is_err() {
         tracing::warn!(open = tasks.len(), "connections were cut: their requests didn't finish in time");
@@ -184,13 +196,14 @@ pub async fn serve<S: Carried>(
     watcher.abort();
 }
 
-async fn connection<S: Carried>(
+fn connection<S: Carried>(
     stream: S,
+    peer: Peer,
     pulse: Arc<Pulse>,
     door: Arc<Door>,
-    limits: Limits,
-    mut stop: watch::Receiver<bool>,
-) {
+    telemetry: Arc<Telemetry>,
+    limits: &Limits,
+) -> impl Future<Output = ()> + use<S> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -208,36 +221,46 @@ async fn connection<S: Carried>(
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
     let service = {
         let pulse = pulse.clone();
-        hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            let request_id = request_id::incoming(telemetry.request_ids(), request.headers_mut());
+            // Only one call asks who is at the other end; the others don't pay for it.
+            if request.uri().path().starts_with(forward_auth::PATH) {
+                request.extensions_mut().insert(peer);
+            }
             let busy = Pulse::busy(&pulse);
             let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));
             let door = (!ambiguous).then(|| door.clone());
             async move {
-                let answer = match door {
+                let mut answer = match door {
                     Some(door) => door.answer(request).await,
                     None => refuse_head(),
                 };
                 drop(busy);
+                if let Some(id) = request_id {
+                    answer.headers_mut().insert(request_id::REQUEST_ID, id);
+                }
                 Ok::<_, Infallible>(answer)
             }
         })
     };
     let stream = TokioIo::new(Watched { stream, pulse: pulse.clone(), head: HeadScan::default() });
-    let connection = builder.serve_connection(stream, service);
-    tokio::pin!(connection);
+    let mut connection = Box::pin(builder.serve_connection(stream, service).into_owned());
     let mut stopping = false;
-    loop {
-        tokio::select! {
-            // Broken connections are their clients' business.
-            _ = connection.as_mut() => return,
-            () = pulse.closed.notified() => return,
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
+    // A `select!` over channels would cost every request several locks; here it is two plain reads.
+    poll_fn(move |cx| {
+        pulse.told.register(cx.waker());
+        match pulse.orders.load(Ordering::Acquire) {
+            CLOSE => return Poll::Ready(()),
+            FINISH if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
+            _ => {}
         }
-    }
+        // Broken connections are their clients' business.
+        connection.as_mut().poll(cx).map(drop)
+    })
 }
 
 /// The answer to a head that two servers could read differently; the connection ends with it.
@@ -256,6 +279,11 @@ const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 
+/// What a connection is told to do: nothing in particular, to end behind the request it has, to end at once.
+const GO_ON: u8 = 0;
+const FINISH: u8 = 1;
+const CLOSE: u8 = 2;
+
 /// What one connection is doing, and since which tick of its worker's pulse.
 struct Pulse {
     phase: AtomicU8,
@@ -269,10 +297,17 @@ struct Pulse {
     /// Which of them is the first that can be read in two ways; 0 is none.
     ambiguous: AtomicU64,
     tick: Arc<AtomicU32>,
-    closed: Notify,
+    orders: AtomicU8,
+    told: AtomicWaker,
 }
 
 impl Pulse {
+    /// Gives an order. One to close stands over one to finish.
+    fn order(&self, order: u8) {
+        self.orders.fetch_max(order, Ordering::Release);
+        self.told.wake();
+    }
+
     fn enter(&self, phase: u8) {
         self.since.store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
@@ -339,12 +374,19 @@ impl Pulses {
             calls: AtomicU64::new(0),
             ambiguous: AtomicU64::new(0),
             tick: self.tick.clone(),
-            closed: Notify::new(),
+            orders: AtomicU8::new(GO_ON),
+            told: AtomicWaker::new(),
         });
         if let Ok(mut all) = self.all.lock() {
             all.push(Arc::downgrade(&pulse));
         }
         pulse
+    }
+
+    /// Tells all connections to end behind the requests they have.
+    fn stop(&self) {
+        let Ok(all) = self.all.lock() else { return };
+        all.iter().filter_map(Weak::upgrade).for_each(|pulse| pulse.order(FINISH));
     }
 
     /// Lets one tick pass: closes what took too long, forgets what has ended.
@@ -362,7 +404,7 @@ impl Pulses {
                 _ => false,
             };
             if overdue {
-                pulse.closed.notify_one();
+                pulse.order(CLOSE);
             }
             !overdue
         });

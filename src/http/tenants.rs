@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::policy::{fresh, name, part, versioned, write};
 use super::problem::{PathOf, Problem};
 use super::query::Query;
-use super::render::LimitView;
+use super::render::limit_values;
 use crate::check::{Limit, TenantId};
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, read_limit, read_tenant};
@@ -35,11 +35,10 @@ pub async fn get(State(app): State<Arc<App>>, PathOf(id): PathOf<String>) -> Res
     let policy = app.store.current();
     let rule = policy.document().tenants.get(&tenant).map(|rule| rule.to_json());
     let (state, decision) = app.router.inspect(&tenant).await?;
-    let limits: Vec<_> = decision.verdicts.iter().map(LimitView::new).collect();
     let state = json!({
         "tier": state.tier,
         "tier_source": state.source,
-        "limits": limits,
+        "limits": limit_values(&decision),
         "permits": state.permits,
         "keys": state.keys,
         "request_ids": state.request_ids,

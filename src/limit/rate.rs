@@ -23,7 +23,8 @@ impl Rate {
         Some(Self { count, period, units: count / divisor, nanos: period / divisor })
     }
 
-    /// The rate times `numerator / denominator`, exact in lowest terms; none where the terms outgrow a `u64`.
+    /// The rate times `numerator / denominator`, exact; none where its terms outgrow a `u64`. It is still so many in the same
+    /// period where that comes out whole, and in lowest terms otherwise.
     pub fn scaled(&self, numerator: u64, denominator: u64) -> Option<Self> {
         let count = u128::from(self.units) * u128::from(numerator);
         let period = u128::from(self.nanos) * u128::from(denominator);
@@ -32,7 +33,13 @@ impl Rate {
         }
         let divisor = gcd_wide(count, period);
         let (units, nanos) = (u64::try_from(count / divisor).ok()?, u64::try_from(period / divisor).ok()?);
-        Some(Self { count: units, period: nanos, units, nanos })
+        let written = if self.period.is_multiple_of(nanos) {
+            units.checked_mul(self.period / nanos).map(|count| (count, self.period))
+        } else {
+            None
+        };
+        let (count, period) = written.unwrap_or((units, nanos));
+        Some(Self { count, period, units, nanos })
     }
 
     /// Units, as written.
@@ -115,6 +122,13 @@ mod tests {
     fn a_scaled_rate_is_exact() {
         let half = Rate::new(5, SECOND).unwrap().scaled(500_000, 1_000_000).unwrap();
         assert_eq!(half.reduced(), (1, SECOND * 2 / 5));
+        assert_eq!((half.count(), half.period()), (1, SECOND * 2 / 5));
+    }
+
+    #[test]
+    fn a_scaled_rate_keeps_its_period_where_that_comes_out_whole() {
+        let half = Rate::new(10, 60 * SECOND).unwrap().scaled(500_000, 1_000_000).unwrap();
+        assert_eq!((half.count(), half.period(), half.reduced()), (5, 60 * SECOND, (1, 12 * SECOND)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::access::{AccessLists, AccessVerdict};
 use super::bucket::{BucketKey, key_of, overflow_key_of};
 use super::document::{Document, RequestLimits, RequestTier, Tier};
 use super::endpoint::CostTable;
+use super::responses::Responses;
 use super::text::Decimal;
 use crate::check::{Check, Cost, Dimension, Limit, Match, Name, TenantId};
 use crate::limit::{LeakyBucket, MAX_CONCURRENT_MAX, Quota, Rate, Rule, TokenBucket, Window};
@@ -95,6 +96,11 @@ impl Policy {
         &self.document
     }
 
+    /// How answers look.
+    pub fn responses(&self) -> Responses {
+        self.document.responses
+    }
+
     /// Whether there are any lists to ask.
     pub fn has_lists(&self) -> bool {
         !self.access.is_empty()
@@ -151,6 +157,13 @@ impl Policy {
         self.document.tenants.contains_key(tenant)
     }
 
+    /// Permits that `tenant` may have out at a time while it is in `tier`; none is any number.
+    pub fn max_concurrent(&self, tenant: &TenantId, tier: &Name) -> Option<u64> {
+        let own = self.document.tenants.get(tenant).and_then(|rule| rule.max_concurrent);
+        let max = own.or_else(|| self.document.tiers.get(tier)?.max_concurrent)?;
+        Some(self.multiplier.times_down(max).min(MAX_CONCURRENT_MAX))
+    }
+
     /// All limits that could be for a check of `tenant` in `tier`, which exists.
     pub fn plan(
         &self,
@@ -190,7 +203,6 @@ impl Policy {
         for candidates in groups.values_mut() {
             candidates.sort_by_key(|c| std::cmp::Reverse((c.place, c.limit.when.rank())));
         }
-        let max = rule.and_then(|rule| rule.max_concurrent).or(definition.max_concurrent);
         Plan {
             version: self.version,
             tier: tier.clone(),
@@ -199,12 +211,12 @@ impl Policy {
             cost_multiplier: definition.cost_multiplier,
             request_limits: definition.request_limits,
             enforce: self.document.enforce,
-            max_concurrent: max.map(|max| {
+            max_concurrent: self.max_concurrent(tenant, tier).map(|max| {
                 Arc::new(Limit {
                     name: Name::new(CONCURRENCY).unwrap_or_else(|| tier.clone()),
                     per: vec![Dimension::Tenant],
                     when: Match::default(),
-                    rule: Rule::Concurrency { max: self.multiplier.times_down(max).min(MAX_CONCURRENT_MAX) },
+                    rule: Rule::Concurrency { max },
                     enforce: self.document.enforce,
                 })
             }),

@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
+use super::responses::Responses;
 use super::text::{self, Decimal};
 use crate::check::{ApiKeyDigest, Cost, Label, Limit, Method, Name, TenantId};
 use crate::input::{Fault, Tree};
@@ -29,6 +30,8 @@ pub struct Document {
     pub enforce: bool,
     /// Where the tier that a request names is used.
     pub request_tier: RequestTier,
+    /// How answers look.
+    pub responses: Responses,
     /// Multipliers of all limits, by environment (P7).
     pub environments: OrdMap<Name, Environment>,
     /// Limits for everybody.
@@ -228,6 +231,9 @@ impl Document {
             RequestTier::IfUnmapped => {}
             RequestTier::Always => drop(out.insert("request_tier".into(), json!("always"))),
             RequestTier::Ignore => drop(out.insert("request_tier".into(), json!("ignore"))),
+        }
+        if let Some(responses) = self.responses.to_json() {
+            out.insert("responses".into(), responses);
         }
         let map = |entries: Map<String, Value>| (!entries.is_empty()).then_some(Value::Object(entries));
         let list = |items: Vec<Value>| (!items.is_empty()).then_some(Value::Array(items));

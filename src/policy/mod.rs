@@ -13,6 +13,7 @@ mod diff;
 mod document;
 mod endpoint;
 mod read;
+mod responses;
 mod text;
 
 pub use access::AccessVerdict;
@@ -27,9 +28,10 @@ pub use document::{
 pub use endpoint::endpoint_of;
 pub use read::{
     ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX,
-    limit as read_limit, tenant as read_tenant, tier as read_tier,
+    limit as read_limit, network as parse_network, tenant as read_tenant, tier as read_tier,
 };
-pub use text::Decimal;
+pub use responses::{DenialBody, Dialect, Dialects, Responses, XReset};
+pub use text::{Decimal, print_instant};
 
 /// The policy of a node that was given none: what `policies/builtin.toml` says.
 pub fn builtin() -> Document {

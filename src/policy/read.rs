@@ -15,6 +15,7 @@ use super::document::{
     TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip,
 };
 use super::endpoint::CostTable;
+use super::responses::responses;
 use super::text::{self, Decimal};
 use crate::check::{
     ApiKeyDigest, Cost, DIMENSIONS_MAX, Dimension, Label, Limit, Match, Method, Name, Path, TenantId,
@@ -57,6 +58,7 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
     ];
     let request_tier =
         fields.optional(r, "request_tier", |r, t| r.choice(t, &words)).unwrap_or(RequestTier::IfUnmapped);
+    let responses = fields.optional(r, "responses", responses).unwrap_or_default();
     let environments = fields.optional(r, "environments", |r, t| {
         map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, environment)
     });
@@ -83,6 +85,7 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
         default_cost,
         enforce,
         request_tier,
+        responses,
         environments: environments.unwrap_or_default(),
         limits,
         tiers: tiers?,
@@ -298,7 +301,7 @@ fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
 }
 
 /// An address or a range, canonical: `::ffff:192.0.2.0/120` is `192.0.2.0/24`.
-fn network(text: &str) -> Option<IpNet> {
+pub fn network(text: &str) -> Option<IpNet> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net,
         Err(_) => IpNet::from(text.parse::<std::net::IpAddr>().ok()?),

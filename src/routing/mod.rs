@@ -1,12 +1,19 @@
 //! The way of a check to whoever decides it: lists first, then the shard that its tenant hashes to.
 
+mod lists;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::check::{Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId, Verdicts};
 use crate::clock::SharedClock;
 use crate::placement::{Partition, Secret};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
-use crate::shard::{Decisions, Handle, Listed, PolicyCell, Question, Refusal, TenantState};
+use crate::shard::{Counts, Decisions, Handle, Listed, PolicyCell, Question, Reading, Refusal, TenantState};
+use lists::ListCounts;
+
+/// How long a shard has to say what it has counted, before its last word stands.
+const TALLY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Finds the shard for everything that is asked.
 pub struct Router {
@@ -14,21 +21,37 @@ pub struct Router {
     secret: Secret,
     policy: Arc<PolicyCell>,
     clock: SharedClock,
+    lists: ListCounts,
 }
 
 impl Router {
     /// A router to the shards of this node.
     pub fn new(shards: Vec<Handle>, secret: Secret, policy: Arc<PolicyCell>, clock: SharedClock) -> Self {
-        Self { shards, secret, policy, clock }
+        Self { shards, secret, policy, clock, lists: ListCounts::default() }
     }
 
-    /// Decides one check.
-    pub async fn check(&self, check: Check) -> Result<Decision, Refusal> {
-        if let Some(decision) = self.listed(&check) {
-            return Ok(decision);
+    /// Decides one check. It is on its way when this returns; what is left is to wait for the answer.
+    pub fn check(&self, check: Check) -> impl Future<Output = Result<Decision, Refusal>> + use<> {
+        let asked = match self.listed(&check) {
+            Some(decision) => {
+                self.lists.count(&decision);
+                Err(decision)
+            }
+            None => {
+                let (shard, question) = self.place(check);
+                Ok(self.shards[shard].check(question))
+            }
+        };
+        async move {
+            match asked {
+                Ok(answer) => {
+                    let decided = answer.await;
+                    log(&decided);
+                    decided
+                }
+                Err(listed) => Ok(listed),
+            }
         }
-        let (shard, question) = self.place(check);
-        self.shards[shard].check(question).await
     }
 
     /// Says what a check would be answered, and takes nothing.
@@ -47,6 +70,7 @@ impl Router {
             self.shards.iter().map(|_| Default::default()).collect();
         for (i, check) in checks.into_iter().enumerate() {
             if let Some(decision) = self.listed(&check) {
+                self.lists.count(&decision);
                 answers[i] = Some(Ok(decision));
                 continue;
             }
@@ -60,6 +84,7 @@ impl Router {
         for (indices, decided) in futures_util::future::join_all(asked).await {
             match decided {
                 Ok(decided) => {
+                    decided.iter().for_each(log);
                     indices.into_iter().zip(decided).for_each(|(i, answer)| answers[i] = Some(answer))
                 }
                 Err(refusal) => indices.into_iter().for_each(|i| answers[i] = Some(Err(refusal.clone()))),
@@ -74,7 +99,8 @@ impl Router {
         let listed: Vec<_> = checks.iter().map(|check| self.listed(check)).collect();
         if let Some(denied) = listed.iter().flatten().find(|decision| !decision.allowed) {
             let denied = denied.clone();
-            return Ok(checks.into_iter().map(|c| Decision { tenant: c.tenant, ..denied.clone() }).collect());
+            let of = |check: Check| Decision { tenant: check.tenant, ..denied.clone() };
+            return Ok(checks.into_iter().map(of).inspect(|decision| self.lists.count(decision)).collect());
         }
         let (mut questions, mut places, mut shard) = (Vec::new(), Vec::new(), 0);
         for (i, (check, listed)) in checks.into_iter().zip(&listed).enumerate() {
@@ -94,6 +120,7 @@ impl Router {
             })?,
         }
         .into_iter();
+        listed.iter().flatten().for_each(|decision| self.lists.count(decision));
         Ok(listed.into_iter().filter_map(|listed| listed.or_else(|| decided.next())).collect())
     }
 
@@ -145,6 +172,34 @@ impl Router {
         shard.describe(tenant.clone(), hash).await.is_ok_and(|state| state.active)
     }
 
+    /// The policy in force. Not to be kept: a change waits for nobody.
+    pub fn policy(&self) -> impl std::ops::Deref<Target = Arc<Policy>> + use<> {
+        self.policy.load()
+    }
+
+    /// What each shard has counted; none for one that doesn't say so within a second.
+    pub async fn tallies(&self) -> Vec<Option<Reading>> {
+        let asked = self.shards.iter().map(|shard| tokio::time::timeout(TALLY_PATIENCE, shard.tally()));
+        let said = futures_util::future::join_all(asked).await;
+        let mut tallies: Vec<_> = said.into_iter().map(|said| said.ok().and_then(Result::ok)).collect();
+        for (tally, shard) in tallies.iter_mut().zip(&self.shards) {
+            if let (Some(tally), 1..) = (tally, shard.turned_away()) {
+                tally.counts.refusals.insert("mailbox_full", shard.turned_away());
+            }
+        }
+        tallies
+    }
+
+    /// What the lists have decided.
+    pub fn list_counts(&self) -> Counts {
+        self.lists.read()
+    }
+
+    /// Questions in the mailbox of each shard.
+    pub fn depths(&self) -> Vec<usize> {
+        self.shards.iter().map(Handle::depth).collect()
+    }
+
     /// Wall time, nanoseconds.
     pub fn wall(&self) -> u64 {
         self.clock.now().wall
@@ -163,6 +218,18 @@ impl Router {
         }
         let wall = self.clock.now().wall;
         Some(by_list(&policy, check, policy.access(check, wall)?, wall))
+    }
+}
+
+/// One decision is nothing to tell anybody who doesn't look for it.
+fn log(decided: &Result<Decision, Refusal>) {
+    match decided {
+        Ok(Decision { tenant, tier, allowed, cost, denied_by, replayed, .. }) => {
+            let (tier, denied_by) = (tier.as_ref().map(|tier| tier.as_str()), denied_by.as_ref());
+            let denied_by = denied_by.map(|by| by.name.as_str());
+            tracing::debug!(%tenant, tier, allowed, cost, denied_by, replayed, "decided");
+        }
+        Err(refusal) => tracing::debug!(%refusal, "not decided"),
     }
 }
 

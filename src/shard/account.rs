@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use crate::check::{Decision, RequestId};
@@ -160,7 +161,8 @@ pub struct Extras {
 
 /// One tenant's state.
 pub struct Account {
-    pub id: Arc<str>,
+    /// Up to 24 bytes of it lie here, as most ids do.
+    pub id: CompactString,
     pub hash: AccountHash,
     /// Whether the policy names it; named and unknown accounts have caps of their own.
     pub named: bool,
@@ -172,7 +174,7 @@ pub struct Account {
 }
 
 impl Account {
-    pub fn new(id: Arc<str>, hash: AccountHash, named: bool) -> Self {
+    pub fn new(id: CompactString, hash: AccountHash, named: bool) -> Self {
         Self { id, hash, named, counted_as_named: named, plan: None, buckets: Buckets::new(), extras: None }
     }
 
@@ -183,6 +185,11 @@ impl Account {
     /// Request ids that are remembered.
     pub fn replays(&self) -> usize {
         self.extras.as_ref().map_or(0, |extras| extras.replays.len())
+    }
+
+    /// Permits that are out.
+    pub fn permits(&self) -> u64 {
+        self.extras.as_ref().map_or(0, |extras| extras.permits.flying())
     }
 
     /// Units that open checks hold of bucket `key`.
@@ -252,6 +259,6 @@ mod tests {
 
     #[test]
     fn an_account_of_two_buckets_takes_two_and_a_half_cache_lines() {
-        assert!(size_of::<Option<Account>>() <= 160, "{}", size_of::<Option<Account>>());
+        assert!(size_of::<Option<Account>>() <= 168, "{}", size_of::<Option<Account>>());
     }
 }

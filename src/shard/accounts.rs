@@ -4,8 +4,6 @@
 //! Named tenants and unknown ones have caps of their own: a flood of invented ids fills the unknown half and then shares one
 //! overflow account, which pushes nobody out and refunds nobody.
 
-use std::sync::Arc;
-
 use hashbrown::HashTable;
 
 use super::account::Account;
@@ -38,6 +36,8 @@ pub struct Accounts {
     pub buckets: usize,
     /// Request ids remembered in all accounts together.
     pub request_ids: usize,
+    /// Permits that are out, of all accounts together; expired ones until their account is looked at.
+    pub permits: u64,
     overflow: AccountIx,
 }
 
@@ -56,6 +56,7 @@ impl Accounts {
             named_max,
             buckets: 0,
             request_ids: 0,
+            permits: 0,
             overflow: AccountIx(0),
         }
     }
@@ -98,7 +99,7 @@ impl Accounts {
     pub fn find_or_insert(
         &mut self,
         hash: AccountHash,
-        id: &Arc<str>,
+        id: &str,
         named: bool,
         plans: &mut Plans,
         now: Now,
@@ -115,7 +116,7 @@ impl Accounts {
                 return self.overflow;
             }
         }
-        let account = Some(Account::new(id.clone(), hash, named));
+        let account = Some(Account::new(id.into(), hash, named));
         let ix = match self.free.pop() {
             Some(ix) => {
                 self.slab[ix as usize] = account;
@@ -148,6 +149,16 @@ impl Accounts {
         }
     }
 
+    /// Drops what has expired of an account.
+    pub fn expire(&mut self, ix: AccountIx, boot: u64) {
+        let account = self.get_mut(ix);
+        let permits = account.permits();
+        let request_ids = account.expire(boot);
+        let permits = permits - account.permits();
+        self.request_ids -= request_ids;
+        self.permits -= permits;
+    }
+
     /// Forgets an account.
     pub fn remove(&mut self, ix: AccountIx) {
         if ix == self.overflow {
@@ -159,6 +170,7 @@ impl Accounts {
         self.named -= usize::from(account.counted_as_named);
         self.buckets -= account.buckets.len();
         self.request_ids -= account.extras.as_ref().map_or(0, |extras| extras.replays.len());
+        self.permits -= account.permits();
         if let Ok(entry) = self.index.find_entry(account.hash.0, |&other| other == ix.0) {
             entry.remove();
         }
@@ -177,7 +189,9 @@ impl Accounts {
             let Some(account) = &mut self.slab[self.hand] else {
                 continue;
             };
+            let permits = account.permits();
             self.request_ids -= account.expire(now.boot);
+            self.permits -= permits - account.permits();
             if account.extras.is_none() {
                 self.buckets -= plans.forget(account, BUCKETS_PER_LOOK, now);
                 let (ix, empty) = (AccountIx(self.hand as u32), account.buckets.len() == 0);
@@ -202,6 +216,8 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::clock::SECOND;
     use crate::limit::{Rule, State, Window};
@@ -217,7 +233,7 @@ mod tests {
     }
 
     fn insert(accounts: &mut Accounts, id: &str, named: bool) -> AccountIx {
-        accounts.find_or_insert(Secret::new(1, 2).account(id), &id.into(), named, &mut plans(), now())
+        accounts.find_or_insert(Secret::new(1, 2).account(id), id, named, &mut plans(), now())
     }
 
     fn spend(accounts: &mut Accounts, ix: AccountIx) {

@@ -5,6 +5,7 @@
 //! arrived is handled as one batch under one reading of the clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,7 @@ use super::core::{Caps, Effect, Listed, Shard, TenantState};
 use super::op::{Answer, OpRef};
 use super::saved::SavedState;
 use super::shared::{Ask, Reply};
+use super::tally::Reading;
 use super::{Question, Refusal};
 use crate::check::{Decision, PermitId, TenantId};
 use crate::clock::{Now, SharedClock};
@@ -64,6 +66,7 @@ enum Request {
     Reset(TenantId, AccountHash, oneshot::Sender<()>),
     List(usize, usize, oneshot::Sender<Listed>),
     Save(oneshot::Sender<SavedState>),
+    Tally(oneshot::Sender<Reading>),
 }
 
 /// What shards tell each other. There is no more of it than open checks have shared limits, so it needs no bound of its own.
@@ -77,63 +80,97 @@ enum Between {
 #[derive(Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    /// Questions that found the mailbox full: the shard itself never hears of them.
+    turned_away: Arc<AtomicU64>,
 }
 
 impl Handle {
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+    /// Asks at once; what is waited for is the answer alone, so that no question is carried along by a future.
+    fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Asked<T> {
         let (to, answer) = oneshot::channel();
-        self.requests.try_send(request(to)).map_err(|_| Refusal::Busy)?;
-        answer.await.map_err(|_| Refusal::Busy)
+        // A request that finds no room is dropped with its sender, which the receiver hears.
+        if self.requests.try_send(request(to)).is_err() {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+        }
+        Asked(answer)
     }
 
     /// Decides one check.
-    pub async fn check(&self, question: Question) -> Decided {
-        one(self.ask(|to| Request::Check(question, to)).await?)
+    pub fn check(&self, question: Question) -> impl Future<Output = Decided> + use<> {
+        let asked = self.ask(|to| Request::Check(question, to));
+        async move { one(asked.answer().await?) }
     }
 
     /// Says what a check would be answered, and takes nothing.
     pub async fn peek(&self, question: Question) -> Decided {
-        one(self.ask(|to| Request::Peek(question, to)).await?)
+        one(self.ask(|to| Request::Peek(question, to)).answer().await?)
     }
 
     /// Decides checks of one tenant that pass together or not at all.
     pub async fn check_all(&self, all: Vec<Question>) -> Answer {
-        self.ask(|to| Request::All(all, to)).await?
+        self.ask(|to| Request::All(all, to)).answer().await?
     }
 
     /// Decides checks one by one.
     pub async fn check_each(&self, each: Vec<Question>) -> Result<Vec<Decided>, Refusal> {
-        self.ask(|to| Request::Each(each, to)).await
+        self.ask(|to| Request::Each(each, to)).answer().await
     }
 
     /// Takes a permit back.
     pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
-        self.ask(|to| Request::Release(id, to)).await
+        self.ask(|to| Request::Release(id, to)).answer().await
     }
 
     /// Extends a permit; false where it isn't out any more.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
-        self.ask(|to| Request::Renew(id, ttl_ms, to)).await
+        self.ask(|to| Request::Renew(id, ttl_ms, to)).answer().await
     }
 
     /// What is kept of a tenant.
     pub async fn describe(&self, tenant: TenantId, hash: AccountHash) -> Result<TenantState, Refusal> {
-        self.ask(|to| Request::Describe(tenant, hash, to)).await
+        self.ask(|to| Request::Describe(tenant, hash, to)).answer().await
     }
 
     /// Forgets what a tenant has spent.
     pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
-        self.ask(|to| Request::Reset(tenant, hash, to)).await
+        self.ask(|to| Request::Reset(tenant, hash, to)).answer().await
     }
 
     /// A page of the tenants in memory.
     pub async fn list(&self, from: usize, most: usize) -> Result<Listed, Refusal> {
-        self.ask(|to| Request::List(from, most, to)).await
+        self.ask(|to| Request::List(from, most, to)).answer().await
+    }
+
+    /// What it has counted so far, and how it stands. Waits for a place in the mailbox: whoever looks at a shard wants to
+    /// see it most when it is busiest.
+    pub async fn tally(&self) -> Result<Reading, Refusal> {
+        let (to, reading) = oneshot::channel();
+        self.requests.send(Request::Tally(to)).await.map_err(|_| Refusal::Busy)?;
+        reading.await.map_err(|_| Refusal::Busy)
+    }
+
+    /// Questions in its mailbox.
+    pub fn depth(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
+    /// Questions so far that found its mailbox full.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     /// Everything worth keeping over a restart.
     pub async fn save(&self) -> Result<SavedState, Refusal> {
-        self.ask(Request::Save).await
+        self.ask(Request::Save).answer().await
+    }
+}
+
+/// A question on its way.
+struct Asked<T>(oneshot::Receiver<T>);
+
+impl<T> Asked<T> {
+    async fn answer(self) -> Result<T, Refusal> {
+        self.0.await.map_err(|_| Refusal::Busy)
     }
 }
 
@@ -153,7 +190,8 @@ pub fn mailboxes(shards: usize) -> (Vec<Handle>, Vec<Mailboxes>) {
     let (others, between): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
     let ends = between.into_iter().map(|between| {
         let (sender, requests) = mpsc::channel(MAILBOX_MAX);
-        (Handle { requests: sender }, Mailboxes { requests, between, others: others.clone() })
+        let handle = Handle { requests: sender, turned_away: Arc::default() };
+        (handle, Mailboxes { requests, between, others: others.clone() })
     });
     ends.unzip()
 }
@@ -267,5 +305,6 @@ fn handle(shard: &mut Shard, request: Request, now: Now, effects: &mut Vec<Effec
         }
         Request::List(from, most, to) => drop(to.send(shard.list(from, most))),
         Request::Save(to) => drop(to.send(shard.save(now))),
+        Request::Tally(to) => drop(to.send(shard.read())),
     }
 }

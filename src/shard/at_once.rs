@@ -34,11 +34,16 @@ impl Shard {
         }
         let plan = match self.plan(ix, check, now) {
             Ok(plan) => plan,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(refusal) => {
+                self.tally.refused(&refusal);
+                return Ok(Err(refusal));
+            }
         };
         // Nobody leaves a limit behind here: whoever selects uses them all, or clears them away.
         if plan.select(check, &self.secret, &mut self.selected).is_err() {
-            return Ok(Err(Refusal::LimitsRefused(plan.tier().clone())));
+            let refusal = Refusal::LimitsRefused(plan.tier().clone());
+            self.tally.refused(&refusal);
+            return Ok(Err(refusal));
         }
         if !self.has_all_buckets(ix, now) {
             self.selected.clear();
@@ -62,6 +67,7 @@ impl Shard {
         if !allowed {
             decision.deny();
         }
+        self.tally.decided(question.hash, &decision);
         Ok(Ok(decision))
     }
 
@@ -70,9 +76,8 @@ impl Shard {
         if ix == self.accounts.overflow() {
             return false;
         }
-        let account = self.accounts.get_mut(ix);
-        if account.extras.is_some() {
-            self.accounts.request_ids -= account.expire(now.boot);
+        if self.accounts.get(ix).extras.is_some() {
+            self.accounts.expire(ix, now.boot);
         }
         let account = self.accounts.get(ix);
         account.extras.as_ref().is_none_or(|extras| extras.holds.is_empty() && extras.parked.is_empty())

@@ -268,7 +268,14 @@ impl Shard {
     pub(super) fn conclude(&mut self, op: Box<Op>, allowed: bool, now: Now) {
         let (account, hash, peek) = (op.account, op.hash, op.peek);
         let permits = if allowed && !peek { self.take_own(&op, now) } else { SmallVec::new() };
+        self.accounts.permits += permits.len() as u64;
         let (answer_to, decisions, checks) = op.decisions(allowed, &permits);
+        for decision in &decisions {
+            match peek {
+                true => self.tally.peeked(decision),
+                false => self.tally.decided(hash, decision),
+            }
+        }
         if allowed && !peek {
             for (decision, (check, fingerprint)) in decisions.iter().zip(checks) {
                 if let Some(id) = check.request_id.filter(|_| !decision.replayed) {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
@@ -15,6 +16,7 @@ use super::accounts::{AccountIx, Accounts};
 use super::op::{Answer, AnswerTo, Op, OpId, OpRef, Part};
 use super::plans::Plans;
 use super::shared::{Ask, Reply, SharedBuckets};
+use super::tally::Tally;
 use super::{Question, Refusal};
 use crate::check::{Check, Decision, Name};
 use crate::clock::{MS, Now};
@@ -73,7 +75,7 @@ pub struct TenantState {
 #[derive(Clone, Debug, Default)]
 pub struct Listed {
     /// Their ids.
-    pub ids: Vec<Arc<str>>,
+    pub ids: Vec<CompactString>,
     /// Where the next page begins; none at the end.
     pub next: Option<usize>,
 }
@@ -94,6 +96,7 @@ pub struct Shard {
     pub(super) plans: Plans,
     pub(super) accounts: Accounts,
     pub(super) shared: SharedBuckets,
+    pub(super) tally: Tally,
     pub(super) open: BTreeMap<OpId, Box<Op>>,
     pub(super) parked: usize,
     /// The accounts that they are parked in.
@@ -130,6 +133,7 @@ impl Shard {
             plans: Plans::new(policy, secret),
             accounts: Accounts::new(caps.named_tenants, caps.unknown_tenants),
             shared: SharedBuckets::new(index, caps.shared_keys),
+            tally: Tally::new(shards),
             open: BTreeMap::new(),
             parked: 0,
             parked_in: BTreeSet::new(),
@@ -331,6 +335,9 @@ impl Shard {
     }
 
     pub(super) fn answer(&mut self, to: AnswerTo, answer: Answer) {
+        if let Err(refusal) = &answer {
+            self.tally.refused(refusal);
+        }
         match to {
             // Whoever stopped waiting doesn't need the answer any more.
             AnswerTo::Caller(sender) => drop(sender.send(answer)),

@@ -2,13 +2,15 @@
 //!
 //! `core` is the actor's mind: a plain struct that takes a message and the time and answers with effects, so that any
 //! interleaving of several shards can be played in a test without a runtime. A check on its way is an `op`; `resolve` finds
-//! what it demands, `judge` asks its own limits, `coordinate` the shared ones; most checks need none of that and are decided `at_once`. `account` and `accounts` are what a shard
-//! remembers of tenants, `shared` the buckets that tenants share and the holds on them, `upkeep` the rest of its work,
-//! `saved` the file that a graceful stop leaves behind. `actor` is the body: mailboxes, batches, timers.
+//! what it demands, `judge` asks its own limits, `coordinate` the shared ones; most checks need none of that and are decided
+//! `at_once`. `account` and `accounts` are what a shard remembers of tenants, `shared` the buckets that tenants share and the
+//! holds on them, `upkeep` the rest of its work, `saved` the file that a graceful stop leaves behind. `tally` is what it counts of its own work, `alone` a shard without
+//! anything around it. `actor` is the body: mailboxes, batches, timers.
 
 mod account;
 mod accounts;
 mod actor;
+mod alone;
 mod at_once;
 mod coordinate;
 mod core;
@@ -18,6 +20,8 @@ mod plans;
 mod resolve;
 mod saved;
 mod shared;
+mod tally;
+mod top;
 mod upkeep;
 
 #[cfg(test)]
@@ -27,8 +31,11 @@ use crate::check::{Check, Name};
 
 pub use self::core::{Caps, Listed, TenantState};
 pub use actor::{Handle, Mailboxes, PolicyCell, ShardArgs, mailboxes, run};
+pub use alone::Alone;
 pub use op::Decisions;
 pub use saved::{SavedState, load, save};
+pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
+pub use top::{Outcomes, TENANTS_MAX};
 
 /// Why a shard gave no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +55,19 @@ pub enum Refusal {
     /// A mailbox or a table is full, or the deadline passed before all limits had answered.
     #[error("too busy to decide in time")]
     Busy,
+}
+
+impl Refusal {
+    /// Its kind in one word, as metrics name it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownTier(_) => "unknown_tier",
+            Self::LimitsRefused(_) => "limits_refused",
+            Self::RequestIdReused => "request_id_reused",
+            Self::InBatch(_, why) => why.kind(),
+            Self::Busy => "busy",
+        }
+    }
 }
 
 /// What a caller wants of a shard.

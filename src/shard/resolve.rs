@@ -26,8 +26,7 @@ impl Shard {
     fn prepare_parts(&mut self, op: &mut Op, now: Now) -> Result<(), (usize, Stop)> {
         op.demands.clear();
         op.policy_version = self.plans.policy().version();
-        let expired = self.accounts.get_mut(op.account).expire(now.boot);
-        self.accounts.request_ids -= expired;
+        self.accounts.expire(op.account, now.boot);
         let single = op.parts.len() == 1;
         if !single && !op.ids_differ() {
             return Err((0, Stop::Refused(Refusal::RequestIdReused)));

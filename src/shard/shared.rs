@@ -123,7 +123,6 @@ impl SharedBuckets {
     }
 
     /// Buckets in memory.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.buckets.len()
     }

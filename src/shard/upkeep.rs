@@ -6,6 +6,7 @@ use super::accounts::AccountIx;
 use super::core::{Effect, Listed, Shard, TenantState};
 use super::op::{Kind, OpRef};
 use super::saved::{SavedAccount, SavedState};
+use super::tally::{Levels, Reading};
 use crate::check::{PermitId, TenantId};
 use crate::clock::{MS, Now};
 use crate::placement::{AccountHash, Partition};
@@ -64,8 +65,10 @@ impl Shard {
     /// Takes a permit back. Doing so twice does nothing.
     pub fn release(&mut self, id: PermitId, now: Now, effects: &mut Vec<Effect>) {
         let account = self.permit_account(id);
-        if let Some(extras) = &mut self.accounts.get_mut(account).extras {
-            extras.permits.release(id);
+        if let Some(extras) = &mut self.accounts.get_mut(account).extras
+            && extras.permits.release(id)
+        {
+            self.accounts.permits -= 1;
         }
         self.unpark(account, now, effects);
         self.work_off(now, effects);
@@ -74,8 +77,7 @@ impl Shard {
     /// Lets a permit run for `ttl_ms` from now on; false where it isn't out any more.
     pub fn renew(&mut self, id: PermitId, ttl_ms: u64, now: Now) -> bool {
         let account = self.permit_account(id);
-        let expired = self.accounts.get_mut(account).expire(now.boot);
-        self.accounts.request_ids -= expired;
+        self.accounts.expire(account, now.boot);
         let Some(extras) = &mut self.accounts.get_mut(account).extras else {
             return false;
         };
@@ -95,8 +97,7 @@ impl Shard {
         let (tier, source, _) = self.plans.policy().tier_of(tenant, now.wall);
         let found = self.accounts.find(hash, tenant.as_str());
         if let Some(ix) = found {
-            let expired = self.accounts.get_mut(ix).expire(now.boot);
-            self.accounts.request_ids -= expired;
+            self.accounts.expire(ix, now.boot);
         }
         let account = found.map(|ix| self.accounts.get(ix));
         let extras = account.and_then(|account| account.extras.as_ref());
@@ -108,6 +109,19 @@ impl Shard {
             keys: account.map_or(0, |account| account.buckets.len()),
             request_ids: account.map_or(0, |account| account.replays()),
         }
+    }
+
+    /// What was counted so far, and how the shard stands.
+    pub fn read(&self) -> Reading {
+        self.tally.read(Levels {
+            tenants: self.accounts.len(),
+            buckets: self.accounts.buckets,
+            shared_buckets: self.shared.len(),
+            request_ids: self.accounts.request_ids,
+            permits: self.accounts.permits,
+            open_checks: self.open.len() + self.parked,
+            policy_version: self.policy_version(),
+        })
     }
 
     /// Forgets what a tenant has spent. Permits that are out stay out.
@@ -175,10 +189,7 @@ impl Shard {
             let named = TenantId::new(&account.id).is_some_and(|tenant| self.plans.policy().names(&tenant));
             let ix = match overflow_of {
                 Some(_) => self.accounts.overflow(),
-                None => {
-                    let id = account.id.as_str().into();
-                    self.accounts.find_or_insert(hash, &id, named, &mut self.plans, now)
-                }
+                None => self.accounts.find_or_insert(hash, &account.id, named, &mut self.plans, now),
             };
             for (key, state) in &account.buckets {
                 // Where two overflow accounts have become one, the first that comes stands for both.
@@ -188,7 +199,9 @@ impl Shard {
                 }
             }
             if account.permits.flying() > 0 {
+                let replaced = self.accounts.get(ix).permits();
                 self.accounts.get_mut(ix).extras().permits = account.permits.clone();
+                self.accounts.permits = self.accounts.permits - replaced + account.permits.flying();
             }
         }
         for (key, state) in &saved.shared {

@@ -286,7 +286,7 @@ impl Node {
 }
 
 /// A request that is yet to be sent.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Request {
     method: String,
     path: String,
@@ -377,7 +377,8 @@ impl Client {
                 break;
             }
             let (name, value) = line.split_once(':').unwrap();
-            headers.insert(name.to_ascii_lowercase(), value.trim().to_string());
+            let earlier = headers.insert(name.to_ascii_lowercase(), value.trim().to_string());
+            assert_eq!(earlier, None, "{name} is there twice");
         }
         let length = match headers.get("content-length") {
             Some(length) => length.parse().unwrap(),

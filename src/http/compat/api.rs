@@ -19,6 +19,7 @@ use crate::check::{Check, Decision, Dimension, Label, Limit, Match, Name, Tenant
 use crate::clock::SECOND;
 use crate::input::{Reader, Tree};
 use crate::limit::{ENTRIES_MAX, Rule, UNITS_MAX, WINDOW_MAX, Window};
+use crate::telemetry::Call;
 
 /// The limit of these calls.
 const LIMIT_NAME: &str = "api";
@@ -35,14 +36,17 @@ fn check(tenant: TenantId, client: Label, action: Label, limit: u64, seconds: u6
 }
 
 /// `POST /api/check_and_consume`.
-pub async fn check_and_consume(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+pub async fn check_and_consume(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Api);
     app.tokens.admit_decision(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let tree = body::json(&app, &parts.headers, body, app.limits.body_bytes).await?;
+    let tree = body::json(&app, &mut request, app.limits.body_bytes).await?;
     let mut r = Reader::default();
     let check = consume_body(&mut r, &tree);
     let check = r.finish(check).map_err(Problem::bad_input)?;
-    Ok(answer(&app.router.check(check).await?))
+    Ok(answer(&app, &app.router.check(check).await?))
 }
 
 fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
@@ -64,6 +68,7 @@ pub async fn status(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
+    let _timed = app.telemetry.time(Call::Api);
     app.tokens.admit_decision(&headers)?;
     let query = Query::of(&uri)?;
     let mut r = Reader::default();
@@ -83,10 +88,10 @@ pub async fn status(
         (number("max_requests", UNITS_MAX), number("window_duration_seconds", SECONDS_MAX));
     let check = (|| Some(check(tenant?, client?, action?, limit?, seconds?)))();
     let check = r.finish(check).map_err(Problem::bad_input)?;
-    Ok(answer(&app.router.peek(check).await?))
+    Ok(answer(&app, &app.router.peek(check).await?))
 }
 
-fn answer(decision: &Decision) -> Response {
+fn answer(app: &App, decision: &Decision) -> Response {
     let tightest = decision.tightest();
     // What passes unlimited has neither a number left nor a moment at which there would be more.
     let reset = decision.retry_after.or(tightest.map(|verdict| verdict.reset_after)).unwrap_or(0);
@@ -101,7 +106,7 @@ fn answer(decision: &Decision) -> Response {
         "status": if decision.allowed { "allowed" } else { "denied" },
     });
     let mut response = Json(document).into_response();
-    headers::write(decision, response.headers_mut());
+    headers::write(app, decision, response.headers_mut());
     response
 }
 

@@ -327,7 +327,9 @@ impl World {
             let accounts = || (0..shard.accounts.positions()).filter_map(|i| shard.accounts.at(i));
             let buckets: usize = accounts().map(|account| account.buckets.len()).sum();
             let ids: usize = accounts().map(|account| account.replays()).sum();
-            assert_eq!((shard.accounts.buckets, shard.accounts.request_ids), (buckets, ids));
+            let permits: u64 = accounts().map(|account| account.permits()).sum();
+            let kept = (shard.accounts.buckets, shard.accounts.request_ids, shard.accounts.permits);
+            assert_eq!(kept, (buckets, ids, permits));
             for account in accounts() {
                 let mut keys: Vec<_> = account.buckets.iter().map(|(key, _)| key).collect();
                 keys.sort();
