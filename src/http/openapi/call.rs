@@ -21,11 +21,13 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use super::problem;
-use super::words::{Shown, components, form, reference};
+use super::words::{Shown, components, form, reference, text};
 
 /// The two ways in which a token travels.
 pub const BEARER: &str = "bearer";
 pub const HEADER: &str = "tidegateToken";
+/// The header that names a request.
+const CALL_ID: &str = "X-Request-Id";
 
 /// Who may make a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum Access {
     Open,
     /// Anybody, or the roles `check` and `admin` where there is a token with the role `check`.
     Decide,
+    /// As to decide; only `X-Tidegate-Token` is looked at, since proxies pass on the end user's `Authorization`.
+    Forward,
     /// The roles `read` and `admin`.
     See,
     /// The role `admin`.
@@ -51,7 +55,7 @@ pub fn collect<T: ToSchema>(schemas: &mut Schemas) {
 
 /// One call.
 pub struct Call {
-    methods: Vec<HttpMethod>,
+    method: HttpMethod,
     /// As the router has it.
     pub path: &'static str,
     operation: OperationBuilder,
@@ -63,12 +67,16 @@ impl Call {
     /// A call named `id`, of the resource `tag`.
     pub fn new(method: HttpMethod, path: &'static str, id: &str, tag: &str) -> Self {
         let operation = OperationBuilder::new().operation_id(Some(id)).tag(tag);
-        Self { methods: vec![method], path, operation, schemas: Vec::new() }
+        let call = Self { method, path, operation, schemas: Vec::new() };
+        // Any call can come with a head that is refused before anybody looks at it.
+        let says = "A name for this request, given back with the answer and found in the log. One that is not 1 to 128 visible \
+                    ASCII characters is replaced.";
+        call.header::<CallId>(CALL_ID, says).fails(&[400])
     }
 
     /// The call as the paths of a document have it.
     pub fn item(self) -> PathItem {
-        PathItem::from_http_methods(self.methods, self.operation.build())
+        PathItem::new(self.method, self.operation.build())
     }
 
     fn with(mut self, change: impl FnOnce(OperationBuilder) -> OperationBuilder) -> Self {
@@ -93,11 +101,13 @@ impl Call {
         let ways = match access {
             Access::Open => vec![],
             Access::Decide => vec![SecurityRequirement::default(), token(BEARER), token(HEADER)],
+            Access::Forward => vec![SecurityRequirement::default(), token(HEADER)],
             Access::See | Access::Change => vec![token(BEARER), token(HEADER)],
         };
         let failing: &[u16] = match access {
             Access::Open => &[],
             Access::Decide => &[401, 403],
+            Access::Forward => &[401],
             // These run as a task of their own, and a task can fail.
             Access::See | Access::Change => &[401, 403, 500],
         };
@@ -160,7 +170,7 @@ impl Call {
 
     /// An answer.
     pub fn answers(mut self, status: u16, answer: Answer) -> Self {
-        let (response, mut referred_to) = answer.into_parts();
+        let (response, mut referred_to) = answer.identified().into_parts();
         self.schemas.append(&mut referred_to);
         self.with(|operation| operation.response(status.to_string(), response))
     }
@@ -223,6 +233,11 @@ impl Answer {
         self
     }
 
+    /// With the name of the request.
+    pub fn identified(self) -> Self {
+        self.header::<CallId>(CALL_ID, "The name of the request, as it came or was made. A decision has one only where it came with one.")
+    }
+
     /// With the version of the policy that it belongs to.
     pub fn versioned(self) -> Self {
         self.header::<ETag>("ETag", "The version of the policy, for `If-Match`.")
@@ -230,6 +245,8 @@ impl Answer {
 }
 
 components! {
+    /// A name for one request: visible ASCII.
+    CallId = text(1..=crate::telemetry::REQUEST_ID_BYTES_MAX, "^[!-~]+$"), "0b7c1d5e9f3a4c62b8d0e1f2a3b4c5d6";
     /// A version of the policy in quotes.
     ETag = form("^\"[0-9]+\"$", "entity-tag"), "\"12\"";
 }

@@ -8,7 +8,9 @@ use super::words::{
     components, form, list, map, text,
 };
 use crate::check::{METHOD_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
-use crate::policy::{ACCESS_MAX, ENTRIES_PER_SECTION_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX, TENANTS_MAX};
+use crate::policy::{
+    ACCESS_MAX, DIALECTS_MAX, ENTRIES_PER_SECTION_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX, TENANTS_MAX,
+};
 
 components! {
     /// The name of an environment.
@@ -43,6 +45,8 @@ components! {
     /// What endpoints cost. Entries for a method come before those for any.
     Costs [EndpointCost] = list::<EndpointCost>(0..=ENTRIES_PER_SECTION_MAX),
         [{"method": "POST", "path": "/ocr/process", "cost": 10}];
+    /// Forms of rate limit headers, each once.
+    Dialects [Dialect] = list::<Dialect>(0..=DIALECTS_MAX).unique_items(true), ["draft8"];
     /// Entries of the allow and deny lists, by their names.
     Access [AccessEntry] = map::<EntryName, AccessEntry>(ACCESS_MAX),
         {"office": {"list": "allow", "ip": "192.0.2.0/24"}};
@@ -70,6 +74,8 @@ pub struct Policy {
     request_tier: Option<RequestTier>,
     /// Multipliers of all configured limits, by environment.
     environments: Option<Environments>,
+    /// How answers look. It changes no decision.
+    responses: Option<Responses>,
     /// Limits for everybody.
     limits: Option<SharedLimits>,
     /// Tiers by the form of a tenant's id.
@@ -90,6 +96,51 @@ pub enum RequestTier {
     IfUnmapped,
     Always,
     Ignore,
+}
+
+/// How answers look.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"headers": ["draft8", "x"], "x_reset": "epoch", "denial_body": "problem"})))]
+pub struct Responses {
+    /// The forms of rate limit headers, side by side; `["draft8"]` if not said, none if empty.
+    headers: Option<Dialects>,
+    /// What `X-RateLimit-Reset` means; `epoch` if not said.
+    x_reset: Option<XReset>,
+    /// The body of a denial that is sent as 429; `problem` if not said.
+    denial_body: Option<DenialBody>,
+}
+
+/// One form of rate limit headers: `RateLimit-Policy` and `RateLimit`; `RateLimit-Limit` and its kin; `X-RateLimit-Limit` and its
+/// kin; `X-RateLimit-Limit-Minute` and its kin.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(example = "draft8")]
+pub enum Dialect {
+    Draft8,
+    Legacy,
+    X,
+    PerWindow,
+}
+
+/// Unix seconds, or seconds from now.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(example = "epoch")]
+pub enum XReset {
+    Epoch,
+    Delta,
+}
+
+/// A problem document with the members of the decision; `{"error": …}` with the members of a problem; `{"error": …}` with a code and
+/// a message.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(example = "problem")]
+pub enum DenialBody {
+    Problem,
+    EnvelopedProblem,
+    EnvelopedCode,
 }
 
 /// One environment.

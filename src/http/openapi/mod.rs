@@ -16,7 +16,9 @@ mod api;
 mod call;
 mod check;
 mod document;
+mod forward_auth;
 mod limit;
+mod observe;
 mod ops;
 mod permits;
 mod policy;
@@ -40,8 +42,12 @@ use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiB
 use call::{BEARER, Call, HEADER, Schemas, collect};
 
 /// The resources, in the order in which a reader meets them.
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 8] = [
     (check::DECISIONS, "May this tenant do this now, at this cost?"),
+    (
+        forward_auth::FORWARD_AUTH,
+        "The check that a reverse proxy asks for, about a request that it is about to pass on.",
+    ),
     (
         permits::PERMITS,
         "Concurrency slots that a check granted. An id names its place, so any node takes it.",
@@ -54,14 +60,26 @@ const TAGS: [(&str, &str); 6] = [
         tenants::TENANTS,
         "Tenants: rules of their own, and how they stand. Needs a token where any is configured.",
     ),
+    (
+        observe::OBSERVING,
+        "What was decided lately, and what to look at. Needs a token where any is configured.",
+    ),
     (ops::OPERATIONS, "For operators, balancers and supervisors. Nothing here needs a token."),
     (api::API, "Decisions by a limit that is sent along, for callers that know no policy."),
 ];
 
 fn calls() -> impl Iterator<Item = Call> {
-    [check::calls(), permits::calls(), policy::calls(), tenants::calls(), ops::calls(), api::calls()]
-        .into_iter()
-        .flatten()
+    let resources = [
+        check::calls,
+        forward_auth::calls,
+        permits::calls,
+        policy::calls,
+        tenants::calls,
+        observe::calls,
+        ops::calls,
+        api::calls,
+    ];
+    resources.into_iter().flat_map(|calls| calls())
 }
 
 const ABOUT: &str = "\
@@ -81,7 +99,9 @@ see need `read`, calls that change need `admin`. Where no token is configured at
 everything is open, except changes that a browser's page asks for.
 
 **Versions.** Every change of the policy makes the next version, which writes answer in `ETag`. `If-Match` makes a write \
-conditional.";
+conditional.
+
+**Requests have names.** `X-Request-Id` is taken over from the caller, or made, and given back.";
 
 /// The whole document.
 fn document() -> OpenApi {
@@ -99,7 +119,7 @@ fn document() -> OpenApi {
     collect::<problem::Problem>(&mut schemas);
     let mut components = Components::new();
     for (name, answer) in problem::shared() {
-        let (response, mut referred_to) = answer.into_parts();
+        let (response, mut referred_to) = answer.identified().into_parts();
         schemas.append(&mut referred_to);
         components.responses.insert(name.into(), response.into());
     }

@@ -2,9 +2,11 @@
 
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod::Get;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Type};
 
 use super::call::{Access, Answer, Call};
-use super::words::{NAME, Shown, components, only, text};
+use super::policy::Flag;
+use super::words::{NAME, PolicyVersion, Shown, components, only, text};
 use crate::check::NAME_BYTES_MAX;
 
 /// The tag of these calls.
@@ -13,6 +15,9 @@ pub const OPERATIONS: &str = "operations";
 components! {
     /// The id of a node.
     NodeId = text(1..=NAME_BYTES_MAX, NAME), "n1";
+    /// An OpenAPI document.
+    OpenApi = ObjectBuilder::new().schema_type(Type::Object).required("openapi").additional_properties(Some(AdditionalProperties::FreeForm(true))),
+        {"openapi": "3.1.0", "info": {"title": "Tidegate", "version": "0.1.0"}, "paths": {}};
 }
 
 /// What answers here.
@@ -32,18 +37,79 @@ fn product() -> utoipa::openapi::schema::ObjectBuilder {
     only("tidegate")
 }
 
-/// An OpenAPI document.
+/// How the node stands.
 #[derive(ToSchema)]
-pub struct OpenApi {
-    /// The version of its format.
-    #[schema(example = "3.1.0")]
-    openapi: String,
-    /// What it describes.
-    #[schema(value_type = Object, example = json!({"title": "Tidegate", "version": "0.1.0"}))]
-    info: serde_json::Value,
-    /// The calls, by their paths.
-    #[schema(value_type = Object, example = json!({"/livez": {}}))]
-    paths: serde_json::Value,
+pub struct Readiness {
+    /// Whether it takes new work.
+    #[schema(example = true)]
+    ready: bool,
+    /// What that rests on.
+    checks: ReadinessChecks,
+}
+
+/// How each part of the node stands.
+#[derive(ToSchema)]
+pub struct ReadinessChecks {
+    /// The door.
+    accepting: AcceptingCheck,
+    /// Where the policy is kept.
+    store: StoreCheck,
+    /// What decides.
+    shards: ShardsCheck,
+    /// How much there is to do. What is too much is for whoever looks to say.
+    load: LoadLevels,
+}
+
+/// The door.
+#[derive(ToSchema)]
+pub struct AcceptingCheck {
+    /// Whether it is open for new work.
+    #[schema(example = true)]
+    ok: bool,
+}
+
+/// Where the policy is kept.
+#[derive(ToSchema)]
+pub struct StoreCheck {
+    /// Whether changes can be stored.
+    #[schema(example = true)]
+    ok: bool,
+    /// The version in force.
+    policy_version: PolicyVersion,
+}
+
+/// What decides.
+#[derive(ToSchema)]
+pub struct ShardsCheck {
+    /// Whether all of them answered.
+    #[schema(example = true)]
+    ok: bool,
+    /// How many there are.
+    #[schema(example = 4)]
+    count: u64,
+    /// How many of them didn't answer in time.
+    #[schema(example = 0)]
+    silent: u64,
+    /// The oldest version that any of them decides by.
+    #[schema(example = 12)]
+    policy_version: u64,
+}
+
+/// How much there is to do.
+#[derive(ToSchema)]
+pub struct LoadLevels {
+    /// Tenants in memory.
+    #[schema(example = 120)]
+    active_tenants: u64,
+    /// Checks that wait for a shared limit.
+    #[schema(example = 0)]
+    open_checks: u64,
+    /// Questions that wait in the fullest mailbox.
+    #[schema(example = 0)]
+    mailbox_depth_max: u64,
+    /// Connections.
+    #[schema(example = 12)]
+    connections: u64,
 }
 
 /// The calls.
@@ -57,10 +123,13 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Open)
             .does(
                 "Ask whether the node takes new work",
-                "For balancers. At a stop it says so before connections are refused.",
+                "For balancers. At a stop it says so before connections are refused. With `?verbose`, what that rests on; the \
+                 status is the same.",
             )
-            .answers(200, Answer::text("It takes work.", "text/plain", "ready\n"))
-            .answers(503, Answer::text("It is stopping.", "text/plain", "stopping\n")),
+            .query::<Flag>("verbose", "Answer with what it rests on.")
+            .answers(200, Answer::text("It takes work.", "text/plain", "ready\n").also::<Readiness>("application/json"))
+            .answers(503, Answer::text("It is stopping.", "text/plain", "stopping\n").also::<Readiness>("application/json"))
+            .fails(&[500]),
         Call::new(Get, "/version", "version", OPERATIONS)
             .open_to(Access::Open)
             .does("See what answers here", "The product, its version and the node's id.")
