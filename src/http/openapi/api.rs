@@ -43,7 +43,7 @@ pub struct ConsumeBody {
 #[schema(examples(json!({"allowed": true, "remaining_requests": 9, "reset_time_seconds": 60, "status": "allowed"})))]
 pub struct ConsumeAnswer {
     /// Whether it may be done.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     allowed: bool,
     /// Requests left; null where an allow list let it pass.
     #[schema(required)]
@@ -57,7 +57,7 @@ pub struct ConsumeAnswer {
 /// Allowed or denied.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "allowed")]
+#[schema(examples("allowed"))]
 pub enum ConsumeStatus {
     Allowed,
     Denied,
@@ -66,7 +66,6 @@ pub enum ConsumeStatus {
 /// Whether the node takes new work.
 #[derive(ToSchema)]
 pub struct Healthy {
-    /// Takes work.
     #[schema(schema_with = healthy)]
     status: String,
     /// The node.
@@ -76,7 +75,6 @@ pub struct Healthy {
 /// A node that is stopping.
 #[derive(ToSchema)]
 pub struct Stopping {
-    /// Takes no new work.
     #[schema(schema_with = stopping)]
     status: String,
     /// The node.
@@ -84,11 +82,11 @@ pub struct Stopping {
 }
 
 fn healthy() -> utoipa::openapi::schema::ObjectBuilder {
-    only("healthy")
+    only("healthy", "It takes work.")
 }
 
 fn stopping() -> utoipa::openapi::schema::ObjectBuilder {
-    only("stopping")
+    only("stopping", "It takes no new work.")
 }
 
 /// The calls.

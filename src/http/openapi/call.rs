@@ -71,7 +71,7 @@ impl Call {
         // Any call can come with a head that is refused before anybody looks at it.
         let says = "A name for this request, given back with the answer and found in the log. One that is not 1 to 128 visible \
                     ASCII characters is replaced.";
-        call.header::<CallId>(CALL_ID, says).fails(&[400])
+        call.header::<CallIdWish>(CALL_ID, says).fails(&[400])
     }
 
     /// The call as the paths of a document have it.
@@ -247,6 +247,8 @@ impl Answer {
 components! {
     /// A name for one request: visible ASCII.
     CallId = text(1..=crate::telemetry::REQUEST_ID_BYTES_MAX, "^[!-~]+$"), "0b7c1d5e9f3a4c62b8d0e1f2a3b4c5d6";
+    /// A name for one request. What is not 1 to 128 visible ASCII characters is replaced.
+    CallIdWish = form("^[ -~]*$", "call-id"), "order-4711";
     /// A version of the policy in quotes.
     ETag = form("^\"[0-9]+\"$", "entity-tag"), "\"12\"";
 }

@@ -40,7 +40,7 @@ components! {
     /// The checks of a batch, decided in this order.
     Checks [CheckBody] = list::<CheckBody>(1..=BATCH_MAX), [{"tenant": "acme"}, {"tenant": "acme", "cost": 3}];
     /// A number of units, or `unlimited`.
-    Amount [UnitsOrNone] = OneOfBuilder::new().item(reference::<UnitsOrNone>()).item(Schema::from(only("unlimited").build())),
+    Amount [UnitsOrNone] = OneOfBuilder::new().item(reference::<UnitsOrNone>()).item(Schema::from(only("unlimited", "No limit applies.").build())),
         100;
     /// What the limits said, each in its own right, in the order of their names.
     Verdicts [LimitVerdict] = ArrayBuilder::new().items(reference::<LimitVerdict>()), [{
@@ -154,7 +154,7 @@ pub struct PermitWish {
 })))]
 pub struct Decision {
     /// Whether it may be done. If not, nothing was taken from any limit.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     allowed: bool,
     /// Who asked.
     tenant: TenantId,
@@ -162,7 +162,7 @@ pub struct Decision {
     #[schema(required)]
     tier: Option<TierName>,
     /// Units taken, or that would have been.
-    #[schema(example = 3, minimum = 0)]
+    #[schema(examples(3), minimum = 0)]
     cost: u64,
     /// The capacity of the tightest limit in units; `unlimited` where none applies, 0 where a list denied.
     limit: Amount,
@@ -185,7 +185,7 @@ pub struct Decision {
     #[schema(required)]
     permit: Option<Permit>,
     /// True where this is the answer to an earlier check of the same request id; nothing was taken again.
-    #[schema(example = false)]
+    #[schema(examples(false))]
     replayed: bool,
     /// How exact the decision is.
     mode: Mode,
@@ -198,7 +198,7 @@ pub struct Decision {
     /// The node that decided.
     node: Name,
     /// The epoch of its ownership.
-    #[schema(example = 1, minimum = 1)]
+    #[schema(examples(1), minimum = 1)]
     epoch: u64,
     /// The version of the policy it was decided by.
     policy_version: PolicyVersion,
@@ -225,7 +225,7 @@ pub struct LimitVerdict {
     /// How exact it is.
     mode: Mode,
     /// Whether it would have denied; only of limits that don't enforce (shadow mode).
-    #[schema(nullable = false, example = true)]
+    #[schema(nullable = false, examples(true))]
     would_deny: Option<bool>,
 }
 
@@ -244,7 +244,7 @@ pub struct DeniedBy {
 /// names it, or it costs more than the limit can ever hold.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "rate")]
+#[schema(examples("rate"))]
 pub enum DenialReason {
     Rate,
     Concurrency,
@@ -266,16 +266,15 @@ pub struct Permit {
 /// Why a decision is approximate.
 #[derive(ToSchema)]
 pub struct Degraded {
-    /// `key_cap`: a cap on keys was reached, so that the bucket is shared with other keys.
     #[schema(schema_with = key_cap)]
     reason: String,
     /// The share of the rate that was decided by; null where it is the whole.
-    #[schema(required, example = "1/3")]
+    #[schema(required, examples("1/3"))]
     share: Option<String>,
 }
 
 fn key_cap() -> utoipa::openapi::schema::ObjectBuilder {
-    only("key_cap")
+    only("key_cap", "A cap on keys was reached, so that the bucket is shared with other keys.")
 }
 
 /// The entry of the allow list that let a check pass.
@@ -284,7 +283,7 @@ pub struct Bypass {
     /// Its name.
     list: Name,
     /// The reason written beside it.
-    #[schema(example = "our own monitoring")]
+    #[schema(examples("our own monitoring"))]
     reason: String,
 }
 
@@ -302,7 +301,7 @@ pub struct BatchBody {
 /// Each check by itself; or, for the checks of one tenant, all or nothing: one denial denies all and nothing is taken.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "independent")]
+#[schema(examples("independent"))]
 pub enum BatchMode {
     Independent,
     AllOrNothing,
@@ -312,7 +311,7 @@ pub enum BatchMode {
 #[derive(ToSchema)]
 pub struct BatchDecision {
     /// Whether all of them are allowed.
-    #[schema(example = false)]
+    #[schema(examples(false))]
     allowed: bool,
     /// What is decided of each.
     decisions: Decisions,
@@ -342,15 +341,15 @@ pub struct DenialMembers {
     #[schema(rename = "type")]
     kind: DenialType,
     /// The kind in words.
-    #[schema(example = "Quota exceeded")]
+    #[schema(examples("Quota exceeded"))]
     title: String,
     /// The status of the answer.
     status: Status429,
     /// Which limit denied and how long to wait, in words.
-    #[schema(example = "limit minute is used up; it lets this pass in 600 ms")]
+    #[schema(examples("limit minute is used up; it lets this pass in 600 ms"))]
     detail: String,
     /// The path of the call.
-    #[schema(example = "/v1/check")]
+    #[schema(examples("/v1/check"))]
     instance: String,
     /// Seconds to wait; null where waiting doesn't help.
     #[schema(required)]
@@ -376,16 +375,16 @@ pub struct EnvelopedProblem {
     #[schema(rename = "type")]
     kind: DenialType,
     /// The kind in words.
-    #[schema(example = "Quota exceeded")]
+    #[schema(examples("Quota exceeded"))]
     title: String,
     /// Which limit denied and how long to wait, in words.
-    #[schema(example = "limit minute is used up; it lets this pass in 600 ms")]
+    #[schema(examples("limit minute is used up; it lets this pass in 600 ms"))]
     detail: String,
     /// Seconds to wait; null where waiting doesn't help.
     #[schema(required)]
     retry_after: Option<RetryAfter>,
     /// The path of the call.
-    #[schema(example = "/v1/check")]
+    #[schema(examples("/v1/check"))]
     instance: String,
 }
 
@@ -395,7 +394,7 @@ pub struct EnvelopedCode {
     /// Why, for programs.
     code: DenialCode,
     /// Which limit denied and how long to wait, in words.
-    #[schema(example = "limit minute is used up; it lets this pass in 600 ms")]
+    #[schema(examples("limit minute is used up; it lets this pass in 600 ms"))]
     message: String,
     /// Seconds to wait; null where waiting doesn't help.
     #[schema(required)]

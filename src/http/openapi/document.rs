@@ -68,7 +68,7 @@ pub struct Policy {
     /// Of a check that says no cost and whose endpoint has none; 1 if not said.
     default_cost: Option<Cost>,
     /// False is the kill switch: everything is judged and reported, and nothing but the deny list denies.
-    #[schema(default = true, example = true)]
+    #[schema(default = true, examples(true))]
     enforce: Option<bool>,
     /// Where the tier that a check names is used; `if_unmapped` if not said.
     request_tier: Option<RequestTier>,
@@ -91,7 +91,7 @@ pub struct Policy {
 /// Where the tier that a check names is used: for tenants that neither a rule nor a pattern maps, for all, for none.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "if_unmapped")]
+#[schema(examples("if_unmapped"))]
 pub enum RequestTier {
     IfUnmapped,
     Always,
@@ -115,7 +115,7 @@ pub struct Responses {
 /// kin; `X-RateLimit-Limit-Minute` and its kin.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "draft8")]
+#[schema(examples("draft8"))]
 pub enum Dialect {
     Draft8,
     Legacy,
@@ -126,7 +126,7 @@ pub enum Dialect {
 /// Unix seconds, or seconds from now.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "epoch")]
+#[schema(examples("epoch"))]
 pub enum XReset {
     Epoch,
     Delta,
@@ -136,7 +136,7 @@ pub enum XReset {
 /// a message.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "problem")]
+#[schema(examples("problem"))]
 pub enum DenialBody {
     Problem,
     EnvelopedProblem,
@@ -176,7 +176,7 @@ pub struct Tier {
 /// Limits that a check brings along stand in for the tier's, are judged beside them, or are refused.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "instead")]
+#[schema(examples("instead"))]
 pub enum RequestLimitsUse {
     Instead,
     Also,
@@ -186,7 +186,7 @@ pub enum RequestLimitsUse {
 /// What a node does that can't reach a tenant's owner: allow its share of the rate, deny, or allow.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "share")]
+#[schema(examples("share"))]
 pub enum OnIsolation {
     Share,
     Deny,
@@ -292,7 +292,7 @@ pub enum AccessEntry {
 /// Allowed passes unjudged and consumes nothing; denied is denied at once.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "allow")]
+#[schema(examples("allow"))]
 pub enum List {
     Allow,
     Deny,

@@ -71,7 +71,7 @@ pub struct Match {
 /// What is done with checks beyond a quota: they are denied, or only counted (overage).
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "deny")]
+#[schema(examples("deny"))]
 pub enum OnExceeded {
     Deny,
     Count,
@@ -93,47 +93,46 @@ macro_rules! algorithms {
             /// The checks it is for; all if not said.
             #[schema(rename = "match")]
             when: Option<Match>,
-            /// Tells the shapes of limits apart.
             #[schema(schema_with = $algorithm)]
             algorithm: String,
             $($(#[$attribute])+ $field: $type,)+
             /// False is shadow mode: judged, counted and reported, and never denies.
-            #[schema(default = true, example = false)]
+            #[schema(default = true, examples(false))]
             enforce: Option<bool>,
         }
     )+};
 }
 
 fn token_bucket() -> ObjectBuilder {
-    only("token_bucket")
+    only("token_bucket", "How it counts. Tells the shapes of limits apart.")
 }
 
 fn leaky_bucket() -> ObjectBuilder {
-    only("leaky_bucket")
+    only("leaky_bucket", "How it counts. Tells the shapes of limits apart.")
 }
 
 fn fixed_window() -> ObjectBuilder {
-    only("fixed_window")
+    only("fixed_window", "How it counts. Tells the shapes of limits apart.")
 }
 
 fn sliding_window() -> ObjectBuilder {
-    only("sliding_window")
+    only("sliding_window", "How it counts. Tells the shapes of limits apart.")
 }
 
 fn sliding_log() -> ObjectBuilder {
-    only("sliding_log")
+    only("sliding_log", "How it counts. Tells the shapes of limits apart.")
 }
 
 fn quota() -> ObjectBuilder {
-    only("quota")
+    only("quota", "How it counts. Tells the shapes of limits apart.")
 }
 
 fn day() -> ObjectBuilder {
-    only("day")
+    only("day", "When it begins anew. Tells a day\'s quota from a month\'s.")
 }
 
 fn month() -> ObjectBuilder {
-    only("month")
+    only("month", "When it begins anew. Tells a day\'s quota from a month\'s.")
 }
 
 algorithms! {
@@ -178,7 +177,6 @@ algorithms! {
     DailyQuota(quota) {
         /// Units in one day.
         limit: Units,
-        /// Tells a day's quota from a month's.
         #[schema(schema_with = day)]
         period: String,
         /// Whose midnight it is, summer time included.
@@ -190,7 +188,6 @@ algorithms! {
     MonthlyQuota(quota) {
         /// Units in one month.
         limit: Units,
-        /// Tells a month's quota from a day's.
         #[schema(schema_with = month)]
         period: String,
         /// The day on which months begin.

@@ -23,25 +23,24 @@ components! {
 /// What answers here.
 #[derive(ToSchema)]
 pub struct Version {
-    /// The product.
     #[schema(schema_with = product)]
     name: String,
     /// Its version.
-    #[schema(example = "0.1.0")]
+    #[schema(examples("0.1.0"))]
     version: String,
     /// The node.
     node: NodeId,
 }
 
 fn product() -> utoipa::openapi::schema::ObjectBuilder {
-    only("tidegate")
+    only("tidegate", "The product.")
 }
 
 /// How the node stands.
 #[derive(ToSchema)]
 pub struct Readiness {
     /// Whether it takes new work.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     ready: bool,
     /// What that rests on.
     checks: ReadinessChecks,
@@ -64,7 +63,7 @@ pub struct ReadinessChecks {
 #[derive(ToSchema)]
 pub struct AcceptingCheck {
     /// Whether it is open for new work.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     ok: bool,
 }
 
@@ -72,7 +71,7 @@ pub struct AcceptingCheck {
 #[derive(ToSchema)]
 pub struct StoreCheck {
     /// Whether changes can be stored.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     ok: bool,
     /// The version in force.
     policy_version: PolicyVersion,
@@ -82,16 +81,16 @@ pub struct StoreCheck {
 #[derive(ToSchema)]
 pub struct ShardsCheck {
     /// Whether all of them answered.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     ok: bool,
     /// How many there are.
-    #[schema(example = 4)]
+    #[schema(examples(4))]
     count: u64,
     /// How many of them didn't answer in time.
-    #[schema(example = 0)]
+    #[schema(examples(0))]
     silent: u64,
     /// The oldest version that any of them decides by.
-    #[schema(example = 12)]
+    #[schema(examples(12))]
     policy_version: u64,
 }
 
@@ -99,16 +98,16 @@ pub struct ShardsCheck {
 #[derive(ToSchema)]
 pub struct LoadLevels {
     /// Tenants in memory.
-    #[schema(example = 120)]
+    #[schema(examples(120))]
     active_tenants: u64,
     /// Checks that wait for a shared limit.
-    #[schema(example = 0)]
+    #[schema(examples(0))]
     open_checks: u64,
     /// Questions that wait in the fullest mailbox.
-    #[schema(example = 0)]
+    #[schema(examples(0))]
     mailbox_depth_max: u64,
     /// Connections.
-    #[schema(example = 12)]
+    #[schema(examples(12))]
     connections: u64,
 }
 
@@ -155,5 +154,5 @@ pub fn calls() -> Vec<Call> {
 
 components! {
     /// A relative reference.
-    Location = only("docs/"), "docs/";
+    Location = only("docs/", ""), "docs/";
 }

@@ -2,7 +2,7 @@
 
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Put};
-use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType};
 
 use super::call::{Access, Answer, Call, ETag};
 use super::document::{Policy, Tier};
@@ -18,6 +18,8 @@ components! {
     Flag = one_of(["true", "false", "1", "0", ""]), "true";
     /// The media types that are wanted. TOML if it begins with `application/toml`, otherwise JSON.
     PolicyKind = form("^[ -~]*$", "media-range"), "application/toml";
+    /// Any value that a policy has.
+    PolicyValue = ObjectBuilder::new().schema_type(SchemaType::AnyValue), 100;
     /// Nodes that hadn't put a change into force when it was answered.
     Pending [Name] = ArrayBuilder::new().items(reference::<Name>()), [];
     /// Everything that differs, in the order of the paths.
@@ -44,7 +46,7 @@ pub struct Written {
 #[schema(examples(json!({"dry_run": true, "version": 11, "changes": []})))]
 pub struct DryRun {
     /// Always true.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     dry_run: bool,
     /// The version it was compared with.
     version: PolicyVersion,
@@ -56,22 +58,22 @@ pub struct DryRun {
 #[derive(ToSchema)]
 pub struct Difference {
     /// Which: members joined by dots, limits by their names.
-    #[schema(example = "tiers.pro.limits[minute].limit")]
+    #[schema(examples("tiers.pro.limits[minute].limit"))]
     path: String,
     /// What becomes of it.
     op: DifferenceKind,
     /// Its value before; absent where it is new.
-    #[schema(example = 100)]
-    from: Option<serde_json::Value>,
+    #[schema(nullable = false)]
+    from: Option<PolicyValue>,
     /// Its value after; absent where it is gone.
-    #[schema(example = 200)]
-    to: Option<serde_json::Value>,
+    #[schema(nullable = false)]
+    to: Option<PolicyValue>,
 }
 
 /// A part is new, has another value, or is gone.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "change")]
+#[schema(examples("change"))]
 pub enum DifferenceKind {
     Add,
     Change,

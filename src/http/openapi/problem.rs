@@ -21,12 +21,12 @@ pub struct Problem {
     #[schema(rename = "type")]
     kind: ProblemType,
     /// The status in words.
-    #[schema(example = "Bad Request")]
+    #[schema(examples("Bad Request"))]
     title: String,
     /// The status of the answer.
     status: Status,
     /// What is wrong, in words.
-    #[schema(example = "cost: 0 is not a whole number from 1 to 4294967295")]
+    #[schema(examples("cost: 0 is not a whole number from 1 to 4294967295"))]
     detail: String,
     /// Every fault of the input; absent where the input is not at fault.
     #[schema(nullable = false)]
@@ -44,19 +44,19 @@ components! {
     /// Whole seconds.
     Seconds = whole(1..=u64::from(u32::MAX)), 1;
     /// How to authenticate.
-    Challenge = only("Bearer"), "Bearer";
+    Challenge = only("Bearer", ""), "Bearer";
 }
 
 /// One fault of an input.
 #[derive(ToSchema)]
 pub struct Fault {
     /// Where: members joined by dots, items by their index; empty for the whole.
-    #[schema(example = "limits[0].window")]
+    #[schema(examples("limits[0].window"))]
     path: String,
     /// What is wrong there. Values that may be secret are not repeated.
-    #[schema(
-        example = "\"5 mins\" is not a duration: a whole number and ms, s, m, h, d or w, at most ten years"
-    )]
+    #[schema(examples(
+        "\"5 mins\" is not a duration: a whole number and ms, s, m, h, d or w, at most ten years"
+    ))]
     detail: String,
 }
 

@@ -31,7 +31,7 @@ pub struct TenantPage {
     /// The tenants.
     tenants: Page,
     /// What `after` takes for the next page; null on the last.
-    #[schema(required, example = "named:acme")]
+    #[schema(required, examples("named:acme"))]
     next: Option<String>,
 }
 
@@ -39,16 +39,16 @@ pub struct TenantPage {
 #[derive(ToSchema)]
 pub struct TenantItem {
     /// Its id; `anonymous@ADDRESS` for an account of the tenant `anonymous`.
-    #[schema(example = "acme")]
+    #[schema(examples("acme"))]
     id: String,
     /// Its tier; null for an account of `anonymous`.
     #[schema(required)]
     tier: Option<TierName>,
     /// Whether the policy names it.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     named: bool,
     /// Whether it is in memory, because it was asked for lately.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     active: bool,
 }
 
@@ -74,20 +74,20 @@ pub struct TenantState {
     /// Its limits, without those keyed by more than the tenant.
     limits: Verdicts,
     /// Permits that are out.
-    #[schema(example = 2, minimum = 0)]
+    #[schema(examples(2), minimum = 0)]
     permits: u64,
     /// Buckets in memory.
-    #[schema(example = 3, minimum = 0)]
+    #[schema(examples(3), minimum = 0)]
     keys: u64,
     /// Request ids that are remembered.
-    #[schema(example = 0, minimum = 0)]
+    #[schema(examples(0), minimum = 0)]
     request_ids: u64,
 }
 
 /// Where a tenant's tier comes from: its own rule, a pattern, the check, or the default.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(example = "tenant")]
+#[schema(examples("tenant"))]
 pub enum TierSource {
     Tenant,
     Pattern,
@@ -101,7 +101,7 @@ pub struct ResetDone {
     /// Who it is.
     tenant: TenantId,
     /// Always true.
-    #[schema(example = true)]
+    #[schema(examples(true))]
     reset: bool,
 }
 

@@ -49,9 +49,9 @@ pub fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))
 }
 
-/// The one word that tells a shape from others.
-pub fn only(word: &str) -> ObjectBuilder {
-    one_of([word]).examples([word])
+/// A member that is always the same word, by which a shape is told from others.
+pub fn only(word: &str, says: &str) -> ObjectBuilder {
+    one_of([word]).description(Some(says)).examples([word])
 }
 
 /// A whole number, written without fraction or exponent.
