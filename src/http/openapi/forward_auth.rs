@@ -6,10 +6,8 @@ use utoipa::openapi::schema::OneOfBuilder;
 use super::call::{Access, Answer, Call};
 use super::check::{Denial, DenialEnvelope, with_rate_limits};
 use super::problem::Problem;
-use super::words::{
-    Action, Client, Method, NO_CONTROLS, Shown, TenantId, components, form, one_of, reference, text,
-};
-use crate::check::PATH_BYTES_MAX;
+use super::words::{NO_CONTROLS, Shown, bytes, components, form, of_format, one_of, reference, text};
+use crate::check::{API_KEY_BYTES_MAX, LABEL_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, TENANT_BYTES_MAX};
 
 /// The tag of these calls.
 pub const FORWARD_AUTH: &str = "forward-auth";
@@ -30,15 +28,22 @@ components! {
     /// Which status a denial has.
     DenyStatus = one_of(["429", "403"]).default(Some(serde_json::json!("429"))), "403";
     /// The path of the original request, which a proxy appended.
-    Suffix = text(0..=PATH_BYTES_MAX, NO_CONTROLS), "ocr/process";
-    /// Path and query of a request.
-    OriginalUri = text(1..=PATH_BYTES_MAX, "^/[!-~]*$"), "/ocr/process?page=2";
-    /// Addresses, the nearest last.
-    Addresses = form("^[0-9A-Fa-f:., ]+$", "addresses"), "203.0.113.9";
-    /// An address.
-    Address = form("^[0-9A-Fa-f:.]+$", "ip"), "203.0.113.9";
-    /// An API key in a header: visible ASCII.
-    HeaderApiKey = text(1..=crate::check::API_KEY_BYTES_MAX, "^[!-~]+$").write_only(true), "k-3f9c2a";
+    Suffix = of_format("path"), "ocr/process";
+    /// Who is limited. Empty counts as absent, here and in the headers below: some proxies write a name for nothing.
+    TenantHeader = text(0..=TENANT_BYTES_MAX, "^[A-Za-z0-9._:-]*$"), "acme";
+    /// Text of at most 256 bytes of UTF-8, or empty.
+    LabelHeader = text(0..=LABEL_BYTES_MAX, NO_CONTROLS).format(Some(bytes(LABEL_BYTES_MAX))), "user-1";
+    /// An API key of at most 1024 bytes of UTF-8, or empty.
+    ApiKeyHeader = text(0..=API_KEY_BYTES_MAX, NO_CONTROLS).format(Some(bytes(API_KEY_BYTES_MAX))).write_only(true),
+        "k-3f9c2a";
+    /// A method, or empty.
+    MethodHeader = text(0..=METHOD_BYTES_MAX, "^[A-Za-z0-9-]*$"), "POST";
+    /// Path and query of a request, or empty.
+    UriHeader = text(0..=PATH_BYTES_MAX, "^(/[!-~]*)?$"), "/ocr/process?page=2";
+    /// Addresses, the nearest last, or empty.
+    AddressesHeader = form("^[0-9A-Fa-f:., ]*$", "addresses"), "203.0.113.9";
+    /// An address, or empty.
+    AddressHeader = of_format("address"), "203.0.113.9";
     /// Why it is denied: by a limit, or because a header can't be read or no decision came in time.
     Refused [Denial, Problem] =
         OneOfBuilder::new().item(reference::<Denial>()).item(reference::<Problem>()),
@@ -72,19 +77,19 @@ fn call(method: &HttpMethod, name: &str, suffixed: bool) -> Call {
              looked at, and permits are not given. Paths in `bypass` pass unasked.",
         )
         .query::<DenyStatus>("deny_status", "Which status a denial has, for proxies that can't pass a 429 on quietly.")
-        .header::<TenantId>("X-Tenant-ID", "Who is limited; without it `anonymous`, an account for each address.")
-        .header::<Client>("X-Client-ID", "The user of the tenant.")
-        .header::<Action>("X-Action", "What is to be done.")
-        .header::<HeaderApiKey>("X-API-Key", "The API key; or `?api_key=` of the original request.")
-        .header::<Method>("X-Forwarded-Method", "The method of the original request. Believed of trusted proxies alone.")
-        .header::<OriginalUri>("X-Forwarded-Uri", "Its path and query. Believed of trusted proxies alone.")
-        .header::<Addresses>("X-Forwarded-For", "Where it comes from. Believed of trusted proxies alone.")
-        .header::<Address>("X-Real-IP", "The same, where the header before is absent.")
+        .header::<TenantHeader>("X-Tenant-ID", "Who is limited; without it `anonymous`, an account for each address.")
+        .header::<LabelHeader>("X-Client-ID", "The user of the tenant.")
+        .header::<LabelHeader>("X-Action", "What is to be done.")
+        .header::<ApiKeyHeader>("X-API-Key", "The API key; or `?api_key=` of the original request.")
+        .header::<MethodHeader>("X-Forwarded-Method", "The method of the original request. Believed of trusted proxies alone.")
+        .header::<UriHeader>("X-Forwarded-Uri", "Its path and query. Believed of trusted proxies alone.")
+        .header::<AddressesHeader>("X-Forwarded-For", "Where it comes from. Believed of trusted proxies alone.")
+        .header::<AddressHeader>("X-Real-IP", "The same, where the header before is absent.")
         .answers(200, with_rate_limits(Answer::empty("Pass it on.")))
         .answers(403, denied("Denied, and `?deny_status=403` was asked for; or the token's role is not for this."))
         .answers(429, denied("Denied."));
     match suffixed {
-        true => call.part::<Suffix>("suffix", "The path of the original request, of any number of parts."),
+        true => call.part::<Suffix>("suffix", "The path of the original request, of any number of parts. Looked at where `original` in the configuration says so."),
         false => call,
     }
 }

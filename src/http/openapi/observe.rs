@@ -15,7 +15,7 @@ pub const OBSERVING: &str = "observing";
 components! {
     /// A time that ends now: the last 60 minutes, 1,440 minutes or 168 hours, the running one included.
     PeriodName = one_of(["1h", "24h", "7d"]), "1h";
-    /// A day of UTC: today, or one of the 30 before.
+    /// A day of UTC, from 1970 on: today, or one of the 30 before.
     Date = formatted(KnownFormat::Date), "2027-01-31";
     /// A number of decisions.
     Count = super::words::at_least(0), 1200;

@@ -6,7 +6,7 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaT
 
 use super::call::{Access, Answer, Call, ETag};
 use super::document::{Policy, Tier};
-use super::words::{Name, PolicyVersion, Shown, TierName, components, form, one_of, reference};
+use super::words::{Name, PolicyVersion, Shown, TierName, components, form, of_format, one_of, reference};
 
 /// The tag of these calls.
 pub const POLICY: &str = "policy";
@@ -17,7 +17,7 @@ components! {
     /// `true` or `1`, also without a value: see only. `false` or `0`: do it.
     Flag = one_of(["true", "false", "1", "0", ""]), "true";
     /// The media types that are wanted. TOML if it begins with `application/toml`, otherwise JSON.
-    PolicyKind = form("^[ -~]*$", "media-range"), "application/toml";
+    PolicyKind = of_format("media-range"), "application/toml";
     /// Any value that a policy has.
     PolicyValue = ObjectBuilder::new().schema_type(SchemaType::AnyValue), 100;
     /// Nodes that hadn't put a change into force when it was answered.

@@ -35,8 +35,12 @@ pub fn text(length: RangeInclusive<usize>, pattern: &str) -> ObjectBuilder {
 
 /// Text whose form a pattern alone describes; `format` names what else holds.
 pub fn form(pattern: &str, format: &str) -> ObjectBuilder {
-    let format = SchemaFormat::Custom(format.into());
-    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).format(Some(format))
+    of_format(format).pattern(Some(pattern))
+}
+
+/// Any text, with a word for what it is.
+pub fn of_format(format: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.into())))
 }
 
 /// Text of which nothing is said but its format.
