@@ -88,6 +88,9 @@ def before_call(context, case, kwargs):
         return
     if case.path in ("/v1/stats", "/api/stats") and "period" in (case.query or {}):
         case.query.pop("date", None)
+    # A version made up is a stale one, and is judged before the body: half of the time there is none.
+    if len((case.headers or {}).get("If-Match", "")) % 2:
+        case.headers["If-Match"] = "*"
     if not isinstance(case.body, dict):
         return
     body = case.body = whole(case.body)
