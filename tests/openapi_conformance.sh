@@ -76,5 +76,5 @@ value = "a-token-for-checks-of-the-fuzzer"
 name = "admin"
 role = "admin"
 value = "a-token-for-the-fuzzer-to-change-all"' guarded
-fuzz --header "X-Tidegate-Token: a-token-for-the-fuzzer-to-change-all"
+fuzz --header "X-Tidegate-Token: a-token-for-the-fuzzer-to-change-all" --phases examples,fuzzing,stateful
 stop

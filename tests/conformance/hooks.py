@@ -45,6 +45,7 @@ FORMATS = {
     ),
     "time-zone": st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]),
     "ip-range": ranges(),
+    "address": st.ip_addresses().map(str),
     "addresses": st.lists(st.ip_addresses().map(str), min_size=1, max_size=3).map(", ".join),
     "cursor": st.sampled_from(["", "named:acme", "active:0:0"]),
     "utf8-256-bytes": text_of_bytes(256),
@@ -75,9 +76,24 @@ def mend_limits(limits):
     return list(named.values())
 
 
-def mend_check(check):
-    if check.get("limits"):
-        check["limits"] = mend_limits(check["limits"])
+def mend_rules(rules):
+    """A tier, a tenant or a check: its limits, and a tier that exists."""
+    if rules.get("limits"):
+        rules["limits"] = mend_limits(rules["limits"])
+    if rules.get("tier"):
+        rules["tier"] = "pro"
+    else:
+        rules.pop("tier_expires", None)
+
+
+def mend_policy(policy):
+    policy["tiers"]["pro"] = policy["tiers"].get("pro") or {}
+    policy["default_tier"] = "pro"
+    mend_rules(policy)
+    for part in [*policy["tiers"].values(), *(policy.get("tenants") or {}).values(), *(policy.get("tier_patterns") or [])]:
+        mend_rules(part)
+    # Patterns of paths may contradict each other.
+    policy["costs"] = [cost for cost in policy.get("costs") or [] if not set(cost["path"]) & set("{}")][:1]
 
 
 @schemathesis.hook
@@ -95,17 +111,24 @@ def before_call(context, case, kwargs):
         return
     body = case.body = whole(case.body)
     if case.path in ("/v1/check", "/v1/peek"):
-        mend_check(body)
+        mend_rules(body)
         # Both name the request id, and may not differ.
         if body.get("request_id") is not None:
             case.headers.pop("Idempotency-Key", None)
     elif case.path == "/v1/check/batch":
         for place, check in enumerate(body["checks"]):
-            mend_check(check)
+            mend_rules(check)
             if body.get("mode") == "all_or_nothing":
                 check["tenant"] = body["checks"][0]["tenant"]
                 check.pop("ip", None)
                 check.pop("request_id", None)
+    elif case.path == "/v1/policy":
+        mend_policy(body)
+    elif case.path == "/v1/tenants/{tenant}/limits/{name}":
+        body.pop("name", None)
+        body.pop("initial", None)
+    elif case.method == "PUT":
+        mend_rules(body)
 
 
 def without_nulls(value):
