@@ -472,7 +472,7 @@ pub struct Decision {
     /// What each limit said, in the order of their names.
     pub verdicts: Verdicts,
     /// Who denied it.
-    pub denied_by: Option<DeniedBy>,
+    pub denied_by: Option<Box<DeniedBy>>,
     /// Nanoseconds after which a lone caller would be admitted; none: never, or not denied.
     pub retry_after: Option<u64>,
     /// The slot it got, if it asked for one.
@@ -480,7 +480,7 @@ pub struct Decision {
     /// True where this is the answer to an earlier check of the same request id.
     pub replayed: bool,
     /// The allow-list entry that let it pass.
-    pub bypass: Option<Bypass>,
+    pub bypass: Option<Box<Bypass>>,
     /// The version of the policy it was judged by.
     pub policy_version: u64,
 }
@@ -514,7 +514,7 @@ impl Decision {
         let denied_by =
             DeniedBy { name: verdict.limit.name.clone(), scope: verdict.limit.per.clone(), reason };
         self.retry_after = verdict.outcome.retry_after();
-        self.denied_by = Some(denied_by);
+        self.denied_by = Some(Box::new(denied_by));
     }
 
     /// Whether some verdict came from a shared overflow bucket.
@@ -526,6 +526,12 @@ impl Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_decision_is_small_enough_to_be_handed_on() {
+        // It goes from a shard through a channel to the door, and through a vector or two in a batch.
+        assert!(size_of::<Decision>() <= 288, "{}", size_of::<Decision>());
+    }
 
     #[test]
     fn a_permit_id_reads_back_as_it_was_written() {

@@ -80,28 +80,30 @@ impl Tree {
     /// Parses TOML.
     pub fn from_toml(bytes: &[u8]) -> Result<Self, Fault> {
         let text = std::str::from_utf8(bytes).map_err(|e| Fault::new("", format!("not UTF-8: {e}")))?;
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        let mut tree: Self = toml::from_str(text).map_err(|e: toml::de::Error| {
             // The message alone: the line that the error could show may hold a secret.
             let before = &text[..e.span().map_or(0, |span| span.start.min(text.len()))];
             let line = before.matches('\n').count() + 1;
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
             Fault::new("", format!("not TOML: {} at line {line} column {column}", e.message()))
         })?;
-        Ok(toml::Value::Table(table).into())
+        undate(&mut tree);
+        Ok(tree)
     }
 }
 
-impl From<toml::Value> for Tree {
-    fn from(value: toml::Value) -> Self {
-        match value {
-            toml::Value::String(text) => Self::Text(text),
-            toml::Value::Integer(number) => Self::Whole(number.into()),
-            toml::Value::Float(number) => Self::Fraction(number),
-            toml::Value::Boolean(yes) => Self::Bool(yes),
-            toml::Value::Datetime(when) => Self::Text(when.to_string()),
-            toml::Value::Array(list) => Self::List(list.into_iter().map(Into::into).collect()),
-            toml::Value::Table(table) => Self::Map(table.into_iter().map(|(k, v)| (k, v.into())).collect()),
-        }
+/// The member by which the `toml` crate hands on a date: an object of nothing else.
+const TOML_DATE: &str = "$__toml_private_datetime";
+
+/// Turns dates that a TOML document has bare into the text that they are in JSON.
+fn undate(tree: &mut Tree) {
+    match tree {
+        Tree::Map(entries) => match entries.as_mut_slice() {
+            [(name, Tree::Text(date))] if name == TOML_DATE => *tree = Tree::Text(std::mem::take(date)),
+            entries => entries.iter_mut().for_each(|(_, tree)| undate(tree)),
+        },
+        Tree::List(items) => items.iter_mut().for_each(undate),
+        _ => {}
     }
 }
 
@@ -170,6 +172,9 @@ impl<'de> Deserialize<'de> for Tree {
         deserializer.deserialize_any(TreeVisitor)
     }
 }
+
+/// Members of an object up to which each is compared with those before it.
+const FIELDS_SEARCHED_MAX: usize = 16;
 
 /// Walks a [`Tree`], knows where it is, and remembers what is wrong.
 #[derive(Default)]
@@ -240,9 +245,14 @@ impl Reader {
             self.fault(format!("{tree} is not an object"));
             return None;
         };
+        // Most objects are small: looking through them is quicker than keeping a set.
         let mut seen = std::collections::BTreeSet::new();
-        for (name, _) in entries {
-            if !seen.insert(name) {
+        for (i, (name, _)) in entries.iter().enumerate() {
+            let repeated = match entries.len() {
+                ..=FIELDS_SEARCHED_MAX => entries[..i].iter().any(|(earlier, _)| earlier == name),
+                _ => !seen.insert(name),
+            };
+            if repeated {
                 self.fault_at(name, "named twice");
             }
         }
@@ -418,6 +428,14 @@ mod tests {
         let fault = Tree::from_json(br#"{"limits":[{"window": 1e999}]}"#).unwrap_err();
         assert_eq!(fault.path, "limits[0].window");
         assert!(Tree::from_json(b"{} x").is_err() && Tree::from_json(b"").is_err());
+    }
+
+    #[test]
+    fn a_date_that_toml_has_bare_is_its_text() {
+        let tree = Tree::from_toml(b"when = 2027-01-01T00:00:00Z\n[a]\nb = [1979-05-27]").unwrap();
+        let text = |text: &str| Tree::Text(text.into());
+        let a = Tree::Map(vec![("b".into(), Tree::List(vec![text("1979-05-27")]))]);
+        assert_eq!(tree, Tree::Map(vec![("when".into(), text("2027-01-01T00:00:00Z")), ("a".into(), a)]));
     }
 
     #[test]

@@ -298,7 +298,8 @@ fn a_change_of_the_section_holds_from_the_next_answer_on_and_outlives_the_proces
     let differences = node.put("/v1/policy?dry_run=true", after.clone()).json();
     assert_eq!(
         differences["changes"],
-        json!([{"path": "responses", "op": "add", "to": after["responses"]}]),
+        json!([{"path": "responses.denial_body", "op": "add", "to": "enveloped_code"},
+               {"path": "responses.headers", "op": "add", "to": ["x"]}]),
         "{differences}"
     );
     for _ in 0..3 {

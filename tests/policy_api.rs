@@ -184,11 +184,11 @@ fn a_dry_run_says_what_would_differ_and_changes_nothing() {
     next.as_object_mut().unwrap().remove("tier_patterns");
     let answer = node.put("/v1/policy?dry_run=true", next);
     assert_eq!(answer.status, 200, "{answer:?}");
-    let (answer, before) = (answer.json(), json!([{"pattern": "ent-*", "tier": "pro"}]));
+    let (answer, before) = (answer.json(), json!({"pattern": "ent-*", "tier": "pro"}));
     assert_eq!(
         answer,
         json!({"dry_run": true, "version": 1, "changes": [
-            {"path": "tier_patterns", "op": "remove", "from": before},
+            {"path": "tier_patterns[ent-*]", "op": "remove", "from": before},
             {"path": "tiers.free.limits[log].limit", "op": "change", "from": 100, "to": 50},
             {"path": "tiers.gold", "op": "add", "to": {"limits": []}},
         ]})

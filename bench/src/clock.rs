@@ -10,6 +10,12 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Nanoseconds of processor time that the calling thread has had.
+pub fn spent_by_thread() -> u64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(spent.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(spent.tv_nsec).unwrap_or(0)
+}
+
 /// Blocks this thread; for the waits between two questions to a starting server.
 pub fn pause(length: Duration) {
     std::thread::sleep(length);

@@ -21,6 +21,7 @@ mod clock;
 mod cpu;
 mod interrupt;
 mod load;
+mod micro;
 mod report;
 mod response;
 mod scenario;
@@ -57,6 +58,8 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Role {
+    /// Times deciding alone, without HTTP, beside governor
+    Micro(micro::Settings),
     /// Is the bare service; the benchmark starts itself so.
     #[command(hide = true)]
     Bare {
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
     let CommandLine { role, settings } = CommandLine::parse();
     let done = match role {
         Some(Role::Bare { port, tier }) => bare::run(port, tier),
+        Some(Role::Micro(settings)) => micro::run(&settings),
         None => compare(&settings),
     };
     match done {

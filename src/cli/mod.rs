@@ -1,8 +1,8 @@
 //! The command line: what can be asked for, and what each outcome's exit code is.
 //!
 //! A line is read into a [`Line`] by clap and then run: `serve` becomes a node; every other command
-//! asks a node over HTTP (or, for `policy validate`, nobody), prints its data on stdout and everything else on stderr, and
-//! ends with an [`Exit`]. One file a verb group; `client` and `output` are what the groups share.
+//! asks a node over HTTP (or nobody: `policy validate`, `completions`, `man`), prints its data on stdout and everything else
+//! on stderr, and ends with an [`Exit`]. One file a verb group; `client` and `output` are what the groups share.
 //!
 //! ```text
 //! $ tidegate check acme --cost 3 ; echo $?
@@ -17,8 +17,11 @@
 
 mod check;
 mod client;
+mod completions;
+mod diff;
 mod failure;
 mod limits;
+mod man;
 mod output;
 mod policy;
 mod serve;
@@ -122,6 +125,8 @@ Examples:
     Check(Box<check::CheckArgs>),
     Policy(policy::PolicyArgs),
     Tenant(tenant::TenantArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// What running a node takes.
@@ -207,8 +212,7 @@ impl Line {
             Some(Command::Serve(serve)) => serve::run(serve),
             Some(command) => {
                 let stdout = std::io::stdout();
-                let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-                let colour = wants_colour && stdout.is_terminal();
+                let colour = is_coloured(stdout.is_terminal(), std::env::var_os("NO_COLOR"));
                 let (mut data, mut notes) = (stdout.lock(), std::io::stderr().lock());
                 let mut out = Output::new(self.0.output, colour, &mut data, &mut notes);
                 ExitCode::from(ask(command, &self.0.server, &mut out).code())
@@ -224,11 +228,18 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         Command::Check(arguments) => arguments.run(server, out),
         Command::Policy(arguments) => arguments.run(server, out),
         Command::Tenant(arguments) => arguments.run(server, out),
+        Command::Completions(arguments) => arguments.run(out),
+        Command::Man(arguments) => arguments.run(out),
     };
     answer.unwrap_or_else(|failure: Failure| {
         out.note(&format!("error: {failure}"));
         failure.exit()
     })
+}
+
+/// Colour is for a terminal, unless its owner wants none: <https://no-color.org>.
+fn is_coloured(is_terminal: bool, no_color: Option<OsString>) -> bool {
+    is_terminal && no_color.is_none_or(|value| value.is_empty())
 }
 
 fn typed(matches: &ArgMatches, id: &str) -> bool {
@@ -249,6 +260,21 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
+/// Every command, with the words that name it, for tests that promise something of all of them.
+#[cfg(test)]
+fn commands() -> Vec<(String, clap::Command)> {
+    fn walk(prefix: &str, command: &clap::Command, found: &mut Vec<(String, clap::Command)>) {
+        let name = format!("{prefix} {}", command.get_name()).trim_start().to_string();
+        found.push((name.clone(), command.clone()));
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            walk(&name, sub, found);
+        }
+    }
+    let mut found = Vec::new();
+    walk("", &Cli::command(), &mut found);
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::testing::words;
@@ -266,20 +292,6 @@ mod tests {
             Some(_) => panic!("{line} doesn't serve"),
         };
         (serve.config.map(|path| path.to_string_lossy().into_owned()), serve.node)
-    }
-
-    /// Every command, with the words that name it.
-    fn commands() -> Vec<(String, clap::Command)> {
-        fn walk(prefix: &str, command: &clap::Command, found: &mut Vec<(String, clap::Command)>) {
-            let name = format!("{prefix} {}", command.get_name()).trim_start().to_string();
-            found.push((name.clone(), command.clone()));
-            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-                walk(&name, sub, found);
-            }
-        }
-        let mut found = Vec::new();
-        walk("", &Cli::command(), &mut found);
-        found
     }
 
     #[test]
@@ -373,12 +385,28 @@ mod tests {
             "tidegate check acme --cost 0",
             "tidegate policy",
             "tidegate tenant show",
+            "tidegate completions",
             "tidegate -o yaml policy get",
         ] {
             assert_eq!(read(line).err().map(|e| e.exit_code()), Some(2), "{line}");
         }
         for line in ["tidegate --help", "tidegate policy diff --help", "tidegate --version"] {
             assert_eq!(read(line).err().map(|e| e.exit_code()), Some(0), "{line}");
+        }
+    }
+
+    #[test]
+    fn colour_is_for_terminals_alone_and_never_with_no_color() {
+        let set = |value: &str| Some(value.into());
+        for (is_terminal, no_color, coloured) in [
+            (true, None, true),
+            (true, set(""), true),
+            (true, set("1"), false),
+            (true, set("0"), false),
+            (false, None, false),
+            (false, set("1"), false),
+        ] {
+            assert_eq!(is_coloured(is_terminal, no_color.clone()), coloured, "{is_terminal} {no_color:?}");
         }
     }
 

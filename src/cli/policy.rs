@@ -1,10 +1,10 @@
 //! `tidegate policy`: the one document of rules, validated here, fetched, compared and applied.
 //!
 //! ```text
-//! $ tidegate policy diff policy.toml
-//! ~ tiers.pro.limits[minute].limit: 100 -> 200
-//! + tenants.acme: {"tier":"pro"}
-//! - tiers.old: {"limits":[]}
+//! $ tidegate policy validate policy.toml
+//! policy.toml: valid, 4 tiers and 1 tenants with rules
+//! $ tidegate policy apply policy.toml
+//! policy version 3
 //! ```
 //!
 //! `validate` needs no node: it is the same reader that a node uses. What `diff` and `apply` send is the file as it is;
@@ -21,13 +21,14 @@ use tidegate::policy::Document;
 
 use super::Exit;
 use super::client::{Answer, JSON, Request, ServerArgs, TOML};
+use super::diff::DryRun;
 use super::failure::Failure;
-use super::output::{Colour, Output, plain};
+use super::output::{Output, plain};
 
 /// The longest document that is read. One that names a million tenants is about a third of this.
 const DOCUMENT_BYTES_MAX: u64 = 512 << 20;
 
-/// The policy document
+/// The policy document: check it, print it, compare it, put it in force
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -62,7 +63,8 @@ Examples:
     Get,
     /// Show what applying a document would change
     #[command(after_help = "\
-Prints a line for each part that differs: + added, ~ changed, - removed.
+Prints a line for each part that differs, by section: + added, ~ changed, - removed; the first 200, then how
+many more. A line says what becomes of the counts where a change touches them. -o json has everything.
 Exit codes, as diff tools have them: 0 the same, 1 different, 2 no comparison (the document is invalid, a
 token is missing, …), 4 unreachable.
 
@@ -206,35 +208,17 @@ fn get(server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What a dry run answers.
-#[derive(Deserialize)]
-struct DryRun {
-    changes: Vec<Change>,
-}
-
-#[derive(Deserialize)]
-struct Change {
-    path: String,
-    op: Op,
-    from: Option<Value>,
-    to: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Op {
-    Add,
-    Change,
-    Remove,
-}
-
 fn diff(file: &Path, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
     let compared = Written::read(file)
         .and_then(|written| server.client()?.send(written.request(true)))
         .and_then(|answer| print_changes(&answer, out));
     match compared {
-        Ok(true) => Ok(Exit::Done),
-        Ok(false) => Ok(Exit::Failed),
+        Ok(dry_run) => {
+            if !out.is_json() {
+                out.note(&format!("compared with {}", dry_run.base()));
+            }
+            Ok(if dry_run.is_empty() { Exit::Done } else { Exit::Failed })
+        }
         Err(failure) if failure.exit() == Exit::Failed => {
             // 1 says that the two differ: a script that asks must not take trouble for that.
             out.note(&format!("error: {failure}"));
@@ -244,29 +228,15 @@ fn diff(file: &Path, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, 
     }
 }
 
-/// Prints a dry run's answer; whether nothing would change.
-fn print_changes(answer: &Answer, out: &mut Output<'_>) -> Result<bool, Failure> {
-    let changes = answer.read::<DryRun>()?.changes;
+/// Prints a dry run's answer.
+fn print_changes(answer: &Answer, out: &mut Output<'_>) -> Result<DryRun, Failure> {
+    let dry_run: DryRun = answer.read()?;
     if out.is_json() {
         out.json(&answer.text)?;
-        return Ok(changes.is_empty());
+    } else {
+        dry_run.print(out)?;
     }
-    for change in &changes {
-        let shown = |value: &Option<Value>| value.as_ref().map_or_else(|| "?".into(), Value::to_string);
-        let (colour, line) = match change.op {
-            Op::Add => (Colour::Green, format!("+ {}: {}", change.path, shown(&change.to))),
-            Op::Remove => (Colour::Red, format!("- {}: {}", change.path, shown(&change.from))),
-            Op::Change => {
-                let (from, to) = (shown(&change.from), shown(&change.to));
-                (Colour::Yellow, format!("~ {}: {from} -> {to}", change.path))
-            }
-        };
-        out.line(&out.painted(colour, &plain(&line)))?;
-    }
-    if changes.is_empty() {
-        out.note("nothing differs");
-    }
-    Ok(changes.is_empty())
+    Ok(dry_run)
 }
 
 /// What a write answers.
@@ -290,7 +260,10 @@ fn apply(
     }
     let answer = server.client()?.send(request)?;
     if dry_run {
-        print_changes(&answer, out)?;
+        let base = print_changes(&answer, out)?.base();
+        if !out.is_json() {
+            out.note(&format!("a dry run: {base} stays in force"));
+        }
     } else {
         print_applied(&answer, out)?;
     }
@@ -399,8 +372,10 @@ mod tests {
         assert_eq!(ran.exit, Exit::Failed);
         assert_eq!(
             ran.data,
-            "+ tenants.acme: {\"tier\":\"pro\"}\n- tiers.old: {\"limits\":[]}\n~ tiers.pro.limits[minute].limit: 100 -> 200\n"
+            "tiers:\n- tiers.old: { limits = [] }\n~ tiers.pro.limits.minute.limit: 100 → 200  (spent stays spent)\n\n\
+             tenants:\n+ tenants.acme: { tier = \"pro\" }\n\n1 added, 1 changed, 1 removed\n"
         );
+        assert_eq!(ran.notes, "compared with policy version 12\n");
         let seen = server.seen();
         assert_eq!(seen[0].line, "PUT /v1/policy?dry_run=true");
         assert_eq!(seen[0].header("content-type"), Some("application/toml"));
@@ -419,7 +394,7 @@ mod tests {
         ]);
         let url = format!("--url {}", server.url);
         let same = run_on(&path, "diff", &url);
-        assert_eq!((same.exit, same.data.as_str()), (Exit::Done, ""));
+        assert_eq!((same.exit, same.data.as_str()), (Exit::Done, "no differences\n"));
         let invalid = run_on(&path, "diff", &url);
         assert_eq!((invalid.exit, invalid.data.as_str()), (Exit::Usage, ""));
         assert_eq!(invalid.notes, "error: Invalid policy (HTTP 422)\n  default_tier: is required\n");
@@ -451,7 +426,8 @@ mod tests {
         let server = Server::replying([Reply::ok(CHANGES)]);
         let ran = run_on(&path, "apply", &format!("--dry-run --url {}", server.url));
         assert_eq!(ran.exit, Exit::Done);
-        assert!(ran.data.starts_with("+ tenants.acme"), "{}", ran.data);
+        assert!(ran.data.ends_with("\n1 added, 1 changed, 1 removed\n"), "{}", ran.data);
+        assert_eq!(ran.notes, "a dry run: policy version 12 stays in force\n");
         assert_eq!(server.seen()[0].line, "PUT /v1/policy?dry_run=true");
     }
 

@@ -1,5 +1,6 @@
 //! `/v1/check`, `/v1/check/batch` and `/v1/peek`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -96,50 +97,49 @@ where
     let _timed = app.telemetry.time(Call::Batch);
     app.tokens.admit_decision(request.headers())?;
     let bytes = body::read(app, request, app.limits.batch_body_bytes).await?;
-    let (mode, checks) = match plain_batch(&bytes) {
+    let batch = match Batch::plain(&bytes) {
         Some(batch) => batch,
-        None => any_batch(&bytes)?,
+        None => Batch::any(&bytes)?,
     };
-    let count = checks.len();
-    let outcomes = match mode {
-        Mode::Independent => independent(app, checks).await,
-        Mode::AllOrNothing => all_or_nothing(app, checks).await?,
-    };
-    let allowed = outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|decision| decision.allowed));
-    let mut out = Vec::with_capacity(count * render::DECISION_BYTES);
-    out.extend_from_slice(if allowed {
-        br#"{"allowed":true,"decisions":"#
-    } else {
-        br#"{"allowed":false,"decisions":"#
-    });
-    render::list(&mut out, &outcomes, |out, outcome| match outcome {
-        Ok(decision) => render::decision(out, decision, &app.node),
-        Err(problem) => render::json(out, &json!({"error": problem.document()})),
-    });
-    out.push(b'}');
-    Ok(whole(StatusCode::OK, "application/json", out))
+    match batch.mode {
+        Mode::Independent => Ok(independent(app, batch).await),
+        Mode::AllOrNothing => all_or_nothing(app, batch).await,
+    }
 }
 
-/// A batch of plain checks, within its bounds.
-fn plain_batch(bytes: &[u8]) -> Option<(Mode, Vec<ReadCheck>)> {
-    let (mode, checks) = plain::batch(bytes)?;
-    let mode = mode.map_or(Some(Mode::Independent), |word| {
-        MODES.iter().find(|(known, _)| *known == word).map(|(_, mode)| *mode)
-    })?;
-    let checks = Some(checks).filter(|checks| (1..=BATCH_MAX).contains(&checks.len()))?;
-    Some((mode, checks.into_iter().map(Ok).collect()))
+/// What a batch asks.
+struct Batch {
+    mode: Mode,
+    checks: Vec<Check>,
+    /// What is wrong with those that can't be read, by their places.
+    faulty: BTreeMap<usize, Vec<Fault>>,
 }
 
-/// Any batch, with its faults.
-fn any_batch(bytes: &[u8]) -> Result<(Mode, Vec<ReadCheck>), Problem> {
-    let tree = body::tree(bytes)?;
-    let (mode, items) = envelope(&tree)?;
-    let checks = items.iter().enumerate().map(|(i, item)| {
-        let mut r = Reader::within(format!("checks[{i}]"));
-        let check = read::check(&mut r, item);
-        r.finish(check)
-    });
-    Ok((mode, checks.collect()))
+impl Batch {
+    /// One of plain checks, within its bounds.
+    fn plain(bytes: &[u8]) -> Option<Self> {
+        let (word, checks) = plain::batch(bytes)?;
+        let mode = word.map_or(Some(Mode::Independent), |word| {
+            MODES.iter().find(|(known, _)| *known == word).map(|(_, mode)| *mode)
+        })?;
+        (1..=BATCH_MAX).contains(&checks.len()).then_some(Self { mode, checks, faulty: BTreeMap::new() })
+    }
+
+    /// Any one, with its faults.
+    fn any(bytes: &[u8]) -> Result<Self, Problem> {
+        let tree = body::tree(bytes)?;
+        let (mode, items) = envelope(&tree)?;
+        let mut batch = Self { mode, checks: Vec::with_capacity(items.len()), faulty: BTreeMap::new() };
+        for (i, item) in items.iter().enumerate() {
+            let mut r = Reader::within(format!("checks[{i}]"));
+            let check = read::check(&mut r, item);
+            match r.finish(check) {
+                Ok(check) => batch.checks.push(check),
+                Err(faults) => drop(batch.faulty.insert(i, faults)),
+            }
+        }
+        Ok(batch)
+    }
 }
 
 fn envelope(tree: &Tree) -> Result<(Mode, &[Tree]), Problem> {
@@ -167,48 +167,49 @@ fn envelope(tree: &Tree) -> Result<(Mode, &[Tree]), Problem> {
     r.finish(found).map_err(Problem::bad_input)
 }
 
-type ReadCheck = Result<Check, Vec<Fault>>;
-
 /// Every check by itself: one that can't be read or decided has an error in its place.
-async fn independent(app: &App, checks: Vec<ReadCheck>) -> Vec<Result<Decision, Problem>> {
-    let mut good = Vec::with_capacity(checks.len());
-    let places: Vec<Option<Vec<Fault>>> = checks
-        .into_iter()
-        .map(|check| match check {
-            Ok(check) => {
-                good.push(check);
-                None
-            }
-            Err(faults) => Some(faults),
-        })
-        .collect();
-    let mut decided = app.router.check_each(good).await.into_iter();
-    let place = |(i, faults): (usize, Option<Vec<Fault>>)| match faults {
+async fn independent(app: &App, batch: Batch) -> Answer {
+    let Batch { checks, mut faulty, .. } = batch;
+    let count = checks.len() + faulty.len();
+    let answers = app.router.check_each(checks).await;
+    let allowed = |answer: &Result<Decision, Refusal>| answer.as_ref().is_ok_and(|decision| decision.allowed);
+    let all_allowed = faulty.is_empty() && answers.iter().all(allowed);
+    let mut answers = answers.iter();
+    outcomes(app, count, all_allowed, |i| match faulty.remove(&i) {
         Some(faults) => Err(Problem::bad_input(faults)),
-        None => {
-            let refused = |refusal| Problem::from(refusal).within(&format!("checks[{i}]"));
-            decided.next().unwrap_or(Err(Refusal::Busy)).map_err(refused)
-        }
-    };
-    places.into_iter().enumerate().map(place).collect()
+        None => match answers.next().unwrap_or(&Err(Refusal::Busy)) {
+            Ok(decision) => Ok(decision),
+            Err(refusal) => Err(Problem::from(refusal.clone()).within(&format!("checks[{i}]"))),
+        },
+    })
+}
+
+/// The outcomes of a batch, in the order of its checks.
+fn outcomes<'d>(
+    app: &App,
+    count: usize,
+    all_allowed: bool,
+    mut outcome: impl FnMut(usize) -> Result<&'d Decision, Problem>,
+) -> Answer {
+    let mut out = Vec::with_capacity(count * render::DECISION_BYTES);
+    out.extend_from_slice(if all_allowed { br#"{"allowed":true,"# } else { br#"{"allowed":false,"# });
+    out.extend_from_slice(br#""decisions":"#);
+    render::list(&mut out, 0..count, |out, i| match outcome(i) {
+        Ok(decision) => render::decision(out, decision, &app.node),
+        Err(problem) => render::json(out, &json!({"error": problem.document()})),
+    });
+    out.push(b'}');
+    whole(StatusCode::OK, "application/json", out)
 }
 
 /// All checks together: one that can't be read spoils the batch.
-async fn all_or_nothing(
-    app: &App,
-    checks: Vec<ReadCheck>,
-) -> Result<Vec<Result<Decision, Problem>>, Problem> {
-    let (mut good, mut faults) = (Vec::with_capacity(checks.len()), Vec::new());
-    for check in checks {
-        match check {
-            Ok(check) => good.push(check),
-            Err(of_one) => faults.extend(of_one),
-        }
-    }
+async fn all_or_nothing(app: &App, batch: Batch) -> Result<Answer, Problem> {
+    let Batch { checks, faulty, .. } = batch;
+    let mut faults: Vec<_> = faulty.into_values().flatten().collect();
     let mut ids = std::collections::BTreeSet::new();
-    let readable = if faults.is_empty() { good.as_slice() } else { &[] };
+    let readable = if faults.is_empty() { checks.as_slice() } else { &[] };
     for (i, check) in readable.iter().enumerate() {
-        if check.account() != good[0].account() {
+        if check.account() != checks[0].account() {
             faults.push(Fault::new(
                 format!("checks[{i}].tenant"),
                 "all_or_nothing is for the checks of one tenant",
@@ -222,5 +223,7 @@ async fn all_or_nothing(
         faults.truncate(crate::input::FAULTS_MAX);
         return Err(Problem::bad_input(faults));
     }
-    Ok(app.router.check_all(good).await?.into_iter().map(Ok).collect())
+    let decisions = app.router.check_all(checks).await?;
+    let all_allowed = decisions.iter().all(|decision| decision.allowed);
+    Ok(outcomes(app, decisions.len(), all_allowed, |i| Ok(&decisions[i])))
 }

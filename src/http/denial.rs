@@ -215,7 +215,7 @@ mod tests {
 
     fn by_list(retry_after: Option<u64>) -> Decision {
         let by = DeniedBy { name: name("abuse"), scope: vec![Dimension::Ip], reason: Reason::DenyList };
-        Decision { tier: None, denied_by: Some(by), retry_after, ..denied(Vec::new()) }
+        Decision { tier: None, denied_by: Some(Box::new(by)), retry_after, ..denied(Vec::new()) }
     }
 
     fn shown(form: DenialBody, decision: &Decision) -> (&'static str, Value) {

@@ -165,9 +165,9 @@ impl Serialize for Scope<'_> {
 }
 
 /// A list, its items separated.
-pub fn list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T)) {
+pub fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut item: impl FnMut(&mut Vec<u8>, T)) {
     out.push(b'[');
-    for (i, each) in items.iter().enumerate() {
+    for (i, each) in items.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
@@ -252,7 +252,7 @@ mod tests {
     fn an_unlimited_answer_says_so_and_names_who_let_it_pass_whatever_characters_the_reason_has() {
         let bypass = Bypass { list: name("partners"), reason: "a \"friend\"\n\u{1F600} \\".into() };
         assert_eq!(
-            shown(&Decision { bypass: Some(bypass), ..unlimited() }),
+            shown(&Decision { bypass: Some(Box::new(bypass)), ..unlimited() }),
             json!({
                 "allowed": true, "tenant": "acme:1", "tier": null, "cost": 3, "limit": "unlimited", "remaining": null,
                 "reset_after_ms": null, "retry_after_ms": null, "denied_by": null, "limits": [], "permit": null,

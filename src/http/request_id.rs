@@ -18,11 +18,15 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id that the request goes by; none where its caller sent none. Called once for each request, as it comes in.
 pub fn incoming(ids: &RequestIds, headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let sent = headers.get(REQUEST_ID)?;
-    if RequestIds::is_fit(sent.as_bytes()) {
-        return Some(sent.clone());
+    if !headers.contains_key(REQUEST_ID) {
+        return None;
     }
-    Some(replace(ids, headers))
+    Some(fit(headers).unwrap_or_else(|| replace(ids, headers)))
+}
+
+/// The id that the caller sent, if it can stand as it is.
+pub fn fit(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(REQUEST_ID).filter(|sent| RequestIds::is_fit(sent.as_bytes())).cloned()
 }
 
 /// The id that the request goes by, made where it has none.

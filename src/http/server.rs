@@ -3,8 +3,8 @@
 //! One listener rather than one per worker: with SO_REUSEPORT a second process would bind the same port without anybody
 //! noticing, and few connections would spread unevenly. A connection belongs to one worker for its whole life.
 //!
-//! Each connection has a [`Pulse`]: idle, in the head of a request, or busy with one. A worker looks at all pulses every
-//! [`PULSE_TICK`] and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
+//! Each connection has a `Pulse`: idle, in the head of a request, or busy with one. A worker looks at all pulses every
+//! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
 //! without a timer for each request. (Bodies have a timeout of their own, where they are read.)
 
 use std::convert::Infallible;
@@ -209,6 +209,8 @@ fn connection<S: Carried>(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        // Answers are small: copied behind their head they cost less than a second piece to send does.
+        .writev(false)
         .max_buf_size(usize::try_from(limits.header_bytes).unwrap_or(usize::MAX))
         .max_headers(usize::try_from(limits.headers).unwrap_or(usize::MAX));
     builder
@@ -222,11 +224,13 @@ fn connection<S: Carried>(
     let service = {
         let pulse = pulse.clone();
         hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            let request_id = request_id::incoming(telemetry.request_ids(), request.headers_mut());
-            // Only one call asks who is at the other end; the others don't pay for it.
-            if request.uri().path().starts_with(forward_auth::PATH) {
+            let request_id = if request.uri().path().starts_with(forward_auth::PATH) {
+                // Only this call asks who is at the other end, and its headers are another request's: they stay as they are.
                 request.extensions_mut().insert(peer);
-            }
+                request_id::fit(request.headers())
+            } else {
+                request_id::incoming(telemetry.request_ids(), request.headers_mut())
+            };
             let busy = Pulse::busy(&pulse);
             let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));

@@ -56,10 +56,12 @@ mod tests {
                 tier: None,
                 cost: 1,
                 verdicts: crate::check::Verdicts::new(),
-                denied_by: scope.map(|scope| DeniedBy {
-                    name: Name::new("entry").unwrap(),
-                    scope: vec![scope],
-                    reason: Reason::DenyList,
+                denied_by: scope.map(|scope| {
+                    Box::new(DeniedBy {
+                        name: Name::new("entry").unwrap(),
+                        scope: vec![scope],
+                        reason: Reason::DenyList,
+                    })
                 }),
                 retry_after: None,
                 permit: None,

@@ -24,6 +24,22 @@ pub struct Router {
     lists: ListCounts,
 }
 
+/// The answers to several checks, as they came: in groups by who gave them. Within a group they are in the order of the
+/// checks, so they are put in order by looking and not by moving.
+pub struct Answers {
+    /// The group of each check.
+    order: Vec<usize>,
+    groups: Vec<Vec<Result<Decision, Refusal>>>,
+}
+
+impl Answers {
+    /// The answers in the order of the checks.
+    pub fn iter(&self) -> impl Iterator<Item = &Result<Decision, Refusal>> {
+        let mut groups: Vec<_> = self.groups.iter().map(|group| group.iter()).collect();
+        self.order.iter().map(move |&group| groups[group].next().unwrap_or(&Err(Refusal::Busy)))
+    }
+}
+
 impl Router {
     /// A router to the shards of this node.
     pub fn new(shards: Vec<Handle>, secret: Secret, policy: Arc<PolicyCell>, clock: SharedClock) -> Self {
@@ -63,34 +79,35 @@ impl Router {
         self.shards[shard].peek(question).await
     }
 
-    /// Decides several checks, each by itself; the answers are in the order of the checks.
-    pub async fn check_each(&self, checks: Vec<Check>) -> Vec<Result<Decision, Refusal>> {
-        let mut answers: Vec<Option<Result<Decision, Refusal>>> = vec![None; checks.len()];
-        let mut by_shard: Vec<(Vec<usize>, Vec<Question>)> =
-            self.shards.iter().map(|_| Default::default()).collect();
-        for (i, check) in checks.into_iter().enumerate() {
+    /// Decides several checks, each by itself.
+    pub async fn check_each(&self, checks: Vec<Check>) -> Answers {
+        let mut order = Vec::with_capacity(checks.len());
+        let mut listed = Vec::new();
+        let room = checks.len() / self.shards.len() + 1;
+        let mut questions: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::with_capacity(room)).collect();
+        for check in checks {
             if let Some(decision) = self.listed(&check) {
                 self.lists.count(&decision);
-                answers[i] = Some(Ok(decision));
+                order.push(self.shards.len());
+                listed.push(Ok(decision));
                 continue;
             }
             let (shard, question) = self.place(check);
-            by_shard[shard].0.push(i);
-            by_shard[shard].1.push(question);
+            order.push(shard);
+            questions[shard].push(question);
         }
-        let asked = by_shard.into_iter().zip(&self.shards).filter(|((indices, _), _)| !indices.is_empty());
-        let asked = asked
-            .map(|((indices, questions), shard)| async move { (indices, shard.check_each(questions).await) });
-        for (indices, decided) in futures_util::future::join_all(asked).await {
-            match decided {
-                Ok(decided) => {
-                    decided.iter().for_each(log);
-                    indices.into_iter().zip(decided).for_each(|(i, answer)| answers[i] = Some(answer))
-                }
-                Err(refusal) => indices.into_iter().for_each(|i| answers[i] = Some(Err(refusal.clone()))),
-            }
-        }
-        answers.into_iter().map(|answer| answer.unwrap_or(Err(Refusal::Busy))).collect()
+        let asked = self.shards.iter().zip(questions).map(async |(shard, questions)| {
+            let count = questions.len();
+            let decided = match count {
+                0 => Ok(Vec::new()),
+                _ => shard.check_each(questions).await,
+            };
+            decided.unwrap_or_else(|refusal| vec![Err(refusal); count])
+        });
+        let mut groups = futures_util::future::join_all(asked).await;
+        groups.iter().flatten().for_each(log);
+        groups.push(listed);
+        Answers { order, groups }
     }
 
     /// Decides several checks of one tenant that pass together or not at all.
@@ -247,15 +264,15 @@ fn by_list(policy: &Policy, check: &Check, verdict: AccessVerdict, wall: u64) ->
         tier: None,
         cost: check.cost.map_or(1, crate::check::Cost::get),
         verdicts: Verdicts::new(),
-        denied_by: (!allowed).then(|| DeniedBy {
-            name: verdict.name.clone(),
-            scope: vec![scope],
-            reason: Reason::DenyList,
+        denied_by: (!allowed).then(|| {
+            let name = verdict.name.clone();
+            Box::new(DeniedBy { name, scope: vec![scope], reason: Reason::DenyList })
         }),
         retry_after: verdict.entry.expires.filter(|_| !allowed).map(|at| at.saturating_sub(wall)),
         permit: None,
         replayed: false,
-        bypass: allowed.then(|| Bypass { list: verdict.name, reason: verdict.entry.reason.clone() }),
+        bypass: allowed
+            .then(|| Box::new(Bypass { list: verdict.name, reason: verdict.entry.reason.clone() })),
         policy_version: policy.version(),
     }
 }

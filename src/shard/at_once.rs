@@ -17,37 +17,38 @@ use crate::clock::Now;
 use crate::limit::{Outcome, State};
 use crate::policy::BucketKey;
 
+/// What the short way makes of a question.
+pub(super) enum AtOnce {
+    /// An answer.
+    Decided(Result<Decision, Refusal>),
+    /// Nothing: it takes the long way.
+    NotMine(Question),
+}
+
 impl Shard {
     /// The decision, where this way has one; the question back, where it hasn't.
-    pub(super) fn at_once(
-        &mut self,
-        question: Question,
-        now: Now,
-    ) -> Result<Result<Decision, Refusal>, Question> {
+    pub(super) fn at_once(&mut self, question: Question, now: Now) -> AtOnce {
         let check = &question.check;
         if check.request_id.is_some() || check.permit_ttl_ms.is_some() {
-            return Err(question);
+            return AtOnce::NotMine(question);
         }
         let ix = self.account_of(&question, now);
         if !self.is_alone(ix, now) {
-            return Err(question);
+            return AtOnce::NotMine(question);
         }
         let plan = match self.plan(ix, check, now) {
             Ok(plan) => plan,
             Err(refusal) => {
-                self.tally.refused(&refusal);
-                return Ok(Err(refusal));
+                return self.refused_at_once(refusal);
             }
         };
         // Nobody leaves a limit behind here: whoever selects uses them all, or clears them away.
         if plan.select(check, &self.secret, &mut self.selected).is_err() {
-            let refusal = Refusal::LimitsRefused(plan.tier().clone());
-            self.tally.refused(&refusal);
-            return Ok(Err(refusal));
+            return self.refused_at_once(Refusal::LimitsRefused(plan.tier().clone()));
         }
         if !self.has_all_buckets(ix, now) {
             self.selected.clear();
-            return Err(question);
+            return AtOnce::NotMine(question);
         }
         let cost = self.plans.policy().cost(check, plan.cost_multiplier());
         let (allowed, verdicts) = self.ask_all(ix, cost, now);
@@ -68,7 +69,12 @@ impl Shard {
             decision.deny();
         }
         self.tally.decided(question.hash, &decision);
-        Ok(Ok(decision))
+        AtOnce::Decided(Ok(decision))
+    }
+
+    fn refused_at_once(&mut self, refusal: Refusal) -> AtOnce {
+        self.tally.refused(&refusal);
+        AtOnce::Decided(Err(refusal))
     }
 
     /// Whether no other check of the account is on its way. What strangers share beyond a cap is never alone.

@@ -13,6 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
 use super::accounts::{AccountIx, Accounts};
+use super::at_once::AtOnce;
 use super::op::{Answer, AnswerTo, Op, OpId, OpRef, Part};
 use super::plans::Plans;
 use super::shared::{Ask, Reply, SharedBuckets};
@@ -82,7 +83,8 @@ pub struct Listed {
 
 /// A batch whose checks are decided one by one.
 pub(super) struct Gather {
-    answers: Vec<Option<Result<Decision, Refusal>>>,
+    /// "Busy" where there is none yet.
+    answers: Vec<Result<Decision, Refusal>>,
     left: usize,
     to: oneshot::Sender<Vec<Result<Decision, Refusal>>>,
 }
@@ -182,8 +184,10 @@ impl Shard {
     ) {
         match self.at_once(question, now) {
             // Whoever stopped waiting doesn't need the answer any more.
-            Ok(decided) => drop(to.send(decided.map(|decision| smallvec![decision]))),
-            Err(question) => self.begin(smallvec![question], AnswerTo::Caller(to), false, now, effects),
+            AtOnce::Decided(decided) => drop(to.send(decided.map(|decision| smallvec![decision]))),
+            AtOnce::NotMine(question) => {
+                self.begin(smallvec![question], AnswerTo::Caller(to), false, now, effects);
+            }
         }
     }
 
@@ -225,24 +229,26 @@ impl Shard {
         let mut answers = Vec::with_capacity(count);
         let mut each = each.into_iter();
         let waits = each.find_map(|question| match self.at_once(question, now) {
-            Ok(decided) => {
-                answers.push(Some(decided));
+            AtOnce::Decided(decided) => {
+                answers.push(decided);
                 None
             }
-            Err(question) => Some(question),
+            AtOnce::NotMine(question) => Some(question),
         });
         let Some(waits) = waits else {
-            return drop(to.send(answers.into_iter().flatten().collect()));
+            return drop(to.send(answers));
         };
         let (batch, decided) = (self.fresh_id(), answers.len());
-        answers.resize(count, None);
+        answers.resize(count, Err(Refusal::Busy));
         self.gathers.insert(batch, Gather { answers, left: count - decided, to });
         self.begin(smallvec![waits], AnswerTo::Gather { batch, index: decided }, false, now, effects);
         for (index, question) in (decided + 1..).zip(each) {
             let answer_to = AnswerTo::Gather { batch, index };
             match self.at_once(question, now) {
-                Ok(decided) => self.answer(answer_to, decided.map(|decision| smallvec![decision])),
-                Err(question) => self.begin(smallvec![question], answer_to, false, now, effects),
+                AtOnce::Decided(decided) => {
+                    self.answer(answer_to, decided.map(|decision| smallvec![decision]));
+                }
+                AtOnce::NotMine(question) => self.begin(smallvec![question], answer_to, false, now, effects),
             }
         }
     }
@@ -345,12 +351,12 @@ impl Shard {
                 let Some(gather) = self.gathers.get_mut(&batch) else {
                     return;
                 };
-                gather.answers[index] = Some(answer.and_then(|mut all| all.pop().ok_or(Refusal::Busy)));
+                gather.answers[index] = answer.and_then(|mut all| all.pop().ok_or(Refusal::Busy));
                 gather.left -= 1;
                 if gather.left == 0
                     && let Some(gather) = self.gathers.remove(&batch)
                 {
-                    drop(gather.to.send(gather.answers.into_iter().flatten().collect()));
+                    drop(gather.to.send(gather.answers));
                 }
             }
         }

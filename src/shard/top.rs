@@ -1,9 +1,10 @@
 //! The tenants that ask most, in bounded memory: a space-saving sketch (Metwally, Agrawal, El Abbadi 2005).
 //!
 //! A fixed number of places. A tenant that has none takes the place with the least weight and its weight along with it, so
-//! weights are never too low and whoever asks more than one in `places` of all checks has a place for certain. What a place
-//! *reports* is not its weight: that would charge a newcomer with what others asked. A tenant is named from the moment that
-//! more than half of its weight is its own, and its numbers count from there; until then its checks are the others'.
+//! whoever asks more than one in `places` of all checks keeps a place. Strangers come in by sample, one for eight of them.
+//! What a place *reports* is not its weight: that would charge a newcomer with what others asked. A tenant is named once it
+//! has asked more often than the weight it inherited says, and its numbers count from there; until then its checks are the
+//! others'.
 //!
 //! ```text
 //! 2 places: acme ×9, globex ×5, then 100 invented tenants, once each
@@ -21,6 +22,10 @@ use crate::placement::AccountHash;
 
 /// Tenants with numbers of their own on one node, over all its shards: what a dashboard can show and a scrape can carry.
 pub const TENANTS_MAX: usize = 100;
+
+/// Of tenants without a place, only every so many-th is given one, and stands for the others: looking for the least weight
+/// costs half as much as a decision, and where a hundred thousand tenants take turns, nearly all are strangers.
+const STRANGERS_PER_PLACE: u64 = 8;
 
 /// Decisions, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +71,8 @@ struct Place {
     weight: u64,
     /// Of the weight, what was inherited.
     error: u64,
+    /// Decisions since it has the place.
+    seen: u64,
     named: bool,
     own: Outcomes,
 }
@@ -77,6 +84,8 @@ pub struct Top {
     index: HashTable<u32>,
     /// Decisions of tenants that weren't named.
     others: Outcomes,
+    /// Decisions of tenants without a place, since all are taken.
+    strangers: u64,
 }
 
 impl Top {
@@ -87,7 +96,7 @@ impl Top {
     }
 
     fn with_places(most: usize) -> Self {
-        Self { places: Vec::new(), most, index: HashTable::new(), others: Outcomes::default() }
+        Self { places: Vec::new(), most, index: HashTable::new(), others: Outcomes::default(), strangers: 0 }
     }
 
     /// Counts a decision for `tenant`, whose account has this hash.
@@ -99,13 +108,21 @@ impl Top {
             let place = &places[at as usize];
             place.hash == hash && place.tenant == *tenant
         });
-        let at = match found.copied() {
-            Some(at) => at as usize,
-            None => self.place(hash, tenant),
+        let (at, more) = match found.copied() {
+            Some(at) => (at as usize, 1),
+            None if self.places.len() < self.most => (self.place(hash, tenant), 1),
+            None => {
+                self.strangers += 1;
+                if !self.strangers.is_multiple_of(STRANGERS_PER_PLACE) {
+                    return self.others.count(allowed);
+                }
+                (self.place(hash, tenant), STRANGERS_PER_PLACE)
+            }
         };
         let place = &mut self.places[at];
-        place.weight += 1;
-        place.named |= place.weight - place.error > place.error;
+        place.weight += more;
+        place.seen += 1;
+        place.named |= place.seen > place.error;
         let outcomes = if place.named { &mut place.own } else { &mut self.others };
         outcomes.count(allowed);
     }
@@ -117,6 +134,7 @@ impl Top {
             tenant: tenant.clone(),
             weight,
             error: weight,
+            seen: 0,
             named: false,
             own: Outcomes::default(),
         };

@@ -1,4 +1,7 @@
-//! What the hostile tests stand on: the real program in a folder of its own, and bytes on a socket.
+//! What the tests stand on: the real program in a folder of its own, and bytes on a socket.
+//!
+//! Tests that are about what the door does with bytes, and about processes, use it as it is; those that ask in JSON use
+//! `tests/support`, which is built of it. A process that is dropped is killed.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -36,6 +39,16 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The program, with nothing said to it by variables of whoever runs the tests.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let variables = std::env::vars_os().map(|(name, _)| name);
+    for name in variables.filter(|name| name.to_string_lossy().starts_with("TIDEGATE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A folder with a configuration: `cluster.toml`, `policy.toml`, and the data of the node `n1`.
 pub struct Home {
     dir: Arc<tempfile::TempDir>,
@@ -45,11 +58,15 @@ pub struct Home {
 impl Home {
     /// `rest` is what `cluster.toml` says beside its one node.
     pub fn new(policy: &str, rest: &str) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        let home = Self { dir, environment: Vec::new() };
+        let home = Self::empty();
         home.write("policy.toml", policy.as_bytes());
         home.configure("127.0.0.1:0", "data", rest);
         home
+    }
+
+    /// A folder that is still without a configuration.
+    pub fn empty() -> Self {
+        Self { dir: Arc::new(tempfile::tempdir().unwrap()), environment: Vec::new() }
     }
 
     /// Writes `cluster.toml`: one node at `http`, its data in `data_dir`.
@@ -79,11 +96,12 @@ impl Home {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let child = program()
             .arg("serve")
             .env("TIDEGATE_CONFIG", self.path("cluster.toml"))
             .env("TIDEGATE_NODE", "n1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&log).unwrap())

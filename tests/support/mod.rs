@@ -1,4 +1,4 @@
-//! Starts real nodes and asks them over real sockets: the program itself, a temporary directory, a small blocking client.
+//! Starts real nodes and asks them in JSON over real sockets. Processes and connections are those of `tests/rig`.
 //!
 //! ```text
 //! let node = Setup::policy("default_tier = \"free\"\n[tiers.free]\n").start();     // listens on a port of its own
@@ -10,23 +10,19 @@
 
 #![allow(dead_code, reason = "each file of tests is a program of its own and uses a part")]
 
+#[path = "../rig/mod.rs"]
+pub mod rig;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rig::{Home, Wire};
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tidegate::clock::{Clock, SystemClock};
-
-/// Nothing here takes so long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often something is looked at that is waited for.
-const TICK: Duration = Duration::from_millis(10);
 
 /// A node that is yet to be started.
 pub struct Setup {
@@ -81,7 +77,7 @@ impl Setup {
 
     /// Writes the files.
     pub fn place(self) -> Place {
-        let dir = tempfile::tempdir().unwrap();
+        let mut home = Home::empty();
         let mut config = String::new();
         if let Some(environment) = &self.environment {
             config.push_str(&format!("environment = {environment:?}\n"));
@@ -89,11 +85,14 @@ impl Setup {
         config.push_str(&format!("[[nodes]]\nid = \"n1\"\nhttp = {:?}\n", self.http));
         if let Some(policy) = &self.policy {
             config.push_str("[policy]\nfile = \"policy.toml\"\n");
-            std::fs::write(dir.path().join("policy.toml"), policy).unwrap();
+            home.write("policy.toml", policy.as_bytes());
         }
         config.push_str(&self.sections);
-        std::fs::write(dir.path().join("cluster.toml"), config).unwrap();
-        Place { dir, variables: self.variables }
+        home.write("cluster.toml", config.as_bytes());
+        for (name, value) in &self.variables {
+            home = home.set_variable(name, value);
+        }
+        Place { home }
     }
 
     /// Writes the files and starts the node.
@@ -109,99 +108,36 @@ pub fn node(toml: &str) -> Node {
 
 /// The directory of a node that isn't running: its configuration and its data.
 pub struct Place {
-    dir: TempDir,
-    variables: Vec<(String, String)>,
+    home: Home,
 }
 
 impl Place {
     /// A file in the directory.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn stderr(&self) -> String {
-        std::fs::read_to_string(self.file("stderr.log")).unwrap_or_default()
-    }
-
-    fn spawn(&self) -> Child {
-        let stderr = std::fs::File::create(self.file("stderr.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TIDEGATE_") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .arg("serve")
-            .env("TIDEGATE_CONFIG", self.file("cluster.toml"))
-            .env("TIDEGATE_NODE", "n1")
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .unwrap()
+        self.home.path(name)
     }
 
     /// Starts the node, and waits until it is ready.
     pub fn start(self) -> Node {
-        let mut process = Process(self.spawn());
-        let stdout = process.0.stdout.take().unwrap();
-        let (sender, introduction) = mpsc::channel();
-        // Reads on after the first line, so that the pipe never fills.
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        let line = introduction
-            .recv_timeout(PATIENCE)
-            .unwrap_or_else(|_| panic!("the node said nothing: {}", self.stderr()));
-        let port = line.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        let port = port.unwrap_or_else(|| panic!("no port in {line:?}"));
-        assert!(line.starts_with("tidegate ") && line.contains("  node n1  http://"), "{line:?}");
-        let node = Node { process, place: self, http: SocketAddr::from(([127, 0, 0, 1], port)) };
+        let started = self.home.start();
+        let said = started.process.out();
+        assert!(said.starts_with("tidegate ") && said.contains("  node n1  http://"), "{said:?}");
+        let node = Node { http: started.addr, process: started.process, place: self };
         eventually("the node is ready", || node.get("/readyz").status == 200);
         node
     }
 
     /// Starts what should refuse to start: its exit code, and what it says on standard error.
     pub fn refuse(self) -> (i32, String) {
-        let mut process = Process(self.spawn());
-        let code = process.wait();
-        (code, self.stderr())
-    }
-}
-
-/// A child that doesn't outlive its owner.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, signal: rustix::process::Signal) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    fn wait(&mut self) -> i32 {
-        let mut code = None;
-        eventually("the process ends", || {
-            code = self.0.try_wait().unwrap();
-            code.is_some()
-        });
-        code.and_then(|status| status.code()).unwrap_or(-1)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let mut process = self.home.run();
+        let code = process.end().code();
+        (code.unwrap_or(-1), process.log())
     }
 }
 
 /// A node that is running.
 pub struct Node {
-    process: Process,
+    process: rig::Process,
     place: Place,
     /// Where it listens.
     pub http: SocketAddr,
@@ -210,16 +146,16 @@ pub struct Node {
 impl Node {
     /// Tells it to stop, and waits until it has: it exits 0.
     pub fn stop(mut self) -> Place {
-        self.process.signal(rustix::process::Signal::TERM);
-        let code = self.process.wait();
-        assert_eq!(code, 0, "{}", self.place.stderr());
+        self.process.signal(Signal::TERM);
+        let status = self.process.end();
+        assert!(status.success(), "{status}: {}", self.process.log());
         self.place
     }
 
     /// Kills it as `kill -9` does.
     pub fn kill(mut self) -> Place {
-        self.process.signal(rustix::process::Signal::KILL);
-        self.process.wait();
+        self.process.signal(Signal::KILL);
+        self.process.end();
         self.place
     }
 
@@ -230,15 +166,12 @@ impl Node {
 
     /// What it wrote to standard error so far.
     pub fn stderr(&self) -> String {
-        self.place.stderr()
+        self.process.log()
     }
 
     /// A connection of its own, kept open from one request to the next.
     pub fn client(&self) -> Client {
-        let stream = TcpStream::connect_timeout(&self.http, PATIENCE).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream: BufReader::new(stream) }
+        Client { wire: Wire::to(self.http).unwrap() }
     }
 
     /// One request on a connection of its own.
@@ -334,20 +267,27 @@ impl Request {
 
 /// One connection.
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    wire: Wire,
 }
 
 impl Client {
     /// Sends a request and reads its answer.
     pub fn send(&mut self, request: &Request) -> Answer {
-        self.stream.get_mut().write_all(&request.bytes()).unwrap();
-        self.read()
+        self.send_raw(&request.bytes())
     }
 
     /// Sends bytes as they are, and reads an answer.
     pub fn send_raw(&mut self, bytes: &[u8]) -> Answer {
-        self.stream.get_mut().write_all(bytes).unwrap();
-        self.read()
+        self.wire.send(bytes).unwrap();
+        let answer = self.wire.answer().expect("the connection ended without an answer");
+        let mut headers = BTreeMap::new();
+        for (name, value) in answer.headers {
+            let earlier = headers.insert(name.clone(), value);
+            assert_eq!(earlier, None, "{name} is there twice");
+        }
+        let has_length = headers.contains_key("content-length") || answer.status == 204;
+        assert!(has_length, "an answer of unknown length: {headers:?}");
+        Answer { status: answer.status, headers, body: String::from_utf8(answer.body).unwrap() }
     }
 
     /// The decision of one check.
@@ -355,41 +295,6 @@ impl Client {
         let answer = self.send(&Request::new("POST", "/v1/check").json(&patient(check)));
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).unwrap();
-        line.strip_suffix("\r\n").unwrap_or_else(|| panic!("the head broke off at {line:?}")).to_string()
-    }
-
-    fn read(&mut self) -> Answer {
-        let status_line = self.line();
-        let status = status_line
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .unwrap_or_else(|| panic!("no status in {status_line:?}"));
-        let mut headers = BTreeMap::new();
-        loop {
-            let line = self.line();
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = line.split_once(':').unwrap();
-            let earlier = headers.insert(name.to_ascii_lowercase(), value.trim().to_string());
-            assert_eq!(earlier, None, "{name} is there twice");
-        }
-        let length = match headers.get("content-length") {
-            Some(length) => length.parse().unwrap(),
-            None => {
-                assert_eq!(status, 204, "an answer of unknown length: {headers:?}");
-                0
-            }
-        };
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).unwrap();
-        Answer { status, headers, body: String::from_utf8(body).unwrap() }
     }
 }
 
@@ -494,13 +399,7 @@ pub fn take_number(object: &mut Value, name: &str) -> u64 {
 
 /// Waits until `done` says so.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..PATIENCE.as_millis() / TICK.as_millis() {
-        if done() {
-            return;
-        }
-        thread::sleep(TICK);
-    }
-    panic!("{what}: not within {PATIENCE:?}");
+    rig::until(what, || done().then_some(()));
 }
 
 /// Waits for so many milliseconds.

@@ -1,0 +1,345 @@
+//! What the commands print, byte by byte: the files in `tests/golden`, `.json` for `-o json`, `.txt` for people, `.err` for
+//! what went to standard error.
+//!
+//! One node runs the whole play, in order; scripts that parse `-o json` rely on each of its members, so a change of shape
+//! fails here first. A change that is meant is written down by
+//!
+//! ```text
+//! TIDEGATE_UPDATE_GOLDEN=1 cargo test --test golden
+//! ```
+//!
+//! and read in the diff. What differs from run to run is replaced in one place, [`Stage::settled`]. The limits last for weeks
+//! and none is aligned to a calendar, so what is left and how long it takes, in words, is the same on every day and machine.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use support::{Node, Setup, rig};
+
+const POLICY: &str = r#"
+default_tier = "free"
+[[limits]]
+name = "everybody"
+per = []
+algorithm = "sliding_log"
+limit = 1000
+window = "30d"
+[tiers.free]
+limits = [{ name = "month", algorithm = "sliding_log", limit = 10, window = "30d" }]
+[tiers.pro]
+max_concurrent = 5
+limits = [
+  { name = "rate", per = ["tenant", "client"], algorithm = "token_bucket", rate = "1/30d", burst = 20 },
+  { name = "watched", algorithm = "sliding_log", limit = 2, window = "30d", enforce = false },
+]
+[[tier_patterns]]
+pattern = "ent-*"
+tier = "pro"
+[tenants.acme]
+tier = "free"
+[tenants.big]
+tier = "pro"
+tier_expires = "2100-01-01T00:00:00Z"
+limits = [{ name = "rate", match = { action = "export" }, algorithm = "sliding_log", limit = 3, window = "30d" }]
+[[costs]]
+method = "POST"
+path = "/ocr/{page}"
+cost = 4
+[access.partner]
+list = "allow"
+tenant = "partner"
+reason = "has a contract"
+[access.spam]
+list = "deny"
+client = "spammer"
+reason = "sends spam"
+"#;
+
+/// A document with something of each kind to be told.
+const NEXT: &str = r#"
+default_tier = "pro"
+[[limits]]
+name = "everybody"
+per = []
+algorithm = "sliding_window"
+limit = 2000
+window = "30d"
+[tiers.free]
+limits = [{ name = "month", per = ["tenant", "client"], algorithm = "sliding_log", limit = 12, window = "30d" }]
+[tiers.pro]
+max_concurrent = 6
+limits = [
+  { name = "rate", per = ["client", "tenant"], algorithm = "token_bucket", rate = "1/15d", burst = 20 },
+  { name = "fresh", algorithm = "quota", limit = 100, period = "month" },
+]
+[[tier_patterns]]
+pattern = "gold-*"
+tier = "pro"
+[tenants.acme]
+tier = "free"
+limits = [{ name = "month", match = { action = "export" }, algorithm = "sliding_log", limit = 3, window = "30d" }]
+[tenants.big]
+tier = "pro"
+tier_expires = "2101-01-01T00:00:00Z"
+limits = [{ name = "rate", match = { action = "export" }, algorithm = "sliding_log", limit = 4, window = "30d" }]
+[[costs]]
+method = "POST"
+path = "/ocr/{page}"
+cost = 5
+[access.partner]
+list = "allow"
+tenant = "partner"
+reason = "has a contract"
+[environments.development]
+multiplier = "0.5"
+"#;
+
+const INVALID: &str = r#"
+default_tier = "gold"
+[tiers.free]
+weigth = "1"
+limits = [{ name = "month", algorithm = "sliding_log", limit = 0, window = "1 month" }]
+"#;
+
+/// The play: a file's name, the exit code, the line. `NOBODY` is a URL where nobody listens.
+const PLAY: &[(&str, i32, &str)] = &[
+    ("version", 0, "--version"),
+    // What needs no node.
+    ("validate", 0, "policy validate policy.toml -o json"),
+    ("validate", 0, "policy validate policy.toml"),
+    ("validate-faults", 1, "policy validate invalid.toml -o json"),
+    ("validate-faults", 1, "policy validate invalid.toml"),
+    ("validate-missing", 1, "policy validate missing.toml -o json"),
+    ("man", 0, "man pages -o json"),
+    ("man", 0, "man pages"),
+    // Checks.
+    ("check-allowed", 0, "check acme --cost 3 -o json"),
+    ("check-allowed", 0, "check acme --cost 3"),
+    ("check-denied", 3, "check acme --cost 5 -o json"),
+    ("check-denied", 3, "check acme --cost 5"),
+    ("check-too-costly", 3, "check acme --cost 11 -o json"),
+    ("check-too-costly", 3, "check acme --cost 11"),
+    ("check-endpoint", 0, "-o json check acme --method POST --path /ocr/7 --ip 203.0.113.9 --api-key sesame"),
+    ("check-override", 0, "check big --client ann --action export -o json"),
+    ("check-override", 0, "check big --client ann --action export"),
+    ("check-shadow", 0, "check big --client ben --cost 3 -o json"),
+    ("check-shadow", 0, "check big --client ben --cost 3"),
+    ("check-deny-list", 3, "check acme --client spammer -o json"),
+    ("check-deny-list", 3, "check acme --client spammer"),
+    ("check-allow-list", 0, "check partner -o json"),
+    ("check-allow-list", 0, "check partner"),
+    ("check-tier", 0, "check passer-by --tier pro -o json"),
+    ("check-named", 0, "check big --client cay --request-id r1 -o json"),
+    ("check-replayed", 0, "check big --client cay --request-id r1 -o json"),
+    ("check-replayed", 0, "check big --client cay --request-id r1"),
+    ("check-unknown-tier", 1, "check passer-by --tier gold -o json"),
+    ("check-faults", 1, "check ac/me --method G=T --wait 5 -o json"),
+    // Tenants.
+    ("tenant-list", 0, "tenant list -o json"),
+    ("tenant-list", 0, "tenant list"),
+    ("tenant-list-limited", 0, "tenant list --limit 1 -o json"),
+    ("tenant-list-limited", 0, "tenant list --limit 1"),
+    ("tenant-show", 0, "tenant show big -o json"),
+    ("tenant-show", 0, "tenant show big"),
+    ("tenant-show-unknown", 0, "tenant show nobody -o json"),
+    ("tenant-show-unknown", 0, "tenant show nobody"),
+    ("tenant-show-faults", 1, "tenant show ac/me -o json"),
+    ("tenant-set-tier", 0, "tenant set-tier acme pro --expires 2100-01-01T00:00:00Z -o json"),
+    ("tenant-set-tier", 0, "tenant set-tier acme free"),
+    ("tenant-set-tier-unknown", 1, "tenant set-tier acme gold -o json"),
+    ("tenant-reset", 0, "tenant reset acme -o json"),
+    ("tenant-reset", 0, "tenant reset acme"),
+    ("tenant-show-reset", 0, "tenant show acme -o json"),
+    // The policy.
+    ("policy-get", 0, "policy get -o json"),
+    ("policy-get", 0, "policy get"),
+    ("diff", 1, "policy diff next.toml -o json"),
+    ("diff", 1, "policy diff next.toml"),
+    ("diff-same", 0, "policy diff policy.toml -o json"),
+    ("diff-same", 0, "policy diff policy.toml"),
+    ("diff-faults", 2, "policy diff invalid.toml -o json"),
+    ("apply-dry-run", 0, "policy apply next.toml --dry-run -o json"),
+    ("apply-dry-run", 0, "policy apply next.toml --dry-run"),
+    ("apply-stale", 1, "policy apply next.toml --if-version 1 -o json"),
+    ("apply-faults", 1, "policy apply invalid.toml -o json"),
+    ("apply", 0, "policy apply next.toml --if-version 3 -o json"),
+    ("apply", 0, "policy apply next.toml"),
+    // What goes wrong before a node is asked, or because it is not there or not for everybody.
+    ("no-token", 1, "policy get -o json --token="),
+    ("unknown-token", 1, "policy get -o json --token nonsense"),
+    ("wrong-role", 1, "tenant reset acme -o json --token read-sesame"),
+    ("unreachable", 4, "check acme -o json --url NOBODY"),
+    ("unreachable-diff", 4, "policy diff next.toml --url NOBODY"),
+    ("usage-flag", 2, "check acme --costs 3 -o json"),
+    ("usage-value", 2, "check acme --cost 0 -o json"),
+    ("usage-format", 2, "policy get -o yaml"),
+    ("usage-url", 2, "policy get -o json --url https://127.0.0.1"),
+    ("usage-misplaced", 2, "--node n1 tenant list -o json"),
+];
+
+/// Commands that print nothing with a shape: a log, and a script for a shell.
+const SHAPELESS: [&str; 2] = ["serve", "completions"];
+
+/// What a line printed: standard output, standard error, the exit code.
+struct Printed(String, String, Option<i32>);
+
+/// Where the lines are run: a folder with their files, and the URLs that they name.
+struct Stage {
+    folder: PathBuf,
+    node: String,
+    nobody: String,
+}
+
+impl Stage {
+    fn run(&self, line: &str) -> Printed {
+        let words = line.split_whitespace().map(|word| if word == "NOBODY" { &self.nobody } else { word });
+        let ran = rig::program()
+            .args(words)
+            .env("TIDEGATE_URL", &self.node)
+            .env("TIDEGATE_TOKEN", "admin-sesame")
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| self.settled(&String::from_utf8(bytes).unwrap());
+        Printed(text(ran.stdout), text(ran.stderr), ran.status.code())
+    }
+
+    /// What was printed, with placeholders for all that depends on time, ports and the version.
+    fn settled(&self, text: &str) -> String {
+        let lines: String = text.split_inclusive('\n').map(settled_line).collect();
+        let version = format!("tidegate {}", env!("CARGO_PKG_VERSION"));
+        lines
+            .replace(&self.node, "NODE")
+            .replace(&self.nobody, "NOBODY")
+            .replace(&version, "tidegate VERSION")
+    }
+}
+
+/// A line of laid out JSON with a member that counts milliseconds; or any other line, as it is.
+fn settled_line(line: &str) -> String {
+    const TIMES: [&str; 3] = ["\"reset_after_ms\"", "\"retry_after_ms\"", "\"expires_in_ms\""];
+    match line.split_once(": ") {
+        Some((member, value)) if TIMES.contains(&member.trim_start()) => {
+            let end = value.trim_start_matches(|c: char| c.is_ascii_digit());
+            // No number is no time, and nothing to wait for is nothing on every machine.
+            let is_time = end.len() < value.len() && !value.starts_with('0');
+            if is_time { format!("{member}: \"MILLISECONDS\"{end}") } else { line.to_string() }
+        }
+        _ => line.to_string(),
+    }
+}
+
+fn folder_of_files() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn node() -> Node {
+    let tokens = "[auth]\nadmin_tokens = [\"admin-sesame\"]\nread_tokens = [\"read-sesame\"]";
+    let node = Setup::policy(POLICY).section(tokens).start();
+    fs::write(node.file("next.toml"), NEXT).unwrap();
+    fs::write(node.file("invalid.toml"), INVALID).unwrap();
+    node
+}
+
+/// An address of this machine at which nobody listens any more.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn every_command_prints_what_its_file_says() {
+    let node = node();
+    let stage = Stage { folder: node.file(""), node: format!("http://{}", node.http), nobody: nobody() };
+    let update = std::env::var_os("TIDEGATE_UPDATE_GOLDEN").is_some_and(|value| value == "1");
+    let (mut differ, mut known) = (Vec::new(), BTreeSet::new());
+    for (name, exit, line) in PLAY {
+        let Printed(data, notes, code) = stage.run(line);
+        assert_eq!(code, Some(*exit), "`tidegate {line}` printed {data}{notes}");
+        let is_json = line.contains("-o json");
+        if is_json && !data.is_empty() {
+            let read = serde_json::from_str::<serde_json::Value>(&data);
+            assert!(read.is_ok(), "`tidegate {line}` printed {data}");
+        }
+        let kind = if is_json { "json" } else { "txt" };
+        for (file, printed) in [(format!("{name}.{kind}"), data), (format!("{name}.{kind}.err"), notes)] {
+            let path = folder_of_files().join(&file);
+            let expected = fs::read_to_string(&path).unwrap_or_default();
+            if printed != expected {
+                differ.push(format!("`tidegate {line}`: {file}\n{}", first_difference(&expected, &printed)));
+            }
+            if printed.is_empty() {
+                continue;
+            }
+            if update {
+                fs::write(path, printed).unwrap();
+            }
+            assert!(known.insert(file), "{name} is there twice");
+        }
+    }
+    for entry in fs::read_dir(folder_of_files()).unwrap().flatten() {
+        let file = entry.file_name().into_string().unwrap();
+        if !known.contains(&file) {
+            differ.push(format!("nothing prints {file}"));
+            if update {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+    let how = "If it is meant: TIDEGATE_UPDATE_GOLDEN=1 cargo test --test golden";
+    assert!(update || differ.is_empty(), "{}\n{how}", differ.join("\n"));
+}
+
+/// The first line in which two texts differ, for people.
+fn first_difference(expected: &str, printed: &str) -> String {
+    let (mut left, mut right) = (expected.lines(), printed.lines());
+    for number in 1.. {
+        match (left.next(), right.next()) {
+            (None, None) => break,
+            (expected, printed) if expected == printed => {}
+            (expected, printed) => {
+                let shown =
+                    |line: Option<&str>| line.map_or("(the end)".to_string(), |line| format!("{line:?}"));
+                return format!("  line {number} is {}, and was {}", shown(printed), shown(expected));
+            }
+        }
+    }
+    "  the ends of lines differ".into()
+}
+
+/// The pages of the manual are a list of all commands.
+#[test]
+fn every_command_with_a_shape_is_in_the_play() {
+    let folder = tempfile::tempdir().unwrap();
+    let unused = "http://127.0.0.1:1".to_string();
+    let stage = Stage { folder: folder.path().into(), node: unused.clone(), nobody: unused };
+    let Printed(pages, _, code) = stage.run("man pages");
+    assert_eq!(code, Some(0));
+    let name = |line: &str| -> Option<String> {
+        Some(line.strip_prefix("pages/tidegate-")?.strip_suffix(".1")?.to_string())
+    };
+    let commands: Vec<_> = pages.lines().filter_map(name).collect();
+    assert!(commands.len() > 10, "{pages}");
+    for command in &commands {
+        let is_group = commands.iter().any(|other| other.starts_with(&format!("{command}-")));
+        if is_group || SHAPELESS.contains(&command.as_str()) {
+            continue;
+        }
+        // `tenant-set-tier` is `tenant set-tier`: a verb may have a dash, a group has none.
+        let words = format!("{} ", command.replacen('-', " ", 1));
+        let played = |json: bool| {
+            PLAY.iter().any(|(_, exit, line)| {
+                let line = format!("{line} ");
+                let starts = line.trim_start_matches("-o json ").starts_with(&words);
+                starts && line.contains("-o json") == json && [0, 1, 3].contains(exit)
+            })
+        };
+        assert!(played(true), "`tidegate {words}-o json` is not in the play: add it, and write its file");
+        assert!(played(false), "`tidegate {words}` is not in the play: add it, and write its file");
+    }
+}
