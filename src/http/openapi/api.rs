@@ -4,7 +4,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod::{Get, Post};
 
 use super::call::{Access, Answer, Call};
-use super::check::with_rate_limits;
+use super::denial::with_rate_limits;
 use super::ops::NodeId;
 use super::words::{Action, Client, Shown, TenantId, Units, UnitsOrNone, components, only, whole};
 use crate::http::compat::api::SECONDS_MAX;

@@ -4,7 +4,7 @@ use utoipa::openapi::path::HttpMethod;
 use utoipa::openapi::schema::OneOfBuilder;
 
 use super::call::{Access, Answer, Call};
-use super::check::{Denial, DenialEnvelope, with_rate_limits};
+use super::denial::{Denial, DenialEnvelope, with_rate_limits};
 use super::problem::Problem;
 use super::words::{NO_CONTROLS, Shown, bytes, components, form, of_format, one_of, reference, text};
 use crate::check::{API_KEY_BYTES_MAX, LABEL_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, TENANT_BYTES_MAX};

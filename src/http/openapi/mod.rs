@@ -15,6 +15,8 @@
 mod api;
 mod call;
 mod check;
+mod decision;
+mod denial;
 mod document;
 mod forward_auth;
 mod limit;

@@ -3,7 +3,8 @@
 use utoipa::openapi::path::HttpMethod::{Delete, Post};
 
 use super::call::{Access, Answer, Call};
-use super::check::{Permit, PermitWish};
+use super::check::PermitWish;
+use super::decision::Permit;
 use super::words::PermitId;
 
 /// The tag of these calls.

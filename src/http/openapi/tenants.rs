@@ -5,7 +5,7 @@ use utoipa::openapi::path::HttpMethod::{Delete, Get, Post, Put};
 use utoipa::openapi::schema::ArrayBuilder;
 
 use super::call::{Access, Answer, Call};
-use super::check::Verdicts;
+use super::decision::Verdicts;
 use super::document::Tenant;
 use super::limit::{LimitName, NamedLimit};
 use super::policy::{writes, written};
