@@ -28,6 +28,10 @@ pub const PATH_BYTES_MAX: usize = 2048;
 pub const REQUEST_ID_BYTES_MAX: usize = 256;
 /// The longest API key, in bytes.
 pub const API_KEY_BYTES_MAX: usize = 1024;
+/// The longest HTTP method, in bytes.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Dimensions that one limit is keyed by.
+pub const DIMENSIONS_MAX: usize = 16;
 /// Attributes in one check.
 pub const ATTRIBUTES_MAX: usize = 16;
 /// Limits sent with one check.
@@ -117,7 +121,7 @@ text_type! {
 text_type! {
     /// An HTTP method.
     Method, "an HTTP method: 1 to 32 letters, digits or -",
-    |s| (1..=32).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    |s| (1..=METHOD_BYTES_MAX).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 text_type! {
     /// The path of a request, without its query.

@@ -19,7 +19,7 @@ use crate::shard::Refusal;
 use crate::telemetry::Call;
 
 /// Checks in one batch.
-const BATCH_MAX: usize = 1_000;
+pub const BATCH_MAX: usize = 1_000;
 
 /// `POST /v1/check`: one decision.
 pub async fn check(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {

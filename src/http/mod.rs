@@ -13,6 +13,7 @@ mod forward_auth;
 mod head;
 mod headers;
 mod observe;
+mod openapi;
 mod ops;
 mod permits;
 mod plain;
@@ -122,6 +123,7 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/version", get(ops::version))
         .route("/metrics", get(observe::metrics))
         .route("/api/health", get(compat::api::health))
+        .merge(openapi::routes())
         .layer(from_fn_with_state(app.clone(), request_id::identify));
     let guarded = Routes::new()
         .route("/v1/policy", get(policy::get).put(policy::put))

@@ -22,7 +22,7 @@ pub async fn livez() -> &'static str {
 pub async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     let ready = app.ready.load(Ordering::Relaxed);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    if uri.query().is_none() || !Query::of(&uri)?.flag("verbose") {
+    if uri.query().is_none() || !Query::of(&uri)?.flag("verbose")? {
         return Ok((status, if ready { "ready\n" } else { "stopping\n" }).into_response());
     }
     let control = app.control.clone();

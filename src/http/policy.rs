@@ -38,7 +38,7 @@ pub async fn put(
     Extension(by): Extension<Caller>,
     mut request: Request,
 ) -> Result<Response, Problem> {
-    let dry_run = Query::of(request.uri())?.flag("dry_run");
+    let dry_run = Query::of(request.uri())?.flag("dry_run")?;
     let expected = fresh(&app, request.headers())?;
     let bytes = body::read(&app, &mut request, app.limits.policy_body_bytes).await?;
     let document = document(request.headers(), &bytes)?;

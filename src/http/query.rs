@@ -22,9 +22,17 @@ impl Query {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether `name` is there as `true`, or bare.
-    pub fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), Some("true" | "1" | ""))
+    /// Whether `name` is there as `true`, or bare. What is neither yes nor no is a fault: whoever means "only look" must not
+    /// change anything by a slip.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            Some("true" | "1" | "") => Ok(true),
+            None | Some("false" | "0") => Ok(false),
+            Some(other) => Err(Problem::bad_input(vec![Fault::new(
+                name,
+                format!("{other:?} is not one of true, false"),
+            )])),
+        }
     }
 
     /// The whole number `name`.

@@ -19,8 +19,9 @@ use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, read_limit, read_tenant};
 
 /// Tenants on one page.
-const PAGE_MAX: u64 = 1_000;
-const PAGE_DEFAULT: u64 = 100;
+pub const PAGE_MAX: u64 = 1_000;
+/// Tenants on a page where nothing else is said.
+pub const PAGE_DEFAULT: u64 = 100;
 
 fn tenant(text: &str) -> Result<TenantId, Problem> {
     let fault =

@@ -26,8 +26,11 @@ pub use document::{
     TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip, limit_to_json,
 };
 pub use endpoint::endpoint_of;
-pub use read::{limit as read_limit, network as parse_network, tenant as read_tenant, tier as read_tier};
-pub use responses::{DenialBody, Dialect, Dialects, Responses, XReset};
+pub use read::{
+    ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX,
+    limit as read_limit, network as parse_network, tenant as read_tenant, tier as read_tier,
+};
+pub use responses::{DIALECTS_MAX, DenialBody, Dialect, Dialects, Responses, XReset};
 pub use text::{Decimal, print_instant};
 
 /// The policy of a node that was given none: what `policies/builtin.toml` says.

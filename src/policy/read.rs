@@ -17,7 +17,9 @@ use super::document::{
 use super::endpoint::CostTable;
 use super::responses::responses;
 use super::text::{self, Decimal};
-use crate::check::{ApiKeyDigest, Cost, Dimension, Label, Limit, Match, Method, Name, Path, TenantId};
+use crate::check::{
+    ApiKeyDigest, Cost, DIMENSIONS_MAX, Dimension, Label, Limit, Match, Method, Name, Path, TenantId,
+};
 use crate::input::{Fault, Fields, Reader, Tree};
 use crate::limit::{
     Calendar, ENTRIES_MAX, LeakyBucket, MAX_CONCURRENT_MAX, OnExceeded, Period, Quota, Rate, Rule,
@@ -29,9 +31,11 @@ pub const LIMITS_MAX: usize = 256;
 /// Tiers, environments, patterns, endpoint costs.
 pub const ENTRIES_PER_SECTION_MAX: usize = 10_000;
 /// Entries of the allow and deny lists.
-const ACCESS_MAX: usize = 100_000;
+pub const ACCESS_MAX: usize = 100_000;
 /// Bytes of a reason or a name of whoever added an entry.
-const REASON_BYTES_MAX: usize = 1_024;
+pub const REASON_BYTES_MAX: usize = 1_024;
+/// Bytes of a pattern of tenant ids.
+pub const PATTERN_BYTES_MAX: usize = 128;
 
 impl Document {
     /// Reads a whole document. All faults come at once, each with its path.
@@ -224,7 +228,7 @@ fn tier_pattern(r: &mut Reader, tree: &Tree) -> Option<TierPattern> {
     let pattern = fields.required(r, "pattern", |r, t| {
         r.parsed(t, "a tenant id in which * stands for any text", |s| {
             let id = s.replace('*', "");
-            (s.len() <= 128 && (id.is_empty() && !s.is_empty() || TenantId::new(&id).is_some()))
+            (s.len() <= PATTERN_BYTES_MAX && (id.is_empty() && !s.is_empty() || TenantId::new(&id).is_some()))
                 .then(|| s.to_string())
         })
     });
@@ -340,7 +344,7 @@ fn limit_in(r: &mut Reader, tree: &Tree, place: Place) -> Option<Limit> {
     let mut fields = r.fields(tree)?;
     let name = fields.required(r, "name", name);
     let per = |r: &mut Reader, tree: &Tree| {
-        let per = r.list(tree, 16, |r, t| r.parsed(t, Dimension::EXPECTED, Dimension::new))?;
+        let per = r.list(tree, DIMENSIONS_MAX, |r, t| r.parsed(t, Dimension::EXPECTED, Dimension::new))?;
         let mut sorted = per.clone();
         sorted.sort();
         sorted.dedup();

@@ -24,6 +24,9 @@ pub struct Responses {
     pub denial_body: DenialBody,
 }
 
+/// How many forms of rate limit headers there are.
+pub const DIALECTS_MAX: usize = 4;
+
 /// One form of rate limit headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -39,7 +42,7 @@ pub enum Dialect {
 
 impl Dialect {
     /// All of them by the word that the document has for each, in the order in which it shows them.
-    const WORDS: [(&str, Self); 4] =
+    const WORDS: [(&str, Self); DIALECTS_MAX] =
         [("draft8", Self::Draft8), ("legacy", Self::Legacy), ("x", Self::X), ("per_window", Self::PerWindow)];
 }
 

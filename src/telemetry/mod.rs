@@ -27,7 +27,7 @@ pub use alerts::{Alert, Severity, alerts};
 pub use history::{History, HistoryError};
 pub use latency::{Call, Timed};
 pub use metrics::{Scrape, render};
-pub use request_id::RequestIds;
+pub use request_id::{REQUEST_ID_BYTES_MAX, RequestIds};
 pub use statistics::{DATES_MAX, Period, Slice, Statistics, Summary, block_rate};
 
 use crate::clock::{Now, SharedClock};

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::random::Generator;
 
 /// The longest request id that is taken over, in bytes.
-const REQUEST_ID_BYTES_MAX: usize = 128;
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Where request ids come from that no caller gave.
 pub struct RequestIds(Mutex<Generator>);

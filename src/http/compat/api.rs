@@ -23,7 +23,8 @@ use crate::telemetry::Call;
 
 /// The limit of these calls.
 const LIMIT_NAME: &str = "api";
-const SECONDS_MAX: u64 = WINDOW_MAX / SECOND;
+/// The longest window, in seconds.
+pub const SECONDS_MAX: u64 = WINDOW_MAX / SECOND;
 
 fn check(tenant: TenantId, client: Label, action: Label, limit: u64, seconds: u64) -> Check {
     let window = Window { limit, length: seconds * SECOND };

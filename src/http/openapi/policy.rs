@@ -1,0 +1,135 @@
+//! The policy, whole or by tier.
+
+use utoipa::ToSchema;
+use utoipa::openapi::path::HttpMethod::{Delete, Get, Put};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType};
+
+use super::call::{Access, Answer, Call, ETag};
+use super::document::{Policy, Tier};
+use super::words::{Name, PolicyVersion, Shown, TierName, components, form, of_format, one_of, reference};
+
+/// The tag of these calls.
+pub const POLICY: &str = "policy";
+
+components! {
+    /// One or more versions of the policy, or `*` for whatever there is.
+    IfMatch = form("^(\\*|\"[0-9]+\"(, ?\"[0-9]+\")*)$", "entity-tags"), "\"12\"";
+    /// `true` or `1`, also without a value: see only. `false` or `0`: do it.
+    Flag = one_of(["true", "false", "1", "0", ""]), "true";
+    /// The media types that are wanted. TOML if it begins with `application/toml`, otherwise JSON.
+    PolicyKind = of_format("media-range"), "application/toml";
+    /// Any value that a policy has.
+    PolicyValue = ObjectBuilder::new().schema_type(SchemaType::AnyValue), 100;
+    /// Nodes that hadn't put a change into force when it was answered.
+    Pending [Name] = ArrayBuilder::new().items(reference::<Name>()), [];
+    /// Everything that differs, in the order of the paths.
+    Differences [Difference] = ArrayBuilder::new().items(reference::<Difference>()),
+        [{"path": "tiers.pro.limits[minute].limit", "op": "change", "from": 100, "to": 200}];
+    /// What a change answers: what was written, or with `dry_run` what would be.
+    PolicyOutcome [Written, DryRun] = OneOfBuilder::new().item(reference::<Written>()).item(reference::<DryRun>()),
+        {"version": 12, "pending": []};
+}
+
+/// A change that was made. Every check asked after this answer is decided by this version or a later one, on every node that is
+/// not `pending`.
+#[derive(ToSchema)]
+#[schema(examples(json!({"version": 12, "pending": []})))]
+pub struct Written {
+    /// The version it made.
+    version: PolicyVersion,
+    /// Where it isn't in force yet.
+    pending: Pending,
+}
+
+/// What a change would change. Nothing was written.
+#[derive(ToSchema)]
+#[schema(examples(json!({"dry_run": true, "version": 11, "changes": []})))]
+pub struct DryRun {
+    /// Always true.
+    #[schema(examples(true))]
+    dry_run: bool,
+    /// The version it was compared with.
+    version: PolicyVersion,
+    /// What differs.
+    changes: Differences,
+}
+
+/// One part of a policy that differs.
+#[derive(ToSchema)]
+pub struct Difference {
+    /// Which: members joined by dots, limits by their names.
+    #[schema(examples("tiers.pro.limits[minute].limit"))]
+    path: String,
+    /// What becomes of it.
+    op: DifferenceKind,
+    /// Its value before; absent where it is new.
+    #[schema(nullable = false)]
+    from: Option<PolicyValue>,
+    /// Its value after; absent where it is gone.
+    #[schema(nullable = false)]
+    to: Option<PolicyValue>,
+}
+
+/// A part is new, has another value, or is gone.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(examples("change"))]
+pub enum DifferenceKind {
+    Add,
+    Change,
+    Remove,
+}
+
+/// A call that changes the policy.
+pub fn writes(call: Call) -> Call {
+    call.open_to(Access::Change)
+        .header::<IfMatch>(
+            "If-Match",
+            "The version that the change was made for, as `ETag` said it; 412 if there is another. Without it, or with `*`, \
+             whatever is there is changed.",
+        )
+        .fails(&[412, 422, 503])
+}
+
+/// What it answers.
+pub fn written() -> Answer {
+    Answer::json::<Written>("The change is in force.").versioned()
+}
+
+/// The calls.
+pub fn calls() -> Vec<Call> {
+    let tier = |call: Call| call.part::<TierName>("tier", "The tier.");
+    vec![
+        Call::new(Get, "/v1/policy", "getPolicy", POLICY)
+            .open_to(Access::See)
+            .does("See the whole policy", "As JSON, or as TOML if `Accept` begins with `application/toml`.")
+            .header::<PolicyKind>("Accept", "JSON or TOML.")
+            .answers(200, Answer::json::<Policy>("The policy.").also::<Policy>("application/toml").versioned()),
+        writes(Call::new(Put, "/v1/policy", "putPolicy", POLICY))
+            .does(
+                "Replace the whole policy",
+                "Checked whole: an invalid one is refused with every fault. JSON, or TOML if `Content-Type` begins with \
+                 `application/toml`. Spent stays spent: a changed limit moves the ceiling and not the count.",
+            )
+            .query::<Flag>("dry_run", "Only answer with what would change.")
+            .takes_toml_too::<Policy>("The policy; at most `policy_body_bytes` (64 MiB by default).")
+            .answers(
+                200,
+                Answer::json::<PolicyOutcome>("The change is in force; or, with `dry_run`, what would change.")
+                    .header::<ETag>("ETag", "The version that was made; not with `dry_run`."),
+            ),
+        tier(Call::new(Get, "/v1/tiers/{tier}", "getTier", POLICY))
+            .open_to(Access::See)
+            .does("See a tier", "As the policy has it.")
+            .answers(200, Answer::json::<Tier>("The tier.").versioned())
+            .fails(&[404]),
+        tier(writes(Call::new(Put, "/v1/tiers/{tier}", "putTier", POLICY)))
+            .does("Put a tier", "New, or in place of the one of that name.")
+            .takes::<Tier>("The tier; at most `batch_body_bytes` (1 MiB by default).")
+            .answers(200, written()),
+        tier(writes(Call::new(Delete, "/v1/tiers/{tier}", "deleteTier", POLICY)))
+            .does("Delete a tier", "422 while anything in the policy names it.")
+            .answers(200, written())
+            .fails(&[404]),
+    ]
+}
