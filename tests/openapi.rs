@@ -52,12 +52,21 @@ fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
         .collect()
 }
 
+/// The sources below `folder`.
+fn sources(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![fs::read_to_string(path).unwrap()],
+        })
+        .collect()
+}
+
 /// Every route that the sources name, with its methods.
 fn routes() -> BTreeMap<String, BTreeSet<&'static str>> {
-    let http = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
     let mut routes: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
-    for file in ["mod.rs", "openapi/mod.rs"] {
-        let text = fs::read_to_string(http.join(file)).unwrap();
+    for text in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
         for route in text.split(".route(\"").skip(1) {
             let (path, handlers) = route.split_once("\",").unwrap();
             let handlers = handlers.split([';', '\n']).next().unwrap();
