@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::http::header;
@@ -45,6 +45,8 @@ const H2_STREAM_WINDOW: u32 = 64 << 10;
 const H2_CONNECTION_WINDOW: u32 = 1 << 20;
 /// Streams that a client may open and reset before they are handled.
 const H2_RESETS_MAX: usize = 20;
+/// Bytes that are taken from a client whose head was refused, so that it can read why; it has as long for them as for a head.
+const UNREAD_BYTES_MAX: usize = 1 << 20;
 /// How long to wait after a failed accept (out of descriptors, say) before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -248,7 +250,8 @@ fn connection<S: Carried>(
             }
         })
     };
-    let stream = TokioIo::new(Watched { stream, pulse: pulse.clone(), head: HeadScan::default() });
+    let stream =
+        TokioIo::new(Watched { stream, pulse: pulse.clone(), head: HeadScan::default(), unread: None });
     let mut connection = Box::pin(builder.serve_connection(stream, service).into_owned());
     let mut stopping = false;
     // A `select!` over channels would cost every request several locks; here it is two plain reads.
@@ -429,6 +432,8 @@ struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
     head: HeadScan,
+    /// Once the writing half is shut: bytes that may still come and are not looked at any more.
+    unread: Option<usize>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -438,7 +443,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let Self { stream, pulse, head } = &mut *self;
+        let Self { stream, pulse, head, .. } = &mut *self;
         let polled = Pin::new(stream).poll_read(cx, buf);
         if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
             pulse.bytes_came(bytes, head);
@@ -447,7 +452,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -455,7 +460,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let Self { stream, pulse, unread, .. } = &mut *self;
+        if unread.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+        }
+        // A head that was begun and not handled is one that hyper has refused by itself, and its sender may be at it still:
+        // closing now would reset the connection, and the refusal be lost with it. A proxy takes that for a dead node.
+        let refused = pulse.phase.load(Ordering::Relaxed) == HEAD;
+        let unread = unread.get_or_insert(if refused { UNREAD_BYTES_MAX } else { 0 });
+        let mut scrap = [0; 4 << 10];
+        while *unread > 0 {
+            let mut buf = ReadBuf::new(&mut scrap);
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => *unread = unread.saturating_sub(buf.filled().len()),
+                _ => *unread = 0,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
