@@ -157,6 +157,11 @@ impl ApiKeyDigest {
         Some(Self(bytes))
     }
 
+    /// The digest that another node tells by its bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The digest's bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -30,7 +30,13 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 
 /// The value that all of `bytes` stand for.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let config = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
+    decode_within::<T, DECODED_BYTES_MAX>(bytes)
+}
+
+/// The same where decoding may claim `MAX` bytes at most: for what comes from a network. `T` must neither be recursive nor
+/// have lists of elements without size, since neither is bounded by that.
+pub fn decode_within<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<T, CodecError> {
+    let config = bincode::config::standard().with_limit::<MAX>();
     let (value, read) = bincode::serde::decode_from_slice(bytes, config)?;
     if read < bytes.len() {
         return Err(CodecError::LeftOver(bytes.len() - read));
@@ -48,6 +54,7 @@ mod tests {
         assert_eq!(decode::<(u64, String)>(&bytes).unwrap(), (1, "two".into()));
         assert!(decode::<(u64, String)>(&bytes[..2]).is_err());
         assert!(matches!(decode::<u64>(&bytes), Err(CodecError::LeftOver(_))));
+        assert!(decode_within::<String, 2>(&encode(&"two").unwrap()).is_err());
         assert!(decode::<Vec<u64>>(&[253, 255, 255, 255, 255, 255, 255, 255, 127]).is_err());
     }
 }

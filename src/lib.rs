@@ -11,6 +11,7 @@
 //! - [`placement`]: the keyed hash from tenants to partitions.
 //! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and differences.
 //! - [`shard`]: the actors that own the counts and decide.
+//! - [`peer`]: the wire between nodes. Frames, handshake, calls.
 //! - [`cluster`]: what the nodes agree on: the versioned policy, durable.
 //! - [`routing`]: the way of a check to its shard; allow and deny lists on that way.
 //! - [`config`]: `cluster.toml`, checked once.
@@ -27,6 +28,7 @@ pub mod http;
 pub mod input;
 pub mod limit;
 pub mod node;
+pub mod peer;
 pub mod placement;
 pub mod policy;
 pub mod random;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
-const HOUSE: [(&str, &[&str]); 15] = [
+const HOUSE: [(&str, &[&str]); 16] = [
     ("clock", &[]),
     ("random", &[]),
     ("codec", &[]),
@@ -14,6 +14,7 @@ const HOUSE: [(&str, &[&str]); 15] = [
     ("placement", &[]),
     ("policy", &["check", "clock", "input", "limit", "placement"]),
     ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
+    ("peer", &["check", "clock", "codec", "limit", "placement", "random", "shard"]),
     ("cluster", &["check", "input", "placement", "policy", "random", "shard"]),
     ("routing", &["check", "clock", "placement", "policy", "shard"]),
     ("config", &["check", "input", "policy"]),

@@ -16,7 +16,16 @@ pub struct Rate {
 impl Rate {
     /// `count` units in every `period` nanoseconds; none where either is 0 or above its bound.
     pub fn new(count: u64, period: u64) -> Option<Self> {
-        if count == 0 || period == 0 || count > super::UNITS_MAX || period > super::WINDOW_MAX {
+        if count > super::UNITS_MAX || period > super::WINDOW_MAX {
+            return None;
+        }
+        Self::told(count, period)
+    }
+
+    /// The rate that another node tells by its [`Rate::count`] and [`Rate::period`]; none where either is 0. A rate that was
+    /// scaled may be beyond the bounds of one that is written.
+    pub fn told(count: u64, period: u64) -> Option<Self> {
+        if count == 0 || period == 0 {
             return None;
         }
         let divisor = gcd(count, period);
@@ -129,6 +138,15 @@ mod tests {
     fn a_scaled_rate_keeps_its_period_where_that_comes_out_whole() {
         let half = Rate::new(10, 60 * SECOND).unwrap().scaled(500_000, 1_000_000).unwrap();
         assert_eq!((half.count(), half.period(), half.reduced()), (5, 60 * SECOND, (1, 12 * SECOND)));
+    }
+
+    #[test]
+    fn a_scaled_rate_is_the_same_where_it_is_told() {
+        let rate = Rate::new(super::super::UNITS_MAX, 7 * SECOND).unwrap();
+        for (numerator, denominator) in [(500_000, 1_000_000), (1_333_333, 1_000_000), (3, 1_000_000)] {
+            let scaled = rate.scaled(numerator, denominator).unwrap();
+            assert_eq!(Rate::told(scaled.count(), scaled.period()), Some(scaled));
+        }
     }
 
     #[test]

@@ -1,0 +1,417 @@
+//! The handshake: who is there, in which cluster, for what, and in which versions.
+//!
+//! Both ends send a [`Hello`] as their first frame, the one that dialled first. Each judges the other's alone, by the same rules,
+//! and they speak the highest version that both know: a node of the next release goes on talking to one of this. Who
+//! refuses says why in a frame of its own, so that the reason stands in both logs.
+//!
+//! The layout of a greeting never changes; a later version may say more behind it, which this one passes over:
+//!
+//! ```text
+//! least version u8 | highest version u8 | class u8 | boot u64 | length u8, cluster | length u8, node
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::codec::{FramedRead, FramedWrite};
+
+use super::frame::{Frame, FrameCodec, FrameError, FrameKind};
+use super::{BootId, Class};
+use crate::check::Name;
+
+/// How long a handshake may take. It is two small frames; a node that needs longer couldn't serve either.
+pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(1);
+/// The most bytes that are kept of a reason for refusing.
+const REASON_BYTES_MAX: usize = 512;
+
+/// The wire versions that this program speaks.
+pub const VERSIONS: Versions = Versions { min: 1, max: 1 };
+
+/// A range of wire versions, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The least.
+    pub min: u8,
+    /// The highest.
+    pub max: u8,
+}
+
+impl Versions {
+    /// The highest version in both ranges.
+    pub fn highest_common(self, other: Self) -> Option<u8> {
+        let highest = self.max.min(other.max);
+        (highest >= self.min.max(other.min)).then_some(highest)
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.min, self.max)
+    }
+}
+
+/// What a node says of itself to every peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its cluster's name.
+    pub cluster: Name,
+    /// Its id.
+    pub node: Name,
+    /// Which run of it this is.
+    pub boot: BootId,
+    /// What it speaks: [`VERSIONS`], but for tests.
+    pub versions: Versions,
+}
+
+impl Identity {
+    pub(super) fn hello(&self, class: Class) -> Hello {
+        Hello { who: self.clone(), class }
+    }
+}
+
+/// The first frame of both ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Who speaks.
+    pub who: Identity,
+    /// What the connection is for.
+    pub class: Class,
+}
+
+impl Hello {
+    /// Its bytes, as the module shows them.
+    pub fn write(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_slice(&[self.who.versions.min, self.who.versions.max, self.class.code()]);
+        bytes.put_u64(self.who.boot.0);
+        for name in [&self.who.cluster, &self.who.node] {
+            // A name has at most 64 bytes.
+            bytes.put_u8(u8::try_from(name.as_str().len()).unwrap_or(u8::MAX));
+            bytes.put_slice(name.as_str().as_bytes());
+        }
+        bytes.freeze()
+    }
+
+    /// Reads what [`Hello::write`] wrote, here or in any other version.
+    pub fn read(mut bytes: &[u8]) -> Result<Self, HandshakeError> {
+        let malformed = HandshakeError::Malformed;
+        if bytes.len() < 11 {
+            return Err(malformed("it is too short"));
+        }
+        let versions = Versions { min: bytes.get_u8(), max: bytes.get_u8() };
+        if versions.min == 0 || versions.min > versions.max {
+            return Err(malformed("its range of versions is none"));
+        }
+        let class = Class::from_code(bytes.get_u8()).ok_or(malformed("there is no such class of traffic"))?;
+        let boot = BootId(bytes.get_u64());
+        let mut name = || {
+            let (length, rest) = bytes.split_first()?;
+            let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+            bytes = rest;
+            Name::new(std::str::from_utf8(name).ok()?)
+        };
+        let cluster = name().ok_or(malformed("its cluster has no name"))?;
+        let node = name().ok_or(malformed("its node has no name"))?;
+        Ok(Self { who: Identity { cluster, node, boot, versions }, class })
+    }
+}
+
+/// Why one end won't speak with the other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It belongs elsewhere.
+    #[error("it belongs to the cluster {theirs}, this is the cluster {ours}")]
+    OtherCluster {
+        /// The cluster of the end that refuses.
+        ours: Name,
+        /// That of the end that is refused.
+        theirs: Name,
+    },
+    /// No version that both know.
+    #[error("it speaks wire versions {theirs}, this node {ours}")]
+    NoCommonVersion {
+        /// Those of the end that refuses.
+        ours: Versions,
+        /// Those of the end that is refused.
+        theirs: Versions,
+    },
+    /// Another node answers at the address.
+    #[error("it is node {actual}, where node {expected} was called")]
+    OtherNode {
+        /// Who was called.
+        expected: Name,
+        /// Who answered.
+        actual: Name,
+    },
+    /// It goes by the name of the node that refuses: either this is a node that called itself, or two have one name.
+    #[error("it calls itself {0}, as this node does")]
+    SameName(Name),
+    /// It answers for another class of traffic than it was asked for.
+    #[error("it answers for {actual}, where {expected} was asked for")]
+    OtherClass {
+        /// What was asked for.
+        expected: Class,
+        /// What it says.
+        actual: Class,
+    },
+    /// This node knows of no such member.
+    #[error("node {0} is no member of this cluster")]
+    NoMember(Name),
+}
+
+/// Why two ends didn't come together.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The stream broke, or carried something else.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The other end closed the connection before it had said anything.
+    #[error("the peer closed the connection in the handshake")]
+    Closed,
+    /// It took longer than a second.
+    #[error("the handshake took longer than {HANDSHAKE_MAX:?}")]
+    TooSlow,
+    /// A greeting that is none.
+    #[error("the peer's greeting can't be read: {0}")]
+    Malformed(&'static str),
+    /// This end refuses.
+    #[error("refused the peer: {0}")]
+    Refused(#[from] Refusal),
+    /// The other end refuses.
+    #[error("the peer refused: {0}")]
+    RefusedByPeer(String),
+}
+
+/// What both ends agreed on.
+#[derive(Clone, Debug)]
+pub(super) struct Agreed {
+    pub(super) version: u8,
+    pub(super) peer: Hello,
+}
+
+pub(super) type Reader<S> = FramedRead<tokio::io::ReadHalf<S>, FrameCodec>;
+pub(super) type Writer<S> = FramedWrite<tokio::io::WriteHalf<S>, FrameCodec>;
+
+/// Bytes that gather before they are written without a flush: as many as a socket takes at a time.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// Both directions of a stream, ready for the handshake.
+pub(super) fn framed<S: AsyncRead + AsyncWrite>(stream: S) -> (Reader<S>, Writer<S>) {
+    let (read, write) = tokio::io::split(stream);
+    let mut writer = FramedWrite::new(write, FrameCodec::handshake());
+    writer.set_backpressure_boundary(WRITE_BYTES);
+    (FramedRead::new(read, FrameCodec::handshake()), writer)
+}
+
+/// The handshake of the end that dialled `expected`.
+pub(super) async fn call<S: AsyncRead + AsyncWrite>(
+    reader: &mut Reader<S>,
+    writer: &mut Writer<S>,
+    us: &Identity,
+    class: Class,
+    expected: &Name,
+) -> Result<Agreed, HandshakeError> {
+    in_time(async {
+        writer.send(Frame::greeting(FrameKind::Hello, us.hello(class).write())).await?;
+        let peer = greeting(reader).await?;
+        let judged = judge(us, &peer).and_then(|version| {
+            if peer.who.node != *expected {
+                return Err(Refusal::OtherNode { expected: expected.clone(), actual: peer.who.node.clone() });
+            }
+            match peer.class == class {
+                true => Ok(version),
+                false => Err(Refusal::OtherClass { expected: class, actual: peer.class }),
+            }
+        });
+        settle(reader, writer, judged, peer).await
+    })
+    .await
+}
+
+/// The handshake of the end that was dialled; `admits` says whether a node is a member.
+pub(super) async fn answer<S: AsyncRead + AsyncWrite>(
+    reader: &mut Reader<S>,
+    writer: &mut Writer<S>,
+    us: &Identity,
+    admits: impl Fn(&Hello) -> bool,
+) -> Result<Agreed, HandshakeError> {
+    in_time(async {
+        let peer = greeting(reader).await?;
+        let judged = judge(us, &peer).and_then(|version| match admits(&peer) {
+            true => Ok(version),
+            false => Err(Refusal::NoMember(peer.who.node.clone())),
+        });
+        if judged.is_ok() {
+            writer.send(Frame::greeting(FrameKind::Hello, us.hello(peer.class).write())).await?;
+        }
+        settle(reader, writer, judged, peer).await
+    })
+    .await
+}
+
+async fn in_time(
+    handshake: impl Future<Output = Result<Agreed, HandshakeError>>,
+) -> Result<Agreed, HandshakeError> {
+    tokio::time::timeout(HANDSHAKE_MAX, handshake).await.unwrap_or(Err(HandshakeError::TooSlow))
+}
+
+async fn greeting<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<Hello, HandshakeError> {
+    let frame = reader.next().await.ok_or(HandshakeError::Closed)??;
+    match frame.kind {
+        FrameKind::Hello => Hello::read(&frame.body),
+        FrameKind::Refusal => Err(HandshakeError::RefusedByPeer(reason(&frame.body))),
+        _ => Err(HandshakeError::Malformed("it is another frame")),
+    }
+}
+
+/// What both ends ask of each other.
+fn judge(us: &Identity, peer: &Hello) -> Result<u8, Refusal> {
+    let them = &peer.who;
+    if them.cluster != us.cluster {
+        return Err(Refusal::OtherCluster { ours: us.cluster.clone(), theirs: them.cluster.clone() });
+    }
+    if them.node == us.node {
+        return Err(Refusal::SameName(us.node.clone()));
+    }
+    let none = Refusal::NoCommonVersion { ours: us.versions, theirs: them.versions };
+    us.versions.highest_common(them.versions).ok_or(none)
+}
+
+async fn settle<S: AsyncRead + AsyncWrite>(
+    reader: &mut Reader<S>,
+    writer: &mut Writer<S>,
+    judged: Result<u8, Refusal>,
+    peer: Hello,
+) -> Result<Agreed, HandshakeError> {
+    match judged {
+        Ok(version) => {
+            let codec = || FrameCodec::agreed(version, peer.class.frame_bytes_max());
+            (*reader.decoder_mut(), *writer.encoder_mut()) = (codec(), codec());
+            Ok(Agreed { version, peer })
+        }
+        Err(refusal) => {
+            let reason = Bytes::from(refusal.to_string());
+            // It is courtesy: the connection ends whether or not the other end hears why.
+            let _ = writer.send(Frame::greeting(FrameKind::Refusal, reason)).await;
+            let _ = writer.close().await;
+            Err(HandshakeError::Refused(refusal))
+        }
+    }
+}
+
+/// The reason in a refusal: a bounded piece of text that can't break a log line.
+pub(super) fn reason(body: &[u8]) -> String {
+    let body = &body[..body.len().min(REASON_BYTES_MAX)];
+    String::from_utf8_lossy(body).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+pub(super) fn fuzz(bytes: &[u8]) {
+    if let Ok(hello) = Hello::read(bytes) {
+        let written = hello.write();
+        assert_eq!(written[..], bytes[..written.len()]);
+    }
+    assert!(!reason(bytes).contains(char::is_control));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::DuplexStream;
+
+    fn identity(node: &str, min: u8, max: u8) -> Identity {
+        Identity {
+            cluster: Name::new("demo").unwrap(),
+            node: Name::new(node).unwrap(),
+            boot: BootId(0x0102_0304_0506_0708),
+            versions: Versions { min, max },
+        }
+    }
+
+    /// What the end that dials n2 gets, and the end that is dialled.
+    async fn shake(
+        n1: &Identity,
+        n2: &Identity,
+        member: bool,
+    ) -> (Result<Agreed, HandshakeError>, Result<Agreed, HandshakeError>) {
+        let (a, b): (DuplexStream, _) = tokio::io::duplex(4_096);
+        let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
+        let expected = Name::new("n2").unwrap();
+        tokio::join!(
+            call(&mut ar, &mut aw, n1, Class::Checks, &expected),
+            answer(&mut br, &mut bw, n2, |_| member),
+        )
+    }
+
+    #[test]
+    fn a_greeting_is_these_bytes_in_every_version_to_come() {
+        let hello = identity("n1", 1, 3).hello(Class::Raft);
+        let golden = b"\x01\x03\x02\x01\x02\x03\x04\x05\x06\x07\x08\x04demo\x02n1";
+        assert_eq!(hello.write()[..], golden[..]);
+        assert_eq!(Hello::read(golden).unwrap(), hello);
+        // A later version says more, and this one passes over it.
+        assert_eq!(Hello::read(&[&golden[..], b"more"].concat()).unwrap(), hello);
+        for cut in 0..golden.len() {
+            assert!(matches!(Hello::read(&golden[..cut]), Err(HandshakeError::Malformed(_))), "{cut} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_highest_version_that_both_know_is_spoken() {
+        let table = [
+            ((1, 1), (1, 1), Some(1)),
+            ((1, 1), (1, 2), Some(1)), // this release, and the next
+            ((2, 3), (1, 2), Some(2)),
+            ((1, 9), (3, 4), Some(4)),
+            ((1, 1), (2, 3), None),
+            ((4, 5), (1, 3), None),
+        ];
+        for ((a, b), (c, d), version) in table {
+            let (called, answered) = shake(&identity("n1", a, b), &identity("n2", c, d), true).await;
+            assert_eq!(called.as_ref().ok().map(|agreed| agreed.version), version, "{a}-{b} with {c}-{d}");
+            assert_eq!(answered.as_ref().ok().map(|agreed| agreed.version), version, "{a}-{b} with {c}-{d}");
+            if version.is_none() {
+                let said = format!("it speaks wire versions {a} to {b}, this node {c} to {d}");
+                assert_eq!(called.unwrap_err().to_string(), format!("the peer refused: {said}"));
+                assert_eq!(answered.unwrap_err().to_string(), format!("refused the peer: {said}"));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_in_the_wrong_place_is_refused_and_both_know_why() {
+        let n1 = identity("n1", 1, 1);
+        let elsewhere = Identity { cluster: Name::new("prod").unwrap(), ..identity("n2", 1, 1) };
+        let table = [
+            (elsewhere, true, "it belongs to the cluster demo, this is the cluster prod"),
+            (identity("n1", 1, 1), true, "it calls itself n1, as this node does"),
+            (identity("n2", 1, 1), false, "node n1 is no member of this cluster"),
+        ];
+        for (n2, member, why) in table {
+            let (called, answered) = shake(&n1, &n2, member).await;
+            assert_eq!(called.unwrap_err().to_string(), format!("the peer refused: {why}"));
+            assert_eq!(answered.unwrap_err().to_string(), format!("refused the peer: {why}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn another_node_at_the_address_is_refused_by_the_one_that_dialled() {
+        let (called, answered) = shake(&identity("n1", 1, 1), &identity("n3", 1, 1), true).await;
+        assert_eq!(
+            called.unwrap_err().to_string(),
+            "refused the peer: it is node n3, where node n2 was called"
+        );
+        // The end that was dialled hears of it behind the handshake, as its next frame.
+        assert_eq!(answered.unwrap().peer.who.node.as_str(), "n1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_isnt_waited_for() {
+        let (stream, _silent) = tokio::io::duplex(4_096);
+        let (mut reader, mut writer) = framed(stream);
+        let answered = answer(&mut reader, &mut writer, &identity("n2", 1, 1), |_| true).await;
+        assert!(matches!(answered, Err(HandshakeError::TooSlow)));
+    }
+}

@@ -1,0 +1,265 @@
+//! The end that is asked: takes connections, greets, hands each request to a [`Handler`], sends answers as they come.
+//!
+//! A connection is one task. The requests on it run side by side in that task, each for as long as its deadline says and nobody
+//! cancels it; so a handler must not block, and one that has much to do gives it to somebody else. What bounds a connection:
+//! the requests that may be open at a time (beyond them the answer is [`Failure::Busy`], at once) and the answers that wait to be
+//! sent. While a peer doesn't take its answers, nothing more is read from it.
+
+use std::collections::BTreeMap;
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Abortable};
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
+use super::handshake::{self, Agreed, HandshakeError, Hello, Identity, Reader};
+use super::link::PINGS_IN_SILENCE;
+use super::message::{Failure, Opaque};
+use super::stream::{Listen, Stream};
+use super::writer::{self, Outgoing, WriteError};
+use crate::clock::SharedClock;
+
+/// Open connections: three from each of a hundred peers, and as many again that they haven't noticed to be gone.
+const CONNECTIONS_MAX: usize = 600;
+/// Answers of one connection that wait to be sent: a few flushes. Beyond that the peer is not read from.
+const ANSWERS_MAX: usize = 1_024;
+/// How long to wait after a failed accept (out of descriptors, say) before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long requests that were accepted may go on after the stop.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// A request, and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who asks, on a connection for what.
+    pub from: Arc<Hello>,
+    /// The wire version that is spoken with it; the answer is to be understood by that one.
+    pub version: u8,
+    /// The time that was left when the request was sent. When it has passed, the handler is dropped.
+    pub ttl: Duration,
+    /// What is asked.
+    pub request: Opaque,
+}
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Whether a node is a member, and may ask. Its cluster's name and its versions have been looked at.
+    fn admits(&self, hello: &Hello) -> bool;
+    /// The answer, or why there is none. Dropped where it is cancelled or late, at any await.
+    fn handle(&self, call: Call) -> impl Future<Output = Result<Opaque, Failure>> + Send;
+}
+
+/// Serves peers until `stop` is done; then finishes, within two seconds, what was begun.
+pub async fn serve<L: Listen, H: Handler>(
+    us: Identity,
+    mut listener: L,
+    handler: Arc<H>,
+    clock: SharedClock,
+    stop: impl Future<Output = ()>,
+) {
+    let (stopping, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((_, from)) if connections.len() >= CONNECTIONS_MAX => {
+                tracing::warn!(%from, most = CONNECTIONS_MAX, "too many connections of peers: one was closed");
+            }
+            Ok((stream, from)) => {
+                let connection =
+                    Connection { us: us.clone(), handler: handler.clone(), clock: clock.clone() };
+                let stopped = stopped.clone();
+                connections.spawn(async move { connection.run(stream, from, stopped).await });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a peer's connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let _ = stopping.send(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+        tracing::warn!(
+            open = connections.len(),
+            "connections of peers were cut: their requests took too long"
+        );
+    }
+}
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("the peer was silent for {0:?}")]
+    Silent(Duration),
+    #[error("the peer sent a frame out of place")]
+    OutOfPlace,
+    #[error("the peer numbered two open calls {0}")]
+    SameId(u64),
+}
+
+struct Connection<H> {
+    us: Identity,
+    handler: Arc<H>,
+    clock: SharedClock,
+}
+
+impl<H: Handler> Connection<H> {
+    async fn run<S: Stream>(self, stream: S, from: std::net::SocketAddr, stopped: watch::Receiver<bool>) {
+        let (mut reader, mut writer) = handshake::framed(stream);
+        let admits = |hello: &Hello| self.handler.admits(hello);
+        let agreed = match handshake::answer(&mut reader, &mut writer, &self.us, admits).await {
+            Ok(agreed) => agreed,
+            Err(error) => return tracing::warn!(%from, %error, "a peer was not let in"),
+        };
+        let (peer, class, version) = (agreed.peer.who.node.clone(), agreed.peer.class, agreed.version);
+        tracing::info!(%peer, %class, version, boot = %agreed.peer.who.boot, %from, "a peer has connected");
+        match self.carry(agreed, reader, writer, stopped).await {
+            Ok(()) => tracing::info!(%peer, %class, "a peer's connection ended"),
+            Err(error) => tracing::warn!(%peer, %class, %error, "a peer's connection was given up"),
+        }
+    }
+
+    /// Answers until the peer closes, breaks the rules or goes silent, or until the stop.
+    async fn carry<S: Stream>(
+        self,
+        agreed: Agreed,
+        reader: Reader<S>,
+        writer: handshake::Writer<S>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<(), ServeError> {
+        let (out, queue) = mpsc::channel(ANSWERS_MAX);
+        let stall_max = agreed.peer.class.silence_max();
+        let writing = writer::write(writer, queue, self.clock.clone(), stall_max);
+        let answering = self.answer(agreed, reader, out, stopped);
+        tokio::pin!(writing, answering);
+        tokio::select! {
+            biased;
+            answered = &mut answering => answered?,
+            written = &mut writing => return Ok(written?),
+        }
+        // The queue's sender is gone: what is left in it goes out, and that is the end.
+        Ok(writing.await?)
+    }
+
+    async fn answer<S: Stream>(
+        &self,
+        agreed: Agreed,
+        mut reader: Reader<S>,
+        out: mpsc::Sender<Outgoing>,
+        mut stopped: watch::Receiver<bool>,
+    ) -> Result<(), ServeError> {
+        let class = agreed.peer.class;
+        let (peer, version) = (Arc::new(agreed.peer), agreed.version);
+        let mut running = FuturesUnordered::new();
+        let mut open = BTreeMap::new();
+        let mut ticks = tokio::time::interval(class.silence_max() / PINGS_IN_SILENCE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut silent, mut stopping) = (0, false);
+        while !stopping || !running.is_empty() {
+            // Each turn has at most one thing to say. Without room for it nothing is read: that is what holds a peer back
+            // that asks more than it listens.
+            let Ok(room) = out.reserve().await else { return Ok(()) };
+            let frame = tokio::select! {
+                biased;
+                Some((id, answer)) = next(&mut running) => {
+                    open.remove(&id);
+                    if let Some(frame) = answer {
+                        room.send(Outgoing::lasting(frame));
+                    }
+                    continue;
+                }
+                _ = stopped.wait_for(|stopped| *stopped), if !stopping => {
+                    stopping = true;
+                    continue;
+                }
+                frame = reader.next(), if !stopping => frame,
+                _ = ticks.tick() => {
+                    silent += 1;
+                    if silent > PINGS_IN_SILENCE && !stopping {
+                        return Err(ServeError::Silent(class.silence_max()));
+                    }
+                    continue;
+                }
+            };
+            silent = 0;
+            let Some(frame) = frame else { return Ok(()) };
+            let frame = frame?;
+            match frame.kind {
+                FrameKind::Request if open.contains_key(&frame.id) => {
+                    return Err(ServeError::SameId(frame.id));
+                }
+                FrameKind::Request if running.len() >= class.calls_max() => {
+                    room.send(Outgoing::lasting(Failure::Busy.frame(frame.id)));
+                }
+                FrameKind::Request => {
+                    let (handle, registration) = AbortHandle::new_pair();
+                    open.insert(frame.id, handle);
+                    let (id, ttl) = (frame.id, Duration::from_micros(u64::from(frame.ttl_us)));
+                    let call = Call { from: peer.clone(), version, ttl, request: Opaque::of(frame) };
+                    let answer = Abortable::new(self.one(id, call), registration);
+                    // An aborted one has nobody to answer.
+                    running.push(async move { (id, answer.await.ok()) });
+                }
+                FrameKind::Cancel => {
+                    // It may have crossed the answer; then there is nothing to cancel.
+                    if let Some(handle) = open.get(&frame.id) {
+                        handle.abort();
+                    }
+                }
+                FrameKind::Ping => room.send(Outgoing::lasting(Frame::bare(FrameKind::Pong, frame.id))),
+                FrameKind::Refusal => {
+                    let reason = handshake::reason(&frame.body);
+                    return Err(HandshakeError::RefusedByPeer(reason).into());
+                }
+                FrameKind::Hello | FrameKind::Answer | FrameKind::Failure | FrameKind::Pong => {
+                    return Err(ServeError::OutOfPlace);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The frame that answers one request, in time.
+    async fn one(&self, id: u64, call: Call) -> Frame {
+        let (ttl, bytes_max) = (call.ttl, call.from.class.frame_bytes_max());
+        if ttl.is_zero() {
+            return Failure::DeadlinePassed.frame(id);
+        }
+        let answer = tokio::time::timeout(ttl, self.handler.handle(call)).await;
+        match answer.unwrap_or(Err(Failure::DeadlinePassed)) {
+            Ok(answer) if HEADER_BYTES + answer.bytes.len() > bytes_max => {
+                let text = format!("its answer has {} bytes, more than fit in a frame", answer.bytes.len());
+                Failure::Failed(text).frame(id)
+            }
+            Ok(answer) => answer.reply(id),
+            Err(failure) => failure.frame(id),
+        }
+    }
+}
+
+/// The next request that is done. Without any it waits for ever, where the bare stream would say that it has ended.
+async fn next<F: Future<Output = (u64, Option<Frame>)>>(
+    running: &mut FuturesUnordered<F>,
+) -> Option<(u64, Option<Frame>)> {
+    if running.is_empty() { pending().await } else { running.next().await }
+}

@@ -1,0 +1,171 @@
+//! Both ends against each other over pipes, and each against an end that is played frame by frame.
+
+mod links;
+mod messages;
+mod servers;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::frame::{Frame, FrameKind};
+use super::handshake::{self, Identity, Reader, VERSIONS, Writer};
+use super::{BootId, Call, Class, Dial, Failure, Handler, Hello, Kind, Link, LinkArgs, Listen, Opaque};
+use crate::check::Name;
+use crate::clock::{ManualClock, SharedClock};
+use crate::random::Seed;
+
+/// What a pipe holds in each direction.
+const PIPE_BYTES: usize = 16 << 10;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn identity(node: &str) -> Identity {
+    Identity { cluster: name("demo"), node: name(node), boot: BootId(7), versions: VERSIONS }
+}
+
+fn clock() -> SharedClock {
+    Arc::new(ManualClock::default())
+}
+
+/// Pipes for sockets: what is dialled comes out at the listener.
+struct PipeDial(mpsc::UnboundedSender<DuplexStream>, Arc<AtomicUsize>);
+struct PipeListener(mpsc::UnboundedReceiver<DuplexStream>);
+
+impl Dial for PipeDial {
+    type Stream = DuplexStream;
+    async fn dial(&mut self) -> io::Result<DuplexStream> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        self.0.send(far).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        Ok(near)
+    }
+}
+
+impl Listen for PipeListener {
+    type Stream = DuplexStream;
+    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.recv().await {
+            Some(stream) => Ok((stream, SocketAddr::from(([127, 0, 0, 1], 1)))),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A link of n1 to n2, its driver, what comes out at the other end, and how often it dialled.
+struct Dialled {
+    link: Link,
+    driver: JoinHandle<()>,
+    listener: PipeListener,
+    dials: Arc<AtomicUsize>,
+}
+
+fn dial(class: Class) -> Dialled {
+    dial_as(identity("n1"), class)
+}
+
+fn dial_as(us: Identity, class: Class) -> Dialled {
+    let (pipes, listener) = mpsc::unbounded_channel();
+    let dials = Arc::new(AtomicUsize::new(0));
+    let chance = Seed::from_number(1).fork("links", 0);
+    let dial = PipeDial(pipes, dials.clone());
+    let args = LinkArgs { us, peer: name("n2"), class, dial, clock: clock(), chance };
+    let (link, driver) = super::link(args);
+    Dialled { link, driver: tokio::spawn(driver), listener: PipeListener(listener), dials }
+}
+
+/// Answers as its requests ask: at once, later, never; keeps count of what it was doing.
+#[derive(Default)]
+struct Echo {
+    handling: AtomicUsize,
+    handled: AtomicUsize,
+    strangers: bool,
+    ttls: Mutex<BTreeMap<Bytes, Duration>>,
+}
+
+const NOW: Kind = Kind(1);
+const NEVER: Kind = Kind(2);
+/// After as many milliseconds as its last byte says.
+const LATER: Kind = Kind(3);
+const LARGE: Kind = Kind(4);
+
+struct Handling<'a>(&'a AtomicUsize);
+
+impl Drop for Handling<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Handler for Echo {
+    fn admits(&self, _: &Hello) -> bool {
+        !self.strangers
+    }
+
+    async fn handle(&self, call: Call) -> Result<Opaque, Failure> {
+        self.handling.fetch_add(1, Ordering::Relaxed);
+        let _handling = Handling(&self.handling);
+        self.ttls.lock().unwrap().insert(call.request.bytes.clone(), call.ttl);
+        match call.request.kind {
+            NOW => {}
+            LATER => {
+                let last = call.request.bytes.last().copied().unwrap_or_default();
+                tokio::time::sleep(Duration::from_millis(u64::from(last))).await;
+            }
+            LARGE => return Ok(Opaque { kind: LARGE, bytes: vec![0; 2 << 20].into() }),
+            NEVER => std::future::pending().await,
+            _ => return Err(Failure::UnknownKind),
+        }
+        self.handled.fetch_add(1, Ordering::Relaxed);
+        Ok(call.request)
+    }
+}
+
+/// Serves as n2 what comes out of `listener`.
+fn serve_echo(listener: PipeListener) -> Arc<Echo> {
+    let echo = Arc::new(Echo::default());
+    tokio::spawn(super::serve(identity("n2"), listener, echo.clone(), clock(), std::future::pending()));
+    echo
+}
+
+/// A link of n1 to an n2 that serves, connected.
+async fn connected(class: Class) -> (Link, Arc<Echo>) {
+    let Dialled { link, listener, .. } = dial(class);
+    let echo = serve_echo(listener);
+    link.connected().await;
+    (link, echo)
+}
+
+/// An n2 that is played frame by frame, behind its handshake.
+async fn played(listener: &mut PipeListener) -> (Reader<DuplexStream>, Writer<DuplexStream>) {
+    let (stream, _) = listener.accept().await.unwrap();
+    let (mut reader, mut writer) = handshake::framed(stream);
+    handshake::answer(&mut reader, &mut writer, &identity("n2"), |_| true).await.unwrap();
+    (reader, writer)
+}
+
+/// The next frame that is no ping.
+async fn frame(reader: &mut Reader<DuplexStream>) -> Option<Frame> {
+    loop {
+        match reader.next().await? {
+            Ok(frame) if frame.kind == FrameKind::Ping => {}
+            frame => return Some(frame.unwrap()),
+        }
+    }
+}
+
+fn opaque(kind: Kind, text: &str) -> Opaque {
+    Opaque { kind, bytes: Bytes::copy_from_slice(text.as_bytes()) }
+}
