@@ -1,0 +1,178 @@
+//! Links on a simulated network: a partition fails the calls on the way within their deadlines, and its end brings the link
+//! back without anybody's help.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::check::Name;
+use tidegate::clock::ManualClock;
+use tidegate::peer::{
+    BootId, Call, CallError, Class, Dial, Failure, Handler, Hello, Identity, Kind, LinkArgs, LinkState,
+    Listen, Opaque, VERSIONS, link, serve,
+};
+use tidegate::random::Seed;
+
+const PORT: u16 = 7171;
+
+struct Simulated(turmoil::net::TcpListener);
+
+impl Listen for Simulated {
+    type Stream = turmoil::net::TcpStream;
+    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
+        self.0.accept().await
+    }
+}
+
+struct To(&'static str);
+
+impl Dial for To {
+    type Stream = turmoil::net::TcpStream;
+    async fn dial(&mut self) -> io::Result<Self::Stream> {
+        turmoil::net::TcpStream::connect((self.0, PORT)).await
+    }
+}
+
+struct Echo;
+
+impl Handler for Echo {
+    fn admits(&self, hello: &Hello) -> bool {
+        hello.who.node.as_str() == "n1"
+    }
+    async fn handle(&self, call: Call) -> Result<Opaque, Failure> {
+        Ok(call.request)
+    }
+}
+
+fn identity(node: &str) -> Identity {
+    let name = |text| Name::new(text).unwrap();
+    Identity { cluster: name("demo"), node: name(node), boot: BootId(1), versions: VERSIONS }
+}
+
+/// What a caller on n1 sees, call after call, while the network between n1 and n2 is cut and mended, in this many rounds.
+fn run_seed(seed: u64, rounds: usize) -> Vec<String> {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut sim =
+        turmoil::Builder::new().rng_seed(seed).simulation_duration(Duration::from_secs(120)).build();
+    sim.host("n2", || async {
+        let listener = Simulated(turmoil::net::TcpListener::bind(("0.0.0.0", PORT)).await?);
+        serve(
+            identity("n2"),
+            listener,
+            Arc::new(Echo),
+            Arc::new(ManualClock::default()),
+            std::future::pending(),
+        )
+        .await;
+        Ok(())
+    });
+    let says = seen.clone();
+    sim.client("n1", async move {
+        let (link, driver) = link(LinkArgs {
+            us: identity("n1"),
+            peer: Name::new("n2").unwrap(),
+            class: Class::Checks,
+            dial: To("n2"),
+            clock: Arc::new(ManualClock::default()),
+            chance: Seed::from_number(seed).fork("links", 0),
+        });
+        tokio::spawn(driver);
+        let ask = |text: String| {
+            let link = link.clone();
+            async move {
+                let request = Opaque { kind: Kind(1), bytes: text.into() };
+                let answer = link.call(request.clone(), Duration::from_millis(500)).await;
+                assert!(answer.as_ref().map_or(true, |answer| *answer == request));
+                answer
+            }
+        };
+        for round in 0..rounds {
+            link.connected().await;
+            for i in 0..20 {
+                says.lock()
+                    .unwrap()
+                    .push(format!("{round} {i} {}", ask(format!("{round}.{i}")).await.is_ok()));
+            }
+            turmoil::partition("n1", "n2");
+            let error = ask("cut off".into()).await.unwrap_err();
+            assert!(matches!(error, CallError::DeadlinePassed(_)), "{error}");
+            // The link itself notices, and then says so at once.
+            let mut states = link.states();
+            let down = states.wait_for(|state| matches!(state, LinkState::Connecting { .. }));
+            tokio::time::timeout(Class::Checks.silence_max() * 3 / 2, down).await??;
+            assert!(matches!(ask("down".into()).await, Err(CallError::NotConnected(_))));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            turmoil::repair("n1", "n2");
+            // A dial that was on its way may have to time out first; then come a back-off and a handshake.
+            tokio::time::timeout(Duration::from_secs(4), link.connected()).await?;
+            says.lock().unwrap().push(format!("{round} back {}", ask(format!("{round} back")).await.is_ok()));
+        }
+        Ok(())
+    });
+    sim.run().unwrap();
+    let seen = seen.lock().unwrap().clone();
+    seen
+}
+
+#[test]
+fn a_link_outlives_partitions() {
+    for seed in 0..5 {
+        let seen = run_seed(seed, 3);
+        assert_eq!(seen.len(), 63);
+        let failed: Vec<_> = seen.iter().filter(|line| line.ends_with("false")).collect();
+        assert!(failed.is_empty(), "seed {seed}: {failed:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_crashes_and_comes_back_is_found_again() {
+    let mut sim = turmoil::Builder::new().rng_seed(1).simulation_duration(Duration::from_secs(60)).build();
+    sim.host("n2", || async {
+        let listener = Simulated(turmoil::net::TcpListener::bind(("0.0.0.0", PORT)).await?);
+        serve(
+            identity("n2"),
+            listener,
+            Arc::new(Echo),
+            Arc::new(ManualClock::default()),
+            std::future::pending(),
+        )
+        .await;
+        Ok(())
+    });
+    let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let made = calls.clone();
+    sim.client("n1", async move {
+        let (link, driver) = link(LinkArgs {
+            us: identity("n1"),
+            peer: Name::new("n2").unwrap(),
+            class: Class::Raft,
+            dial: To("n2"),
+            clock: Arc::new(ManualClock::default()),
+            chance: Seed::from_number(1).fork("links", 0),
+        });
+        tokio::spawn(driver);
+        link.connected().await;
+        for _ in 0..100 {
+            let request = Opaque { kind: Kind(1), bytes: "x".into() };
+            let answer = link.call(request, Duration::from_millis(100)).await;
+            made.lock().unwrap().push(answer.is_ok());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    });
+    let mut crashed = false;
+    while !sim.step().unwrap() {
+        let so_far = calls.lock().unwrap().len();
+        if so_far >= 20 && !crashed {
+            crashed = true;
+            sim.crash("n2");
+        } else if so_far >= 40 && crashed && !sim.is_host_running("n2") {
+            sim.bounce("n2");
+        }
+    }
+    let calls = calls.lock().unwrap();
+    assert!(calls[..20].iter().all(|good| *good), "{calls:?}");
+    assert!(calls[21..40].iter().all(|good| !good), "{calls:?}");
+    assert!(calls[60..].iter().all(|good| *good), "{calls:?}");
+}
