@@ -155,7 +155,7 @@ fn a_peer_that_crashes_and_comes_back_is_found_again() {
         link.connected().await;
         for _ in 0..100 {
             let request = Opaque { kind: Kind(1), bytes: "x".into() };
-            let answer = link.call(request, Duration::from_millis(100)).await;
+            let answer = link.call(request, Duration::from_millis(500)).await;
             made.lock().unwrap().push(answer.is_ok());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -1,6 +1,7 @@
 //! What a peer that is served can do, and can't.
 
 use super::*;
+use crate::peer::{Plain, PlainListener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
@@ -153,4 +154,32 @@ async fn a_stop_finishes_what_was_accepted_and_takes_no_more() {
     serving.await.unwrap();
     assert!(link.call(opaque(NOW, "x"), SECOND).await.is_err());
     assert_eq!(echo.handled.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_on_many_threads_share_a_link_over_a_socket() {
+    let listener = PlainListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let dial = Plain::to(listener.local_addr().unwrap()).unwrap();
+    let echo = Arc::new(Echo::default());
+    tokio::spawn(crate::peer::serve(identity("n2"), listener, echo.clone(), clock(), std::future::pending()));
+    let (us, chance) = (identity("n1"), Seed::from_number(1).fork("links", 0));
+    let args = LinkArgs { us, peer: name("n2"), class: Class::Checks, dial, clock: clock(), chance };
+    let (link, driver) = crate::peer::link(args);
+    tokio::spawn(driver);
+    link.connected().await;
+    let callers = (0..16).map(|caller| {
+        let link = link.clone();
+        tokio::spawn(async move {
+            for i in 0..200 {
+                let request = opaque(NOW, &format!("{caller}.{i}"));
+                assert_eq!(link.call(request.clone(), SECOND * 30).await.unwrap(), request);
+                // Every other one is taken back at once, at whatever point it has reached.
+                drop(tokio::time::timeout(Duration::ZERO, link.call(opaque(NEVER, "x"), SECOND * 30)).await);
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    assert_eq!((link.in_flight(), echo.handled.load(Ordering::Relaxed)), (0, 3_200));
 }
