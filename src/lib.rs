@@ -8,7 +8,7 @@
 //! - [`input`]: what comes from outside, read so that every fault is found at once and named by its path.
 //! - [`limit`]: the arithmetic, one algorithm a file; pure, exact integers.
 //! - [`check`]: the vocabulary. What is asked, what a limit is, what a decision answers.
-//! - [`placement`]: the keyed hash from tenants to partitions.
+//! - [`placement`]: the keyed hash from tenants to partitions, the table of who owns them, and its planner; pure.
 //! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and differences.
 //! - [`shard`]: the actors that own the counts and decide.
 //! - [`peer`]: the wire between nodes. Frames, handshake, calls.

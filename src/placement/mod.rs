@@ -1,12 +1,41 @@
-//! Where a tenant lives: the keyed hash that spreads accounts over 4096 partitions.
+//! Where a tenant lives: in one of 4096 partitions, each of which one node owns.
 //!
-//! The hash is SipHash-1-3 under the cluster's secret, so that nobody who picks tenant ids can aim them at one partition or
+//! Two questions, answered apart. *Which partition?* is a keyed hash of the account, and never changes. *Whose partition?* is
+//! a row of a [`Table`] that all nodes agree on, and changes when nodes come and go. So a tenant's move from node to node is
+//! the change of a row at one place in the log, the same for everybody, and no hash of nodes is asked when a check comes in:
+//!
+//! ```text
+//! "acme" ─ hash under the secret ─> partition 2041 ─ row 2041 ─> owner n2 in boot 9c…, replica n1, epoch 5
+//! ```
+//!
+//! The [`planner`] says which rows should change: by weighted rendezvous hashing ([`rendezvous`]), with as few moves as an even
+//! load allows. Nothing here knows which nodes are well, whose lease lasts, or how a partition is handed over. That is the
+//! cluster's part: it asks the planner, writes into the log, and applies what the log says with [`Table::with`].
+//!
+//! The hash of accounts is SipHash-1-3 under the cluster's secret, so that nobody who picks tenant ids can aim them at one partition or
 //! one hash-table slot. It is computed once, at the door; its upper twelve bits are the partition, the rest serves the
 //! owner's hash table.
+
+mod members;
+mod node;
+pub mod planner;
+mod quota;
+pub mod rendezvous;
+mod table;
+
+#[cfg(test)]
+mod planner_tests;
+#[cfg(test)]
+mod table_tests;
+
+pub use members::{MEMBERS_MAX, Member, Members, MembersError, NoSuchWeight, WEIGHT_MAX, Weight};
+pub use node::{BootId, NodeId, Seat};
+pub use table::{Change, Epoch, Moving, Row, Table, TableChangeError, TableError, TableVersion};
 
 use std::fmt;
 use std::hash::Hasher;
 
+use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13x128};
 
@@ -69,13 +98,43 @@ impl AccountHash {
 }
 
 /// One of the 4096 slices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Partition(u16);
+
+/// A number that no partition has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no partition {0}: they are numbered from 0 to {last}", last = PARTITIONS - 1)]
+pub struct NoSuchPartition(pub u16);
+
+impl TryFrom<u16> for Partition {
+    type Error = NoSuchPartition;
+    fn try_from(number: u16) -> Result<Self, NoSuchPartition> {
+        Self::new(number).ok_or(NoSuchPartition(number))
+    }
+}
+
+impl From<Partition> for u16 {
+    fn from(partition: Partition) -> Self {
+        partition.0
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl Partition {
     /// Partition number `number`, if there is one.
     pub fn new(number: u16) -> Option<Self> {
         (number < PARTITIONS).then_some(Self(number))
+    }
+
+    /// All of them, in order.
+    pub fn all() -> impl ExactSizeIterator<Item = Self> {
+        (0..PARTITIONS).map(Self)
     }
 
     /// The partition of a key of 128 bits.
@@ -108,6 +167,13 @@ mod tests {
         let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
         // A hundred each, give or take five standard deviations.
         assert!(*least > 50 && *most < 150, "{least} to {most}");
+    }
+
+    #[test]
+    fn a_number_beyond_the_last_is_no_partition() {
+        assert_eq!(serde_json::from_str::<Partition>("4095").unwrap(), Partition(4095));
+        let error = serde_json::from_str::<Partition>("4096").unwrap_err().to_string();
+        assert!(error.contains("there is no partition 4096"), "{error}");
     }
 
     #[test]

@@ -1,0 +1,281 @@
+//! The table: who owns each partition, who keeps its replica, and under which epoch.
+//!
+//! Every node holds a copy and looks a row up for each check: an array, and the partition is the index. The table is never
+//! changed in place. Whoever applies the log makes the next one from the one in force, and readers go on with theirs:
+//!
+//! ```text
+//! version 40   partition 7: owner n1 in boot a, replica n2, epoch 3
+//! entry 41     partition 7, expecting epoch 3: owner n2 in boot b, replica n1
+//! version 41   partition 7: owner n2 in boot b, replica n1, epoch 4       all other rows as they were
+//! entry 42     partition 7, expecting epoch 3: …                          refused: it is at epoch 4
+//! ```
+//!
+//! A change is a compare-and-set on its row: it names the epoch it was planned for, and all changes of an entry are made or
+//! none is. So of two who move the same partition one loses, and hears by how much. The version is the index of the log
+//! entry that last changed the table. An entry raises an epoch by one, so no epoch is ever above the version.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NodeId, PARTITIONS, Partition, Seat};
+
+/// How often a row has been written: 1 when the table is made, one more with every change of the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch of a row that was never changed.
+    pub const FIRST: Self = Self(1);
+
+    /// Epoch number `number`: what another node says that it goes by.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The one after. The callers have checked that there is one: no epoch is above the table's version, and an entry that
+    /// changes the table comes after that version.
+    fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The index of the log entry that last changed a table; at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TableVersion(pub u64);
+
+impl fmt::Display for TableVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How far a partition's move has come. Nothing can be said yet: the place is kept in the encoding, so that a row at rest is
+/// the same bytes before and after there are moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Moving {}
+
+/// What the table says of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Row {
+    /// Who decides, while its lease lasts.
+    pub owner: Seat,
+    /// Who follows the owner closely enough to take over; never the owner's own node. None where no other node could.
+    pub replica: Option<NodeId>,
+    /// Rises by one with every change of the row.
+    pub epoch: Epoch,
+    /// The move under way, if there is one.
+    pub moving: Option<Moving>,
+}
+
+/// One row's next state, for a row that is at the epoch it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Whose row.
+    pub partition: Partition,
+    /// The epoch that the row is at, as far as the proposer knows.
+    pub expected: Epoch,
+    /// The owner from now on. The same one again is a change too: the epoch rises, and who went by the old one is refused.
+    pub owner: Seat,
+    /// The replica from now on.
+    pub replica: Option<NodeId>,
+}
+
+impl Change {
+    /// Hands a partition over to `owner`. The former owner's node keeps the replica: its copy is the warmest.
+    pub fn hand_over(partition: Partition, row: &Row, owner: Seat) -> Self {
+        let replica = (row.owner.node != owner.node).then_some(row.owner.node).or(row.replica);
+        Self { partition, expected: row.epoch, owner, replica }
+    }
+
+    /// Leaves a partition to its owner and gives the replica to `replica`.
+    pub fn place_replica(partition: Partition, row: &Row, replica: Option<NodeId>) -> Self {
+        Self { partition, expected: row.epoch, owner: row.owner, replica }
+    }
+}
+
+/// Why rows are no table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// Too few, or too many.
+    #[error("a table has {PARTITIONS} rows, this one has {actual}{}", if *actual > usize::from(PARTITIONS) { " or more" } else { "" })]
+    Rows {
+        /// How many were counted; counting stops at the first that is too many.
+        actual: usize,
+    },
+    /// A replica that would be lost with its owner.
+    #[error("partition {partition} has owner and replica on the same node, {node}")]
+    ReplicaIsOwner {
+        /// The partition.
+        partition: Partition,
+        /// The node.
+        node: NodeId,
+    },
+    /// An epoch that no log can have led to.
+    #[error(
+        "partition {partition} is at epoch {epoch}, in a table of version {version}: epochs go from 1 to the version"
+    )]
+    Epoch {
+        /// The partition.
+        partition: Partition,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The table's version.
+        version: TableVersion,
+    },
+}
+
+/// Why changes were not made: none of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableChangeError {
+    /// Somebody else was quicker.
+    #[error("partition {partition} is at epoch {actual}, the change expects {expected}")]
+    Stale {
+        /// The partition.
+        partition: Partition,
+        /// What the change was made for.
+        expected: Epoch,
+        /// What there is.
+        actual: Epoch,
+    },
+    /// Two changes of one row: which of them comes last would be chance.
+    #[error("partition {partition} is changed twice at once")]
+    Twice {
+        /// The partition.
+        partition: Partition,
+    },
+    /// A replica that would be lost with its owner.
+    #[error("partition {partition} would have owner and replica on the same node, {node}")]
+    ReplicaIsOwner {
+        /// The partition.
+        partition: Partition,
+        /// The node.
+        node: NodeId,
+    },
+    /// An entry that comes before what the table already contains.
+    #[error("the table is at version {version}, a change at log index {at} comes too late")]
+    NotLater {
+        /// The table's version.
+        version: TableVersion,
+        /// The index of the entry with the changes.
+        at: TableVersion,
+    },
+}
+
+/// Who owns what: one row for each partition, all valid.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
+pub struct Table {
+    version: TableVersion,
+    /// As many as there are partitions; the partition's number is the index.
+    rows: Box<[Row]>,
+}
+
+/// A table as it was read.
+#[derive(Deserialize)]
+struct Unchecked {
+    version: TableVersion,
+    rows: Vec<Row>,
+}
+
+impl TryFrom<Unchecked> for Table {
+    type Error = TableError;
+    fn try_from(read: Unchecked) -> Result<Self, TableError> {
+        Self::of_rows(read.version, read.rows)
+    }
+}
+
+impl Table {
+    /// The first table of a cluster, made by the log entry `at`: owner and replica of every partition, in the partitions'
+    /// order. All epochs are 1.
+    pub fn new(
+        at: TableVersion,
+        placed: impl IntoIterator<Item = (Seat, Option<NodeId>)>,
+    ) -> Result<Self, TableError> {
+        let row = |(owner, replica)| Row { owner, replica, epoch: Epoch::FIRST, moving: None };
+        Self::of_rows(at, placed.into_iter().take(usize::from(PARTITIONS) + 1).map(row).collect())
+    }
+
+    fn of_rows(version: TableVersion, rows: Vec<Row>) -> Result<Self, TableError> {
+        if rows.len() != usize::from(PARTITIONS) {
+            return Err(TableError::Rows { actual: rows.len().min(usize::from(PARTITIONS) + 1) });
+        }
+        for (partition, row) in Partition::all().zip(&rows) {
+            let (node, epoch) = (row.owner.node, row.epoch);
+            if row.replica == Some(node) {
+                return Err(TableError::ReplicaIsOwner { partition, node });
+            }
+            if epoch < Epoch::FIRST || epoch.number() > version.0 {
+                return Err(TableError::Epoch { partition, epoch, version });
+            }
+        }
+        Ok(Self { version, rows: rows.into() })
+    }
+
+    /// The log entry that last changed it.
+    pub fn version(&self) -> TableVersion {
+        self.version
+    }
+
+    /// Who owns a partition.
+    pub fn owner(&self, partition: Partition) -> Seat {
+        self.row(partition).owner
+    }
+
+    /// All that is known of a partition.
+    pub fn row(&self, partition: Partition) -> &Row {
+        &self.rows[usize::from(partition.number())]
+    }
+
+    /// All rows, in the partitions' order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (Partition, &Row)> {
+        Partition::all().zip(&self.rows)
+    }
+
+    /// The partitions whose rows name `node` as the owner, whatever the boot, in order. Looks at every row.
+    pub fn owned_by(&self, node: NodeId) -> impl Iterator<Item = Partition> {
+        self.rows().filter(move |(_, row)| row.owner.node == node).map(|(partition, _)| partition)
+    }
+
+    /// The table after the log entry `at`: all `changes` made, and the epochs of their rows raised by one. If one of them
+    /// can't be made, none is. Without changes the version stays.
+    pub fn with(&self, changes: &[Change], at: TableVersion) -> Result<Self, TableChangeError> {
+        if changes.is_empty() {
+            return Ok(self.clone());
+        }
+        if at <= self.version {
+            return Err(TableChangeError::NotLater { version: self.version, at });
+        }
+        let mut next = Self { version: at, rows: self.rows.clone() };
+        let mut changed = BTreeSet::new();
+        for &Change { partition, expected, owner, replica } in changes {
+            let actual = self.row(partition).epoch;
+            if !changed.insert(partition) {
+                return Err(TableChangeError::Twice { partition });
+            }
+            if actual != expected {
+                return Err(TableChangeError::Stale { partition, expected, actual });
+            }
+            if replica == Some(owner.node) {
+                return Err(TableChangeError::ReplicaIsOwner { partition, node: owner.node });
+            }
+            let row = Row { owner, replica, epoch: actual.next(), moving: None };
+            next.rows[usize::from(partition.number())] = row;
+        }
+        Ok(next)
+    }
+}
