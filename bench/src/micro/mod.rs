@@ -1,11 +1,12 @@
 //! What deciding costs without HTTP: each algorithm, the resolution of a policy, a decision inside a shard, and the round
-//! trip to one, beside governor's keyed limiter on the same keys.
+//! trip to one, beside governor's keyed limiter on the same keys; and who owns a partition, and planning that.
 //!
 //! Every figure is the thread's own processor time per operation, so that other processes disturb little. Cases take turns
 //! (A B C A B C …) and the median of the rounds counts. What a case needs is made before its clock starts. Keys are asked
 //! in an order that jumps over memory, or all the same (`hot`): the first costs cache misses, the second arithmetic.
 
 mod cases;
+mod placement;
 mod policies;
 
 use std::error::Error;
@@ -52,6 +53,7 @@ pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     let mut cases = cases::all(settings.tenants as usize)?;
     cases.extend(policies::all()?);
+    cases.extend(placement::all()?);
     let wanted = |case: &Case| settings.only.as_ref().is_none_or(|text| case.name.contains(text));
     cases.retain(wanted);
     let mut took: Vec<Vec<f64>> = vec![Vec::new(); cases.len()];
