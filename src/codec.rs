@@ -44,6 +44,12 @@ pub fn decode_within<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Res
     Ok(value)
 }
 
+/// The value that `bytes` begin with, whatever follows: for a version in front of what only that version can read.
+pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let config = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
+    Ok(bincode::serde::decode_from_slice(bytes, config)?.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ const HOUSE: [(&str, &[&str]); 16] = [
     ("policy", &["check", "clock", "input", "limit", "placement"]),
     ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
     ("peer", &["check", "clock", "codec", "limit", "placement", "random", "shard"]),
-    ("cluster", &["check", "input", "placement", "policy", "random", "shard"]),
+    ("cluster", &["check", "codec", "input", "placement", "policy", "random", "shard"]),
     ("routing", &["check", "clock", "placement", "policy", "shard"]),
     ("config", &["check", "input", "policy"]),
     ("telemetry", &["clock", "codec", "random", "shard"]),

@@ -230,6 +230,10 @@ fn store(database: &Database, version: u64, document: &Document, change: &Change
                 let row = document.tenants.get(id).map(|tenant| tenant.to_json());
                 write(&mut rows, &format!("tenants/{id}"), row)?;
             }
+            Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
+                let row = document.access.get(name).map(|entry| entry.to_json());
+                write(&mut rows, &format!("access/{name}"), row)?;
+            }
         }
         txn.open_table(NUMBERS)?.insert("version", version)?;
     }

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::document::{Document, TENANTS_MAX, Tenant, Tier};
-use super::read::{ENTRIES_PER_SECTION_MAX, LIMITS_MAX};
+use super::document::{AccessEntry, Document, TENANTS_MAX, Tenant, Tier};
+use super::read::{ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX};
 use crate::check::{Limit, Name, TenantId};
 use crate::input::Fault;
 
@@ -26,6 +26,10 @@ pub enum Change {
     PutTenantLimit(TenantId, Box<Limit>),
     /// All limits of that name of a tenant are gone.
     DeleteTenantLimit(TenantId, Name),
+    /// An entry of the allow or deny list, new or changed.
+    PutAccess(Name, Box<AccessEntry>),
+    /// An entry of the lists is gone.
+    DeleteAccess(Name),
 }
 
 /// Why a change was not made.
@@ -85,8 +89,41 @@ impl Document {
                 }
                 next.put_tenant(id, tenant)?;
             }
+            Change::PutAccess(name, entry) => {
+                if next.access.len() >= ACCESS_MAX && !next.access.contains_key(name) {
+                    return Err(too_many("access", ACCESS_MAX));
+                }
+                next.access.insert(name.clone(), Arc::new((**entry).clone()));
+            }
+            Change::DeleteAccess(name) => {
+                if next.access.remove(name).is_none() {
+                    return Err(ChangeError::NotFound(format!("list entry {name}")));
+                }
+            }
         }
         Ok(next)
+    }
+
+    /// The change that makes this document again of what `change` makes of it.
+    pub fn undo(&self, change: &Change) -> Change {
+        match change {
+            Change::Replace(_) => Change::Replace(Box::new(self.clone())),
+            Change::PutTier(name, _) | Change::DeleteTier(name) => match self.tiers.get(name) {
+                Some(tier) => Change::PutTier(name.clone(), Box::new((**tier).clone())),
+                None => Change::DeleteTier(name.clone()),
+            },
+            Change::PutTenant(id, _)
+            | Change::DeleteTenant(id)
+            | Change::PutTenantLimit(id, _)
+            | Change::DeleteTenantLimit(id, _) => match self.tenants.get(id) {
+                Some(tenant) => Change::PutTenant(id.clone(), Box::new((**tenant).clone())),
+                None => Change::DeleteTenant(id.clone()),
+            },
+            Change::PutAccess(name, _) | Change::DeleteAccess(name) => match self.access.get(name) {
+                Some(entry) => Change::PutAccess(name.clone(), Box::new((**entry).clone())),
+                None => Change::DeleteAccess(name.clone()),
+            },
+        }
     }
 
     fn put_tenant(&mut self, id: &TenantId, tenant: Tenant) -> Result<(), ChangeError> {
@@ -169,5 +206,33 @@ mod tests {
         let tenant = Tenant { tier: Some(name("nope")), ..Tenant::default() };
         let change = Change::PutTenant(TenantId::new("acme").unwrap(), Box::new(tenant));
         assert!(matches!(crate::policy::builtin().with(&change), Err(ChangeError::Invalid(_))));
+    }
+
+    #[test]
+    fn every_change_can_be_undone() {
+        let document = crate::policy::builtin();
+        let (acme, basic) = (TenantId::new("acme").unwrap(), name("basic"));
+        let tier = document.tiers[&basic].clone();
+        let entry = Document::from_toml(
+            b"default_tier = \"t\"\n[tiers.t]\n[access.a]\nlist = \"deny\"\ntenant = \"bad\"",
+        );
+        let entry = entry.unwrap().access[&name("a")].clone();
+        let changes = [
+            Change::DeleteTier(basic.clone()),
+            Change::PutTier(name("new"), Box::new((*tier).clone())),
+            Change::PutTenant(acme.clone(), Box::new(Tenant { tier: Some(basic), ..Tenant::default() })),
+            Change::PutTenantLimit(acme.clone(), Box::new((*tier.limits[0]).clone())),
+            Change::DeleteTenantLimit(acme.clone(), tier.limits[0].name.clone()),
+            Change::PutAccess(name("a"), Box::new((*entry).clone())),
+            Change::DeleteAccess(name("a")),
+            Change::Replace(Box::new(document.clone())),
+            Change::DeleteTenant(acme),
+        ];
+        let mut before = document;
+        for change in changes {
+            let Ok(after) = before.with(&change) else { panic!("{change:?}") };
+            assert_eq!(after.with(&before.undo(&change)).unwrap(), before, "{change:?}");
+            before = after;
+        }
     }
 }

@@ -28,7 +28,8 @@ pub use document::{
 pub use endpoint::endpoint_of;
 pub use read::{
     ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX,
-    limit as read_limit, network as parse_network, tenant as read_tenant, tier as read_tier,
+    access_entry as read_access_entry, limit as read_limit, network as parse_network, tenant as read_tenant,
+    tier as read_tier,
 };
 pub use responses::{DIALECTS_MAX, DenialBody, Dialect, Dialects, Responses, XReset};
 pub use text::{Decimal, print_instant};

@@ -261,7 +261,8 @@ fn costs(r: &mut Reader, tree: &Tree) -> Option<Vec<EndpointCost>> {
     })
 }
 
-fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
+/// An entry of the allow or deny list.
+pub fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
     let mut fields = r.fields(tree)?;
     let list =
         fields.required(r, "list", |r, t| r.choice(t, &[("allow", List::Allow), ("deny", List::Deny)]));

@@ -1,0 +1,296 @@
+//! What the nodes agree on, and how one entry of their log changes it: pure, so that all come to the same.
+//!
+//! [`State::apply`] takes the entry's index and a [`Command`] and does the whole command or nothing. It knows no clock (times
+//! come with the command), no chance, no I/O, and its maps are ordered: the same log gives the same state, to the byte of
+//! [`State::encode`].
+//!
+//! ```text
+//! 3  Begin(policy, [n1, n2, n3])            version 1; members 1, 2, 3
+//! 4  Edit(expected 1, put tenant acme)      version 2
+//! 5  Edit(expected 1, put tenant other)     refused: the policy is at version 2, the change expects 1
+//! 6  Admit(n4)                              member 6
+//! 4' the command of 4 again                 version 2, as it was answered; nothing changes
+//! ```
+//!
+//! A command that was done is remembered by its request id ([`REQUESTS_MAX`] of them), so a proposer that heard no answer
+//! proposes it again. A refusal isn't remembered: it changed nothing, and judging again is harmless.
+//!
+//! Whatever else nodes have to agree on (which node owns which partition) becomes a field of [`Agreed`] and a case of
+//! [`What`]; `FORMAT` rises with it.
+
+mod command;
+mod edit;
+mod history;
+mod members;
+#[cfg(test)]
+mod tests;
+
+pub use command::{BY_BYTES_MAX, Command, Done, Made, Refusal, RequestId, SecretWords, What};
+pub use edit::Edit;
+pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
+pub use members::{ADDRESS_BYTES_MAX, MEMBERS_MAX, Member, Members, NewMember, NodeId};
+
+use imbl::{OrdMap, Vector};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CodecError};
+use crate::input::Fault;
+use crate::placement::Secret;
+use crate::policy::{Change, Document};
+
+/// Entries of the audit log.
+pub const AUDIT_MAX: usize = 10_000;
+/// Commands whose answers are remembered: far more than are proposed while one is being proposed again.
+pub const REQUESTS_MAX: usize = 10_000;
+/// The layout of an encoded state.
+const FORMAT: u16 = 1;
+
+/// The number of an entry in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogIndex(pub u64);
+
+/// One change that was made: when, by whom, what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// The entry that made it.
+    pub at: LogIndex,
+    /// Wall nanoseconds of its proposer.
+    pub time: u64,
+    /// Who asked for it.
+    pub by: String,
+    /// What it was.
+    pub what: String,
+}
+
+/// The state; nothing until the cluster has begun. A copy shares all that doesn't change, so it costs little.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State(Option<Agreed>);
+
+/// What a cluster that has begun agrees on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agreed {
+    /// The policy's version.
+    pub version: u64,
+    /// The policy.
+    pub document: Document,
+    /// How it came about.
+    pub history: History,
+    /// The members.
+    pub members: Members,
+    /// The newest changes, oldest first.
+    pub audit: Vector<Audited>,
+    secret: SecretWords,
+    requests: OrdMap<RequestId, Done>,
+    /// The ids of `requests`, oldest first.
+    order: Vector<RequestId>,
+}
+
+impl State {
+    /// What is agreed on, once the cluster has begun.
+    pub fn agreed(&self) -> Option<&Agreed> {
+        self.0.as_ref()
+    }
+
+    /// Applies `command`, entry `at` of the log: whole, or not at all.
+    pub fn apply(&mut self, at: LogIndex, command: &Command) -> Result<Done, Refusal> {
+        if let Some(done) = self.0.as_ref().and_then(|agreed| agreed.requests.get(&command.request)) {
+            return Ok(done.clone());
+        }
+        if command.by.len() > BY_BYTES_MAX {
+            let detail = format!("is longer than {BY_BYTES_MAX} bytes");
+            return Err(Refusal::invalid(vec![Fault::new("by", detail)]));
+        }
+        let (mut next, made) = match (&self.0, &command.what) {
+            (None, What::Begin { secret, document, members }) => {
+                Agreed::begin(*secret, document, members, command.time)?
+            }
+            (None, _) => return Err(Refusal::NotBegun),
+            (Some(_), What::Begin { .. }) => return Err(Refusal::Begun),
+            (Some(agreed), what) => {
+                let mut next = agreed.clone();
+                let made = next.make(at, command, what)?;
+                (next, made)
+            }
+        };
+        let done = Done { at, made };
+        next.remember(at, command, &done);
+        self.0 = Some(next);
+        Ok(done)
+    }
+
+    /// The state as bytes: the same for all nodes that applied the same log.
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode(&(FORMAT, self.0.as_ref().map(Agreed::save)))
+    }
+
+    /// The state of which [`State::encode`] made `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        // The format comes first and its encoding never changes, so a later one is recognised, not misread.
+        let format = codec::decode_first::<u16>(bytes)?;
+        if format != FORMAT {
+            return Err(DecodeError::Format { found: format, known: FORMAT });
+        }
+        let (_, saved) = codec::decode::<(u16, Option<Saved>)>(bytes)?;
+        Ok(Self(saved.map(Agreed::restore).transpose()?))
+    }
+}
+
+/// Why bytes are no state.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// They aren't one.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// They are one of another version of the program.
+    #[error("the state has format {found}, this program reads {known}")]
+    Format {
+        /// Theirs.
+        found: u16,
+        /// Ours.
+        known: u16,
+    },
+    /// The document in them isn't valid for this version of the program.
+    #[error("the policy in it is not valid: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
+    Document(Vec<Fault>),
+}
+
+impl Agreed {
+    /// The key of every hash that outsiders can feed.
+    pub fn secret(&self) -> Secret {
+        self.secret.into()
+    }
+
+    /// The document at `version`; refused if that isn't remembered.
+    pub fn document_at(&self, version: u64) -> Result<Document, Refusal> {
+        self.history.document(&self.document, self.version, version)
+    }
+
+    fn begin(
+        secret: SecretWords,
+        document: &str,
+        first: &[NewMember],
+        time: u64,
+    ) -> Result<(Self, Made), Refusal> {
+        let document = Document::from_json(document.as_bytes()).map_err(Refusal::invalid)?;
+        let mut members = Members::default();
+        for new in first {
+            members.admit(0, new, time)?;
+        }
+        let begun = Self {
+            version: 1,
+            document,
+            history: History::default(),
+            members,
+            audit: Vector::new(),
+            secret,
+            requests: OrdMap::new(),
+            order: Vector::new(),
+        };
+        Ok((begun, Made::Version(1)))
+    }
+
+    fn make(&mut self, at: LogIndex, command: &Command, what: &What) -> Result<Made, Refusal> {
+        match what {
+            What::Begin { .. } => Err(Refusal::Begun),
+            What::Edit { expected, edit } => {
+                self.expect(*expected)?;
+                let change = edit.read().map_err(Refusal::invalid)?;
+                self.change(&change, command)
+            }
+            What::Rollback { expected, to } => {
+                self.expect(*expected)?;
+                let change = Change::Replace(Box::new(self.document_at(*to)?));
+                self.change(&change, command)
+            }
+            What::Admit(new) => Ok(Made::Member(self.members.admit_at(at, new, command.time)?)),
+            What::Remove(id) => {
+                if self.members.len() == 1 && self.members.get(*id).is_some() {
+                    return Err(Refusal::LastMember(*id));
+                }
+                self.members.remove(*id)?;
+                Ok(Made::Member(*id))
+            }
+            What::Drain(id, draining) => {
+                self.members.drain(*id, *draining)?;
+                Ok(Made::Member(*id))
+            }
+        }
+    }
+
+    fn expect(&self, expected: Option<u64>) -> Result<(), Refusal> {
+        match expected.filter(|expected| *expected != self.version) {
+            Some(expected) => Err(Refusal::Stale { expected, actual: self.version }),
+            None => Ok(()),
+        }
+    }
+
+    fn change(&mut self, change: &Change, command: &Command) -> Result<Made, Refusal> {
+        let document = self.document.with(change)?;
+        let undo = Edit::from(&self.document.undo(change));
+        self.document = document;
+        self.version += 1;
+        let (version, time, by) = (self.version, command.time, command.by.clone());
+        self.history.push(Past { version, time, by, what: command.what.to_string(), undo });
+        Ok(Made::Version(version))
+    }
+
+    fn remember(&mut self, at: LogIndex, command: &Command, done: &Done) {
+        let what = match (&command.what, done.made) {
+            (What::Admit(_), Made::Member(id)) => format!("{} as node {id}", command.what),
+            (what, _) => what.to_string(),
+        };
+        self.audit.push_back(Audited { at, time: command.time, by: command.by.clone(), what });
+        if self.audit.len() > AUDIT_MAX {
+            self.audit.pop_front();
+        }
+        self.requests.insert(command.request, done.clone());
+        self.order.push_back(command.request);
+        if self.order.len() > REQUESTS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.requests.remove(&oldest);
+        }
+    }
+
+    fn save(&self) -> Saved {
+        Saved {
+            version: self.version,
+            document: self.document.to_json().to_string(),
+            history: self.history.past.iter().cloned().collect(),
+            members: self.members.rows.iter().map(|(id, member)| (*id, member.clone())).collect(),
+            newest_member: self.members.newest,
+            audit: self.audit.iter().cloned().collect(),
+            secret: self.secret,
+            requests: self
+                .order
+                .iter()
+                .filter_map(|id| Some((*id, self.requests.get(id)?.clone())))
+                .collect(),
+        }
+    }
+
+    fn restore(saved: Saved) -> Result<Self, DecodeError> {
+        Ok(Self {
+            version: saved.version,
+            document: Document::from_json(saved.document.as_bytes()).map_err(DecodeError::Document)?,
+            history: History::restored(saved.history),
+            members: Members { rows: saved.members.into_iter().collect(), newest: saved.newest_member },
+            audit: saved.audit.into_iter().collect(),
+            secret: saved.secret,
+            order: saved.requests.iter().map(|(id, _)| *id).collect(),
+            requests: saved.requests.into_iter().collect(),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    version: u64,
+    document: String,
+    history: Vec<Past>,
+    members: Vec<(NodeId, Member)>,
+    newest_member: NodeId,
+    audit: Vec<Audited>,
+    secret: SecretWords,
+    requests: Vec<(RequestId, Done)>,
+}

@@ -1,0 +1,204 @@
+//! What is proposed, and what is answered.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Edit, LogIndex, NewMember, NodeId};
+use crate::check::Name;
+use crate::input::Fault;
+use crate::placement::Secret;
+use crate::policy::ChangeError;
+
+/// Names one command however often it is proposed; a random number, so that no two clients draw the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId(pub u128);
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// A command that was done isn't done again under the same id.
+    pub request: RequestId,
+    /// When it was proposed: wall nanoseconds of the proposer, since all nodes have to agree on it.
+    pub time: u64,
+    /// The name of the token that asks for it; at most [`BY_BYTES_MAX`].
+    pub by: String,
+    /// What is to be done.
+    pub what: What,
+}
+
+/// Bytes of the name of whoever asks.
+pub const BY_BYTES_MAX: usize = 256;
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}: {}", self.request.0, self.what)
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// The very first command: what the cluster begins with. Version 1 of the policy.
+    Begin {
+        /// The key of the hashes.
+        secret: SecretWords,
+        /// The policy, as JSON.
+        document: String,
+        /// The members; their ids are 1, 2, 3, … in this order.
+        members: Vec<NewMember>,
+    },
+    /// A change of the policy.
+    Edit {
+        /// The version it was made for; none takes whatever is there.
+        expected: Option<u64>,
+        /// The change.
+        edit: Edit,
+    },
+    /// An earlier version of the policy, as a new one.
+    Rollback {
+        /// The version this was asked for; none takes whatever is there.
+        expected: Option<u64>,
+        /// The version to be had again.
+        to: u64,
+    },
+    /// A new member.
+    Admit(NewMember),
+    /// A member leaves, and its id with it.
+    Remove(NodeId),
+    /// A member is to own nothing any more, or may own again.
+    Drain(NodeId, bool),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begin { members, .. } => write!(f, "began with {} members", members.len()),
+            Self::Edit { edit, .. } => f.write_str(&edit.summary()),
+            Self::Rollback { to, .. } => write!(f, "rolled back to version {to}"),
+            Self::Admit(member) => write!(f, "admitted {}", member.name),
+            Self::Remove(id) => write!(f, "removed node {id}"),
+            Self::Drain(id, true) => write!(f, "drains node {id}"),
+            Self::Drain(id, false) => write!(f, "ended the draining of node {id}"),
+        }
+    }
+}
+
+/// The secret's two words, which no log line shows.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretWords(u64, u64);
+
+impl From<Secret> for SecretWords {
+    fn from(secret: Secret) -> Self {
+        let (a, b) = secret.words();
+        Self(a, b)
+    }
+}
+
+impl From<SecretWords> for Secret {
+    fn from(words: SecretWords) -> Self {
+        Self::new(words.0, words.1)
+    }
+}
+
+impl fmt::Debug for SecretWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretWords(..)")
+    }
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The entry that did it: who has applied the log up to here knows it.
+    pub at: LogIndex,
+    /// What it made.
+    pub made: Made,
+}
+
+/// What a command made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    /// A version of the policy.
+    Version(u64),
+    /// A change of the member of that id.
+    Member(NodeId),
+}
+
+/// Why a command did nothing at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The cluster hasn't begun.
+    #[error("the cluster has not begun")]
+    NotBegun,
+    /// It has begun already.
+    #[error("the cluster has begun already")]
+    Begun,
+    /// Somebody else was quicker.
+    #[error("the policy is at version {actual}, the change expects {expected}")]
+    Stale {
+        /// What the change was made for.
+        expected: u64,
+        /// What there is.
+        actual: u64,
+    },
+    /// What was to be deleted is not there.
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// Paths, and what is wrong there.
+    #[error("the change is not valid")]
+    Invalid(Vec<(String, String)>),
+    /// That version isn't remembered, or was never made.
+    #[error("there is no version {version}; those from {oldest} to {newest} can be had")]
+    NoSuchVersion {
+        /// The one asked for.
+        version: u64,
+        /// The oldest that is remembered.
+        oldest: u64,
+        /// The newest.
+        newest: u64,
+    },
+    /// A member has that name.
+    #[error("{name} is a member already, as node {id}")]
+    MemberExists {
+        /// The name.
+        name: Name,
+        /// Who has it.
+        id: NodeId,
+    },
+    /// No member has that id.
+    #[error("node {0} is not a member")]
+    NoSuchMember(NodeId),
+    /// The cluster is full.
+    #[error("the cluster has {most} members, the most that are allowed")]
+    TooManyMembers {
+        /// How many that are.
+        most: usize,
+    },
+    /// A cluster without members could never be changed again.
+    #[error("node {0} is the last member")]
+    LastMember(NodeId),
+}
+
+impl Refusal {
+    pub(super) fn invalid(faults: Vec<Fault>) -> Self {
+        Self::Invalid(faults.into_iter().map(|fault| (fault.path, fault.detail)).collect())
+    }
+
+    /// The faults, if that is why.
+    pub fn faults(&self) -> Vec<Fault> {
+        match self {
+            Self::Invalid(faults) => faults.iter().map(|(path, detail)| Fault::new(path, detail)).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::NotFound(what) => Self::NotFound(what),
+            ChangeError::Invalid(faults) => Self::invalid(faults),
+        }
+    }
+}

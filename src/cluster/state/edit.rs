@@ -1,0 +1,110 @@
+//! A change of the policy as it travels: the parts are JSON, read again by every node that applies it.
+//!
+//! A change was valid where it was proposed; it is read with the same reader everywhere, so all nodes agree on what it says,
+//! also on a fault. That holds among nodes of one version; a version that reads documents more strictly has to accept what
+//! lies in the log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::{Name, TenantId};
+use crate::input::{Fault, Reader, Tree};
+use crate::policy::{Change, Document, limit_to_json, read_access_entry, read_limit, read_tenant, read_tier};
+
+/// See [`Change`], whose cases these are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Edit {
+    /// A whole document.
+    Replace(String),
+    /// A tier.
+    PutTier(Name, String),
+    /// No such tier any more.
+    DeleteTier(Name),
+    /// A tenant.
+    PutTenant(TenantId, String),
+    /// No rules for that tenant any more.
+    DeleteTenant(TenantId),
+    /// A limit of a tenant.
+    PutTenantLimit(TenantId, String),
+    /// No limits of that name for that tenant any more.
+    DeleteTenantLimit(TenantId, Name),
+    /// An entry of the lists.
+    PutAccess(Name, String),
+    /// No such entry any more.
+    DeleteAccess(Name),
+}
+
+impl From<&Change> for Edit {
+    fn from(change: &Change) -> Self {
+        match change {
+            Change::Replace(document) => Self::Replace(document.to_json().to_string()),
+            Change::PutTier(name, tier) => Self::PutTier(name.clone(), tier.to_json().to_string()),
+            Change::DeleteTier(name) => Self::DeleteTier(name.clone()),
+            Change::PutTenant(id, tenant) => Self::PutTenant(id.clone(), tenant.to_json().to_string()),
+            Change::DeleteTenant(id) => Self::DeleteTenant(id.clone()),
+            Change::PutTenantLimit(id, limit) => {
+                Self::PutTenantLimit(id.clone(), limit_to_json(limit).to_string())
+            }
+            Change::DeleteTenantLimit(id, name) => Self::DeleteTenantLimit(id.clone(), name.clone()),
+            Change::PutAccess(name, entry) => Self::PutAccess(name.clone(), entry.to_json().to_string()),
+            Change::DeleteAccess(name) => Self::DeleteAccess(name.clone()),
+        }
+    }
+}
+
+impl Edit {
+    /// The change; every fault of its JSON where it has any.
+    pub fn read(&self) -> Result<Change, Vec<Fault>> {
+        Ok(match self {
+            Self::Replace(json) => Change::Replace(Box::new(Document::from_json(json.as_bytes())?)),
+            Self::PutTier(name, json) => Change::PutTier(name.clone(), Box::new(part(json, read_tier)?)),
+            Self::DeleteTier(name) => Change::DeleteTier(name.clone()),
+            Self::PutTenant(id, json) => Change::PutTenant(id.clone(), Box::new(part(json, read_tenant)?)),
+            Self::DeleteTenant(id) => Change::DeleteTenant(id.clone()),
+            Self::PutTenantLimit(id, json) => {
+                Change::PutTenantLimit(id.clone(), Box::new(part(json, read_limit)?))
+            }
+            Self::DeleteTenantLimit(id, name) => Change::DeleteTenantLimit(id.clone(), name.clone()),
+            Self::PutAccess(name, json) => {
+                Change::PutAccess(name.clone(), Box::new(part(json, read_access_entry)?))
+            }
+            Self::DeleteAccess(name) => Change::DeleteAccess(name.clone()),
+        })
+    }
+
+    /// Bytes of the JSON in it.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Replace(json)
+            | Self::PutTier(_, json)
+            | Self::PutTenant(_, json)
+            | Self::PutTenantLimit(_, json)
+            | Self::PutAccess(_, json) => json.len(),
+            Self::DeleteTier(_)
+            | Self::DeleteTenant(_)
+            | Self::DeleteTenantLimit(..)
+            | Self::DeleteAccess(_) => 0,
+        }
+    }
+
+    /// What it does, in a few words, for the audit log.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Replace(_) => "replaced the policy".into(),
+            Self::PutTier(name, _) => format!("put tier {name}"),
+            Self::DeleteTier(name) => format!("deleted tier {name}"),
+            Self::PutTenant(id, _) => format!("put tenant {id}"),
+            Self::DeleteTenant(id) => format!("deleted tenant {id}"),
+            Self::PutTenantLimit(id, _) => format!("put a limit of tenant {id}"),
+            Self::DeleteTenantLimit(id, name) => format!("deleted limit {name} of tenant {id}"),
+            Self::PutAccess(name, _) => format!("put list entry {name}"),
+            Self::DeleteAccess(name) => format!("deleted list entry {name}"),
+        }
+    }
+}
+
+fn part<T>(json: &str, read: fn(&mut Reader, &Tree) -> Option<T>) -> Result<T, Vec<Fault>> {
+    let tree = Tree::from_json(json.as_bytes()).map_err(|fault| vec![fault])?;
+    let mut reader = Reader::within("");
+    let value = read(&mut reader, &tree);
+    reader.finish(value)
+}

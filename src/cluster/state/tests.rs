@@ -1,0 +1,332 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::check::{Name, TenantId};
+
+const POLICY: &str = r#"{"default_tier":"t0","tiers":{"t0":{"limits":[]},"t1":{"limits":[]}}}"#;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn member(text: &str) -> NewMember {
+    NewMember { name: name(text), http: format!("{text}:7071"), peer: format!("{text}:7171") }
+}
+
+fn begin() -> What {
+    let members = vec![member("n1"), member("n2"), member("n3")];
+    What::Begin { secret: Secret::new(1, 2).into(), document: POLICY.into(), members }
+}
+
+fn command(request: u128, what: What) -> Command {
+    Command { request: RequestId(request), time: 1_000 + request as u64, by: "ops".into(), what }
+}
+
+fn put(tenant: &str, tier: &str) -> Edit {
+    Edit::PutTenant(TenantId::new(tenant).unwrap(), format!(r#"{{"tier":"{tier}"}}"#))
+}
+
+fn begun() -> State {
+    let mut state = State::default();
+    state.apply(LogIndex(3), &command(1, begin())).unwrap();
+    state
+}
+
+fn edit(state: &mut State, at: u64, expected: Option<u64>, edit: Edit) -> Result<u64, Refusal> {
+    let done = state.apply(LogIndex(at), &command(u128::from(at), What::Edit { expected, edit }))?;
+    match done.made {
+        Made::Version(version) => Ok(version),
+        Made::Member(id) => panic!("made member {id}"),
+    }
+}
+
+#[test]
+fn nothing_is_done_before_the_beginning_and_there_is_one_beginning() {
+    let mut state = State::default();
+    assert_eq!(edit(&mut state, 2, None, put("acme", "t1")), Err(Refusal::NotBegun));
+    assert_eq!(state.apply(LogIndex(3), &command(3, begin())).unwrap().made, Made::Version(1));
+    assert_eq!(state.apply(LogIndex(4), &command(4, begin())), Err(Refusal::Begun));
+    assert_eq!(state.agreed().unwrap().secret().words(), (1, 2));
+}
+
+#[test]
+fn a_change_made_for_another_version_is_refused() {
+    let mut state = begun();
+    assert_eq!(edit(&mut state, 4, Some(1), put("acme", "t1")), Ok(2));
+    assert_eq!(
+        edit(&mut state, 5, Some(1), put("other", "t1")),
+        Err(Refusal::Stale { expected: 1, actual: 2 })
+    );
+    assert_eq!(state.agreed().unwrap().document.tenants.len(), 1);
+}
+
+#[test]
+fn a_command_that_comes_again_is_answered_again_and_done_once() {
+    let mut state = begun();
+    let admit = command(7, What::Admit(member("n4")));
+    let done = state.apply(LogIndex(4), &admit).unwrap();
+    let before = state.clone();
+    assert_eq!(state.apply(LogIndex(9), &admit), Ok(done));
+    assert_eq!(state, before);
+}
+
+#[test]
+fn an_id_is_never_given_twice() {
+    let mut state = begun();
+    let admitted = |state: &mut State, at: u64, who: &str| {
+        state.apply(LogIndex(at), &command(u128::from(at), What::Admit(member(who)))).unwrap().made
+    };
+    // The entry's index is 2, but node 2 has been there from the beginning.
+    assert_eq!(admitted(&mut state, 2, "n4"), Made::Member(NodeId(4)));
+    assert_eq!(admitted(&mut state, 30, "n5"), Made::Member(NodeId(30)));
+    state.apply(LogIndex(31), &command(31, What::Remove(NodeId(30)))).unwrap();
+    assert_eq!(admitted(&mut state, 32, "n5"), Made::Member(NodeId(32)));
+}
+
+#[test]
+fn names_are_given_once_and_the_last_member_stays() {
+    let mut state = begun();
+    let again = state.apply(LogIndex(4), &command(4, What::Admit(member("n2"))));
+    assert_eq!(again, Err(Refusal::MemberExists { name: name("n2"), id: NodeId(2) }));
+    for id in [1, 2] {
+        state.apply(LogIndex(4 + id), &command(u128::from(4 + id), What::Remove(NodeId(id)))).unwrap();
+    }
+    let last = state.apply(LogIndex(9), &command(9, What::Remove(NodeId(3))));
+    assert_eq!(last, Err(Refusal::LastMember(NodeId(3))));
+}
+
+#[test]
+fn going_back_makes_a_new_version_of_the_old_document() {
+    let mut state = begun();
+    edit(&mut state, 4, None, put("acme", "t1")).unwrap();
+    edit(&mut state, 5, None, Edit::Replace(r#"{"default_tier":"x","tiers":{"x":{"limits":[]}}}"#.into()))
+        .unwrap();
+    let back = command(6, What::Rollback { expected: Some(3), to: 2 });
+    assert_eq!(state.apply(LogIndex(6), &back).unwrap().made, Made::Version(4));
+    let agreed = state.agreed().unwrap();
+    assert_eq!(agreed.document, agreed.document_at(2).unwrap());
+    assert_eq!(agreed.document_at(3).unwrap().default_tier, name("x"));
+    assert_eq!(agreed.document_at(1).unwrap().to_json().to_string(), POLICY);
+    assert_eq!(agreed.document_at(5), Err(Refusal::NoSuchVersion { version: 5, oldest: 1, newest: 4 }));
+}
+
+#[test]
+fn history_audit_and_request_ids_are_bounded() {
+    let mut state = begun();
+    let rounds = REQUESTS_MAX.max(AUDIT_MAX) as u64 + 10;
+    for at in 4..4 + rounds {
+        edit(&mut state, at, None, put("acme", if at % 2 == 0 { "t0" } else { "t1" })).unwrap();
+    }
+    let agreed = state.agreed().unwrap();
+    assert_eq!(agreed.history.iter().count(), HISTORY_MAX);
+    assert_eq!((agreed.audit.len(), agreed.requests.len()), (AUDIT_MAX, REQUESTS_MAX));
+    let oldest = agreed.version - HISTORY_MAX as u64;
+    assert!(agreed.document_at(oldest).is_ok());
+    assert!(agreed.document_at(oldest - 1).is_err());
+}
+
+#[test]
+fn a_document_with_a_fault_is_refused_with_its_path() {
+    let mut state = begun();
+    let refused = edit(&mut state, 4, None, Edit::PutTier(name("t2"), r#"{"limits":[{"name":1}]}"#.into()));
+    let Err(refusal @ Refusal::Invalid(_)) = refused else { panic!("{refused:?}") };
+    assert!(refusal.faults().iter().any(|fault| fault.path.starts_with("limits[0]")), "{refusal:?}");
+}
+
+#[test]
+fn a_state_of_another_format_is_named_and_not_misread() {
+    let mut bytes = begun().encode().unwrap();
+    bytes[0] = 9;
+    assert!(matches!(State::decode(&bytes), Err(DecodeError::Format { found: 9, known: FORMAT })));
+    assert!(State::decode(&bytes[..1]).is_err());
+}
+
+#[test]
+fn the_secret_is_not_in_what_is_printed() {
+    let secret = Secret::new(0xdead_beef, 0xfeed_f00d);
+    let what = What::Begin { secret: secret.into(), document: POLICY.into(), members: Vec::new() };
+    let printed = format!("{what:?} {what}");
+    assert!(!printed.contains("3735928559") && !printed.contains("4277006349"), "{printed}");
+}
+
+/// The same rules, written down as plainly as possible: all versions whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    tiers: BTreeMap<String, ()>,
+    tenants: BTreeMap<String, String>,
+    lists: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Tier(u8, bool),
+    Tenant(u8, Option<u8>),
+    List(u8, Option<u8>),
+    Back(u64),
+    Admit(u8),
+    Remove(u64),
+    Again(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Step, Option<u64>)>> {
+    let step = prop_oneof![
+        (0..4u8, any::<bool>()).prop_map(|(tier, put)| Step::Tier(tier, put)),
+        (0..5u8, proptest::option::of(0..4u8)).prop_map(|(id, tier)| Step::Tenant(id, tier)),
+        (0..3u8, proptest::option::of(0..3u8)).prop_map(|(entry, whom)| Step::List(entry, whom)),
+        (0..30u64).prop_map(Step::Back),
+        (0..4u8).prop_map(Step::Admit),
+        (0..60u64).prop_map(Step::Remove),
+        (0..60usize).prop_map(Step::Again),
+    ];
+    proptest::collection::vec((step, proptest::option::weighted(0.2, 1..20u64)), 1..60)
+}
+
+impl Model {
+    fn make(&mut self, step: &Step) -> bool {
+        match step {
+            Step::Tier(tier, true) => drop(self.tiers.insert(format!("t{tier}"), ())),
+            Step::Tier(tier, false) => {
+                let tier = format!("t{tier}");
+                let used = tier == "t0" || self.tenants.values().any(|t| *t == tier);
+                return !used && self.tiers.remove(&tier).is_some();
+            }
+            Step::Tenant(id, Some(tier)) => {
+                let tier = format!("t{tier}");
+                if !self.tiers.contains_key(&tier) {
+                    return false;
+                }
+                self.tenants.insert(format!("c{id}"), tier);
+            }
+            Step::Tenant(id, None) => return self.tenants.remove(&format!("c{id}")).is_some(),
+            Step::List(entry, Some(whom)) => drop(self.lists.insert(format!("e{entry}"), format!("c{whom}"))),
+            Step::List(entry, None) => return self.lists.remove(&format!("e{entry}")).is_some(),
+            Step::Back(_) | Step::Admit(_) | Step::Remove(_) | Step::Again(_) => return false,
+        }
+        true
+    }
+
+    fn is(&self, document: &Document) -> bool {
+        let tenant = |id: &str| document.tenants.get(id).and_then(|t| t.tier.as_ref()).map(Name::as_str);
+        let subject = |name: &str| document.access.get(name).map(|e| e.subject.clone());
+        document.tiers.len() == self.tiers.len()
+            && self.tiers.keys().all(|tier| document.tiers.contains_key(tier.as_str()))
+            && document.tenants.len() == self.tenants.len()
+            && self.tenants.iter().all(|(id, tier)| tenant(id) == Some(tier))
+            && document.access.len() == self.lists.len()
+            && self.lists.iter().all(|(name, whom)| {
+                subject(name) == Some(crate::policy::Subject::Tenant(TenantId::new(whom).unwrap()))
+            })
+    }
+}
+
+fn what(step: &Step, expected: Option<u64>) -> Option<What> {
+    let edit = match step {
+        Step::Tier(tier, true) => Edit::PutTier(name(&format!("t{tier}")), r#"{"limits":[]}"#.into()),
+        Step::Tier(tier, false) => Edit::DeleteTier(name(&format!("t{tier}"))),
+        Step::Tenant(id, Some(tier)) => put(&format!("c{id}"), &format!("t{tier}")),
+        Step::Tenant(id, None) => Edit::DeleteTenant(TenantId::new(&format!("c{id}")).unwrap()),
+        Step::List(entry, Some(whom)) => {
+            Edit::PutAccess(name(&format!("e{entry}")), format!(r#"{{"list":"deny","tenant":"c{whom}"}}"#))
+        }
+        Step::List(entry, None) => Edit::DeleteAccess(name(&format!("e{entry}"))),
+        Step::Back(to) => return Some(What::Rollback { expected, to: *to }),
+        Step::Admit(who) => return Some(What::Admit(member(&format!("m{who}")))),
+        Step::Remove(id) => return Some(What::Remove(NodeId(*id))),
+        Step::Again(_) => return None,
+    };
+    Some(What::Edit { expected, edit })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_commands_do_what_a_naive_model_says_whole_or_not_at_all(steps in steps()) {
+        let mut state = begun();
+        let mut other = begun();
+        let first = Model { tiers: [("t0".into(), ()), ("t1".into(), ())].into(), ..Model::default() };
+        let mut versions = vec![first];
+        let mut members: BTreeMap<u64, String> = (1..=3).map(|i| (i, format!("n{i}"))).collect();
+        let mut given = vec![1, 2, 3];
+        let mut sent = vec![command(1, begin())];
+        for (i, (step, expected)) in steps.iter().enumerate() {
+            let at = LogIndex(4 + i as u64);
+            let before = state.encode().unwrap();
+            let (command, new) = match (step, what(step, *expected)) {
+                (_, Some(what)) => (command(1_000 + i as u128, what), true),
+                (Step::Again(which), None) => (sent[which % sent.len()].clone(), false),
+                _ => unreachable!(),
+            };
+            let outcome = state.apply(at, &command);
+            let stale = expected.is_some_and(|expected| expected != versions.len() as u64);
+            if new {
+                let current = versions.last().unwrap().clone();
+                let fine = match step {
+                    Step::Back(to) => {
+                        let there = (1..=versions.len() as u64).contains(to) && !stale;
+                        if there {
+                            versions.push(versions[*to as usize - 1].clone());
+                        }
+                        there
+                    }
+                    Step::Admit(who) => {
+                        let fine = !members.values().any(|name| *name == format!("m{who}"));
+                        if let Ok(Done { made: Made::Member(id), .. }) = &outcome {
+                            prop_assert!(!given.contains(&id.0));
+                            given.push(id.0);
+                            members.insert(id.0, format!("m{who}"));
+                        }
+                        fine
+                    }
+                    Step::Remove(id) => {
+                        let fine = members.contains_key(id) && members.len() > 1;
+                        if fine {
+                            members.remove(id);
+                        }
+                        fine
+                    }
+                    edit => {
+                        let mut next = current;
+                        let fine = !stale && next.make(edit);
+                        if fine {
+                            versions.push(next);
+                        }
+                        fine
+                    }
+                };
+                prop_assert_eq!(outcome.is_ok(), fine, "{:?}: {:?}", step, outcome);
+            }
+            // What is refused, and what comes again after it was done, leaves every byte as it was.
+            let done_before = !new && sent.contains(&command) && outcome.is_ok();
+            if outcome.is_err() || done_before && other_done(&before, &command) {
+                prop_assert_eq!(&state.encode().unwrap(), &before);
+            } else if !new {
+                // It was refused when it came first, and fits now: the model follows.
+                return Ok(());
+            }
+            sent.push(command.clone());
+            let agreed = state.agreed().unwrap();
+            prop_assert_eq!(agreed.version, versions.len() as u64);
+            prop_assert!(versions.last().unwrap().is(&agreed.document));
+            let ids: Vec<_> = agreed.members.iter().map(|(id, m)| (id.0, m.name.to_string())).collect();
+            prop_assert_eq!(ids, members.clone().into_iter().collect::<Vec<_>>());
+            // Another node applies the same entry, and was once restored from bytes.
+            if i == steps.len() / 2 {
+                other = State::decode(&other.encode().unwrap()).unwrap();
+            }
+            prop_assert_eq!(other.apply(at, &command), outcome);
+            prop_assert_eq!(other.encode().unwrap(), state.encode().unwrap());
+        }
+        let agreed = state.agreed().unwrap();
+        for (i, model) in versions.iter().enumerate() {
+            prop_assert!(model.is(&agreed.document_at(i as u64 + 1).unwrap()), "version {}", i + 1);
+        }
+    }
+}
+
+/// Whether the command had been done in the state that `bytes` are.
+fn other_done(bytes: &[u8], command: &Command) -> bool {
+    State::decode(bytes).unwrap().0.is_some_and(|agreed| agreed.requests.contains_key(&command.request))
+}
