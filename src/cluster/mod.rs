@@ -3,6 +3,7 @@
 //! Everything that writes or reads the policy does so through [`PolicyStore`]. [`LocalStore`] keeps it durable for one node.
 
 mod local;
+pub mod raft;
 pub mod state;
 
 use std::future::Future;

@@ -1,0 +1,274 @@
+//! What is on disk: one redb file with the log's rows, a few values, and the newest snapshot.
+//!
+//! [`Disk::run`] takes a batch of operations and makes them one transaction: one fsync for as many as were waiting. After
+//! the first error nothing is tried again, since a file system that failed to write once may claim success the next time;
+//! every operation from then on fails, Raft stops, and the process with it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use openraft::storage::IOFlushed;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::oneshot;
+
+use super::snapshot::Sealed;
+use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::cluster::state::NodeId;
+use crate::codec;
+
+/// Entries by index.
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+/// `format`, `node`, `vote`, `committed`, `purged`.
+const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
+/// `newest`: its seal and bytes.
+const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
+/// The layout of the file.
+const FORMAT: u16 = 1;
+const FILE: &str = "raft.redb";
+
+/// Where a store keeps its file.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In a data directory, made if it isn't there; written by a thread of its own.
+    Directory(PathBuf),
+    /// In memory, gone with the store, written in line: for tests and simulations.
+    Memory,
+}
+
+/// Why a store can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{0} is in use by another process")]
+    InUse(PathBuf),
+    /// It is another node's.
+    #[error("the directory holds the log of node {found}, this is node {expected}")]
+    OtherNode {
+        /// Whose it is.
+        found: NodeId,
+        /// Who asks.
+        expected: NodeId,
+    },
+    /// It can't be read or written, or what is in it makes no sense.
+    #[error("can't open the log: {0}")]
+    Storage(String),
+}
+
+impl OpenError {
+    pub(super) fn storage(error: impl std::fmt::Display) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+/// A promise to tell whoever waits how an operation ended.
+pub(super) type Told<T> = oneshot::Sender<io::Result<T>>;
+
+/// One thing to be written or read, in the order of the queue.
+pub(super) enum Op {
+    Append {
+        rows: Vec<(u64, Vec<u8>)>,
+        flushed: IOFlushed<TypeConfig>,
+    },
+    Vote {
+        vote: Vote,
+        told: Told<()>,
+    },
+    /// Only a hint: it may be lost, so it costs no fsync.
+    Committed {
+        committed: Option<LogId>,
+    },
+    /// Everything from this index on goes.
+    Truncate {
+        from: u64,
+        told: Told<()>,
+    },
+    /// Everything up to here goes.
+    Purge {
+        upto: LogId,
+        told: Told<()>,
+    },
+    Publish {
+        snapshot: Box<Sealed>,
+        told: Told<()>,
+    },
+    Read {
+        told: Told<Option<Sealed>>,
+    },
+}
+
+/// What a store finds as it opens.
+#[derive(Default)]
+pub(super) struct Found {
+    pub log: Vec<(Entry, usize)>,
+    pub vote: Option<Vote>,
+    pub committed: Option<LogId>,
+    pub purged: Option<LogId>,
+}
+
+pub(super) struct Disk {
+    database: Database,
+    /// How far the stored snapshot reaches, if there is one.
+    published: Option<Option<LogId>>,
+    failed: Option<String>,
+}
+
+impl Disk {
+    pub(super) fn open(place: &Place, node: NodeId) -> Result<(Self, Found), OpenError> {
+        let database = match place {
+            Place::Memory => Database::builder()
+                .create_with_backend(redb::backends::InMemoryBackend::new())
+                .map_err(OpenError::storage)?,
+            Place::Directory(directory) => open_file(directory)?,
+        };
+        claim(&database, node)?;
+        let found = find(&database).map_err(OpenError::storage)?;
+        let snapshot = read_snapshot(&database).map_err(OpenError::storage)?;
+        let published = snapshot.map(|sealed| sealed.open().map(|(meta, _)| meta.last_log_id));
+        let published = published.transpose().map_err(OpenError::storage)?;
+        Ok((Self { database, published, failed: None }, found))
+    }
+
+    /// Does all of `ops`, in their order and durably, then tells those who wait.
+    pub(super) fn run(&mut self, ops: Vec<Op>) {
+        let outcome = match &self.failed {
+            Some(why) => Err(why.clone()),
+            None => self.write(&ops).map_err(|e| e.to_string()),
+        };
+        if let (Err(why), None) = (&outcome, &self.failed) {
+            tracing::error!(%why, "the Raft log can't be written any more");
+            self.failed = Some(why.clone());
+        }
+        for op in ops {
+            let result = || outcome.clone().map_err(io::Error::other);
+            match op {
+                Op::Append { flushed, .. } => flushed.io_completed(result()),
+                // Whoever stopped waiting doesn't want to know.
+                Op::Vote { told, .. }
+                | Op::Truncate { told, .. }
+                | Op::Purge { told, .. }
+                | Op::Publish { told, .. } => drop(told.send(result())),
+                Op::Read { told } => {
+                    let read =
+                        result().and_then(|()| read_snapshot(&self.database).map_err(io::Error::other));
+                    drop(told.send(read));
+                }
+                Op::Committed { .. } => {}
+            }
+        }
+    }
+
+    fn write(&mut self, ops: &[Op]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if ops.iter().all(|op| matches!(op, Op::Read { .. })) {
+            return Ok(());
+        }
+        let mut published = self.published.clone();
+        let mut txn = self.database.begin_write()?;
+        if ops.iter().all(|op| matches!(op, Op::Committed { .. } | Op::Read { .. })) {
+            txn.set_durability(Durability::None)?;
+        }
+        {
+            let mut log = txn.open_table(LOG)?;
+            let mut values = txn.open_table(VALUES)?;
+            let mut snapshot = txn.open_table(SNAPSHOT)?;
+            for op in ops {
+                match op {
+                    Op::Append { rows, .. } => {
+                        for (index, row) in rows {
+                            log.insert(index, row.as_slice())?;
+                        }
+                    }
+                    Op::Vote { vote, .. } => drop(values.insert("vote", codec::encode(vote)?.as_slice())?),
+                    Op::Committed { committed } => {
+                        values.insert("committed", codec::encode(committed)?.as_slice())?;
+                    }
+                    Op::Truncate { from, .. } => log.retain_in(*from.., |_, _| false)?,
+                    Op::Purge { upto, .. } => {
+                        log.retain_in(..=upto.index, |_, _| false)?;
+                        values.insert("purged", codec::encode(upto)?.as_slice())?;
+                    }
+                    Op::Publish { snapshot: sealed, .. } => {
+                        let last = sealed.last_log_id.clone();
+                        // One being built and one being installed race; the log behind the newer may be gone already.
+                        if published.as_ref().is_none_or(|published| *published < last) {
+                            snapshot.insert("newest", sealed.bytes.as_slice())?;
+                            published = Some(last);
+                        }
+                    }
+                    Op::Read { .. } => {}
+                }
+            }
+        }
+        txn.commit()?;
+        self.published = published;
+        Ok(())
+    }
+}
+
+fn open_file(directory: &Path) -> Result<Database, OpenError> {
+    std::fs::create_dir_all(directory)
+        .map_err(|e| OpenError::Storage(format!("{}: {e}", directory.display())))?;
+    Database::create(directory.join(FILE)).map_err(|e| match e {
+        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(directory.into()),
+        e => OpenError::storage(e),
+    })
+}
+
+/// Makes the tables the first time; afterwards makes sure that they are this node's.
+fn claim(database: &Database, node: NodeId) -> Result<(), OpenError> {
+    let txn = database.begin_write().map_err(OpenError::storage)?;
+    {
+        txn.open_table(LOG).map_err(OpenError::storage)?;
+        txn.open_table(SNAPSHOT).map_err(OpenError::storage)?;
+        let mut values = txn.open_table(VALUES).map_err(OpenError::storage)?;
+        let format = value::<u16>(&values, "format").map_err(OpenError::storage)?;
+        if let Some(found) = format.filter(|found| *found != FORMAT) {
+            return Err(OpenError::Storage(format!("it has format {found}, this program reads {FORMAT}")));
+        }
+        if let Some(found) = value::<NodeId>(&values, "node").map_err(OpenError::storage)? {
+            return if found == node { Ok(()) } else { Err(OpenError::OtherNode { found, expected: node }) };
+        }
+        let rows = [("format", codec::encode(&FORMAT)), ("node", codec::encode(&node))];
+        for (name, bytes) in rows {
+            let bytes = bytes.map_err(OpenError::storage)?;
+            values.insert(name, bytes.as_slice()).map_err(OpenError::storage)?;
+        }
+    }
+    txn.commit().map_err(OpenError::storage)
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn value<T: serde::de::DeserializeOwned>(
+    values: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<Option<T>, AnyError> {
+    let Some(bytes) = values.get(name)? else { return Ok(None) };
+    Ok(Some(codec::decode(bytes.value())?))
+}
+
+fn find(database: &Database) -> Result<Found, AnyError> {
+    let txn = database.begin_read()?;
+    let values = txn.open_table(VALUES)?;
+    let mut log: Vec<(Entry, usize)> = Vec::new();
+    for row in txn.open_table(LOG)?.iter()? {
+        let (index, bytes) = row?;
+        let entry: Entry = codec::decode(bytes.value())?;
+        let follows = log.last().is_none_or(|(before, _)| before.log_id.index + 1 == index.value());
+        if entry.log_id.index != index.value() || !follows {
+            return Err(format!("there is a hole in the log before entry {}", index.value()).into());
+        }
+        log.push((entry, bytes.value().len()));
+    }
+    Ok(Found {
+        log,
+        vote: value(&values, "vote")?,
+        committed: value::<Option<LogId>>(&values, "committed")?.flatten(),
+        purged: value(&values, "purged")?,
+    })
+}
+
+fn read_snapshot(database: &Database) -> Result<Option<Sealed>, AnyError> {
+    let txn = database.begin_read()?;
+    let Some(bytes) = txn.open_table(SNAPSHOT)?.get("newest")? else { return Ok(None) };
+    Ok(Some(Sealed::found(bytes.value().to_vec())?))
+}

@@ -1,0 +1,42 @@
+//! The log that all nodes agree on, by Raft. The only module that knows openraft.
+//!
+//! A [`Command`](super::state::Command) goes to the leader, into its log, to a majority of the voters' disks, and from there
+//! into every node's [`State`](super::state::State):
+//!
+//! ```text
+//! node.propose(command, 5 s)      on any node; a follower passes it on to the leader
+//!   → LogStore (append)           one fsync for all that wait (store.rs, disk.rs)
+//!   → Network → Transport         the same entry to the others (network.rs; large messages in parts: parts.rs)
+//!   → Machine (apply)             once a majority has it: State::apply, and the answer (machine.rs)
+//! ```
+//!
+//! Three answers are possible. *Done* and *refused* come out of the log: every node agrees on them. *Unknown* means that the
+//! time was up while the command may be on its way; it may be done later, or never. Proposing it again under the same request
+//! id is harmless.
+//!
+//! A node doesn't know by its role whether it is part of a majority: a leader that is cut off goes on calling itself one, and
+//! a follower names its last leader for ever. [`Node::contact_age`] knows.
+//!
+//! How bytes get to another node is somebody else's business ([`Transport`]); what arrives goes into [`Node::serve`].
+
+mod disk;
+mod machine;
+mod network;
+mod node;
+mod parts;
+mod propose;
+mod snapshot;
+mod store;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use disk::{OpenError, Place};
+pub use machine::{Machine, View};
+pub use network::{Sending, Traffic, Transport, TransportError};
+pub use node::{BootstrapError, Node, Settings, StartError, Timers, initial_voters};
+pub use parts::{MESSAGE_BYTES_MAX, PART_BYTES};
+pub use propose::{COMMAND_BYTES_MAX, ProposeError};
+pub use snapshot::SealError;
+pub use store::{APPEND_BYTES_MAX, BATCH_MAX, Closed, LogStore};
+pub use types::{Address, Answer, TypeConfig};

@@ -1,0 +1,384 @@
+//! One node's Raft: started, asked, told, stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::error::{InitializeError, RaftError};
+use openraft::{ChangeMembers, Config, Instant as _, SnapshotPolicy};
+use tokio::sync::watch;
+
+use super::disk::{OpenError, Place};
+use super::machine::{Machine, View};
+use super::network::{Network, Post, Reply, Request, Traffic, Transport};
+use super::parts::{Arriving, Frame, FrameReply};
+use super::propose::{ProposeError, Proposed};
+use super::store::{Closed, LogStore};
+use super::types::{Address, Snapshot, TypeConfig};
+use crate::cluster::state::{Command, NodeId, Refusal};
+use crate::codec;
+
+/// How long a snapshot may take on its way.
+const SNAPSHOT_MS_MAX: u64 = 60_000;
+/// How long the others are given to say whether they are empty.
+const EMPTY_WITHIN: Duration = Duration::from_secs(2);
+
+/// Raft's times, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timers {
+    /// Between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Without a heartbeat, at least this long until an election.
+    pub election_ms_min: u64,
+    /// And at most this long; also the leader's lease.
+    pub election_ms_max: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { heartbeat_ms: 100, election_ms_min: 400, election_ms_max: 800 }
+    }
+}
+
+/// What a node's Raft is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub id: NodeId,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Where its log is.
+    pub place: Place,
+    /// Its times.
+    pub timers: Timers,
+    /// Entries after which a snapshot is made.
+    pub snapshot_after: u64,
+    /// Entries that are kept behind a snapshot, for followers that are a little late. Fewer than a thousand is for tests:
+    /// purging and applying would get close to each other.
+    pub keep_behind_snapshot: u64,
+}
+
+impl Settings {
+    /// The usual ones.
+    pub fn new(id: NodeId, cluster: impl Into<String>, place: Place) -> Self {
+        let cluster = cluster.into();
+        Self {
+            id,
+            cluster,
+            place,
+            timers: Timers::default(),
+            snapshot_after: 5_000,
+            keep_behind_snapshot: 1_000,
+        }
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            cluster_name: self.cluster.clone(),
+            heartbeat_interval: self.timers.heartbeat_ms,
+            election_timeout_min: self.timers.election_ms_min,
+            election_timeout_max: self.timers.election_ms_max,
+            install_snapshot_timeout: SNAPSHOT_MS_MAX,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after),
+            max_in_snapshot_log_to_keep: self.keep_behind_snapshot,
+            enable_pre_vote: Some(true),
+            ..Config::default()
+        }
+    }
+}
+
+/// Why a node's Raft can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its store can't be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Its times don't fit each other.
+    #[error("Raft's settings: {0}")]
+    Settings(String),
+    /// What is in the store can't be gone on from.
+    #[error("Raft can't start: {0}")]
+    Raft(String),
+}
+
+/// Why a cluster can't begin yet; trying again later is right.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// A node that belongs to it doesn't answer.
+    #[error("node {node} does not say whether it is empty: {why}")]
+    Silent {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// A node that belongs to it has a log: it is part of a cluster already.
+    #[error("node {0} is part of a cluster already")]
+    NotEmpty(NodeId),
+    /// The others were not told.
+    #[error("Raft refused to begin: {0}")]
+    Raft(String),
+    /// The first command didn't get through.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+}
+
+/// One node's part in the cluster's Raft.
+pub struct Node {
+    raft: openraft::Raft<TypeConfig, Machine>,
+    id: NodeId,
+    post: Post,
+    view: watch::Receiver<Arc<View>>,
+    arriving: Mutex<Arriving>,
+    closed: Closed,
+}
+
+impl Node {
+    /// Opens the log and takes part in whatever cluster it belongs to; in none, as long as it is empty.
+    pub async fn start(settings: Settings, transport: Arc<dyn Transport>) -> Result<Self, StartError> {
+        let id = settings.id;
+        let config = settings.config().validate().map_err(|e| StartError::Settings(e.to_string()))?;
+        let store = LogStore::open(&settings.place, id)?;
+        let closed = store.closed();
+        let (machine, view) = Machine::new(store.clone());
+        let post = Post::new(id, transport);
+        let raft = openraft::Raft::new(id, Arc::new(config), Network(post.clone()), store, machine)
+            .await
+            .map_err(|e| StartError::Raft(e.to_string()))?;
+        Ok(Self { raft, id, post, view, arriving: Mutex::default(), closed })
+    }
+
+    /// Begins a cluster of `seeds`, in the order of the configuration, with `begin` as its first command.
+    ///
+    /// Only the first of them does anything, and only if all say that their logs are empty. What was begun and not finished,
+    /// because this process ended, is finished by calling it again. Answers once the cluster has begun.
+    pub async fn bootstrap(
+        &self,
+        seeds: &[(NodeId, Address)],
+        begin: Command,
+        within: Duration,
+    ) -> Result<(), BootstrapError> {
+        if seeds.first().is_none_or(|(first, _)| *first != self.id) {
+            return Ok(());
+        }
+        let raft_error = |e: &dyn std::fmt::Display| BootstrapError::Raft(e.to_string());
+        if !self.raft.is_initialized().await.map_err(|e| raft_error(&e))? {
+            for (node, address) in &seeds[1..] {
+                self.ask_whether_empty(*node, address).await?;
+            }
+            let voters: BTreeMap<_, _> = seeds[..initial_voters(seeds.len())].iter().cloned().collect();
+            match self.raft.initialize(voters).await {
+                Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(e) => return Err(raft_error(&e)),
+            }
+        }
+        if self.view().state.agreed().is_none() {
+            match self.propose(begin, within).await {
+                Ok(_) | Err(ProposeError::Refused(Refusal::Begun)) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if self.is_leader() {
+            self.add_learners(seeds).await.map_err(BootstrapError::Raft)?;
+        }
+        Ok(())
+    }
+
+    async fn ask_whether_empty(&self, node: NodeId, address: &Address) -> Result<(), BootstrapError> {
+        match self.post.call(node, address, Traffic::Commands, &Request::IsEmpty, EMPTY_WITHIN).await {
+            Ok(Reply::IsEmpty(true)) => Ok(()),
+            Ok(Reply::IsEmpty(false)) => Err(BootstrapError::NotEmpty(node)),
+            Ok(other) => Err(BootstrapError::Silent { node, why: format!("{other:?}") }),
+            Err(e) => Err(BootstrapError::Silent { node, why: e.to_string() }),
+        }
+    }
+
+    /// Sends the log to those of `nodes` that don't get it yet. Only a leader can; it doesn't wait until they have it.
+    pub async fn add_learners(&self, nodes: &[(NodeId, Address)]) -> Result<(), String> {
+        let known: BTreeSet<_> = self.members().into_keys().collect();
+        for (node, address) in nodes.iter().filter(|(node, _)| !known.contains(node)) {
+            self.raft.add_learner(*node, address.clone(), false).await.map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Makes `voters` the voters, all at once; those who were and aren't go on as learners. Only a leader can.
+    pub async fn change_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), String> {
+        let change = ChangeMembers::ReplaceAllVoters(voters);
+        self.raft.change_membership(change, true).await.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Stops sending the log to `nodes`, which are no voters (any more). Only a leader can.
+    pub async fn forget(&self, nodes: BTreeSet<NodeId>) -> Result<(), String> {
+        let change = ChangeMembers::RemoveNodes(nodes);
+        self.raft.change_membership(change, true).await.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Asks `node` to lead, if this node does.
+    pub async fn hand_leadership_to(&self, node: NodeId) -> Result<(), String> {
+        self.raft.trigger().transfer_leader(node).await.map_err(|e| e.to_string())
+    }
+
+    /// Writes the state down now, rather than after [`Settings::snapshot_after`] entries.
+    pub async fn write_snapshot(&self) -> Result<(), String> {
+        self.raft.trigger().snapshot().await.map_err(|e| e.to_string())
+    }
+
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The state as this node knows it.
+    pub fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// Every next state; entries that were applied together are seen together.
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// Whether this node leads, as far as it knows. A leader that is cut off doesn't know: see [`Node::contact_age`].
+    pub fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// Who leads, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    /// The term, which rises with each election.
+    pub fn term(&self) -> u64 {
+        self.raft.metrics().borrow_watched().current_term
+    }
+
+    /// Who gets the log, and who of them votes.
+    pub fn members(&self) -> BTreeMap<NodeId, bool> {
+        let membership = self.raft.metrics().borrow_watched().membership_config.clone();
+        let voters: BTreeSet<_> = membership.membership().voter_ids().collect();
+        membership.membership().nodes().map(|(id, _)| (*id, voters.contains(id))).collect()
+    }
+
+    /// The first entry that is still in the log, and the last one.
+    pub fn log_reaches(&self) -> (u64, Option<u64>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.purged.as_ref().map_or(0, |id| id.index + 1), metrics.last_log_index)
+    }
+
+    /// How long ago this node last knew that a majority is with it; none if it never did.
+    ///
+    /// A leader knows by the answers of its followers, a follower by its leader's word. More than the longest election
+    /// timeout is bad news on either; roles and the name of the leader say nothing, since they stay as they were.
+    pub async fn contact_age(&self) -> Option<Duration> {
+        let (leads, acked) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.state.is_leader(), metrics.last_quorum_acked)
+        };
+        if leads {
+            return acked.map(|at| at.elapsed());
+        }
+        let heard = self.raft.with_raft_state(|state| state.vote_last_modified()).await;
+        heard.ok().flatten().map(|at| at.elapsed())
+    }
+
+    /// Waits until the state is at least as new as before this node was restarted; only then is it worth reading.
+    pub async fn recovered(&self, within: Duration) -> Result<(), String> {
+        self.raft.wait_for_recovery(Some(within)).await.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Resolves, with the reason, when Raft has stopped on this node. It never comes back: the process has to end.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = metrics.borrow_watched().running_state.clone() {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "its core is gone".into();
+            }
+        }
+    }
+
+    /// Takes a frame that `from` sent with a [`Transport`], and answers it.
+    pub async fn serve(&self, from: NodeId, frame: &[u8]) -> Vec<u8> {
+        let reply = match self.take(from, frame).await {
+            Ok(None) => FrameReply::More,
+            Ok(Some(reply)) => FrameReply::Answer(reply),
+            Err(why) => FrameReply::Refused(why),
+        };
+        // What can't be encoded is answered with nothing, which the other side can't decode: an error there.
+        codec::encode(&reply).unwrap_or_default()
+    }
+
+    async fn take(&self, from: NodeId, frame: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let frame: Frame = codec::decode(frame).map_err(|e| e.to_string())?;
+        let message = self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take(from, frame)?;
+        let Some(message) = message else { return Ok(None) };
+        let request: Request = codec::decode(&message).map_err(|e| e.to_string())?;
+        let reply = self.answer(request).await;
+        Ok(Some(codec::encode(&reply).map_err(|e| e.to_string())?))
+    }
+
+    async fn answer(&self, request: Request) -> Reply {
+        let stopped = |e: &dyn std::fmt::Display| Reply::Stopped(e.to_string());
+        match request {
+            Request::Append(rpc) => {
+                self.raft.append_entries(rpc).await.map_or_else(|e| stopped(&e), Reply::Append)
+            }
+            Request::Vote(rpc) => self.raft.vote(rpc).await.map_or_else(|e| stopped(&e), Reply::Vote),
+            Request::PreVote(rpc) => {
+                self.raft.pre_vote(rpc).await.map_or_else(|e| stopped(&e), Reply::PreVote)
+            }
+            Request::Snapshot { vote, meta, data } => {
+                let snapshot = Snapshot { meta, snapshot: data };
+                let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+                installed.map_or_else(|e| stopped(&e), Reply::Snapshot)
+            }
+            Request::Transfer(request) => {
+                let handled = self.raft.handle_transfer_leader(request).await;
+                handled.map_or_else(|e| stopped(&e), Reply::Transfer)
+            }
+            Request::Propose { command, within_ms } => {
+                let here = self.propose_here(command);
+                let proposed = tokio::time::timeout(Duration::from_millis(within_ms), here).await;
+                Reply::Propose(proposed.unwrap_or(Proposed::Unknown))
+            }
+            Request::IsEmpty => {
+                self.raft.is_initialized().await.map_or_else(|e| stopped(&e), |has| Reply::IsEmpty(!has))
+            }
+        }
+    }
+
+    /// Leaves Raft, and waits until the log's file is closed, so that it can be opened again.
+    pub async fn stop(self) {
+        let Self { raft, closed, .. } = self;
+        if let Err(e) = raft.shutdown().await {
+            tracing::warn!(error = %e, "Raft did not stop cleanly");
+        }
+        drop(raft);
+        closed.wait().await;
+    }
+
+    pub(super) fn raft(&self) -> &openraft::Raft<TypeConfig, Machine> {
+        &self.raft
+    }
+
+    pub(super) fn post(&self) -> &Post {
+        &self.post
+    }
+}
+
+/// How many of `nodes` vote in the beginning: 1, 3 or 5. An even number would need one more for a majority and survive no
+/// more failures for it.
+pub fn initial_voters(nodes: usize) -> usize {
+    match nodes {
+        0..=2 => nodes.min(1),
+        3 | 4 => 3,
+        _ => 5,
+    }
+}

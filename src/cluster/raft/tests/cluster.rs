@@ -1,0 +1,213 @@
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_through_any_node_is_seen_by_all_and_their_states_are_the_same_bytes() {
+    let cluster = Cluster::in_memory(3).await;
+    for (i, node) in cluster.all().iter().enumerate() {
+        let done = node.propose(put(10 + i as u128, &format!("t-{i}"), None), WITHIN).await.unwrap();
+        assert_eq!(done.made, Made::Version(2 + i as u64));
+    }
+    cluster.settle(4).await;
+    let states: BTreeSet<_> = cluster.all().iter().map(|n| n.view().state.encode().unwrap()).collect();
+    assert_eq!(states.len(), 1);
+    let leader = cluster.leader().await;
+    assert!(leader.contact_age().await.unwrap() < Duration::from_millis(400));
+    assert_eq!(leader.members().values().filter(|votes| **votes).count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_is_proposed_again_through_another_node_is_done_once() {
+    let cluster = Cluster::in_memory(3).await;
+    let admit = command(99, What::Admit(member("n4")));
+    let first = cluster.hub.node(2).propose(admit.clone(), WITHIN).await.unwrap();
+    let again = cluster.hub.node(3).propose(admit, WITHIN).await.unwrap();
+    assert_eq!(first, again);
+    assert_eq!(cluster.hub.node(1).view().state.agreed().unwrap().members.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_writes_at_once_all_take_effect_and_stale_ones_are_all_refused() {
+    let cluster = Cluster::in_memory(3).await;
+    let nodes = cluster.all();
+    let mut writes = tokio::task::JoinSet::new();
+    for i in 0..1_000u32 {
+        let node = nodes[i as usize % 3].clone();
+        writes.spawn(async move {
+            // Each reads a version, writes for it, and reads again when somebody else was quicker, 30 at most at a time.
+            let tenant = format!("t-{i}");
+            let (mut attempt, mut refused) = (0u128, 0u32);
+            loop {
+                attempt += 1;
+                let expected = (i % 100 == 0).then(|| node.view().state.agreed().unwrap().version);
+                let request = u128::from(i) << 64 | attempt;
+                match node.propose(put(request, &tenant, expected), WITHIN * 3).await {
+                    Ok(_) => return refused,
+                    Err(ProposeError::Refused(Refusal::Stale { .. })) => refused += 1,
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        });
+    }
+    while let Some(written) = writes.join_next().await {
+        written.unwrap();
+    }
+    cluster.settle(1_001).await;
+    for node in cluster.all() {
+        let view = node.view();
+        let agreed = view.state.agreed().unwrap();
+        assert_eq!((agreed.version, agreed.document.tenants.len()), (1_001, 1_000));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_refuses_writes_and_what_it_did_not_answer_never_appears() {
+    let cluster = Cluster::in_memory(3).await;
+    let old = cluster.leader().await;
+    cluster.hub.isolate(old.id());
+    let lost = old.propose(put(50, "lost", None), Duration::from_millis(300)).await;
+    assert_eq!(lost, Err(ProposeError::Unknown));
+    let new = cluster.leader_but(Some(old.id())).await;
+    new.propose(put(51, "kept", None), WITHIN).await.unwrap();
+    // By now its lease is over: it says so, instead of taking what it can't keep.
+    assert!(old.contact_age().await.unwrap() > Duration::from_millis(400));
+    let refused = old.propose(put(52, "refused", None), Duration::from_millis(300)).await;
+    assert_eq!(refused, Err(ProposeError::NoLeader));
+    let term = new.term();
+    drop((old, new));
+    cluster.hub.heal();
+    cluster.settle(2).await;
+    let leader = cluster.leader().await;
+    leader.propose(put(53, "after", None), WITHIN).await.unwrap();
+    cluster.settle(3).await;
+    for node in cluster.all() {
+        let view = node.view();
+        let tenants: Vec<_> =
+            view.state.agreed().unwrap().document.tenants.keys().map(ToString::to_string).collect();
+        assert_eq!(tenants, ["after", "kept"]);
+    }
+    // Whoever comes back asks before it calls an election (Pre-Vote): nobody is deposed.
+    assert_eq!(leader.term(), term);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_is_there_after_all_nodes_were_restarted() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |id: u64| Place::Directory(directory.path().join(id.to_string()));
+    let mut cluster = Cluster::start(3, place).await;
+    cluster.begin().await;
+    for i in 0..20u128 {
+        cluster.hub.node(1).propose(put(10 + i, &format!("t-{i}"), None), WITHIN).await.unwrap();
+    }
+    // One of them comes back from a snapshot and the log behind it, two from the log alone.
+    let node = cluster.hub.node(1);
+    node.write_snapshot().await.unwrap();
+    for i in 20..30u128 {
+        node.propose(put(10 + i, &format!("t-{i}"), None), WITHIN).await.unwrap();
+    }
+    drop(node);
+    cluster.settle(31).await;
+    let before = cluster.hub.node(2).view().state.encode().unwrap();
+    for id in 1..=3 {
+        cluster.stop(NodeId(id)).await;
+    }
+    for id in 1..=3 {
+        cluster.join(id, place(id)).await;
+    }
+    for node in cluster.all() {
+        node.recovered(WITHIN).await.unwrap();
+        assert_eq!(node.view().state.encode().unwrap(), before, "node {}", node.id());
+    }
+    cluster.hub.node(3).propose(put(90, "more", Some(31)), WITHIN).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_node_gets_a_snapshot_in_parts_when_the_log_is_purged_and_can_vote() {
+    let mut cluster = Cluster::in_memory(3).await;
+    let leader = cluster.leader().await;
+    // A policy of more than a frame.
+    let tenants: Vec<_> = (0..30_000).map(|i| format!(r#""tenant-{i}":{{"tier":"t1"}}"#)).collect();
+    let policy = POLICY.replace("\"tiers\"", &format!("\"tenants\":{{{}}},\"tiers\"", tenants.join(",")));
+    assert!(policy.len() > PART_BYTES);
+    let edit = Edit::Replace(policy);
+    leader.propose(command(5, What::Edit { expected: None, edit }), WITHIN).await.unwrap();
+    for i in 0..30u128 {
+        leader.propose(put(10 + i, &format!("t-{i}"), None), WITHIN).await.unwrap();
+    }
+    leader.write_snapshot().await.unwrap();
+    let purged = async {
+        while leader.log_reaches().0 < 20 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, purged).await.expect("the log is not purged");
+    cluster.join(4, Place::Memory).await;
+    leader.add_learners(&cluster.seeds()).await.unwrap();
+    cluster.settle(32).await;
+    let new = cluster.hub.node(4);
+    assert_eq!(new.view().state.encode().unwrap(), leader.view().state.encode().unwrap());
+    assert_eq!(leader.members()[&NodeId(4)], false);
+    let out = leader.members().into_keys().find(|id| *id != leader.id() && id.0 != 4).unwrap();
+    let voters = (1..=4).map(NodeId).filter(|id| *id != out).collect();
+    leader.change_voters(voters).await.unwrap();
+    leader.forget([out].into()).await.unwrap();
+    assert_eq!(leader.members().values().filter(|votes| **votes).count(), 3);
+    cluster.hub.isolate(out);
+    new.propose(put(90, "more", None), WITHIN).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_does_not_begin_while_a_node_is_silent_or_has_a_log() {
+    let cluster = Cluster::start(3, |_| Place::Memory).await;
+    let begin = || {
+        command(
+            1,
+            What::Begin {
+                secret: Secret::new(1, 2).into(),
+                document: POLICY.into(),
+                members: vec![member("n1")],
+            },
+        )
+    };
+    let seeds = cluster.seeds();
+    // Only the first in the list begins.
+    cluster.hub.node(2).bootstrap(&seeds, begin(), WITHIN).await.unwrap();
+    assert!(cluster.hub.node(2).view().state.agreed().is_none());
+    cluster.hub.isolate(NodeId(3));
+    let silent = cluster.hub.node(1).bootstrap(&seeds, begin(), WITHIN).await;
+    assert!(matches!(silent, Err(BootstrapError::Silent { node: NodeId(3), .. })), "{silent:?}");
+    cluster.hub.heal();
+    let alone = vec![seeds[2].clone()];
+    cluster.hub.node(3).bootstrap(&alone, begin(), WITHIN).await.unwrap();
+    let taken = cluster.hub.node(1).bootstrap(&seeds, begin(), WITHIN).await;
+    assert!(matches!(taken, Err(BootstrapError::NotEmpty(NodeId(3)))), "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_one_votes() {
+    let cluster = Cluster::in_memory(2).await;
+    assert_eq!(cluster.hub.node(1).members(), [(NodeId(1), true), (NodeId(2), false)].into());
+    cluster.hub.node(2).propose(put(7, "acme", None), WITHIN).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_without_a_leader_is_certainly_not_done_and_one_too_large_neither() {
+    let cluster = Cluster::start(1, |_| Place::Memory).await;
+    let node = cluster.hub.node(1);
+    assert_eq!(
+        node.propose(put(1, "acme", None), Duration::from_millis(100)).await,
+        Err(ProposeError::NoLeader)
+    );
+    let edit = Edit::Replace(" ".repeat(COMMAND_BYTES_MAX));
+    let large = node.propose(command(2, What::Edit { expected: None, edit }), WITHIN).await;
+    assert!(matches!(large, Err(ProposeError::TooLarge { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_the_end_of_raft_hears_of_it() {
+    let cluster = Cluster::in_memory(1).await;
+    let node = cluster.hub.node(1);
+    let waiting = tokio::time::timeout(Duration::from_millis(50), node.failed()).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    node.raft().shutdown().await.unwrap();
+    tokio::time::timeout(WITHIN, node.failed()).await.unwrap();
+}

@@ -1,0 +1,30 @@
+//! The types that openraft is told to work with, and short names for its own.
+
+use openraft::alias;
+
+use crate::cluster::state::{Command, Done, NodeId, Refusal};
+
+/// What applying an entry answers: nothing for entries of openraft's own, else what became of the command.
+pub type Answer = Option<Result<Done, Refusal>>;
+
+/// How a node reaches another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Address(pub String);
+
+openraft::declare_raft_types!(
+    /// Tidegate's choice of openraft's types.
+    pub TypeConfig:
+        D = Command,
+        R = Answer,
+        NodeId = NodeId,
+        Node = Address,
+);
+
+pub(super) type Entry = alias::EntryOf<TypeConfig>;
+pub(super) type LogId = alias::LogIdOf<TypeConfig>;
+pub(super) type Vote = alias::VoteOf<TypeConfig>;
+pub(super) type Membership = alias::StoredMembershipOf<TypeConfig>;
+pub(super) type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
+/// A snapshot's data: bytes that only [`super::machine`] understands.
+pub(super) type SnapshotData = Vec<u8>;
+pub(super) type Snapshot = alias::SnapshotOf<TypeConfig, SnapshotData>;
