@@ -161,7 +161,7 @@ impl Disk {
         if ops.iter().all(|op| matches!(op, Op::Read { .. })) {
             return Ok(());
         }
-        let mut published = self.published.clone();
+        let mut published = self.published;
         let mut txn = self.database.begin_write()?;
         if ops.iter().all(|op| matches!(op, Op::Committed { .. } | Op::Read { .. })) {
             txn.set_durability(Durability::None)?;
@@ -187,7 +187,7 @@ impl Disk {
                         values.insert("purged", codec::encode(upto)?.as_slice())?;
                     }
                     Op::Publish { snapshot: sealed, .. } => {
-                        let last = sealed.last_log_id.clone();
+                        let last = sealed.last_log_id;
                         // One being built and one being installed race; the log behind the newer may be gone already.
                         if published.as_ref().is_none_or(|published| *published < last) {
                             snapshot.insert("newest", sealed.bytes.as_slice())?;

@@ -53,7 +53,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, Membership)> {
-        Ok((self.applied.clone(), self.membership.clone()))
+        Ok((self.applied, self.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
@@ -69,7 +69,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     Some(self.state.apply(LogIndex(entry.log_id.index), &command))
                 }
                 EntryPayload::Membership(membership) => {
-                    self.membership = Membership::new(Some(entry.log_id.clone()), membership);
+                    self.membership = Membership::new(Some(entry.log_id), membership);
                     None
                 }
             };
@@ -87,7 +87,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
             state: self.state.clone(),
-            applied: self.applied.clone(),
+            applied: self.applied,
             membership: self.membership.clone(),
             store: self.store.clone(),
         }
@@ -98,7 +98,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let state = State::decode(&data).map_err(io::Error::other)?;
         self.store.publish(Sealed::new(meta, &data).map_err(io::Error::other)?).await?;
         self.state = state;
-        self.applied = meta.last_log_id.clone();
+        self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.show();
         Ok(())

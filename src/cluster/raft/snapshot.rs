@@ -53,7 +53,7 @@ impl Sealed {
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&Sha256::digest(&body));
         bytes.extend_from_slice(&body);
-        Ok(Self { last_log_id: meta.last_log_id.clone(), bytes })
+        Ok(Self { last_log_id: meta.last_log_id, bytes })
     }
 
     /// Takes bytes that were stored; looks at all of them.
@@ -91,8 +91,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let meta =
-            SnapshotMeta { last_log_id: self.applied.clone(), last_membership: self.membership.clone() };
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         let (state, head) = (std::mem::take(&mut self.state), meta.clone());
         let build = move || -> io::Result<_> {
             let data = state.encode().map_err(io::Error::other)?;

@@ -168,7 +168,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        Ok(self.kept().vote.clone())
+        Ok(self.kept().vote)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
@@ -189,11 +189,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let kept = self.kept();
-        let last = kept.log.last_key_value().map(|(_, (entry, _))| entry.log_id.clone());
-        Ok(LogState {
-            last_purged_log_id: kept.purged.clone(),
-            last_log_id: last.or_else(|| kept.purged.clone()),
-        })
+        let last = kept.log.last_key_value().map(|(_, (entry, _))| entry.log_id);
+        Ok(LogState { last_purged_log_id: kept.purged, last_log_id: last.or_else(|| kept.purged) })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -202,18 +199,18 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         // A vote counts once it is durable: read back earlier, it could be given twice.
-        self.ask(|told| Op::Vote { vote: vote.clone(), told }).await?;
-        self.kept().vote = Some(vote.clone());
+        self.ask(|told| Op::Vote { vote: *vote, told }).await?;
+        self.kept().vote = Some(*vote);
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        self.kept().committed = committed.clone();
+        self.kept().committed = committed;
         self.enqueue(Op::Committed { committed }).await
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        Ok(self.kept().committed.clone())
+        Ok(self.kept().committed)
     }
 
     async fn append<I>(&mut self, entries: I, flushed: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -248,7 +245,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut kept = self.kept();
             kept.log = kept.log.split_off(&(upto.index + 1));
-            kept.purged = Some(upto.clone());
+            kept.purged = Some(upto);
         }
         self.ask(|told| Op::Purge { upto, told }).await
     }

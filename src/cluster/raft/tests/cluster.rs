@@ -145,7 +145,7 @@ async fn a_new_node_gets_a_snapshot_in_parts_when_the_log_is_purged_and_can_vote
     cluster.settle(32).await;
     let new = cluster.hub.node(4);
     assert_eq!(new.view().state.encode().unwrap(), leader.view().state.encode().unwrap());
-    assert_eq!(leader.members()[&NodeId(4)], false);
+    assert!(!leader.members()[&NodeId(4)]);
     let out = leader.members().into_keys().find(|id| *id != leader.id() && id.0 != 4).unwrap();
     let voters = (1..=4).map(NodeId).filter(|id| *id != out).collect();
     leader.change_voters(voters).await.unwrap();
