@@ -42,23 +42,13 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+pub use crate::placement::BootId;
 pub use frame::{Frame, FrameCodec, FrameError, FrameKind, HEADER_BYTES};
 pub use handshake::{HandshakeError, Hello, Identity, Refusal, VERSIONS, Versions};
 pub use link::{CallError, Link, LinkArgs, LinkState, link};
 pub use message::{Ask, Failure, Kind, Opaque, ReadError};
 pub use server::{Call, Handler, serve};
 pub use stream::{Dial, Listen, Plain, PlainListener, Stream};
-
-/// Which run of a node's process this is: random, so that a node that was restarted isn't taken for the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct BootId(pub u64);
-
-impl fmt::Display for BootId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// What a connection is for. Each class has a connection of its own and its own bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
