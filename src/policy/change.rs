@@ -218,15 +218,18 @@ mod tests {
         );
         let entry = entry.unwrap().access[&name("a")].clone();
         let changes = [
-            Change::DeleteTier(basic.clone()),
             Change::PutTier(name("new"), Box::new((*tier).clone())),
-            Change::PutTenant(acme.clone(), Box::new(Tenant { tier: Some(basic), ..Tenant::default() })),
+            Change::PutTenant(
+                acme.clone(),
+                Box::new(Tenant { tier: Some(basic.clone()), ..Tenant::default() }),
+            ),
             Change::PutTenantLimit(acme.clone(), Box::new((*tier.limits[0]).clone())),
             Change::DeleteTenantLimit(acme.clone(), tier.limits[0].name.clone()),
             Change::PutAccess(name("a"), Box::new((*entry).clone())),
             Change::DeleteAccess(name("a")),
-            Change::Replace(Box::new(document.clone())),
             Change::DeleteTenant(acme),
+            Change::DeleteTier(basic),
+            Change::Replace(Box::new(document.clone())),
         ];
         let mut before = document;
         for change in changes {
