@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NodeId;
 
-/// The most nodes that a plan is made for: sixteen partitions each, and some tens of milliseconds for the plan.
+/// The most nodes that a plan is made for: sixteen partitions each.
 pub const MEMBERS_MAX: usize = 256;
 /// The heaviest that a node can be. Every unit costs the planner a hash for each partition.
 pub const WEIGHT_MAX: u8 = 16;
