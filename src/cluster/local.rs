@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::{Map, Value, json};
 
-use super::{PolicyStore, Proposal, WriteError, Writing, Written};
+use super::{AuditEntry, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
 use crate::check::Name;
 use crate::input::{Fault, Tree};
 use crate::placement::Secret;
@@ -106,10 +106,13 @@ impl LocalStore {
         if let Some(expected) = proposal.expected.filter(|expected| *expected != current.version()) {
             return Err(WriteError::Stale { expected, actual: current.version() });
         }
-        let document = current.document().with(&proposal.change)?;
+        let Wanted::Change(change) = &proposal.wanted else {
+            return Err(WriteError::Storage("this store keeps no earlier versions".into()));
+        };
+        let document = current.document().with(change)?;
         let version = current.version() + 1;
         // Durable first, in force second: what a check was decided by survives a crash.
-        let stored = store(&self.database, version, &document, &proposal.change);
+        let stored = store(&self.database, version, &document, change);
         self.writable.store(stored.is_ok(), Ordering::Relaxed);
         stored.map_err(|e| WriteError::Storage(e.to_string()))?;
         self.cell.store(Arc::new(current.next(version, document)));
@@ -129,6 +132,22 @@ impl PolicyStore for LocalStore {
 
     fn write(&self, proposal: Proposal) -> Writing<'_> {
         Box::pin(self.make(proposal))
+    }
+
+    fn history(&self) -> Vec<PastVersion> {
+        Vec::new()
+    }
+
+    fn document_at(&self, version: u64) -> Result<Document, WriteError> {
+        let current = self.current();
+        if version == current.version() {
+            return Ok(current.document().clone());
+        }
+        Err(WriteError::NoSuchVersion { version, oldest: current.version(), newest: current.version() })
+    }
+
+    fn audit(&self, _: Option<u64>, _: usize) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -279,7 +298,7 @@ mod tests {
     fn put(id: &str, expected: Option<u64>) -> Proposal {
         let tenant = Tenant { tier: Name::new("basic"), ..Tenant::default() };
         let change = Change::PutTenant(TenantId::new(id).unwrap(), Box::new(tenant));
-        Proposal { change, expected, by: "test".into() }
+        Proposal { wanted: Wanted::Change(change), expected, by: "test".into() }
     }
 
     #[tokio::test]
@@ -313,7 +332,10 @@ mod tests {
         let store = open_in(directory.path()).unwrap();
         store.write(put("acme", None)).await.unwrap();
         let change = Change::Replace(Box::new(crate::policy::builtin()));
-        store.write(Proposal { change, expected: None, by: "test".into() }).await.unwrap();
+        store
+            .write(Proposal { wanted: Wanted::Change(change), expected: None, by: "test".into() })
+            .await
+            .unwrap();
         drop(store);
         assert_eq!(*open_in(directory.path()).unwrap().current().document(), crate::policy::builtin());
     }

@@ -5,20 +5,31 @@
 mod local;
 pub mod raft;
 pub mod state;
+mod status;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 pub use local::{LocalStore, OpenError, Where};
+pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 
-use crate::policy::{Change, ChangeError, Policy};
+use crate::policy::{Change, ChangeError, Document, Policy};
+
+/// What somebody wants of the policy.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// A change.
+    Change(Change),
+    /// An earlier version, as a new one.
+    Rollback(u64),
+}
 
 /// A change that somebody wants made.
 #[derive(Clone, Debug)]
 pub struct Proposal {
     /// The change.
-    pub change: Change,
+    pub wanted: Wanted,
     /// The version it was made for; none takes whatever is there.
     pub expected: Option<u64>,
     /// The name of the token that asks for it.
@@ -48,9 +59,51 @@ pub enum WriteError {
     /// The change itself can't be made.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// A version that is asked for isn't remembered.
+    #[error("version {version} is not remembered: there are {oldest} to {newest}")]
+    NoSuchVersion {
+        /// What was asked for.
+        version: u64,
+        /// The oldest that there is.
+        oldest: u64,
+        /// The newest that there is.
+        newest: u64,
+    },
     /// It can't be made durable. Nothing has changed.
     #[error("can't store the policy: {0}")]
     Storage(String),
+    /// No leader was found in time. Nothing has changed.
+    #[error("the cluster has no leader at the moment; nothing was changed")]
+    NoLeader,
+    /// The time was up while the change was on its way.
+    #[error("whether the change was made is not known: look at the policy's version before asking again")]
+    Unknown,
+}
+
+/// A version of the policy, and what made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastVersion {
+    /// The version.
+    pub version: u64,
+    /// When, wall nanoseconds.
+    pub time: u64,
+    /// The name of the token that asked for it.
+    pub by: String,
+    /// What was done, in a few words.
+    pub what: String,
+}
+
+/// One line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// The entry of the log that it was: rises, and names the line.
+    pub index: u64,
+    /// When, wall nanoseconds.
+    pub time: u64,
+    /// The name of the token that asked for it.
+    pub by: String,
+    /// What was done, in a few words.
+    pub what: String,
 }
 
 /// The outcome of a write, when it comes.
@@ -67,4 +120,13 @@ pub trait PolicyStore: Send + Sync + 'static {
     /// Makes a change: whole, or not at all. Once it answers, every check asked from then on is decided by that version or
     /// a later one, on every node that is not named as pending.
     fn write(&self, proposal: Proposal) -> Writing<'_>;
+
+    /// What made the versions that can be gone back to, newest first.
+    fn history(&self) -> Vec<PastVersion>;
+
+    /// The document at a version.
+    fn document_at(&self, version: u64) -> Result<Document, WriteError>;
+
+    /// The newest lines of the audit log before the one with the index `before`, newest first; at most `most`.
+    fn audit(&self, before: Option<u64>, most: usize) -> Vec<AuditEntry>;
 }

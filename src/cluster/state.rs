@@ -28,14 +28,14 @@ mod tests;
 pub use command::{BY_BYTES_MAX, Command, Done, Made, Refusal, RequestId, SecretWords, What};
 pub use edit::Edit;
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
-pub use members::{ADDRESS_BYTES_MAX, MEMBERS_MAX, Member, Members, NewMember, NodeId};
+pub use members::{ADDRESS_BYTES_MAX, MEMBERS_MAX, Member, Members, NewMember};
 
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
 use crate::input::Fault;
-use crate::placement::Secret;
+use crate::placement::{NodeId, Secret};
 use crate::policy::{Change, Document};
 
 /// Entries of the audit log.

@@ -14,7 +14,7 @@ use super::problem::{PathOf, Problem};
 use super::query::Query;
 use super::{App, body};
 use crate::check::Name;
-use crate::cluster::{Proposal, WriteError};
+use crate::cluster::{Proposal, Wanted, WriteError};
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, ChangeError, Document, differences, read_tier};
 
@@ -99,7 +99,7 @@ pub async fn write(
     change: Change,
     expected: Option<u64>,
 ) -> Result<Response, Problem> {
-    let written = app.store.write(Proposal { change, expected, by: by.0 }).await?;
+    let written = app.store.write(Proposal { wanted: Wanted::Change(change), expected, by: by.0 }).await?;
     let answer = json!({"version": written.version, "pending": written.pending});
     Ok(([(header::ETAG, etag(written.version))], Json(answer)).into_response())
 }

@@ -167,6 +167,13 @@ impl From<WriteError> for Problem {
                     .map_or_else(|| "the policy would not be valid".into(), ToString::to_string);
                 Self::impossible(detail, faults)
             }
+            WriteError::NoSuchVersion { .. } => Self::new(404, error.to_string(), "not-found"),
+            WriteError::NoLeader => {
+                Self::new(503, error.to_string(), "no-leader").with_header(header::RETRY_AFTER, "1")
+            }
+            WriteError::Unknown => {
+                Self::new(503, error.to_string(), "outcome-unknown").with_header(header::RETRY_AFTER, "1")
+            }
             WriteError::Storage(_) => {
                 tracing::error!(%error, "a policy change was lost");
                 Self::new(503, "the change can't be stored; nothing has changed", "storage")

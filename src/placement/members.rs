@@ -72,7 +72,7 @@ impl Member {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembersError {
     /// One node, listed twice.
-    #[error("{id} is listed twice")]
+    #[error("node {id} is listed twice")]
     Twice {
         /// The node.
         id: NodeId,
@@ -112,12 +112,12 @@ mod tests {
     use super::*;
 
     fn member(id: u64) -> Member {
-        Member { id: NodeId::new(id).unwrap(), weight: Weight::ONE, may_own: true }
+        Member { id: NodeId(id), weight: Weight::ONE, may_own: true }
     }
 
     #[test]
     fn a_node_is_listed_once() {
-        let id = NodeId::new(2).unwrap();
+        let id = NodeId(2);
         assert_eq!(Members::new([1, 2, 2].map(member)), Err(MembersError::Twice { id }));
     }
 

@@ -20,11 +20,11 @@ pub fn config() -> ProptestConfig {
 }
 
 fn node(id: u64) -> NodeId {
-    NodeId::new(id).unwrap()
+    NodeId(id)
 }
 
 fn seat(node: NodeId) -> Seat {
-    Seat { node, boot: BootId(node.number()) }
+    Seat { node, boot: BootId(node.0) }
 }
 
 fn member(id: u64, weight: u8) -> Member {

@@ -118,7 +118,7 @@ pub enum TableError {
         actual: usize,
     },
     /// A replica that would be lost with its owner.
-    #[error("partition {partition} has owner and replica on the same node, {node}")]
+    #[error("partition {partition} has owner and replica on one node, {node}")]
     ReplicaIsOwner {
         /// The partition.
         partition: Partition,
@@ -159,7 +159,7 @@ pub enum TableChangeError {
         partition: Partition,
     },
     /// A replica that would be lost with its owner.
-    #[error("partition {partition} would have owner and replica on the same node, {node}")]
+    #[error("partition {partition} would have owner and replica on one node, {node}")]
     ReplicaIsOwner {
         /// The partition.
         partition: Partition,

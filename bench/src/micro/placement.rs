@@ -26,7 +26,7 @@ pub fn all() -> Result<Vec<Case>, Failure> {
     let looked_up = table.clone();
     Ok(vec![
         Case::new("placement/owner of a partition", LOOKUPS, move || {
-            let owner = |partition: &Partition| looked_up.owner(*partition).node.number();
+            let owner = |partition: &Partition| looked_up.owner(*partition).node.0;
             timed(|| scattered.iter().cycle().take(LOOKUPS).map(owner).fold(0, |all, id| all ^ id))
         }),
         Case::new(format!("placement/first plan, {NODES} nodes"), 1, move || {
@@ -39,7 +39,6 @@ pub fn all() -> Result<Vec<Case>, Failure> {
 }
 
 fn members(count: u64) -> Result<Members, Failure> {
-    let id = |number| NodeId::new(number).ok_or("no node has the number 0");
-    let member = |number| Ok::<_, Failure>(Member { id: id(number)?, weight: Weight::ONE, may_own: true });
-    Ok(Members::new((1..=count).map(member).collect::<Result<Vec<_>, _>>()?)?)
+    let member = |number| Member { id: NodeId(number), weight: Weight::ONE, may_own: true };
+    Ok(Members::new((1..=count).map(member))?)
 }

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
-use crate::cluster::state::NodeId;
 use crate::codec;
+use crate::placement::NodeId;
 
 /// Entries by index.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");

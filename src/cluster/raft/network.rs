@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::parts::{FrameReply, cut};
 use super::propose::Proposed;
 use super::types::{Address, Snapshot, SnapshotData, SnapshotMeta, TypeConfig, Vote};
-use crate::cluster::state::{Command, NodeId};
+use crate::cluster::state::Command;
 use crate::codec;
+use crate::placement::NodeId;
 
 /// What a message is for: a snapshot on the connection of the heartbeats would hold them up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

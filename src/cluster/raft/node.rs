@@ -16,8 +16,9 @@ use super::parts::{Arriving, Frame, FrameReply};
 use super::propose::{ProposeError, Proposed};
 use super::store::{Closed, LogStore};
 use super::types::{Address, Snapshot, TypeConfig};
-use crate::cluster::state::{Command, NodeId, Refusal};
+use crate::cluster::state::{Command, Refusal};
 use crate::codec;
+use crate::placement::NodeId;
 
 /// How long a snapshot may take on its way.
 const SNAPSHOT_MS_MAX: u64 = 60_000;

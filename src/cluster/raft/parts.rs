@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::state::NodeId;
+use crate::placement::NodeId;
 
 /// Bytes of a message in one frame; the frame is a few bytes longer.
 pub const PART_BYTES: usize = 512 << 10;

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::network::{Reply, Request, Traffic, TransportError};
 use super::node::Node;
 use super::types::Address;
-use crate::cluster::state::{Command, Done, NodeId, Refusal};
+use crate::cluster::state::{Command, Done, Refusal};
 use crate::codec;
+use crate::placement::NodeId;
 
 /// Bytes of an encoded command: twice the default bound of a policy's body.
 pub const COMMAND_BYTES_MAX: usize = 128 << 20;

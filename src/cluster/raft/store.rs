@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::disk::{Disk, Found, Op, OpenError, Place};
 use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
-use crate::cluster::state::NodeId;
 use crate::codec;
+use crate::placement::NodeId;
 
 /// Operations in one transaction.
 pub const BATCH_MAX: usize = 256;

@@ -2,7 +2,8 @@
 
 use openraft::alias;
 
-use crate::cluster::state::{Command, Done, NodeId, Refusal};
+use crate::cluster::state::{Command, Done, Refusal};
+use crate::placement::NodeId;
 
 /// What applying an entry answers: nothing for entries of openraft's own, else what became of the command.
 pub type Answer = Option<Result<Done, Refusal>>;

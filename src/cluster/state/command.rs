@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Edit, LogIndex, NewMember, NodeId};
+use super::{Edit, LogIndex, NewMember};
 use crate::check::Name;
 use crate::input::Fault;
-use crate::placement::Secret;
+use crate::placement::{NodeId, Secret};
 use crate::policy::ChangeError;
 
 /// Names one command however often it is proposed; a random number, so that no two clients draw the same.

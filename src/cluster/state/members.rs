@@ -4,35 +4,18 @@
 //! the log entry that admits it, or the next id if that is higher: two entries never have the same index, and a member that
 //! left takes its id with it. Raft itself would break if a new node answered under an old one's id.
 
-use std::fmt;
-
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::{LogIndex, Refusal};
 use crate::check::Name;
 use crate::input::Fault;
+use crate::placement::NodeId;
 
 /// Members that a cluster may have.
 pub const MEMBERS_MAX: usize = 256;
 /// Bytes of an address.
 pub const ADDRESS_BYTES_MAX: usize = 256;
-
-/// A node's number in the log; its name is what people call it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NodeId(pub u64);
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl From<u64> for NodeId {
-    fn from(number: u64) -> Self {
-        Self(number)
-    }
-}
 
 /// A node that wants in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,130 @@
+//! How a cluster stands, as one of its nodes sees it: what operators are shown.
+//!
+//! Everything here is one node's word. Who is reachable, whose breaker is open and how old the last word of the majority is
+//! may look otherwise from another node, and that difference is often what an operator is looking for.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::check::Name;
+
+/// How a cluster stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// The cluster's name.
+    pub name: Name,
+    /// The node that says so.
+    pub node: Name,
+    /// Who leads, as far as this node knows and as long as it hears of a majority.
+    pub leader: Option<Name>,
+    /// Raft's term, which rises with each election.
+    pub term: u64,
+    /// The last entry of the log that this node has applied.
+    pub applied: u64,
+    /// Milliseconds since this node last knew that a majority is with it; none if it never did.
+    pub contact_ms: Option<u64>,
+    /// Whether that is recent enough for a leader to be there.
+    pub quorum: bool,
+    /// The version of the policy in force on this node.
+    pub policy_version: u64,
+    /// The entry of the log that last changed the placement; none before partitions are placed.
+    pub placement_version: Option<u64>,
+    /// The members, by their number.
+    pub nodes: Vec<NodeStatus>,
+    /// What is unwise about the cluster as it is, in whole sentences: two nodes of which one votes, say.
+    pub warnings: Vec<String>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its name.
+    pub id: Name,
+    /// Its number in the log, never given again.
+    pub number: u64,
+    /// Where its door is.
+    pub http: String,
+    /// Where other nodes reach it.
+    pub peer: String,
+    /// How this node sees it.
+    pub state: NodeState,
+    /// Whether it votes; else it only gets the log.
+    pub voter: bool,
+    /// Whether it leads.
+    pub leader: bool,
+    /// The run of its process that owns its partitions, in hexadecimal; none before it has been seated.
+    pub boot: Option<String>,
+    /// Partitions that it owns.
+    pub partitions: usize,
+    /// Partitions whose replica it is to keep.
+    pub replicas: usize,
+}
+
+/// How a node sees a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// It is this node, or there is a connection to it.
+    Up,
+    /// It is up, and to own nothing any more.
+    Draining,
+    /// There is no connection to it.
+    Unreachable,
+}
+
+impl NodeState {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Draining => "draining",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// The breaker of this node's link to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// The peer.
+    pub id: Name,
+    /// `closed`, `open` or `half_open`.
+    pub state: &'static str,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Times that it has opened since the process began.
+    pub opened: u64,
+    /// Milliseconds until it lets a call through again; none unless it is open.
+    pub retry_after_ms: Option<u64>,
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Why there is none, or why the last call failed.
+    pub why: Option<String>,
+}
+
+/// A status, when it comes.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = ClusterStatus> + Send + 'a>>;
+
+/// What the door may know of the cluster.
+pub trait Membership: Send + Sync + 'static {
+    /// How it stands.
+    fn status(&self) -> Looking<'_>;
+
+    /// The breakers of this node's links, by peer.
+    fn breakers(&self) -> Vec<BreakerStatus>;
+
+    /// Closes the breaker of the link to `peer`; false where there is no such peer.
+    fn reset_breaker(&self, peer: &Name) -> bool;
+
+    /// Whether the node may take traffic as far as the cluster is concerned: a leader is known and heard of, and the log
+    /// is applied.
+    fn readiness(&self) -> Readiness;
+}
+
+/// What being ready rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// A leader is known, and a majority was heard of within the longest election timeout.
+    pub leader: bool,
+    /// The log is applied up to where it was known to be committed when this process began.
+    pub recovered: bool,
+}
