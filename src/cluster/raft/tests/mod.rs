@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::check::Name;
 use crate::cluster::state::*;
-use crate::placement::Secret;
+use crate::placement::{NodeId, Secret};
 
 const WITHIN: Duration = Duration::from_secs(10);
 const POLICY: &str = r#"{"default_tier":"t0","tiers":{"t0":{"limits":[]},"t1":{"limits":[]}}}"#;
