@@ -140,7 +140,7 @@ fn best_beside(owner: NodeId, partition: Partition, list: &[Member]) -> Option<N
 /// Sixty-four bits that stand for who owns and keeps what.
 fn digest(table: &Table) -> u64 {
     let words = table.rows().flat_map(|(_, row)| [Some(row.owner.node), row.replica]);
-    let bytes: Vec<u8> = words.flat_map(|node| node.map_or(0, NodeId::number).to_le_bytes()).collect();
+    let bytes: Vec<u8> = words.flat_map(|node| node.map_or(0, |node| node.0).to_le_bytes()).collect();
     XxHash3_64::oneshot(&bytes)
 }
 
