@@ -86,6 +86,32 @@ fn an_id_is_never_given_twice() {
 }
 
 #[test]
+fn partitions_are_placed_as_the_cluster_begins_and_owned_once_a_process_is_there() {
+    let mut state = begun();
+    let owners = |state: &State, boot| {
+        let agreed = state.agreed().unwrap();
+        agreed.table.rows().filter(|(_, row)| row.owner == Seat { node: NodeId(2), boot }).count()
+    };
+    let theirs = owners(&state, BootId::NEVER);
+    assert!((1365..=1366).contains(&theirs), "{theirs}");
+    let seat = |boot| {
+        let seating = Seating { boot: BootId(boot), http: "h:1".into(), peer: "p:1".into() };
+        command(u128::from(boot), What::Seat(NodeId(2), seating))
+    };
+    for (at, boot) in [(4, 77), (5, 78)] {
+        state.apply(LogIndex(at), &seat(boot)).unwrap();
+        assert_eq!(owners(&state, BootId(boot)), theirs);
+    }
+    let agreed = state.agreed().unwrap();
+    let member = agreed.members.get(NodeId(2)).unwrap();
+    assert_eq!((member.boot, member.http.as_str()), (BootId(78), "h:1"));
+    let epochs = agreed.table.rows().filter(|(_, row)| row.owner.node == NodeId(2)).map(|(_, row)| row.epoch);
+    assert!(epochs.into_iter().all(|epoch| epoch.number() == 2));
+    let stranger = What::Seat(NodeId(9), Seating { boot: BootId(1), http: "h".into(), peer: "p".into() });
+    assert_eq!(state.apply(LogIndex(6), &command(9, stranger)), Err(Refusal::NoSuchMember(NodeId(9))));
+}
+
+#[test]
 fn names_are_given_once_and_the_last_member_stays() {
     let mut state = begun();
     let again = state.apply(LogIndex(4), &command(4, What::Admit(member("n2"))));
