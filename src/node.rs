@@ -113,6 +113,8 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
             index,
             caps: caps(&config, count),
             secret,
+            places: Arc::new(shard::PlacesCell::new(crate::placement::Places::all_here())),
+            far: Arc::new(shard::NothingFar),
             policy: cell.clone(),
             clock: clock.clone(),
             generator: seed.fork("permits", index as u64),

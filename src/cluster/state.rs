@@ -41,9 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError};
 use crate::input::Fault;
 use crate::placement::planner::{self, Assignment};
-use crate::placement::{
-    self, BootId, NodeId, Seat, Secret, Table, TableChangeError, TableVersion, Weight,
-};
+use crate::placement::{self, BootId, NodeId, Seat, Secret, Table, TableChangeError, TableVersion, Weight};
 use crate::policy::{Change, Document};
 
 /// Entries of the audit log.

@@ -385,6 +385,9 @@ impl TryFrom<PlainDecision> for Decision {
             replayed: plain.replayed,
             bypass: plain.bypass.map(|(list, reason)| Box::new(Bypass { list, reason })),
             policy_version: plain.policy_version,
+            // Who answers says both of all its decisions at once.
+            epoch: 0,
+            node: None,
         })
     }
 }

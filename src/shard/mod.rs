@@ -28,12 +28,16 @@ mod upkeep;
 mod tests;
 
 use crate::check::{Check, Name};
+use crate::placement::{AccountHash, Epoch};
 
 pub use self::core::{Caps, Listed, TenantState};
-pub use actor::{Handle, Mailboxes, PolicyCell, ShardArgs, mailboxes, run};
+pub use actor::{
+    Far, Handle, Mailboxes, NothingFar, PlacesCell, PolicyCell, ReplyTo, ShardArgs, mailboxes, run,
+};
 pub use alone::Alone;
-pub use op::Decisions;
+pub use op::{Decisions, Home, OpRef, Said};
 pub use saved::{SavedState, load, save};
+pub use shared::{Ask, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};
 
@@ -76,5 +80,7 @@ pub struct Question {
     /// The check.
     pub check: Check,
     /// The hash of its account, computed at the door.
-    pub hash: crate::placement::AccountHash,
+    pub hash: AccountHash,
+    /// The epoch under which this node owns its partition, as whoever sent it here knows.
+    pub epoch: Epoch,
 }
