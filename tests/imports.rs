@@ -14,7 +14,7 @@ const HOUSE: [(&str, &[&str]); 16] = [
     ("placement", &[]),
     ("policy", &["check", "clock", "input", "limit", "placement"]),
     ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
-    ("peer", &["check", "clock", "codec", "limit", "placement", "random", "shard"]),
+    ("peer", &["check", "clock", "codec", "limit", "placement", "policy", "random", "shard"]),
     ("cluster", &["check", "codec", "input", "placement", "policy", "random", "shard"]),
     ("routing", &["check", "clock", "placement", "policy", "shard"]),
     ("config", &["check", "input", "policy"]),

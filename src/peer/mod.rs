@@ -25,6 +25,7 @@
 //! the two ends, `pending` the calls that wait, `writer` the way out of both ends. `stream` is the seam: a socket, a simulated network, a pipe
 //! in a test. It is also where plain text is kept to loopback addresses.
 
+pub mod batch;
 pub mod check;
 mod frame;
 mod handshake;
@@ -33,7 +34,9 @@ mod message;
 mod pending;
 mod plain;
 mod server;
+pub mod shared;
 mod stream;
+pub mod tenant;
 mod writer;
 
 #[cfg(test)]

@@ -59,6 +59,10 @@ pub enum Refusal {
     /// A mailbox or a table is full, or the deadline passed before all limits had answered.
     #[error("too busy to decide in time")]
     Busy,
+    /// Nobody who may decide could be asked in time: the tenant's owner is unreachable, or nobody owns it yet. No shard says
+    /// so; whoever looks for the owner does.
+    #[error("the node that owns this tenant can't be reached")]
+    Unreachable,
 }
 
 impl Refusal {
@@ -70,6 +74,7 @@ impl Refusal {
             Self::RequestIdReused => "request_id_reused",
             Self::InBatch(_, why) => why.kind(),
             Self::Busy => "busy",
+            Self::Unreachable => "unreachable",
         }
     }
 }
