@@ -37,7 +37,7 @@ pub use actor::{
 pub use alone::Alone;
 pub use op::{Decisions, Home, OpRef, Said};
 pub use saved::{SavedState, load, save};
-pub use shared::{Ask, Reply};
+pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};
 
