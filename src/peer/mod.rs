@@ -22,9 +22,10 @@
 //!
 //! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version, `message` what a request is,
 //! [`check`] the one kind that this room knows itself; others (Raft's, bulk transfer's) are bytes to it; `plain` is its encoding. `link` and `server` are
-//! the two ends, `pending` the calls that wait, `writer` the way out of both ends. The streams come from [`net`](crate::net).
+//! the two ends, `pending` the calls that wait, `writer` the way out of both ends, `breaker` when a peer isn't asked any more. The streams come from [`net`](crate::net).
 
 pub mod batch;
+mod breaker;
 pub mod check;
 mod frame;
 mod handshake;
@@ -44,6 +45,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use crate::placement::BootId;
+pub use breaker::{Breaker, BreakerState, BreakerView, Outcome, Pass};
 pub use frame::{Frame, FrameCodec, FrameError, FrameKind, HEADER_BYTES};
 pub use handshake::{HandshakeError, Hello, Identity, Refusal, VERSIONS, Versions};
 pub use link::{CallError, Link, LinkArgs, LinkState, link};

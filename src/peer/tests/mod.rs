@@ -1,5 +1,6 @@
 //! Both ends against each other over pipes, and each against an end that is played frame by frame.
 
+mod breaker;
 mod links;
 mod messages;
 mod servers;
