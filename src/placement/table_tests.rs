@@ -42,7 +42,10 @@ fn a_new_life_of_a_node_owns_its_rows_under_a_higher_epoch_and_nobody_elses() {
     let table = table().with(&[change(7, 1, 3, Some(1))], TableVersion(41)).unwrap();
     let next = table.seat(node(1), BootId(101), TableVersion(42)).unwrap();
     assert_eq!(next.owner(partition(6)), Seat { node: node(1), boot: BootId(101) });
-    assert_eq!((next.row(partition(6)).epoch, next.row(partition(6)).replica), (Epoch::new(2), Some(node(2))));
+    assert_eq!(
+        (next.row(partition(6)).epoch, next.row(partition(6)).replica),
+        (Epoch::new(2), Some(node(2)))
+    );
     assert_eq!(next.row(partition(7)), table.row(partition(7)));
     // The same life says so again: nothing changes, the version neither.
     assert_eq!(next.seat(node(1), BootId(101), TableVersion(43)).unwrap(), next);
