@@ -243,16 +243,37 @@ impl Agreed {
     fn change(&mut self, change: &Change, command: &Command) -> Result<Made, Refusal> {
         let document = self.document.with(change)?;
         let undo = Edit::from(&self.document.undo(change));
+        let what = self.told(change, &document, command);
         self.document = document;
         self.version += 1;
         let (version, time, by) = (self.version, command.time, command.by.clone());
-        self.history.push(Past { version, time, by, what: command.what.to_string(), undo });
+        self.history.push(Past { version, time, by, what, undo });
         Ok(Made::Version(version))
+    }
+
+    /// What a change does, in a few words, where the documents before and after it say more than the command: an entry's id
+    /// alone tells nobody who was on the list.
+    fn told(&self, change: &Change, after: &Document, command: &Command) -> String {
+        match change {
+            Change::DropExpired(_) => match self.document.access.len() - after.access.len() {
+                1 => "deleted 1 expired list entry".into(),
+                n => format!("deleted {n} expired list entries"),
+            },
+            Change::AddAccess(name, _) | Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
+                let entry = after.access.get(name).or_else(|| self.document.access.get(name));
+                let entry = entry.map(|entry| format!(": {entry}")).unwrap_or_default();
+                format!("{}{entry}", command.what)
+            }
+            _ => command.what.to_string(),
+        }
     }
 
     fn remember(&mut self, at: LogIndex, command: &Command, done: &Done) {
         let what = match (&command.what, done.made) {
             (What::Admit(_), Made::Member(id)) => format!("{} as node {id}", command.what),
+            (What::Edit { .. }, Made::Version(_)) => {
+                self.history.iter().next().map(|past| past.what.clone()).unwrap_or_default()
+            }
             (what, _) => what.to_string(),
         };
         self.audit.push_back(Audited { at, time: command.time, by: command.by.clone(), what });
