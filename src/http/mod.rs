@@ -31,7 +31,7 @@ use std::sync::atomic::AtomicBool;
 
 use axum::Router as Routes;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
@@ -44,7 +44,7 @@ pub use auth::Tokens;
 pub use read::fuzz_check_body;
 
 use crate::clock::MS;
-use crate::cluster::PolicyStore;
+use crate::cluster::{Membership, PolicyStore};
 use crate::config::{ForwardAuth, Limits};
 use crate::routing::Router;
 use crate::telemetry::Telemetry;
@@ -58,6 +58,8 @@ pub struct App {
     pub router: Router,
     /// The policy.
     pub store: Arc<dyn PolicyStore>,
+    /// The cluster.
+    pub cluster: Arc<dyn Membership>,
     /// Who may do what.
     pub tokens: Tokens,
     /// Bounds of bodies and times.
@@ -157,6 +159,13 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
             return response;
         }
     };
+    if !app.router.has_begun() && !request.uri().path().starts_with("/v1/cluster") {
+        let detail = "the cluster has not begun: not all of its first nodes are there";
+        let problem = Problem::new(503, detail, "not-begun").with_header(header::RETRY_AFTER, "1");
+        let response = problem.into_response();
+        line.end(&app, Some(&caller), response.status());
+        return response;
+    }
     request.extensions_mut().insert(caller.clone());
     let response = match app.control.spawn(next.run(request)).await {
         Ok(response) => response,

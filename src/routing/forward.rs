@@ -20,7 +20,7 @@ use super::owner::decided_by;
 use crate::check::{Check, Decision, Name, PermitId, TenantId};
 use crate::clock::{MS, SharedClock};
 use crate::cluster::InForce;
-use crate::cluster::links::{Links, Peer};
+use crate::cluster::links::{AskError, Links, Peer};
 use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
@@ -334,18 +334,15 @@ impl Forwarder {
         let mut sent = false;
         while !is_over() {
             let Some(left) = self.left(until) else { return Err(self.unreachable()) };
-            if !peer.breaker().allows(self.clock.now().boot) {
-                return Err(self.unreachable());
-            }
             if std::mem::replace(&mut sent, true) {
                 self.counts.resent.count();
             }
-            let ttl = (left / 2).max(ATTEMPT_MIN).min(left);
-            let answered = peer.checks().call(question.clone(), ttl).await;
-            peer.judge(&answered, self.clock.now().boot);
-            match answered {
+            match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
-                Err(CallError::TooLong { .. } | CallError::Encode(_)) => return Err(Refusal::Busy),
+                Err(AskError::Open(_)) => return Err(self.unreachable()),
+                Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
+                    return Err(Refusal::Busy);
+                }
                 Err(error) => {
                     sent = !error.was_not_handled();
                     tracing::debug!(%error, "a forward had no answer");

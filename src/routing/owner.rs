@@ -17,7 +17,7 @@ use futures_util::future::{BoxFuture, Shared};
 use super::counts::ForwardCounts;
 use super::window::{Seen, Windows};
 use crate::check::{Check, Decision, Name};
-use crate::clock::{MS, SharedClock};
+use crate::clock::SharedClock;
 use crate::cluster::InForce;
 use crate::cluster::links::Links;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk};
