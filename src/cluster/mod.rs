@@ -2,6 +2,7 @@
 //!
 //! Everything that writes or reads the policy does so through [`PolicyStore`]. [`LocalStore`] keeps it durable for one node.
 
+pub mod links;
 mod local;
 pub mod raft;
 pub mod state;

@@ -374,6 +374,12 @@ impl Node {
     }
 }
 
+impl AsRef<Self> for Node {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// How many of `nodes` vote in the beginning: 1, 3 or 5. An even number would need one more for a majority and survive no
 /// more failures for it.
 pub fn initial_voters(nodes: usize) -> usize {
