@@ -16,9 +16,6 @@ use crate::placement::Secret;
 
 const SECOND: Duration = Duration::from_secs(1);
 const WITHIN: Duration = Duration::from_secs(20);
-/// A kind that is answered with itself, and one that never is.
-const NOW: Kind = Kind(1);
-const NEVER: Kind = Kind(2);
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -44,6 +41,7 @@ fn links_over<N: Network>(network: N) -> Links {
     })
 }
 
+/// Answers with what it was asked, at once, unless that is `never`; counts.
 #[derive(Default)]
 struct Echo(AtomicUsize);
 
@@ -81,8 +79,8 @@ fn serve(node: &str, listener: impl Listen, handler: Arc<impl Handler>) -> Servi
     Serving { _stop: stop, tasks: [tokio::spawn(accepting), tokio::spawn(serving)] }
 }
 
-fn opaque(kind: Kind, text: &'static str) -> Opaque {
-    Opaque { kind, bytes: text.into() }
+fn opaque(text: &'static str) -> Opaque {
+    Opaque { kind: Kind(1), bytes: text.into() }
 }
 
 async fn all_connected(peer: &Peer) {
@@ -111,7 +109,7 @@ async fn members_that_come_get_links_those_that_go_lose_theirs_and_all_others_ke
     assert!(Arc::ptr_eq(&third, &links.peer(NodeId(3)).unwrap()) && links.is_connected(NodeId(3)));
     all_connected(&links.peer(NodeId(4)).unwrap()).await;
     // Whoever holds the link of one that is gone may end what he began; then its connections end.
-    assert_eq!(second.call(opaque(NOW, "x"), SECOND).await.unwrap(), opaque(NOW, "x"));
+    assert_eq!(second.call(opaque("x"), SECOND).await.unwrap(), opaque("x"));
     let mut state = second.checks().states();
     drop(second);
     while state.changed().await.is_ok() {}
@@ -130,7 +128,7 @@ async fn a_member_that_moved_is_dialled_where_it_is_now() {
     links.update(&[(NodeId(2), name("n2"), "b".into())]);
     let after = links.peer(NodeId(2)).unwrap();
     after.checks().connected().await;
-    after.call(opaque(NOW, "x"), SECOND).await.unwrap();
+    after.call(opaque("x"), SECOND).await.unwrap();
     assert_eq!((here.0.load(Ordering::Relaxed), there.0.load(Ordering::Relaxed)), (0, 1));
     assert_eq!(links.states()[0].address, "b");
 }
@@ -165,13 +163,13 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
     let (there, gone) = (links.peer(NodeId(2)).unwrap(), links.peer(NodeId(3)).unwrap());
     there.checks().connected().await;
     for _ in 0..5 {
-        let late = there.call(opaque(NOW, "never"), Duration::from_millis(30)).await.unwrap_err();
+        let late = there.call(opaque("never"), Duration::from_millis(30)).await.unwrap_err();
         assert!(matches!(late, AskError::Call(CallError::DeadlinePassed(_))) && !late.was_not_handled());
-        let unsent = gone.call(opaque(NOW, "x"), SECOND).await.unwrap_err();
+        let unsent = gone.call(opaque("x"), SECOND).await.unwrap_err();
         assert!(matches!(unsent, AskError::Call(CallError::NotConnected(_))) && unsent.was_not_handled());
     }
     for peer in [&there, &gone] {
-        let error = peer.call(opaque(NOW, "x"), SECOND).await.unwrap_err();
+        let error = peer.call(opaque("x"), SECOND).await.unwrap_err();
         assert!(matches!(error, AskError::Open(_)) && error.was_not_handled(), "{error}");
     }
     let [second, third] = links.breakers(0).try_into().unwrap();
@@ -185,7 +183,7 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
         (second.state, second.retry_after_ms, second.why, third.state),
         ("closed", None, None, "open")
     );
-    there.call(opaque(NOW, "x"), SECOND).await.unwrap();
+    there.call(opaque("x"), SECOND).await.unwrap();
     assert_eq!(echo.0.load(Ordering::Relaxed), 6);
 }
 
@@ -205,15 +203,15 @@ async fn a_call_that_is_given_up_frees_the_place_of_its_probe() {
     links.update(&members(&[2]));
     let peer = links.peer(NodeId(2)).unwrap();
     for _ in 0..5 {
-        peer.call(opaque(NOW, "too early"), SECOND).await.unwrap_err();
+        peer.call(opaque("too early"), SECOND).await.unwrap_err();
     }
     peer.checks().connected().await;
     clock.advance(250 * MS);
-    let mut probe = Box::pin(peer.call(opaque(NEVER, "never"), SECOND));
+    let mut probe = Box::pin(peer.call(opaque("never"), SECOND));
     assert!(futures_util::poll!(&mut probe).is_pending());
-    assert!(matches!(peer.call(opaque(NOW, "x"), SECOND).await, Err(AskError::Open(_))));
+    assert!(matches!(peer.call(opaque("x"), SECOND).await, Err(AskError::Open(_))));
     drop(probe);
-    assert!(peer.call(opaque(NOW, "x"), SECOND).await.is_ok());
+    assert!(peer.call(opaque("x"), SECOND).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
