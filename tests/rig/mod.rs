@@ -93,11 +93,16 @@ impl Home {
 
     /// Starts the program and doesn't wait for it.
     pub fn run(&self) -> Process {
+        self.run_words(&["serve"])
+    }
+
+    /// Starts the program with these words and doesn't wait for it.
+    pub fn run_words(&self, words: &[&str]) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
         let child = program()
-            .arg("serve")
+            .args(words)
             .env("TIDEGATE_CONFIG", self.path("cluster.toml"))
             .env("TIDEGATE_NODE", "n1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
