@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
-use crate::cluster::{LocalStore, PolicyStore};
+use crate::cluster::{Alone, LocalStore, PolicyStore};
 use crate::config::Config;
 use crate::http::server::{self, Listen};
 use crate::http::{App, Door, Tokens};
@@ -87,10 +87,17 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
     };
     let (cell, secret) = (store.cell(), store.secret());
     let (handles, mailboxes) = shard::mailboxes(count);
+    let cluster = Alone {
+        name: config.cluster.clone(),
+        node: config.node.clone(),
+        http: listener.local_addr().unwrap_or(config.http).to_string(),
+        policy: cell.clone(),
+    };
     let app = Arc::new(App {
         node: config.node.to_string(),
         router: Router::new(handles.clone(), secret, cell.clone(), clock.clone()),
         store: Arc::new(store) as Arc<dyn PolicyStore>,
+        cluster: Arc::new(cluster),
         tokens: Tokens::new(&config.tokens),
         limits: config.limits.clone(),
         forward_auth: config.forward_auth.clone(),

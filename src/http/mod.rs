@@ -7,6 +7,7 @@
 mod auth;
 mod body;
 mod check;
+mod cluster;
 mod compat;
 mod denial;
 mod forward_auth;
@@ -44,7 +45,7 @@ pub use auth::Tokens;
 pub use read::fuzz_check_body;
 
 use crate::clock::MS;
-use crate::cluster::PolicyStore;
+use crate::cluster::{Membership, PolicyStore};
 use crate::config::{ForwardAuth, Limits};
 use crate::routing::Router;
 use crate::telemetry::Telemetry;
@@ -58,13 +59,15 @@ pub struct App {
     pub router: Router,
     /// The policy.
     pub store: Arc<dyn PolicyStore>,
+    /// The cluster.
+    pub cluster: Arc<dyn Membership>,
     /// Who may do what.
     pub tokens: Tokens,
     /// Bounds of bodies and times.
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
     pub forward_auth: ForwardAuth,
-    /// Whether the node wants new work.
+    /// Whether the node wants new work, as far as it alone is concerned.
     pub ready: AtomicBool,
     /// What it says of itself.
     pub telemetry: Arc<Telemetry>,
@@ -134,6 +137,9 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/tenants/{tenant}/reset", post(tenants::reset))
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
+        .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/breakers", get(cluster::breakers))
+        .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
         .route("/api/stats", get(observe::stats))
         .route("/api/alerts", get(observe::get_alerts))
         .layer(from_fn_with_state(app.clone(), guard))
