@@ -292,6 +292,19 @@ impl Match {
     }
 }
 
+/// ` for action export of client ann`; nothing where all checks match.
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(action) = &self.action {
+            write!(f, " for action {action}")?;
+        }
+        if let Some(client) = &self.client {
+            write!(f, " of client {client}")?;
+        }
+        Ok(())
+    }
+}
+
 /// One rule and its numbers, with what its buckets are keyed by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
@@ -488,6 +501,10 @@ pub struct Decision {
     pub bypass: Option<Box<Bypass>>,
     /// The version of the policy it was judged by.
     pub policy_version: u64,
+    /// The epoch under which its tenant's partition was owned.
+    pub epoch: u64,
+    /// The node that decided; none is the one that was asked.
+    pub node: Option<Name>,
 }
 
 impl Decision {

@@ -234,7 +234,12 @@ fn store(database: &Database, version: u64, document: &Document, change: &Change
     {
         let mut rows = txn.open_table(DOCUMENT)?;
         match change {
-            Change::Replace(_) => {
+            Change::Replace(_)
+            | Change::Enforce(_)
+            | Change::PutLimit(_)
+            | Change::PutLimits(_)
+            | Change::DropExpired(_)
+            | Change::PutEntries(_) => {
                 rows.retain(|_, _| false)?;
                 write_all(&mut rows, document)?;
             }
@@ -245,11 +250,12 @@ fn store(database: &Database, version: u64, document: &Document, change: &Change
             Change::PutTenant(id, _)
             | Change::DeleteTenant(id)
             | Change::PutTenantLimit(id, _)
-            | Change::DeleteTenantLimit(id, _) => {
+            | Change::DeleteTenantLimit(id, _)
+            | Change::DeleteTenantOverride(id, ..) => {
                 let row = document.tenants.get(id).map(|tenant| tenant.to_json());
                 write(&mut rows, &format!("tenants/{id}"), row)?;
             }
-            Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
+            Change::AddAccess(name, _) | Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
                 let row = document.access.get(name).map(|entry| entry.to_json());
                 write(&mut rows, &format!("access/{name}"), row)?;
             }

@@ -3,6 +3,7 @@
 //! Everything that writes or reads the policy does so through [`PolicyStore`]. [`LocalStore`] keeps it durable for one node.
 
 mod alone;
+mod in_force;
 mod local;
 pub mod raft;
 pub mod state;
@@ -13,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub use alone::Alone;
+pub use in_force::InForce;
 pub use local::{LocalStore, OpenError, Where};
 pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 

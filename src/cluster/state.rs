@@ -9,14 +9,17 @@
 //! 4  Edit(expected 1, put tenant acme)      version 2
 //! 5  Edit(expected 1, put tenant other)     refused: the policy is at version 2, the change expects 1
 //! 6  Admit(n4)                              member 6
+//! 7  Seat(1, boot 9c…)                      what node 1 is placed to own is owned by that life of it
 //! 4' the command of 4 again                 version 2, as it was answered; nothing changes
 //! ```
 //!
 //! A command that was done is remembered by its request id ([`REQUESTS_MAX`] of them), so a proposer that heard no answer
 //! proposes it again. A refusal isn't remembered: it changed nothing, and judging again is harmless.
 //!
-//! Whatever else nodes have to agree on (which node owns which partition) becomes a field of [`Agreed`] and a case of
-//! [`What`]; `FORMAT` rises with it.
+//! The partitions are placed on the first members as the cluster begins, on lives that they haven't lived yet; each
+//! member's process then says that it is there.
+//!
+//! Whatever else nodes have to agree on becomes a field of [`Agreed`] and a case of [`What`]; `FORMAT` rises with it.
 
 mod command;
 mod edit;
@@ -25,17 +28,20 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-pub use command::{BY_BYTES_MAX, Command, Done, Made, Refusal, RequestId, SecretWords, What};
+pub use command::{BY_BYTES_MAX, Command, Done, Made, Refusal, RequestId, Seating, SecretWords, What};
 pub use edit::Edit;
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
 pub use members::{ADDRESS_BYTES_MAX, MEMBERS_MAX, Member, Members, NewMember};
+
+use std::sync::Arc;
 
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
 use crate::input::Fault;
-use crate::placement::{NodeId, Secret};
+use crate::placement::planner::{self, Assignment};
+use crate::placement::{self, BootId, NodeId, Seat, Secret, Table, TableChangeError, TableVersion, Weight};
 use crate::policy::{Change, Document};
 
 /// Entries of the audit log.
@@ -77,6 +83,8 @@ pub struct Agreed {
     pub history: History,
     /// The members.
     pub members: Members,
+    /// Who owns which partition.
+    pub table: Arc<Table>,
     /// The newest changes, oldest first.
     pub audit: Vector<Audited>,
     secret: SecretWords,
@@ -102,7 +110,7 @@ impl State {
         }
         let (mut next, made) = match (&self.0, &command.what) {
             (None, What::Begin { secret, document, members }) => {
-                Agreed::begin(*secret, document, members, command.time)?
+                Agreed::begin(at, *secret, document, members, command.time)?
             }
             (None, _) => return Err(Refusal::NotBegun),
             (Some(_), What::Begin { .. }) => return Err(Refusal::Begun),
@@ -166,6 +174,7 @@ impl Agreed {
     }
 
     fn begin(
+        at: LogIndex,
         secret: SecretWords,
         document: &str,
         first: &[NewMember],
@@ -176,11 +185,13 @@ impl Agreed {
         for new in first {
             members.admit(0, new, time)?;
         }
+        let table = Arc::new(first_table(at, &members)?);
         let begun = Self {
             version: 1,
             document,
             history: History::default(),
             members,
+            table,
             audit: Vector::new(),
             secret,
             requests: OrdMap::new(),
@@ -214,6 +225,11 @@ impl Agreed {
                 self.members.drain(*id, *draining)?;
                 Ok(Made::Member(*id))
             }
+            What::Seat(id, seating) => {
+                self.members.seat(*id, seating)?;
+                self.table = Arc::new(self.table.seat(*id, seating.boot, TableVersion(at.0))?);
+                Ok(Made::Member(*id))
+            }
         }
     }
 
@@ -227,16 +243,37 @@ impl Agreed {
     fn change(&mut self, change: &Change, command: &Command) -> Result<Made, Refusal> {
         let document = self.document.with(change)?;
         let undo = Edit::from(&self.document.undo(change));
+        let what = self.told(change, &document, command);
         self.document = document;
         self.version += 1;
         let (version, time, by) = (self.version, command.time, command.by.clone());
-        self.history.push(Past { version, time, by, what: command.what.to_string(), undo });
+        self.history.push(Past { version, time, by, what, undo });
         Ok(Made::Version(version))
+    }
+
+    /// What a change does, in a few words, where the documents before and after it say more than the command: an entry's id
+    /// alone tells nobody who was on the list.
+    fn told(&self, change: &Change, after: &Document, command: &Command) -> String {
+        match change {
+            Change::DropExpired(_) => match self.document.access.len() - after.access.len() {
+                1 => "deleted 1 expired list entry".into(),
+                n => format!("deleted {n} expired list entries"),
+            },
+            Change::AddAccess(name, _) | Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
+                let entry = after.access.get(name).or_else(|| self.document.access.get(name));
+                let entry = entry.map(|entry| format!(": {entry}")).unwrap_or_default();
+                format!("{}{entry}", command.what)
+            }
+            _ => command.what.to_string(),
+        }
     }
 
     fn remember(&mut self, at: LogIndex, command: &Command, done: &Done) {
         let what = match (&command.what, done.made) {
             (What::Admit(_), Made::Member(id)) => format!("{} as node {id}", command.what),
+            (What::Edit { .. }, Made::Version(_)) => {
+                self.history.iter().next().map(|past| past.what.clone()).unwrap_or_default()
+            }
             (what, _) => what.to_string(),
         };
         self.audit.push_back(Audited { at, time: command.time, by: command.by.clone(), what });
@@ -259,6 +296,7 @@ impl Agreed {
             history: self.history.past.iter().cloned().collect(),
             members: self.members.rows.iter().map(|(id, member)| (*id, member.clone())).collect(),
             newest_member: self.members.newest,
+            table: (*self.table).clone(),
             audit: self.audit.iter().cloned().collect(),
             secret: self.secret,
             requests: self
@@ -275,6 +313,7 @@ impl Agreed {
             document: Document::from_json(saved.document.as_bytes()).map_err(DecodeError::Document)?,
             history: History::restored(saved.history),
             members: Members { rows: saved.members.into_iter().collect(), newest: saved.newest_member },
+            table: Arc::new(saved.table),
             audit: saved.audit.into_iter().collect(),
             secret: saved.secret,
             order: saved.requests.iter().map(|(id, _)| *id).collect(),
@@ -290,7 +329,24 @@ struct Saved {
     history: Vec<Past>,
     members: Vec<(NodeId, Member)>,
     newest_member: NodeId,
+    table: Table,
     audit: Vec<Audited>,
     secret: SecretWords,
     requests: Vec<(RequestId, Done)>,
+}
+
+/// Where the partitions are at first: on all members, and on no life of theirs yet.
+fn first_table(at: LogIndex, members: &Members) -> Result<Table, Refusal> {
+    let placed = members.iter().map(|(id, _)| placement::Member { id, weight: Weight::ONE, may_own: true });
+    let unplaced = |error: &dyn std::fmt::Display| Refusal::NotPlaced(error.to_string());
+    let placed = placement::Members::new(placed).map_err(|e| unplaced(&e))?;
+    let plan = planner::first(&placed).map_err(|e| unplaced(&e))?;
+    let unborn = |Assignment { owner, replica }| (Seat { node: owner, boot: BootId::NEVER }, replica);
+    Table::new(TableVersion(at.0), plan.into_iter().map(unborn)).map_err(|e| unplaced(&e))
+}
+
+impl From<TableChangeError> for Refusal {
+    fn from(error: TableChangeError) -> Self {
+        Self::NotPlaced(error.to_string())
+    }
 }

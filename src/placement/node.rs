@@ -32,6 +32,11 @@ impl fmt::Display for NodeId {
 #[serde(transparent)]
 pub struct BootId(pub u64);
 
+impl BootId {
+    /// No life at all: who is placed before it has started has lived none yet. No process draws it.
+    pub const NEVER: Self = Self(0);
+}
+
 impl fmt::Display for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

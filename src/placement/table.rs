@@ -19,7 +19,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NodeId, PARTITIONS, Partition, Seat};
+use super::{BootId, NodeId, PARTITIONS, Partition, Seat};
 
 /// How often a row has been written: 1 when the table is made, one more with every change of the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +38,11 @@ impl Epoch {
     /// Its number.
     pub fn number(self) -> u64 {
         self.0
+    }
+
+    /// Whether it is the one after `before`.
+    pub fn follows(self, before: Self) -> bool {
+        before.0.checked_add(1) == Some(self.0)
     }
 
     /// The one after. The callers have checked that there is one: no epoch is above the table's version, and an entry that
@@ -180,9 +185,9 @@ pub enum TableChangeError {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Table {
-    version: TableVersion,
+    pub(super) version: TableVersion,
     /// As many as there are partitions; the partition's number is the index.
-    rows: Box<[Row]>,
+    pub(super) rows: Box<[Row]>,
 }
 
 /// A table as it was read.
@@ -275,6 +280,29 @@ impl Table {
             }
             let row = Row { owner, replica, epoch: actual.next(), moving: None };
             next.rows[usize::from(partition.number())] = row;
+        }
+        Ok(next)
+    }
+    /// The table after the log entry `at`, by which a process of `node` said that it is there, in the life `boot`: its rows
+    /// are that life's from now on.
+    ///
+    /// What an earlier life owned is owned under an epoch that is one higher, so nobody takes the memory of the new process
+    /// for that of the old one. Rows that were never owned by any life keep their epoch: nobody went by it. Where the rows are
+    /// that life's already, the table stays as it is.
+    pub fn seat(&self, node: NodeId, boot: BootId, at: TableVersion) -> Result<Self, TableChangeError> {
+        let is_meant = |row: &Row| row.owner.node == node && row.owner.boot != boot;
+        if !self.rows.iter().any(is_meant) {
+            return Ok(self.clone());
+        }
+        if at <= self.version {
+            return Err(TableChangeError::NotLater { version: self.version, at });
+        }
+        let mut next = Self { version: at, rows: self.rows.clone() };
+        for row in next.rows.iter_mut().filter(|row| is_meant(row)) {
+            if row.owner.boot != BootId::NEVER {
+                row.epoch = row.epoch.next();
+            }
+            row.owner.boot = boot;
         }
         Ok(next)
     }

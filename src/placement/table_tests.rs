@@ -38,6 +38,30 @@ fn a_change_that_names_the_epoch_of_its_row_is_made_and_raises_it() {
 }
 
 #[test]
+fn a_new_life_of_a_node_owns_its_rows_under_a_higher_epoch_and_nobody_elses() {
+    let table = table().with(&[change(7, 1, 3, Some(1))], TableVersion(41)).unwrap();
+    let next = table.seat(node(1), BootId(101), TableVersion(42)).unwrap();
+    assert_eq!(next.owner(partition(6)), Seat { node: node(1), boot: BootId(101) });
+    assert_eq!(
+        (next.row(partition(6)).epoch, next.row(partition(6)).replica),
+        (Epoch::new(2), Some(node(2)))
+    );
+    assert_eq!(next.row(partition(7)), table.row(partition(7)));
+    // The same life says so again: nothing changes, the version neither.
+    assert_eq!(next.seat(node(1), BootId(101), TableVersion(43)).unwrap(), next);
+    let late = next.seat(node(1), BootId(102), TableVersion(42));
+    assert_eq!(late, Err(TableChangeError::NotLater { version: TableVersion(42), at: TableVersion(42) }));
+}
+
+#[test]
+fn a_first_life_owns_its_rows_under_the_epoch_that_nobody_went_by() {
+    let unborn = Seat { node: node(1), boot: BootId::NEVER };
+    let table = Table::new(TableVersion(40), vec![(unborn, None); 4096]).unwrap();
+    let next = table.seat(node(1), BootId(100), TableVersion(41)).unwrap();
+    assert!(next.rows().all(|(_, row)| row.epoch == Epoch::FIRST && row.owner.boot == BootId(100)));
+}
+
+#[test]
 fn a_change_for_another_epoch_is_refused_and_both_are_named() {
     let (expected, actual) = (Epoch::new(2), Epoch::FIRST);
     let error = table().with(&[change(7, 2, 3, None)], TableVersion(41)).unwrap_err();

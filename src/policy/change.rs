@@ -1,19 +1,30 @@
 //! Changes: how one document becomes the next. A change is checked whole, then applied whole or not at all.
 //!
 //! An edit of one part checks that part and what refers to it, so its cost is its own size and not the document's.
+//! (Dropping what has expired looks at every list entry; [`Policy::has_expired`](super::Policy::has_expired) says at once
+//! whether there is anything to drop.)
 
 use std::sync::Arc;
 
 use super::document::{AccessEntry, Document, TENANTS_MAX, Tenant, Tier};
 use super::read::{ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX};
-use crate::check::{Limit, Name, TenantId};
+use crate::check::{Limit, Match, Name, TenantId};
 use crate::input::Fault;
+
+/// Expired list entries that one change drops: their way back, which the history keeps, is then at most a few megabytes.
+pub const DROPPED_MAX: usize = 10_000;
 
 /// One change of the policy.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A whole new document.
     Replace(Box<Document>),
+    /// Whether limits deny: false is the kill switch (P12).
+    Enforce(bool),
+    /// A limit for everybody, new or changed; one of the same name and match is replaced where it stands.
+    PutLimit(Box<Limit>),
+    /// All limits for everybody, in this order: the way back from a change of one.
+    PutLimits(Vec<Arc<Limit>>),
     /// A tier, new or changed.
     PutTier(Name, Box<Tier>),
     /// A tier is gone.
@@ -26,10 +37,19 @@ pub enum Change {
     PutTenantLimit(TenantId, Box<Limit>),
     /// All limits of that name of a tenant are gone.
     DeleteTenantLimit(TenantId, Name),
+    /// The one limit of that name and match of a tenant is gone.
+    DeleteTenantOverride(TenantId, Name, Match),
+    /// A new entry of the allow or deny list; refused where one is called so already.
+    AddAccess(Name, Box<AccessEntry>),
     /// An entry of the allow or deny list, new or changed.
     PutAccess(Name, Box<AccessEntry>),
     /// An entry of the lists is gone.
     DeleteAccess(Name),
+    /// The entries that have expired by this wall time, in nanoseconds, are gone: the first [`DROPPED_MAX`] of them. Refused
+    /// where there are none, so that nothing makes no version.
+    DropExpired(u64),
+    /// Several entries of the lists, new or changed: the way back from dropping them.
+    PutEntries(Vec<(Name, Arc<AccessEntry>)>),
 }
 
 /// Why a change was not made.
@@ -49,6 +69,9 @@ impl Document {
         let mut next = self.clone();
         match change {
             Change::Replace(document) => return Ok((**document).clone()),
+            Change::Enforce(enforce) => next.enforce = *enforce,
+            Change::PutLimit(limit) => next.put_limit(limit)?,
+            Change::PutLimits(limits) => next.limits = limits.clone(),
             Change::PutTier(name, tier) => {
                 if next.tiers.len() >= ENTRIES_PER_SECTION_MAX && !next.tiers.contains_key(name) {
                     return Err(too_many("tiers", ENTRIES_PER_SECTION_MAX));
@@ -80,24 +103,38 @@ impl Document {
                 next.put_tenant(id, tenant)?;
             }
             Change::DeleteTenantLimit(id, name) => {
-                let missing = || ChangeError::NotFound(format!("limit {name} of tenant {id}"));
-                let mut tenant = next.tenants.get(id).map(|tenant| (**tenant).clone()).ok_or_else(missing)?;
-                let before = tenant.limits.len();
-                tenant.limits.retain(|limit| limit.name != *name);
-                if tenant.limits.len() == before {
-                    return Err(missing());
-                }
-                next.put_tenant(id, tenant)?;
+                let missing = format!("limit {name} of tenant {id}");
+                next.delete_tenant_limits(id, |limit| limit.name == *name, missing)?;
             }
-            Change::PutAccess(name, entry) => {
-                if next.access.len() >= ACCESS_MAX && !next.access.contains_key(name) {
-                    return Err(too_many("access", ACCESS_MAX));
-                }
-                next.access.insert(name.clone(), Arc::new((**entry).clone()));
+            Change::DeleteTenantOverride(id, name, when) => {
+                let missing = format!("limit {name} of tenant {id}{when}");
+                next.delete_tenant_limits(id, |limit| (&limit.name, &limit.when) == (name, when), missing)?;
             }
+            Change::AddAccess(name, entry) => {
+                if next.access.contains_key(name) {
+                    let detail = format!("there is a list entry {name} already");
+                    return Err(ChangeError::Invalid(vec![Fault::new("id", detail)]));
+                }
+                next.put_access(name, Arc::new((**entry).clone()))?;
+            }
+            Change::PutAccess(name, entry) => next.put_access(name, Arc::new((**entry).clone()))?,
             Change::DeleteAccess(name) => {
                 if next.access.remove(name).is_none() {
                     return Err(ChangeError::NotFound(format!("list entry {name}")));
+                }
+            }
+            Change::DropExpired(wall) => {
+                let dropped: Vec<_> = self.expired(*wall).map(|(name, _)| name).collect();
+                if dropped.is_empty() {
+                    return Err(ChangeError::NotFound("list entry that has expired".into()));
+                }
+                for name in dropped {
+                    next.access.remove(name);
+                }
+            }
+            Change::PutEntries(entries) => {
+                for (name, entry) in entries {
+                    next.put_access(name, entry.clone())?;
                 }
             }
         }
@@ -108,6 +145,8 @@ impl Document {
     pub fn undo(&self, change: &Change) -> Change {
         match change {
             Change::Replace(_) => Change::Replace(Box::new(self.clone())),
+            Change::Enforce(_) => Change::Enforce(self.enforce),
+            Change::PutLimit(_) | Change::PutLimits(_) => Change::PutLimits(self.limits.clone()),
             Change::PutTier(name, _) | Change::DeleteTier(name) => match self.tiers.get(name) {
                 Some(tier) => Change::PutTier(name.clone(), Box::new((**tier).clone())),
                 None => Change::DeleteTier(name.clone()),
@@ -115,15 +154,69 @@ impl Document {
             Change::PutTenant(id, _)
             | Change::DeleteTenant(id)
             | Change::PutTenantLimit(id, _)
-            | Change::DeleteTenantLimit(id, _) => match self.tenants.get(id) {
+            | Change::DeleteTenantLimit(id, _)
+            | Change::DeleteTenantOverride(id, ..) => match self.tenants.get(id) {
                 Some(tenant) => Change::PutTenant(id.clone(), Box::new((**tenant).clone())),
                 None => Change::DeleteTenant(id.clone()),
             },
-            Change::PutAccess(name, _) | Change::DeleteAccess(name) => match self.access.get(name) {
-                Some(entry) => Change::PutAccess(name.clone(), Box::new((**entry).clone())),
-                None => Change::DeleteAccess(name.clone()),
-            },
+            Change::AddAccess(name, _) | Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
+                match self.access.get(name) {
+                    Some(entry) => Change::PutAccess(name.clone(), Box::new((**entry).clone())),
+                    None => Change::DeleteAccess(name.clone()),
+                }
+            }
+            Change::DropExpired(wall) => Change::PutEntries(
+                self.expired(*wall).map(|(name, entry)| (name.clone(), entry.clone())).collect(),
+            ),
+            // Only ever a way back itself; what it adds or replaces is told by the whole document.
+            Change::PutEntries(_) => Change::Replace(Box::new(self.clone())),
         }
+    }
+
+    /// The list entries that [`Change::DropExpired`] drops: those that don't count any more at wall time `wall`, the first
+    /// [`DROPPED_MAX`] of them. Looks at every entry.
+    pub fn expired(&self, wall: u64) -> impl Iterator<Item = (&Name, &Arc<AccessEntry>)> {
+        self.access
+            .iter()
+            .filter(move |(_, entry)| entry.expires.is_some_and(|at| at <= wall))
+            .take(DROPPED_MAX)
+    }
+
+    fn put_limit(&mut self, limit: &Limit) -> Result<(), ChangeError> {
+        let limit = Arc::new(limit.clone());
+        let is_it = |other: &Arc<Limit>| (&other.name, &other.when) == (&limit.name, &limit.when);
+        match self.limits.iter().position(is_it) {
+            Some(at) => self.limits[at] = limit,
+            None if self.limits.len() >= LIMITS_MAX => return Err(too_many("limits", LIMITS_MAX)),
+            None => self.limits.push(limit),
+        }
+        Ok(())
+    }
+
+    /// Deletes the limits of a tenant that `which` picks; `missing` says what is not there if that is none.
+    fn delete_tenant_limits(
+        &mut self,
+        id: &TenantId,
+        which: impl Fn(&Limit) -> bool,
+        missing: String,
+    ) -> Result<(), ChangeError> {
+        let Some(mut tenant) = self.tenants.get(id).map(|tenant| (**tenant).clone()) else {
+            return Err(ChangeError::NotFound(missing));
+        };
+        let before = tenant.limits.len();
+        tenant.limits.retain(|limit| !which(limit));
+        if tenant.limits.len() == before {
+            return Err(ChangeError::NotFound(missing));
+        }
+        self.put_tenant(id, tenant)
+    }
+
+    fn put_access(&mut self, name: &Name, entry: Arc<AccessEntry>) -> Result<(), ChangeError> {
+        if self.access.len() >= ACCESS_MAX && !self.access.contains_key(name) {
+            return Err(too_many("access", ACCESS_MAX));
+        }
+        self.access.insert(name.clone(), entry);
+        Ok(())
     }
 
     fn put_tenant(&mut self, id: &TenantId, tenant: Tenant) -> Result<(), ChangeError> {
@@ -208,24 +301,118 @@ mod tests {
         assert!(matches!(crate::policy::builtin().with(&change), Err(ChangeError::Invalid(_))));
     }
 
+    /// A deny list entry for the tenant `bad`, until `expires` seconds after the epoch.
+    fn entry(expires: Option<u64>) -> AccessEntry {
+        let subject = crate::policy::Subject::Tenant(TenantId::new("bad").unwrap());
+        let expires = expires.map(|seconds| seconds * crate::clock::SECOND);
+        let list = crate::policy::List::Deny;
+        AccessEntry { list, subject, reason: String::new(), added_by: None, added_at: None, expires }
+    }
+
+    #[test]
+    fn a_limit_for_everybody_is_replaced_where_it_stands_or_joins_the_end() {
+        let limit = |name: &str, action: Option<&str>, most: u64| {
+            let text =
+                format!(r#"{{"name":"{name}","algorithm":"sliding_log","limit":{most},"window":"1h"}}"#);
+            let tree = crate::input::Tree::from_json(text.as_bytes()).unwrap();
+            let mut limit = crate::policy::read_limit(&mut Default::default(), &tree).unwrap();
+            limit.when.action = action.and_then(crate::check::Label::new);
+            Box::new(limit)
+        };
+        let mut document = crate::policy::builtin();
+        document.limits.clear();
+        for (put, expected) in [
+            (limit("a", None, 1), vec![1]),
+            (limit("b", None, 2), vec![1, 2]),
+            (limit("a", Some("export"), 3), vec![1, 2, 3]),
+            (limit("a", None, 4), vec![4, 2, 3]),
+        ] {
+            document = document.with(&Change::PutLimit(put)).unwrap();
+            let found: Vec<_> = document.limits.iter().map(|limit| limit.rule.capacity()).collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn of_a_tenants_limits_of_one_name_the_one_with_the_match_is_deleted() {
+        let document = crate::policy::builtin();
+        let acme = TenantId::new("acme").unwrap();
+        let limit = document.tiers[&document.default_tier].limits[0].clone();
+        let export = Match { action: crate::check::Label::new("export"), client: None };
+        let put =
+            |when: Match| Change::PutTenantLimit(acme.clone(), Box::new(Limit { when, ..(*limit).clone() }));
+        let both = document.with(&put(Match::default())).unwrap().with(&put(export.clone())).unwrap();
+        let delete = Change::DeleteTenantOverride(acme.clone(), limit.name.clone(), export);
+        let one = both.with(&delete).unwrap();
+        assert_eq!(
+            one.tenants[&acme].limits.iter().map(|l| &l.when).collect::<Vec<_>>(),
+            [&Match::default()]
+        );
+        let again = one.with(&delete).unwrap_err().to_string();
+        assert_eq!(again, format!("there is no limit {} of tenant acme for action export", limit.name));
+    }
+
+    #[test]
+    fn an_entry_is_added_once_and_put_any_number_of_times() {
+        let document = crate::policy::builtin();
+        let add = Change::AddAccess(name("a"), Box::new(entry(None)));
+        let one = document.with(&add).unwrap();
+        let Err(ChangeError::Invalid(faults)) = one.with(&add) else { panic!("it was added twice") };
+        assert_eq!(faults, [Fault::new("id", "there is a list entry a already")]);
+        assert!(one.with(&Change::PutAccess(name("a"), Box::new(entry(Some(9))))).is_ok());
+    }
+
+    #[test]
+    fn what_has_expired_is_dropped_in_bounded_parts_and_nothing_else_is() {
+        let mut document = crate::policy::builtin();
+        for i in 0..DROPPED_MAX as u64 + 5 {
+            document.access.insert(name(&format!("e{i}")), Arc::new(entry(Some(i % 10))));
+        }
+        for keeps in [None, Some(100)] {
+            let name = name(&format!("keeps-{keeps:?}").replace(['(', ')'], "."));
+            document.access.insert(name, Arc::new(entry(keeps)));
+        }
+        let drop = |document: &Document, seconds: u64| {
+            document.with(&Change::DropExpired(seconds * crate::clock::SECOND))
+        };
+        let first = drop(&document, 99).unwrap();
+        assert_eq!(document.access.len() - first.access.len(), DROPPED_MAX);
+        let second = drop(&first, 99).unwrap();
+        assert_eq!(second.access.len(), 2);
+        let nothing = drop(&second, 99).unwrap_err();
+        assert_eq!(nothing.to_string(), "there is no list entry that has expired");
+        // An entry counts until its instant and is over at it.
+        assert_eq!(drop(&second, 100).unwrap().access.len(), 1);
+    }
+
     #[test]
     fn every_change_can_be_undone() {
         let document = crate::policy::builtin();
         let (acme, basic) = (TenantId::new("acme").unwrap(), name("basic"));
         let tier = document.tiers[&basic].clone();
-        let entry = Document::from_toml(
-            b"default_tier = \"t\"\n[tiers.t]\n[access.a]\nlist = \"deny\"\ntenant = \"bad\"",
-        );
-        let entry = entry.unwrap().access[&name("a")].clone();
+        let limit = (*tier.limits[0]).clone();
         let changes = [
             Change::PutTier(name("new"), Box::new((*tier).clone())),
             Change::PutTenant(
                 acme.clone(),
                 Box::new(Tenant { tier: Some(basic.clone()), ..Tenant::default() }),
             ),
-            Change::PutTenantLimit(acme.clone(), Box::new((*tier.limits[0]).clone())),
-            Change::DeleteTenantLimit(acme.clone(), tier.limits[0].name.clone()),
-            Change::PutAccess(name("a"), Box::new((*entry).clone())),
+            Change::PutTenantLimit(acme.clone(), Box::new(limit.clone())),
+            Change::DeleteTenantOverride(acme.clone(), limit.name.clone(), Match::default()),
+            Change::PutTenantLimit(acme.clone(), Box::new(limit.clone())),
+            Change::DeleteTenantLimit(acme.clone(), limit.name.clone()),
+            Change::Enforce(false),
+            Change::PutLimit(Box::new(limit.clone())),
+            Change::PutLimit(Box::new(Limit { enforce: false, ..limit })),
+            Change::PutLimits(Vec::new()),
+            Change::PutAccess(name("a"), Box::new(entry(None))),
+            Change::AddAccess(name("b"), Box::new(entry(Some(5)))),
+            Change::AddAccess(name("c"), Box::new(entry(Some(6)))),
+            Change::DropExpired(7 * crate::clock::SECOND),
+            Change::PutEntries(vec![
+                (name("a"), Arc::new(entry(Some(8)))),
+                (name("d"), Arc::new(entry(None))),
+            ]),
             Change::DeleteAccess(name("a")),
             Change::DeleteTenant(acme),
             Change::DeleteTier(basic),

@@ -64,7 +64,7 @@ impl Policy {
         let same_costs = self.document.costs == document.costs;
         let same_access = self.document.access.ptr_eq(&document.access);
         let costs = if same_costs { self.costs.clone() } else { Arc::new(CostTable::new(&document.costs)) };
-        let access = if same_access { self.access.clone() } else { Arc::new(AccessLists::new(&document)) };
+        let access = if same_access { self.access.clone() } else { Arc::new(self.access.next(&document)) };
         Self::with(version, document, self.environment.clone(), costs, access)
     }
 
@@ -104,6 +104,12 @@ impl Policy {
     /// Whether there are any lists to ask.
     pub fn has_lists(&self) -> bool {
         !self.access.is_empty()
+    }
+
+    /// Whether [`Change::DropExpired`](super::Change::DropExpired) would find anything at wall time `wall`: known at once,
+    /// however long the lists are.
+    pub fn has_expired(&self, wall: u64) -> bool {
+        self.access.first_expiry().is_some_and(|at| at <= wall)
     }
 
     /// What the lists say to `check` at wall time `wall`.

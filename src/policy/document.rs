@@ -3,6 +3,7 @@
 //! Its big parts are persistent maps: the next version shares all that it didn't change with the one before, so an edit
 //! costs its own size, and holding several versions costs little more than one.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -347,22 +348,43 @@ impl EndpointCost {
     }
 }
 
+impl List {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl Subject {
+    /// The member of an entry that names it, and its value there.
+    fn member(&self) -> (&'static str, String) {
+        match self {
+            Self::Tenant(tenant) => ("tenant", tenant.to_string()),
+            Self::Client(client) => ("client", client.to_string()),
+            Self::Ip(net) if net.prefix_len() == net.max_prefix_len() => ("ip", net.addr().to_string()),
+            Self::Ip(net) => ("ip", net.to_string()),
+            Self::ApiKey(digest) => ("api_key_sha256", digest.to_string()),
+        }
+    }
+}
+
+/// `deny ip 192.0.2.0/24`: whom it names, without why.
+impl fmt::Display for AccessEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, value) = self.subject.member();
+        write!(f, "{} {kind} {value}", self.list.word())
+    }
+}
+
 impl AccessEntry {
     /// The entry as the document shows it.
     pub fn to_json(&self) -> Value {
-        let list = match self.list {
-            List::Allow => "allow",
-            List::Deny => "deny",
-        };
-        let (kind, value) = match &self.subject {
-            Subject::Tenant(tenant) => ("tenant", tenant.to_string()),
-            Subject::Client(client) => ("client", client.to_string()),
-            Subject::Ip(net) if net.prefix_len() == net.max_prefix_len() => ("ip", net.addr().to_string()),
-            Subject::Ip(net) => ("ip", net.to_string()),
-            Subject::ApiKey(digest) => ("api_key_sha256", digest.to_string()),
-        };
+        let (kind, value) = self.subject.member();
         let mut out = Map::new();
-        out.insert("list".into(), json!(list));
+        out.insert("list".into(), json!(self.list.word()));
         out.insert(kind.into(), json!(value));
         out.insert("reason".into(), json!(self.reason));
         let optional = [

@@ -18,7 +18,7 @@ mod text;
 
 pub use access::AccessVerdict;
 pub use bucket::BucketKey;
-pub use change::{Change, ChangeError};
+pub use change::{Change, ChangeError, DROPPED_MAX};
 pub use compiled::{LimitsRefused, Plan, Policy, Selected, TierSource, UnknownTier};
 pub use diff::{DiffOp, Difference, differences};
 pub use document::{
@@ -28,8 +28,8 @@ pub use document::{
 pub use endpoint::endpoint_of;
 pub use read::{
     ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX,
-    access_entry as read_access_entry, limit as read_limit, network as parse_network, tenant as read_tenant,
-    tier as read_tier,
+    access as read_access, access_entry as read_access_entry, limit as read_limit, network as parse_network,
+    shared_limits as read_shared_limits, tenant as read_tenant, tier as read_tier,
 };
 pub use responses::{DIALECTS_MAX, DenialBody, Dialect, Dialects, Responses, XReset};
 pub use text::{Decimal, print_instant};

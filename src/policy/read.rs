@@ -62,7 +62,7 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
     let environments = fields.optional(r, "environments", |r, t| {
         map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, environment)
     });
-    let limits = fields.optional(r, "limits", |r, t| limits(r, t, Place::Cluster)).unwrap_or_default();
+    let limits = fields.optional(r, "limits", shared_limits).unwrap_or_default();
     let tiers = fields.required(r, "tiers", |r, t| {
         map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, |r, t| Some(Arc::new(tier(r, t)?)))
     });
@@ -75,9 +75,7 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
         })
         .unwrap_or_default();
     let costs = fields.optional(r, "costs", costs).unwrap_or_default();
-    let access = fields.optional(r, "access", |r, t| {
-        map(r, t, ACCESS_MAX, Name::EXPECTED, Name::new, |r, t| Some(Arc::new(access_entry(r, t)?)))
-    });
+    let access = fields.optional(r, "access", access);
     fields.finish(r);
 
     let document = Document {
@@ -261,6 +259,11 @@ fn costs(r: &mut Reader, tree: &Tree) -> Option<Vec<EndpointCost>> {
     })
 }
 
+/// The allow and deny lists, or several entries of them, by their names.
+pub fn access(r: &mut Reader, tree: &Tree) -> Option<OrdMap<Name, Arc<AccessEntry>>> {
+    map(r, tree, ACCESS_MAX, Name::EXPECTED, Name::new, |r, t| Some(Arc::new(access_entry(r, t)?)))
+}
+
 /// An entry of the allow or deny list.
 pub fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
     let mut fields = r.fields(tree)?;
@@ -322,6 +325,11 @@ enum Place {
     Cluster,
     Tier,
     Tenant,
+}
+
+/// The limits for everybody.
+pub fn shared_limits(r: &mut Reader, tree: &Tree) -> Option<Vec<Arc<Limit>>> {
+    limits(r, tree, Place::Cluster)
 }
 
 fn limits(r: &mut Reader, tree: &Tree, place: Place) -> Option<Vec<Arc<Limit>>> {

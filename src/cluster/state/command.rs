@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Edit, LogIndex, NewMember};
 use crate::check::Name;
 use crate::input::Fault;
-use crate::placement::{NodeId, Secret};
+use crate::placement::{BootId, NodeId, Secret};
 use crate::policy::ChangeError;
 
 /// Names one command however often it is proposed; a random number, so that no two clients draw the same.
@@ -68,6 +68,19 @@ pub enum What {
     Remove(NodeId),
     /// A member is to own nothing any more, or may own again.
     Drain(NodeId, bool),
+    /// A process of a member is there: what the member is placed to own is owned by that life of it.
+    Seat(NodeId, Seating),
+}
+
+/// What a process says of itself as it begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seating {
+    /// Which life of its node it is.
+    pub boot: BootId,
+    /// Where its door is.
+    pub http: String,
+    /// Where other nodes reach it.
+    pub peer: String,
 }
 
 impl fmt::Display for What {
@@ -80,6 +93,7 @@ impl fmt::Display for What {
             Self::Remove(id) => write!(f, "removed node {id}"),
             Self::Drain(id, true) => write!(f, "drains node {id}"),
             Self::Drain(id, false) => write!(f, "ended the draining of node {id}"),
+            Self::Seat(id, seating) => write!(f, "seated node {id} in boot {}", seating.boot),
         }
     }
 }
@@ -175,6 +189,9 @@ pub enum Refusal {
         /// How many that are.
         most: usize,
     },
+    /// The partitions can't be placed like that.
+    #[error("{0}")]
+    NotPlaced(String),
     /// A cluster without members could never be changed again.
     #[error("node {0} is the last member")]
     LastMember(NodeId),

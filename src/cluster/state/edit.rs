@@ -5,12 +5,16 @@
 //! lies in the log.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::check::{Name, TenantId};
+use crate::check::{Label, Match, Name, TenantId};
 use crate::input::{Fault, Reader, Tree};
-use crate::policy::{Change, Document, limit_to_json, read_access_entry, read_limit, read_tenant, read_tier};
+use crate::policy::{
+    Change, Document, limit_to_json, read_access, read_access_entry, read_limit, read_shared_limits,
+    read_tenant, read_tier,
+};
 
-/// See [`Change`], whose cases these are.
+/// See [`Change`], whose cases these are. They are told apart by their order, so a new one joins the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Edit {
     /// A whole document.
@@ -31,6 +35,29 @@ pub enum Edit {
     PutAccess(Name, String),
     /// No such entry any more.
     DeleteAccess(Name),
+    /// Whether limits deny.
+    Enforce(bool),
+    /// A limit for everybody.
+    PutLimit(Name, String),
+    /// All limits for everybody.
+    PutLimits(String),
+    /// No limit of that name for that action and client of the tenant any more.
+    DeleteTenantOverride {
+        /// The tenant.
+        tenant: TenantId,
+        /// The limit.
+        name: Name,
+        /// The action that it matches; none is any.
+        action: Option<Label>,
+        /// The client that it matches; none is any.
+        client: Option<Label>,
+    },
+    /// A new entry of the lists.
+    AddAccess(Name, String),
+    /// What has expired by then (wall nanoseconds) is gone.
+    DropExpired(u64),
+    /// Several entries of the lists.
+    PutEntries(String),
 }
 
 impl From<&Change> for Edit {
@@ -47,6 +74,25 @@ impl From<&Change> for Edit {
             Change::DeleteTenantLimit(id, name) => Self::DeleteTenantLimit(id.clone(), name.clone()),
             Change::PutAccess(name, entry) => Self::PutAccess(name.clone(), entry.to_json().to_string()),
             Change::DeleteAccess(name) => Self::DeleteAccess(name.clone()),
+            Change::Enforce(enforce) => Self::Enforce(*enforce),
+            Change::PutLimit(limit) => Self::PutLimit(limit.name.clone(), limit_to_json(limit).to_string()),
+            Change::PutLimits(limits) => Self::PutLimits(
+                limits.iter().map(|limit| limit_to_json(limit)).collect::<Value>().to_string(),
+            ),
+            Change::DeleteTenantOverride(tenant, name, Match { action, client }) => {
+                Self::DeleteTenantOverride {
+                    tenant: tenant.clone(),
+                    name: name.clone(),
+                    action: action.clone(),
+                    client: client.clone(),
+                }
+            }
+            Change::AddAccess(name, entry) => Self::AddAccess(name.clone(), entry.to_json().to_string()),
+            Change::DropExpired(wall) => Self::DropExpired(*wall),
+            Change::PutEntries(entries) => {
+                let entries = entries.iter().map(|(name, entry)| (name.to_string(), entry.to_json()));
+                Self::PutEntries(Value::Object(entries.collect::<Map<_, _>>()).to_string())
+            }
         }
     }
 }
@@ -68,6 +114,18 @@ impl Edit {
                 Change::PutAccess(name.clone(), Box::new(part(json, read_access_entry)?))
             }
             Self::DeleteAccess(name) => Change::DeleteAccess(name.clone()),
+            Self::Enforce(enforce) => Change::Enforce(*enforce),
+            Self::PutLimit(_, json) => Change::PutLimit(Box::new(part(json, read_limit)?)),
+            Self::PutLimits(json) => Change::PutLimits(part(json, read_shared_limits)?),
+            Self::DeleteTenantOverride { tenant, name, action, client } => {
+                let when = Match { action: action.clone(), client: client.clone() };
+                Change::DeleteTenantOverride(tenant.clone(), name.clone(), when)
+            }
+            Self::AddAccess(name, json) => {
+                Change::AddAccess(name.clone(), Box::new(part(json, read_access_entry)?))
+            }
+            Self::DropExpired(wall) => Change::DropExpired(*wall),
+            Self::PutEntries(json) => Change::PutEntries(part(json, read_access)?.into_iter().collect()),
         })
     }
 
@@ -78,11 +136,18 @@ impl Edit {
             | Self::PutTier(_, json)
             | Self::PutTenant(_, json)
             | Self::PutTenantLimit(_, json)
-            | Self::PutAccess(_, json) => json.len(),
+            | Self::PutAccess(_, json)
+            | Self::PutLimit(_, json)
+            | Self::PutLimits(json)
+            | Self::AddAccess(_, json)
+            | Self::PutEntries(json) => json.len(),
             Self::DeleteTier(_)
             | Self::DeleteTenant(_)
             | Self::DeleteTenantLimit(..)
-            | Self::DeleteAccess(_) => 0,
+            | Self::DeleteTenantOverride { .. }
+            | Self::DeleteAccess(_)
+            | Self::Enforce(_)
+            | Self::DropExpired(_) => 0,
         }
     }
 
@@ -98,6 +163,17 @@ impl Edit {
             Self::DeleteTenantLimit(id, name) => format!("deleted limit {name} of tenant {id}"),
             Self::PutAccess(name, _) => format!("put list entry {name}"),
             Self::DeleteAccess(name) => format!("deleted list entry {name}"),
+            Self::Enforce(true) => "switched enforcement on".into(),
+            Self::Enforce(false) => "switched enforcement off".into(),
+            Self::PutLimit(name, _) => format!("put limit {name} for everybody"),
+            Self::PutLimits(_) => "put the limits for everybody".into(),
+            Self::DeleteTenantOverride { tenant, name, action, client } => {
+                let when = Match { action: action.clone(), client: client.clone() };
+                format!("deleted limit {name} of tenant {tenant}{when}")
+            }
+            Self::AddAccess(name, _) => format!("added list entry {name}"),
+            Self::DropExpired(_) => "deleted expired list entries".into(),
+            Self::PutEntries(_) => "put list entries".into(),
         }
     }
 }

@@ -7,10 +7,10 @@
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::{LogIndex, Refusal};
+use super::{LogIndex, Refusal, Seating};
 use crate::check::Name;
 use crate::input::Fault;
-use crate::placement::NodeId;
+use crate::placement::{BootId, NodeId};
 
 /// Members that a cluster may have.
 pub const MEMBERS_MAX: usize = 256;
@@ -41,6 +41,8 @@ pub struct Member {
     pub draining: bool,
     /// Since when it is in, wall nanoseconds.
     pub since: u64,
+    /// The life of its process that was there last; [`BootId::NEVER`] before the first.
+    pub boot: BootId,
 }
 
 /// All members, by id.
@@ -73,7 +75,7 @@ impl Members {
     }
 
     pub(super) fn admit(&mut self, least: u64, new: &NewMember, since: u64) -> Result<NodeId, Refusal> {
-        check(new)?;
+        check(&new.http, &new.peer)?;
         if let Some((id, _)) = self.iter().find(|(_, member)| member.name == new.name) {
             return Err(Refusal::MemberExists { name: new.name.clone(), id });
         }
@@ -83,7 +85,7 @@ impl Members {
         let id = NodeId(least.max(self.newest.0 + 1));
         self.newest = id;
         let NewMember { name, http, peer } = new.clone();
-        self.rows.insert(id, Member { name, http, peer, draining: false, since });
+        self.rows.insert(id, Member { name, http, peer, draining: false, since, boot: BootId::NEVER });
         Ok(id)
     }
 
@@ -95,6 +97,14 @@ impl Members {
         self.rows.remove(&id).ok_or(Refusal::NoSuchMember(id))
     }
 
+    pub(super) fn seat(&mut self, id: NodeId, seating: &Seating) -> Result<(), Refusal> {
+        check(&seating.http, &seating.peer)?;
+        let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
+        let Seating { boot, http, peer } = seating.clone();
+        (member.boot, member.http, member.peer) = (boot, http, peer);
+        Ok(())
+    }
+
     pub(super) fn drain(&mut self, id: NodeId, draining: bool) -> Result<Name, Refusal> {
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         member.draining = draining;
@@ -102,9 +112,9 @@ impl Members {
     }
 }
 
-fn check(new: &NewMember) -> Result<(), Refusal> {
+fn check(http: &str, peer: &str) -> Result<(), Refusal> {
     let bounds = 1..=ADDRESS_BYTES_MAX;
-    let faults: Vec<_> = [("http", &new.http), ("peer", &new.peer)]
+    let faults: Vec<_> = [("http", http), ("peer", peer)]
         .into_iter()
         .filter(|(_, address)| !bounds.contains(&address.len()))
         .map(|(path, _)| Fault::new(path, format!("is not 1 to {ADDRESS_BYTES_MAX} bytes long")))

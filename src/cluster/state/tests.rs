@@ -86,6 +86,32 @@ fn an_id_is_never_given_twice() {
 }
 
 #[test]
+fn partitions_are_placed_as_the_cluster_begins_and_owned_once_a_process_is_there() {
+    let mut state = begun();
+    let owners = |state: &State, boot| {
+        let agreed = state.agreed().unwrap();
+        agreed.table.rows().filter(|(_, row)| row.owner == Seat { node: NodeId(2), boot }).count()
+    };
+    let theirs = owners(&state, BootId::NEVER);
+    assert!((1365..=1366).contains(&theirs), "{theirs}");
+    let seat = |boot| {
+        let seating = Seating { boot: BootId(boot), http: "h:1".into(), peer: "p:1".into() };
+        command(u128::from(boot), What::Seat(NodeId(2), seating))
+    };
+    for (at, boot) in [(4, 77), (5, 78)] {
+        state.apply(LogIndex(at), &seat(boot)).unwrap();
+        assert_eq!(owners(&state, BootId(boot)), theirs);
+    }
+    let agreed = state.agreed().unwrap();
+    let member = agreed.members.get(NodeId(2)).unwrap();
+    assert_eq!((member.boot, member.http.as_str()), (BootId(78), "h:1"));
+    let epochs = agreed.table.rows().filter(|(_, row)| row.owner.node == NodeId(2)).map(|(_, row)| row.epoch);
+    assert!(epochs.into_iter().all(|epoch| epoch.number() == 2));
+    let stranger = What::Seat(NodeId(9), Seating { boot: BootId(1), http: "h".into(), peer: "p".into() });
+    assert_eq!(state.apply(LogIndex(6), &command(9, stranger)), Err(Refusal::NoSuchMember(NodeId(9))));
+}
+
+#[test]
 fn names_are_given_once_and_the_last_member_stays() {
     let mut state = begun();
     let again = state.apply(LogIndex(4), &command(4, What::Admit(member("n2"))));
@@ -127,6 +153,49 @@ fn history_audit_and_request_ids_are_bounded() {
     assert!(agreed.document_at(oldest - 1).is_err());
 }
 
+/// An entry of the deny list for a tenant, until so many nanoseconds after the epoch.
+fn entry(tenant: &str, expires: Option<u64>) -> String {
+    let expires = expires.map(|wall| format!(r#","expires":"{}""#, crate::policy::print_instant(wall)));
+    format!(r#"{{"list":"deny","tenant":"{tenant}"{}}}"#, expires.unwrap_or_default())
+}
+
+#[test]
+fn the_audit_says_who_was_on_a_list_and_how_many_entries_have_expired() {
+    let mut state = begun();
+    for (at, edit_made) in [
+        Edit::AddAccess(name("a"), entry("bad", Some(5))),
+        Edit::AddAccess(name("b"), entry("worse", Some(6))),
+        Edit::AddAccess(name("c"), entry("worst", None)),
+        Edit::DropExpired(6),
+        Edit::DeleteAccess(name("c")),
+        Edit::Enforce(false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        edit(&mut state, 4 + at as u64, None, edit_made).unwrap();
+    }
+    let agreed = state.agreed().unwrap();
+    let audit: Vec<_> = agreed.audit.iter().skip(1).map(|line| line.what.as_str()).collect();
+    let told = [
+        "added list entry a: deny tenant bad",
+        "added list entry b: deny tenant worse",
+        "added list entry c: deny tenant worst",
+        "deleted 2 expired list entries",
+        "deleted list entry c: deny tenant worst",
+        "switched enforcement off",
+    ];
+    assert_eq!(audit, told);
+    assert!(agreed.history.iter().map(|past| past.what.as_str()).eq(told.into_iter().rev()));
+    // One version dropped both, and going back before it has both again.
+    assert_eq!(agreed.document_at(5).unwrap().access.len(), 1);
+    assert_eq!(agreed.document_at(4).unwrap().access.len(), 3);
+    let version = agreed.version;
+    let nothing = edit(&mut state, 10, None, Edit::DropExpired(6));
+    assert_eq!(nothing, Err(Refusal::NotFound("list entry that has expired".into())));
+    assert_eq!(state.agreed().unwrap().version, version);
+}
+
 #[test]
 fn a_document_with_a_fault_is_refused_with_its_path() {
     let mut state = begun();
@@ -157,6 +226,9 @@ struct Model {
     tiers: BTreeMap<String, ()>,
     tenants: BTreeMap<String, String>,
     lists: BTreeMap<String, String>,
+    limits: Vec<(String, u64)>,
+    overrides: BTreeMap<(String, String), u64>,
+    silent: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -164,6 +236,11 @@ enum Step {
     Tier(u8, bool),
     Tenant(u8, Option<u8>),
     List(u8, Option<u8>),
+    NewEntry(u8, u8),
+    DropExpired,
+    Limit(u8, u64),
+    Override(u8, u8, Option<u64>),
+    Enforce(bool),
     Back(u64),
     Admit(u8),
     Remove(u64),
@@ -175,6 +252,12 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Option<u64>)>> {
         (0..4u8, any::<bool>()).prop_map(|(tier, put)| Step::Tier(tier, put)),
         (0..5u8, proptest::option::of(0..4u8)).prop_map(|(id, tier)| Step::Tenant(id, tier)),
         (0..3u8, proptest::option::of(0..3u8)).prop_map(|(entry, whom)| Step::List(entry, whom)),
+        (0..3u8, 0..3u8).prop_map(|(entry, whom)| Step::NewEntry(entry, whom)),
+        Just(Step::DropExpired),
+        (0..3u8, 1..5u64).prop_map(|(limit, most)| Step::Limit(limit, most)),
+        (0..5u8, 0..2u8, proptest::option::of(1..5u64))
+            .prop_map(|(id, to, most)| Step::Override(id, to, most)),
+        any::<bool>().prop_map(Step::Enforce),
         (0..30u64).prop_map(Step::Back),
         (0..4u8).prop_map(Step::Admit),
         (0..60u64).prop_map(Step::Remove),
@@ -197,9 +280,41 @@ impl Model {
                 if !self.tiers.contains_key(&tier) {
                     return false;
                 }
+                self.overrides.retain(|(tenant, _), _| *tenant != format!("c{id}"));
                 self.tenants.insert(format!("c{id}"), tier);
             }
-            Step::Tenant(id, None) => return self.tenants.remove(&format!("c{id}")).is_some(),
+            Step::Tenant(id, None) => {
+                self.overrides.retain(|(tenant, _), _| *tenant != format!("c{id}"));
+                return self.tenants.remove(&format!("c{id}")).is_some();
+            }
+            Step::Override(id, action, Some(most)) => {
+                self.tenants.entry(format!("c{id}")).or_default();
+                self.overrides.insert((format!("c{id}"), format!("a{action}")), *most);
+            }
+            Step::Override(id, action, None) => {
+                return self.overrides.remove(&(format!("c{id}"), format!("a{action}"))).is_some();
+            }
+            Step::Limit(limit, most) => {
+                let name = format!("l{limit}");
+                match self.limits.iter_mut().find(|(other, _)| *other == name) {
+                    Some((_, of)) => *of = *most,
+                    None => self.limits.push((name, *most)),
+                }
+            }
+            Step::Enforce(enforce) => self.silent = !enforce,
+            Step::NewEntry(entry, whom) => {
+                let entry = format!("e{entry}");
+                if self.lists.contains_key(&entry) {
+                    return false;
+                }
+                self.lists.insert(entry, format!("c{whom}"));
+            }
+            // The entries for this one alone ever expire.
+            Step::DropExpired => {
+                let before = self.lists.len();
+                self.lists.retain(|_, whom| whom != "c2");
+                return self.lists.len() < before;
+            }
             Step::List(entry, Some(whom)) => drop(self.lists.insert(format!("e{entry}"), format!("c{whom}"))),
             Step::List(entry, None) => return self.lists.remove(&format!("e{entry}")).is_some(),
             Step::Back(_) | Step::Admit(_) | Step::Remove(_) | Step::Again(_) => return false,
@@ -208,17 +323,38 @@ impl Model {
     }
 
     fn is(&self, document: &Document) -> bool {
-        let tenant = |id: &str| document.tenants.get(id).and_then(|t| t.tier.as_ref()).map(Name::as_str);
+        let tenant =
+            |id: &str| document.tenants.get(id).map(|t| t.tier.as_ref().map_or("", Name::as_str).to_string());
+        let overridden = |id: &str, action: &str| {
+            let limits = document.tenants.get(id).map_or(&[][..], |tenant| &tenant.limits);
+            let of = limits.iter().find(|l| l.when.action.as_ref().is_some_and(|a| a.as_str() == action));
+            of.map(|limit| limit.rule.capacity())
+        };
+        let limits = document.limits.iter().map(|l| (l.name.to_string(), l.rule.capacity()));
         let subject = |name: &str| document.access.get(name).map(|e| e.subject.clone());
         document.tiers.len() == self.tiers.len()
             && self.tiers.keys().all(|tier| document.tiers.contains_key(tier.as_str()))
             && document.tenants.len() == self.tenants.len()
-            && self.tenants.iter().all(|(id, tier)| tenant(id) == Some(tier))
+            && self.tenants.iter().all(|(id, tier)| tenant(id).as_ref() == Some(tier))
+            && document.tenants.values().map(|t| t.limits.len()).sum::<usize>() == self.overrides.len()
+            && self.overrides.iter().all(|((id, action), most)| overridden(id, action) == Some(*most))
+            && limits.eq(self.limits.iter().cloned())
+            && document.enforce != self.silent
             && document.access.len() == self.lists.len()
             && self.lists.iter().all(|(name, whom)| {
                 subject(name) == Some(crate::policy::Subject::Tenant(TenantId::new(whom).unwrap()))
             })
     }
+}
+
+/// An entry for `c0` or `c1`; or for `c2`, and then it expires.
+fn of_whom(whom: u8) -> String {
+    entry(&format!("c{whom}"), (whom == 2).then_some(9))
+}
+
+/// A limit of `most` an hour.
+fn log(name: &str, more: &str, most: u64) -> String {
+    format!(r#"{{"name":"{name}","algorithm":"sliding_log","limit":{most},"window":"1h"{more}}}"#)
 }
 
 fn what(step: &Step, expected: Option<u64>) -> Option<What> {
@@ -227,9 +363,30 @@ fn what(step: &Step, expected: Option<u64>) -> Option<What> {
         Step::Tier(tier, false) => Edit::DeleteTier(name(&format!("t{tier}"))),
         Step::Tenant(id, Some(tier)) => put(&format!("c{id}"), &format!("t{tier}")),
         Step::Tenant(id, None) => Edit::DeleteTenant(TenantId::new(&format!("c{id}")).unwrap()),
-        Step::List(entry, Some(whom)) => {
-            Edit::PutAccess(name(&format!("e{entry}")), format!(r#"{{"list":"deny","tenant":"c{whom}"}}"#))
+        Step::List(entry_id, Some(whom)) => Edit::PutAccess(name(&format!("e{entry_id}")), of_whom(*whom)),
+        Step::NewEntry(entry_id, whom) => Edit::AddAccess(name(&format!("e{entry_id}")), of_whom(*whom)),
+        Step::DropExpired => Edit::DropExpired(9),
+        Step::Limit(limit, most) => {
+            let limit = name(&format!("l{limit}"));
+            Edit::PutLimit(limit.clone(), log(limit.as_str(), "", *most))
         }
+        Step::Override(id, action, most) => {
+            let tenant = TenantId::new(&format!("c{id}")).unwrap();
+            let action = format!("a{action}");
+            match most {
+                Some(most) => {
+                    let when = format!(r#","match":{{"action":"{action}"}}"#);
+                    Edit::PutTenantLimit(tenant, log("rate", &when, *most))
+                }
+                None => Edit::DeleteTenantOverride {
+                    tenant,
+                    name: name("rate"),
+                    action: crate::check::Label::new(&action),
+                    client: None,
+                },
+            }
+        }
+        Step::Enforce(enforce) => Edit::Enforce(*enforce),
         Step::List(entry, None) => Edit::DeleteAccess(name(&format!("e{entry}"))),
         Step::Back(to) => return Some(What::Rollback { expected, to: *to }),
         Step::Admit(who) => return Some(What::Admit(member(&format!("m{who}")))),
