@@ -10,6 +10,7 @@
 
 mod peers;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,7 +153,7 @@ impl Node {
         }));
         let member = Member::start(MemberArgs {
             cluster: config.cluster.clone(),
-            seeds: seeds(&config),
+            seeds: seeds(&config, listener.local_addr().unwrap_or(config.http)),
             own: config.nodes.iter().position(|node| node.id == config.node).unwrap_or(0),
             boot,
             environment: Some(config.environment.clone()),
@@ -309,16 +310,23 @@ impl Node {
     }
 }
 
+/// What stands for the address at which peers reach a node that has none.
+const NO_PEERS: &str = "none";
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 
-/// The nodes that the cluster begins with.
-fn seeds(config: &Config) -> Vec<SeedNode> {
-    let peer = |peer: &Option<String>| peer.clone().unwrap_or_else(|| "none".into());
-    let seeds = config.nodes.iter();
-    seeds
-        .map(|node| SeedNode { name: node.id.clone(), http: node.http.clone(), peer: peer(&node.peer) })
-        .collect()
+/// The nodes that the cluster begins with. This one listens at `http`, which it may have left to the system to choose.
+fn seeds(config: &Config, http: SocketAddr) -> Vec<SeedNode> {
+    let unchosen = config.http.to_string();
+    let seeds = config.nodes.iter().map(|node| SeedNode {
+        name: node.id.clone(),
+        http: match node.id == config.node && node.http == unchosen {
+            true => http.to_string(),
+            false => node.http.clone(),
+        },
+        peer: node.peer.clone().unwrap_or_else(|| NO_PEERS.into()),
+    });
+    seeds.collect()
 }
 
 /// Statistics are for looking back: a node without their file serves all the same, and says so.

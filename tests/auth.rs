@@ -65,10 +65,13 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Reading, "GET", "/v1/tenants", None),
         (For::Reading, "GET", "/v1/stats", None),
         (For::Reading, "GET", "/v1/alerts", None),
+        (For::Reading, "GET", "/v1/cluster", None),
+        (For::Reading, "GET", "/v1/cluster/breakers", None),
         (For::Reading, "GET", "/api/stats", None),
         (For::Reading, "GET", "/api/alerts", None),
         (For::Reading, "GET", "/v1/tenants/acme", None),
         (For::Changing, "POST", "/v1/tenants/acme/reset", None),
+        (For::Changing, "POST", "/v1/cluster/breakers/n2/reset", None),
         (
             For::Changing,
             "PUT",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use tidegate::clock::SystemClock;
 use tidegate::cluster::raft::{Place, Timers};
@@ -35,7 +36,7 @@ const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs) -> ExitCode {
-    let ServeArgs { config, node, log, log_format } = arguments;
+    let ServeArgs { config, node, log, log_format, stop_at_eof } = arguments;
     tidegate::telemetry::log::start(log_format.into(), &log);
     let loaded = match &config {
         Some(path) => Config::load(path, node.as_deref(), |name| std::env::var(name).ok()),
@@ -48,7 +49,7 @@ pub fn run(arguments: ServeArgs) -> ExitCode {
     // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
     match control.worker_threads(2).thread_name("control").enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(config, stop_at_eof)),
         Err(error) => fail(error),
     }
 }
@@ -64,7 +65,7 @@ fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-async fn serve(config: Config) -> ExitCode {
+async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
     let seed = match Seed::from_system() {
         Ok(seed) => seed,
@@ -81,7 +82,7 @@ async fn serve(config: Config) -> ExitCode {
         },
         None => None,
     };
-    let stop = match stop_signal() {
+    let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
         Err(error) => return fail(error),
     };
@@ -123,10 +124,17 @@ fn initial(file: Option<&Path>) -> Result<Document, Vec<Fault>> {
         return Ok(tidegate::policy::builtin());
     };
     let bytes = std::fs::read(path).map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])?;
-    match path.extension().is_some_and(|extension| extension == "json") {
-        true => Document::from_json(&bytes),
-        false => Document::from_toml(&bytes),
-    }
+    policy_of(path, &bytes)
+}
+
+/// The policy in a file: JSON where its name says so, else TOML.
+pub fn policy_of(path: &Path, bytes: &[u8]) -> Result<Document, Vec<Fault>> {
+    if is_json(path) { Document::from_json(bytes) } else { Document::from_toml(bytes) }
+}
+
+/// Whether a policy file is JSON.
+pub fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
 }
 
 /// Every connection takes a descriptor, and the usual soft limit of 1024 is less than a node may have.
@@ -139,14 +147,17 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Done at the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// Done at the first SIGTERM or SIGINT, or at the end of standard input where that counts; a signal after that ends the
+/// process at once.
+fn stop_signal(at_eof: bool) -> std::io::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let input = at_eof.then(end_of_input).transpose()?;
     Ok(async move {
         tokio::select! {
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
+            Some(Ok(())) = async { Some(input?.await) } => {}
         }
         tokio::spawn(async move {
             tokio::select! {
@@ -156,6 +167,16 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
             std::process::exit(i32::from(FAILED));
         });
     })
+}
+
+/// Says when standard input has ended. A thread waits for it: one of the runtime's would keep the process from ending.
+fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new().name("input".into()).spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = sender.send(());
+    })?;
+    Ok(receiver)
 }
 
 /// A few lines on what runs where, and one to paste.

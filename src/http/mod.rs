@@ -7,6 +7,7 @@
 mod auth;
 mod body;
 mod check;
+mod cluster;
 mod compat;
 mod denial;
 mod forward_auth;
@@ -66,7 +67,7 @@ pub struct App {
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
     pub forward_auth: ForwardAuth,
-    /// Whether the node wants new work.
+    /// Whether the node wants new work, as far as it alone is concerned.
     pub ready: AtomicBool,
     /// What it says of itself.
     pub telemetry: Arc<Telemetry>,
@@ -136,6 +137,9 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/tenants/{tenant}/reset", post(tenants::reset))
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
+        .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/breakers", get(cluster::breakers))
+        .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
         .route("/api/stats", get(observe::stats))
         .route("/api/alerts", get(observe::get_alerts))
         .layer(from_fn_with_state(app.clone(), guard))

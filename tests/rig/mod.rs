@@ -98,11 +98,20 @@ impl Home {
 
     /// The same as the node `id`.
     pub fn run_as(&self, id: &str) -> Process {
+        self.run_line(&["serve"], id)
+    }
+
+    /// Starts the program with these words and doesn't wait for it.
+    pub fn run_words(&self, words: &[&str]) -> Process {
+        self.run_line(words, "n1")
+    }
+
+    fn run_line(&self, words: &[&str], id: &str) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
         let child = program()
-            .arg("serve")
+            .args(words)
             .env("TIDEGATE_CONFIG", self.path("cluster.toml"))
             .env("TIDEGATE_NODE", id)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

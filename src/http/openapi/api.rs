@@ -6,7 +6,7 @@ use utoipa::openapi::path::HttpMethod::{Get, Post};
 use super::call::{Access, Answer, Call};
 use super::denial::with_rate_limits;
 use super::ops::NodeId;
-use super::words::{Action, Client, Shown, TenantId, Units, UnitsOrNone, components, only, whole};
+use super::words::{Action, Client, Shown, TenantId, Units, UnitsOrNone, components, one_of, only, whole};
 use crate::http::compat::api::SECONDS_MAX;
 
 /// The tag of these calls.
@@ -72,10 +72,10 @@ pub struct Healthy {
     node: NodeId,
 }
 
-/// A node that is stopping.
+/// A node that takes no new work.
 #[derive(ToSchema)]
-pub struct Stopping {
-    #[schema(schema_with = stopping)]
+pub struct Unhealthy {
+    #[schema(schema_with = unhealthy)]
     status: String,
     /// The node.
     node: NodeId,
@@ -85,8 +85,8 @@ fn healthy() -> utoipa::openapi::schema::ObjectBuilder {
     only("healthy", "It takes work.")
 }
 
-fn stopping() -> utoipa::openapi::schema::ObjectBuilder {
-    only("stopping", "It takes no new work.")
+fn unhealthy() -> utoipa::openapi::schema::ObjectBuilder {
+    one_of(["stopping", "no leader", "log not applied"]).description(Some("Why.")).examples(["no leader"])
 }
 
 /// The calls.
@@ -119,6 +119,6 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Open)
             .does("Ask whether the node takes work", "The same as `/readyz`.")
             .answers(200, Answer::json::<Healthy>("It takes work."))
-            .answers(503, Answer::json::<Stopping>("It is stopping.")),
+            .answers(503, Answer::json::<Unhealthy>("It takes none.")),
     ]
 }

@@ -15,6 +15,7 @@
 mod api;
 mod call;
 mod check;
+mod cluster;
 mod decision;
 mod denial;
 mod document;
@@ -44,7 +45,7 @@ use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiB
 use call::{BEARER, Call, HEADER, Schemas, collect};
 
 /// The resources, in the order in which a reader meets them.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     (check::DECISIONS, "May this tenant do this now, at this cost?"),
     (
         forward_auth::FORWARD_AUTH,
@@ -66,6 +67,10 @@ const TAGS: [(&str, &str); 8] = [
         observe::OBSERVING,
         "What was decided lately, and what to look at. Needs a token where any is configured.",
     ),
+    (
+        cluster::CLUSTER,
+        "The nodes, and this node's links to the others. Needs a token where any is configured.",
+    ),
     (ops::OPERATIONS, "For operators, balancers and supervisors. Nothing here needs a token."),
     (api::API, "Decisions by a limit that is sent along, for callers that know no policy."),
 ];
@@ -78,6 +83,7 @@ fn calls() -> impl Iterator<Item = Call> {
         policy::calls,
         tenants::calls,
         observe::calls,
+        cluster::calls,
         ops::calls,
         api::calls,
     ];
