@@ -12,6 +12,7 @@
 #![allow(dead_code, reason = "they describe; nothing holds them")]
 #![allow(missing_docs, reason = "a word of a list is described with the list")]
 
+mod access;
 mod api;
 mod call;
 mod check;
@@ -44,7 +45,7 @@ use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiB
 use call::{BEARER, Call, HEADER, Schemas, collect};
 
 /// The resources, in the order in which a reader meets them.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     (check::DECISIONS, "May this tenant do this now, at this cost?"),
     (
         forward_auth::FORWARD_AUTH,
@@ -58,6 +59,7 @@ const TAGS: [(&str, &str); 8] = [
         policy::POLICY,
         "The one versioned document of tiers, limits, costs and lists, whole or by tier. Needs a token where any is configured.",
     ),
+    (access::ACCESS, "The allow and deny lists, entry by entry. Needs a token where any is configured."),
     (
         tenants::TENANTS,
         "Tenants: rules of their own, and how they stand. Needs a token where any is configured.",
@@ -76,6 +78,7 @@ fn calls() -> impl Iterator<Item = Call> {
         forward_auth::calls,
         permits::calls,
         policy::calls,
+        access::calls,
         tenants::calls,
         observe::calls,
         ops::calls,
