@@ -501,6 +501,10 @@ pub struct Decision {
     pub bypass: Option<Box<Bypass>>,
     /// The version of the policy it was judged by.
     pub policy_version: u64,
+    /// The epoch under which its tenant's partition was owned.
+    pub epoch: u64,
+    /// The node that decided; none is the one that was asked.
+    pub node: Option<Name>,
 }
 
 impl Decision {

@@ -4,14 +4,17 @@
 //! at once; a member that is unknown is one, with the nearest known name.
 
 mod forward_auth;
+mod nodes;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
+use nodes::Entry;
 
 pub use forward_auth::{ForwardAuth, Header, Origin};
+pub use nodes::{ADDRESS_BYTES_MAX, NODES_MAX, SeedNode};
 
 /// What one node needs to know.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct Config {
     pub node: Name,
     /// Where it listens for HTTP; port 0 lets the system choose.
     pub http: SocketAddr,
+    /// Where it listens for peers, on loopback; port 0 lets the system choose where it is the only node. None is nowhere.
+    pub peer: Option<SocketAddr>,
     /// Where it keeps what must survive.
     pub data_dir: PathBuf,
     /// The policy of the very first start; none is the built-in one.
@@ -34,8 +39,8 @@ pub struct Config {
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
     pub forward_auth: ForwardAuth,
-    /// Nodes that the file lists beside this one.
-    pub others: usize,
+    /// All nodes of the file, this one among them, in its order: the members of the cluster's first start.
+    pub nodes: Vec<SeedNode>,
 }
 
 /// What a token may do.
@@ -138,17 +143,19 @@ impl Config {
     /// A node without a file: on loopback, with the built-in policy, data beside it.
     pub fn standalone() -> Self {
         let name = |text| Name::new(text).unwrap_or_else(|| unreachable!("{text} is a name"));
+        let http = SocketAddr::from(([127, 0, 0, 1], 7070));
         Self {
             environment: name("production"),
             cluster: name("tidegate"),
             node: name("n1"),
-            http: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            http,
+            peer: None,
             data_dir: PathBuf::from("tidegate-data"),
             policy_file: None,
             tokens: Vec::new(),
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
-            others: 0,
+            nodes: vec![SeedNode { id: name("n1"), http: http.to_string(), peer: None }],
         }
     }
 
@@ -179,8 +186,6 @@ impl Config {
     }
 }
 
-/// Nodes in one file.
-const NODES_MAX: usize = 1_024;
 /// Tokens in one file.
 const TOKENS_MAX: usize = 1_024;
 
@@ -197,11 +202,11 @@ fn config(
     let environment = fields.optional(r, "environment", name).unwrap_or(standalone.environment);
     let cluster = fields.optional(r, "cluster", |r, t| {
         let mut fields = r.fields(t)?;
-        let cluster = fields.required(r, "name", name);
+        let cluster = fields.optional(r, "name", name);
         fields.finish(r);
         cluster
     });
-    let nodes = fields.required(r, "nodes", |r, t| r.list(t, NODES_MAX, |r, t| node_entry(r, t, beside)));
+    let nodes = fields.required(r, "nodes", |r, t| nodes::read(r, t, beside));
     let policy_file = fields.optional(r, "policy", |r, t| {
         let mut fields = r.fields(t)?;
         let file = fields.optional(r, "file", |r, t| Some(beside.join(r.text(t)?)));
@@ -215,69 +220,43 @@ fn config(
     fields.finish(r);
 
     let nodes = nodes?;
-    let ids = || nodes.iter().map(|n| n.id.to_string()).collect::<Vec<_>>().join(", ");
-    let mut seen = std::collections::BTreeSet::new();
-    for (i, entry) in nodes.iter().enumerate() {
-        if !seen.insert(&entry.id) {
-            r.member("nodes", |r| {
-                r.item(i, |r| r.fault_at("id", format!("there is a node {} already", entry.id)))
-            });
-        }
-    }
-    let chosen = match node {
-        Some(id) => nodes.iter().find(|n| n.id.as_str() == id),
-        None if nodes.len() == 1 => nodes.first(),
-        None => None,
-    };
-    let Some(chosen) = chosen else {
-        let which = node
-            .map_or("say with --node which one this is".to_string(), |id| format!("there is no node {id}"));
-        r.member("nodes", |r| r.fault(format!("{which}; the file lists {}", ids())));
-        return None;
-    };
+    let chosen = chosen(r, &nodes, node)?;
     if !has_auth && !chosen.http.ip().is_loopback() {
-        let at = nodes.iter().position(|n| n.id == chosen.id).unwrap_or(0);
         let detail = format!(
             "{} is not a loopback address, and without [auth] anybody could change the policy",
             chosen.http
         );
-        r.member("nodes", |r| r.item(at, |r| r.fault_at("http", detail)));
+        r.member("nodes", |r| r.item(chosen.at, |r| r.fault_at("http", detail)));
     }
     Some(Config {
         environment,
         cluster: cluster.unwrap_or(standalone.cluster),
-        node: chosen.id.clone(),
+        node: chosen.seed.id.clone(),
         http: chosen.http,
+        peer: chosen.peer,
         data_dir: chosen.data_dir.clone(),
         policy_file,
         tokens,
         limits,
         forward_auth,
-        others: nodes.len() - 1,
+        nodes: nodes.into_iter().map(|entry| entry.seed).collect(),
     })
 }
 
-struct NodeEntry {
-    id: Name,
-    http: SocketAddr,
-    data_dir: PathBuf,
-}
-
-fn node_entry(r: &mut Reader, tree: &Tree, beside: &Path) -> Option<NodeEntry> {
-    let mut fields = r.fields(tree)?;
-    let address = |r: &mut Reader, t: &Tree| {
-        r.parsed(t, "an address and a port, such as 127.0.0.1:7071", |s| s.parse::<SocketAddr>().ok())
+/// The node of that id, or the only one.
+fn chosen<'n>(r: &mut Reader, nodes: &'n [Entry], node: Option<&str>) -> Option<&'n Entry> {
+    let found = match node {
+        Some(id) => nodes.iter().find(|entry| entry.seed.id.as_str() == id),
+        None if nodes.len() == 1 => nodes.first(),
+        None => None,
     };
-    let id = fields.required(r, "id", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
-    let http = fields.required(r, "http", address);
-    fields.optional(r, "peer", address);
-    fields.optional(r, "http_advertise", |r, t| r.text(t));
-    fields.optional(r, "peer_advertise", |r, t| r.text(t));
-    let data_dir = fields.optional(r, "data_dir", |r, t| Some(beside.join(r.text(t)?)));
-    fields.finish(r);
-    let id = id?;
-    let data_dir = data_dir.unwrap_or_else(|| beside.join("data").join(id.as_str()));
-    Some(NodeEntry { id, http: http?, data_dir })
+    if found.is_none() {
+        let which = node
+            .map_or("say with --node which one this is".to_string(), |id| format!("there is no node {id}"));
+        let ids = nodes.iter().map(|entry| entry.seed.id.to_string()).collect::<Vec<_>>().join(", ");
+        r.member("nodes", |r| r.fault(format!("{which}; the file lists {ids}")));
+    }
+    found
 }
 
 fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String>) -> Option<Vec<Token>> {
@@ -353,16 +332,20 @@ mod tests {
         [[nodes]]
         id = "n2"
         http = "127.0.0.1:7072"
+        peer = "127.0.0.1:7172"
+        peer_advertise = "127.0.0.1:7272"
     "#;
 
     #[test]
     fn one_file_serves_every_node_and_paths_are_relative_to_it() {
         let n1 = read(TWO, Some("n1")).unwrap();
-        assert_eq!(
-            (n1.http.port(), n1.data_dir.as_path(), n1.others),
-            (7071, Path::new("/etc/tidegate/data/n1"), 1)
-        );
-        assert_eq!(read(TWO, Some("n2")).unwrap().data_dir, Path::new("/etc/tidegate/data/n2"));
+        assert_eq!((n1.http.port(), n1.peer.unwrap().port()), (7071, 7171));
+        assert_eq!(n1.data_dir, Path::new("/etc/tidegate/data/n1"));
+        let n2 = read(TWO, Some("n2")).unwrap();
+        assert_eq!((n2.http.port(), n2.peer.unwrap().port()), (7072, 7172));
+        assert_eq!(n2.data_dir, Path::new("/etc/tidegate/data/n2"));
+        assert_eq!((&n1.nodes, n1.cluster.as_str()), (&n2.nodes, "demo"));
+        assert_eq!(n1.nodes[1].peer.as_deref(), Some("127.0.0.1:7272"));
         assert_eq!(read(TWO, Some("n9")).unwrap_err(), ["nodes: there is no node n9; the file lists n1, n2"]);
         assert!(read(TWO, None).unwrap_err()[0].contains("--node"));
     }
@@ -393,5 +376,35 @@ mod tests {
     fn unknown_members_are_faults_with_a_suggestion() {
         let faults = read(&format!("{TWO}\n[limits]\nkeys_per_tennant = 5\n"), Some("n1")).unwrap_err();
         assert_eq!(faults, ["limits.keys_per_tennant: unknown member; did you mean keys_per_tenant?"]);
+    }
+
+    #[test]
+    fn a_cluster_may_go_without_a_name_and_a_node_without_a_file() {
+        for unnamed in
+            [TWO.replace("[cluster]\n        name = \"demo\"", ""), TWO.replace("name = \"demo\"", "")]
+        {
+            assert_eq!(read(&unnamed, Some("n1")).unwrap().cluster.as_str(), "tidegate");
+        }
+        let standalone = Config::standalone();
+        let [seed] = standalone.nodes.as_slice() else { panic!("{:?}", standalone.nodes) };
+        assert_eq!((&seed.id, seed.http.as_str(), &seed.peer), (&standalone.node, "127.0.0.1:7070", &None));
+        assert_eq!(standalone.peer, None);
+    }
+
+    #[test]
+    fn which_node_this_is_comes_second_to_what_is_wrong_with_the_list() {
+        let faults = read(&TWO.replace("127.0.0.1:7072", "localhost"), Some("n2")).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].starts_with("nodes[1].http: "), "{faults:?}");
+    }
+
+    #[test]
+    fn the_sample_file_is_three_nodes_on_this_machine() {
+        let sample = include_str!("../cluster.toml");
+        for (id, http, peer) in [("n1", 7071, 7171), ("n2", 7072, 7172), ("n3", 7073, 7173)] {
+            let config = read(sample, Some(id)).unwrap();
+            assert_eq!((config.http.port(), config.peer.unwrap().port()), (http, peer), "{id}");
+            assert_eq!(config.data_dir, Path::new("/etc/tidegate/data").join(id));
+            assert_eq!(config.nodes.len(), 3);
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`clock`]: the one door for time. Boot time for rates, disciplined wall time for windows and quotas.
 //! - [`random`]: the one door for chance. Everything random in a node follows from one seed.
 //! - [`codec`]: the one door to the binary encoding.
+//! - [`net`]: the one seam for the network: sockets, or simulated ones.
 //! - [`input`]: what comes from outside, read so that every fault is found at once and named by its path.
 //! - [`limit`]: the arithmetic, one algorithm a file; pure, exact integers.
 //! - [`check`]: the vocabulary. What is asked, what a limit is, what a decision answers.
@@ -27,6 +28,7 @@ pub mod config;
 pub mod http;
 pub mod input;
 pub mod limit;
+pub mod net;
 pub mod node;
 pub mod peer;
 pub mod placement;

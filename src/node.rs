@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use crate::clock::SharedClock;
 use crate::cluster::{LocalStore, PolicyStore};
 use crate::config::Config;
-use crate::http::server::{self, Listen};
+use crate::http::server;
 use crate::http::{App, Door, Tokens};
+use crate::net::{self, Listen};
 use crate::random::Seed;
 use crate::routing::Router;
 use crate::shard::{self, Caps, Handle, Mailboxes, SavedState, ShardArgs};
@@ -104,7 +105,7 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
     });
     let (stopping, stopped) = watch::channel(false);
     let (ending, ended) = watch::channel(false);
-    let (senders, receivers) = server::handover::<L::Stream>(count);
+    let (senders, receivers) = net::handover::<L::Stream>(count);
 
     let mut tasks = JoinSet::new();
     let mut running = Vec::new();
@@ -113,6 +114,8 @@ pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> 
             index,
             caps: caps(&config, count),
             secret,
+            places: Arc::new(shard::PlacesCell::new(crate::placement::Places::all_here())),
+            far: Arc::new(shard::NothingFar),
             policy: cell.clone(),
             clock: clock.clone(),
             generator: seed.fork("permits", index as u64),
@@ -213,10 +216,10 @@ async fn store_statistics(telemetry: &Arc<Telemetry>) {
 }
 
 /// One worker: its shard, and the connections that are handed to it.
-async fn worker<S: server::Carried>(
+async fn worker<S: net::Carried>(
     shard: ShardArgs,
     mailbox: Mailboxes,
-    parcels: server::Receiver<S>,
+    parcels: net::Receiver<S>,
     app: Arc<App>,
     stop: watch::Receiver<bool>,
     mut end: watch::Receiver<bool>,

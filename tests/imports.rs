@@ -4,26 +4,39 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
-const HOUSE: [(&str, &[&str]); 16] = [
+const HOUSE: [(&str, &[&str]); 17] = [
     ("clock", &[]),
     ("random", &[]),
     ("codec", &[]),
+    ("net", &[]),
     ("input", &[]),
     ("limit", &["check", "clock"]),
     ("check", &["clock", "limit"]),
     ("placement", &[]),
     ("policy", &["check", "clock", "input", "limit", "placement"]),
     ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
-    ("peer", &["check", "clock", "codec", "limit", "placement", "random", "shard"]),
+    ("peer", &["check", "clock", "codec", "limit", "net", "placement", "policy", "random", "shard"]),
     ("cluster", &["check", "codec", "input", "placement", "policy", "random", "shard"]),
     ("routing", &["check", "clock", "placement", "policy", "shard"]),
     ("config", &["check", "input", "policy"]),
     ("telemetry", &["clock", "codec", "random", "shard"]),
     (
         "http",
-        &["check", "clock", "cluster", "config", "input", "limit", "policy", "routing", "shard", "telemetry"],
+        &[
+            "check",
+            "clock",
+            "cluster",
+            "config",
+            "input",
+            "limit",
+            "net",
+            "policy",
+            "routing",
+            "shard",
+            "telemetry",
+        ],
     ),
-    ("node", &["clock", "cluster", "config", "http", "random", "routing", "shard", "telemetry"]),
+    ("node", &["clock", "cluster", "config", "http", "net", "random", "routing", "shard", "telemetry"]),
 ];
 
 /// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same answer, always.

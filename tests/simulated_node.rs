@@ -1,67 +1,18 @@
 //! The same node that runs on sockets and threads runs on a simulated network, with one worker, a clock that the test holds
 //! and a seed: what a seeded simulation of a cluster stands on.
 
+mod sim;
+
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tidegate::clock::{ManualClock, Now, SECOND};
 use tidegate::cluster::{LocalStore, Where};
 use tidegate::config::Config;
-use tidegate::http::server::{Carried, Listen};
 use tidegate::node::{self, Parts, Workers};
 use tidegate::random::Seed;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-
-struct Simulated(turmoil::net::TcpListener);
-
-struct Stream(turmoil::net::TcpStream);
-
-impl Listen for Simulated {
-    type Stream = Stream;
-    async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
-        let (stream, peer) = self.0.accept().await?;
-        Ok((Stream(stream), peer))
-    }
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl Carried for Stream {
-    type Parcel = Self;
-    fn pack(self) -> io::Result<Self> {
-        Ok(self)
-    }
-    fn unpack(parcel: Self) -> io::Result<Self> {
-        Ok(parcel)
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// One request on a connection of its own; the body of the answer.
 async fn ask(body: &str) -> io::Result<String> {
@@ -86,7 +37,7 @@ fn run_seed(seed: u64) -> Vec<String> {
     sim.host("node", move || {
         let clock = node_clock.clone();
         async move {
-            let listener = Simulated(turmoil::net::TcpListener::bind(("0.0.0.0", 7070)).await?);
+            let listener = sim::SimulatedListener::bind(7070).await?;
             let seed = Seed::from_number(seed);
             let store = LocalStore::open(Where::Memory, None, &seed, || Ok(tidegate::policy::builtin()))?;
             let mut config = Config::standalone();

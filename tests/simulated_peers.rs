@@ -1,38 +1,22 @@
 //! Links on a simulated network: a partition fails the calls on the way within their deadlines, and its end brings the link
 //! back without anybody's help.
 
+mod sim;
+
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::check::Name;
 use tidegate::clock::ManualClock;
+use tidegate::net::{self, Network};
 use tidegate::peer::{
-    BootId, Call, CallError, Class, Dial, Failure, Handler, Hello, Identity, Kind, LinkArgs, LinkState,
-    Listen, Opaque, VERSIONS, link, serve,
+    self, BootId, Call, CallError, Class, Failure, Handler, Hello, Identity, Kind, LinkArgs, LinkState,
+    Opaque, VERSIONS, link,
 };
 use tidegate::random::Seed;
 
 const PORT: u16 = 7171;
-
-struct Simulated(turmoil::net::TcpListener);
-
-impl Listen for Simulated {
-    type Stream = turmoil::net::TcpStream;
-    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
-        self.0.accept().await
-    }
-}
-
-struct To(&'static str);
-
-impl Dial for To {
-    type Stream = turmoil::net::TcpStream;
-    async fn dial(&mut self) -> io::Result<Self::Stream> {
-        turmoil::net::TcpStream::connect((self.0, PORT)).await
-    }
-}
 
 struct Echo;
 
@@ -43,6 +27,17 @@ impl Handler for Echo {
     async fn handle(&self, call: Call) -> Result<Opaque, Failure> {
         Ok(call.request)
     }
+}
+
+/// Serves on the host that calls, which is n2, with one worker.
+async fn serve_echo() -> io::Result<()> {
+    let listener = sim::SimulatedListener::bind(PORT).await?;
+    let (workers, mut parcels) = net::handover(1);
+    let (_stop, never) = tokio::sync::watch::channel(false);
+    let clock = Arc::new(ManualClock::default());
+    let serving = peer::serve(parcels.remove(0), identity("n2"), Arc::new(Echo), clock, never.clone());
+    tokio::join!(peer::accept(listener, workers, never), serving);
+    Ok(())
 }
 
 fn identity(node: &str) -> Identity {
@@ -56,25 +51,14 @@ fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let mut sim =
         turmoil::Builder::new().rng_seed(seed).simulation_duration(Duration::from_secs(120)).build();
-    sim.host("n2", || async {
-        let listener = Simulated(turmoil::net::TcpListener::bind(("0.0.0.0", PORT)).await?);
-        serve(
-            identity("n2"),
-            listener,
-            Arc::new(Echo),
-            Arc::new(ManualClock::default()),
-            std::future::pending(),
-        )
-        .await;
-        Ok(())
-    });
+    sim.host("n2", || async { Ok(serve_echo().await?) });
     let says = seen.clone();
     sim.client("n1", async move {
         let (link, driver) = link(LinkArgs {
             us: identity("n1"),
             peer: Name::new("n2").unwrap(),
             class: Class::Checks,
-            dial: To("n2"),
+            dial: sim::Simulated.dial("n2:7171").unwrap(),
             clock: Arc::new(ManualClock::default()),
             chance: Seed::from_number(seed).fork("links", 0),
         });
@@ -127,18 +111,7 @@ fn a_link_outlives_partitions() {
 #[test]
 fn a_peer_that_crashes_and_comes_back_is_found_again() {
     let mut sim = turmoil::Builder::new().rng_seed(1).simulation_duration(Duration::from_secs(60)).build();
-    sim.host("n2", || async {
-        let listener = Simulated(turmoil::net::TcpListener::bind(("0.0.0.0", PORT)).await?);
-        serve(
-            identity("n2"),
-            listener,
-            Arc::new(Echo),
-            Arc::new(ManualClock::default()),
-            std::future::pending(),
-        )
-        .await;
-        Ok(())
-    });
+    sim.host("n2", || async { Ok(serve_echo().await?) });
     let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
     let made = calls.clone();
     sim.client("n1", async move {
@@ -146,7 +119,7 @@ fn a_peer_that_crashes_and_comes_back_is_found_again() {
             us: identity("n1"),
             peer: Name::new("n2").unwrap(),
             class: Class::Raft,
-            dial: To("n2"),
+            dial: sim::Simulated.dial("n2:7171").unwrap(),
             clock: Arc::new(ManualClock::default()),
             chance: Seed::from_number(1).fork("links", 0),
         });

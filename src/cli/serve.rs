@@ -151,10 +151,10 @@ fn introduce(config: &Config, http: std::net::SocketAddr, store: &LocalStore) {
         "  access  {}",
         if config.tokens.is_empty() { "open (no [auth]; loopback only)" } else { "by token" }
     );
-    if config.others > 0 {
+    if config.nodes.len() > 1 {
         println!(
             "  note    the file lists {} other nodes; this version's nodes don't share their counts",
-            config.others
+            config.nodes.len() - 1
         );
     }
     println!("  try     curl -s http://{http}/v1/check -d '{{\"tenant\":\"acme\"}}'");

@@ -2,6 +2,7 @@
 //!
 //! Everything that writes or reads the policy does so through [`PolicyStore`]. [`LocalStore`] keeps it durable for one node.
 
+mod in_force;
 mod local;
 pub mod raft;
 pub mod state;
@@ -11,6 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use in_force::InForce;
 pub use local::{LocalStore, OpenError, Where};
 pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 

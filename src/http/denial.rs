@@ -208,6 +208,8 @@ mod tests {
             replayed: false,
             bypass: None,
             policy_version: 7,
+            epoch: 1,
+            node: None,
         };
         decision.deny();
         decision

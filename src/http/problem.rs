@@ -150,6 +150,9 @@ impl From<Refusal> for Problem {
             Refusal::Busy => {
                 Self::new(503, refusal.to_string(), "busy").with_header(header::RETRY_AFTER, "1")
             }
+            Refusal::Unreachable => {
+                Self::new(503, refusal.to_string(), "unreachable").with_header(header::RETRY_AFTER, "1")
+            }
         }
     }
 }

@@ -238,6 +238,8 @@ mod tests {
             replayed: false,
             bypass: None,
             policy_version: 12,
+            epoch: 1,
+            node: None,
         }
     }
 

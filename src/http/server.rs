@@ -1,7 +1,4 @@
-//! Connections: accepted in one place, handed to the workers in turn, bounded in number and in time.
-//!
-//! One listener rather than one per worker: with SO_REUSEPORT a second process would bind the same port without anybody
-//! noticing, and few connections would spread unevenly. A connection belongs to one worker for its whole life.
+//! Connections of clients: handed to the workers in turn (as [`net::accept`] says), bounded in number and in time.
 //!
 //! Each connection has a `Pulse`: idle, in the head of a request, or busy with one. A worker looks at all pulses every
 //! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
@@ -24,7 +21,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::forward_auth;
@@ -32,10 +29,9 @@ use super::head::HeadScan;
 use super::problem::Problem;
 use super::{Body, Door, request_id};
 use crate::config::Limits;
+use crate::net::{self, Carried, Listen, Receiver, Sender};
 use crate::telemetry::Telemetry;
 
-/// Connections that may wait for one worker to take them up.
-const HANDOVER_MAX: usize = 256;
 /// How often connections are looked at for having taken too long; how exact the times are.
 const PULSE_TICK: Duration = Duration::from_millis(250);
 /// Streams on one HTTP/2 connection.
@@ -47,112 +43,21 @@ const H2_CONNECTION_WINDOW: u32 = 1 << 20;
 const H2_RESETS_MAX: usize = 20;
 /// Bytes that are taken from a client whose head was refused, so that it can read why; it has as long for them as for a head.
 const UNREAD_BYTES_MAX: usize = 1 << 20;
-/// How long to wait after a failed accept (out of descriptors, say) before the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Where connections come from: a socket, or a simulated one.
-pub trait Listen: Send + 'static {
-    /// What is accepted.
-    type Stream: Carried;
-    /// The next connection, and the address of whoever made it.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
-    /// Where it listens.
-    fn local_addr(&self) -> io::Result<SocketAddr>;
-}
-
-/// A stream that can be carried from the runtime that accepted it to the one that serves it.
-pub trait Carried: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
-    /// The stream on its way.
-    type Parcel: Send + 'static;
-    /// Takes it off the runtime it is on.
-    fn pack(self) -> io::Result<Self::Parcel>;
-    /// Puts it onto the runtime of the caller.
-    fn unpack(parcel: Self::Parcel) -> io::Result<Self>;
-}
-
-impl Listen for tokio::net::TcpListener {
-    type Stream = tokio::net::TcpStream;
-    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
-        Self::accept(self).await
-    }
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Self::local_addr(self)
-    }
-}
-
-impl Carried for tokio::net::TcpStream {
-    type Parcel = std::net::TcpStream;
-    fn pack(self) -> io::Result<Self::Parcel> {
-        self.set_nodelay(true)?;
-        self.into_std()
-    }
-    fn unpack(parcel: Self::Parcel) -> io::Result<Self> {
-        Self::from_std(parcel)
-    }
-}
-
-/// A connection on its way to a worker, counted until it is closed.
-pub struct Parcel<S: Carried> {
-    stream: S::Parcel,
-    peer: Peer,
-    counted: Counted,
-}
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// One of the connections that are open.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Gives connections to one worker.
-pub type Sender<S> = mpsc::Sender<Parcel<S>>;
-/// Takes them up there.
-pub type Receiver<S> = mpsc::Receiver<Parcel<S>>;
-
-/// The ends through which connections reach `workers` workers.
-pub fn handover<S: Carried>(workers: usize) -> (Vec<Sender<S>>, Vec<Receiver<S>>) {
-    (0..workers).map(|_| mpsc::channel(HANDOVER_MAX)).unzip()
-}
-
-/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once;
-/// `open` counts them.
+/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once,
+/// without a line in the log for each: whoever floods must not fill that too. `open` counts them.
 pub async fn accept<L: Listen>(
-    mut listener: L,
+    listener: L,
     workers: Vec<Sender<L::Stream>>,
     most: usize,
     open: Arc<AtomicUsize>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
-    let mut turn = 0;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted.and_then(|(stream, peer)| Ok((stream.pack()?, Peer(peer)))) {
-            Ok(packed) => packed,
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let counted = Counted(open.clone());
-        if open.fetch_add(1, Ordering::Relaxed) >= most {
-            continue;
-        }
-        turn = (turn + 1) % workers.len();
-        // A worker that is behind keeps the others waiting rather than being passed over: it will catch up at once.
-        let _ = workers[turn].send(Parcel { stream, peer, counted }).await;
-    }
+    net::accept(listener, workers, most, open, |_| {}, stop).await;
 }
 
 /// Serves the connections that are handed over, until told to stop; then finishes what was begun.
@@ -180,7 +85,7 @@ pub async fn serve<S: Carried>(
             Ok(stream) => {
                 let pulse = pulses.begin();
                 let (door, telemetry) = (door.clone(), telemetry.clone());
-                let connection = connection(stream, parcel.peer, pulse, door, telemetry, &limits);
+                let connection = connection(stream, Peer(parcel.from), pulse, door, telemetry, &limits);
                 let counted = parcel.counted;
                 tasks.spawn(async move {
                     connection.await;

@@ -126,7 +126,7 @@ impl TryFrom<PlainAsk> for CheckAsk {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PlainAnswer {
+pub(super) struct PlainAnswer {
     epoch: u64,
     said: PlainSaid,
 }
@@ -135,12 +135,19 @@ struct PlainAnswer {
 #[allow(clippy::large_enum_variant, reason = "it is there for one encoding, and nearly always the large one")]
 enum PlainSaid {
     Decided(PlainDecision),
-    Refused { in_batch: Option<u32>, why: PlainRefusal },
+    Refused(PlainRefused),
     NotOwner { epoch: u64, owner: Option<Name> },
     TooOld,
 }
 
-#[derive(Serialize, Deserialize)]
+/// A refusal on the wire. It is flat: a type that contains itself could be nested without end. Batches aren't nested.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlainRefused {
+    in_batch: Option<u32>,
+    why: PlainRefusal,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum PlainRefusal {
     UnknownTier(Name),
     LimitsRefused(Name),
@@ -154,10 +161,7 @@ impl From<CheckAnswer> for PlainAnswer {
             Ok(decision) => PlainSaid::Decided(decision.into()),
             Err(Declined::NotOwner { epoch, owner }) => PlainSaid::NotOwner { epoch, owner },
             Err(Declined::TooOld) => PlainSaid::TooOld,
-            Err(Declined::Refused(refusal)) => {
-                let (in_batch, why) = plain_refusal(refusal);
-                PlainSaid::Refused { in_batch, why }
-            }
+            Err(Declined::Refused(refusal)) => PlainSaid::Refused(refusal.into()),
         };
         Self { epoch: answer.epoch, said }
     }
@@ -170,39 +174,45 @@ impl TryFrom<PlainAnswer> for CheckAnswer {
             PlainSaid::Decided(decision) => Ok(decision.try_into()?),
             PlainSaid::NotOwner { epoch, owner } => Err(Declined::NotOwner { epoch, owner }),
             PlainSaid::TooOld => Err(Declined::TooOld),
-            PlainSaid::Refused { in_batch, why } => {
-                let why = match why {
-                    PlainRefusal::UnknownTier(tier) => Refusal::UnknownTier(tier),
-                    PlainRefusal::LimitsRefused(tier) => Refusal::LimitsRefused(tier),
-                    PlainRefusal::RequestIdReused => Refusal::RequestIdReused,
-                    PlainRefusal::Busy => Refusal::Busy,
-                };
-                Err(Declined::Refused(match in_batch {
-                    Some(index) => Refusal::InBatch(index as usize, Box::new(why)),
-                    None => why,
-                }))
-            }
+            PlainSaid::Refused(refused) => Err(Declined::Refused(refused.into())),
         };
         Ok(Self { epoch: plain.epoch, said })
     }
 }
 
-/// A batch's refusal is flat on the wire: a type that contains itself could be nested without end. Batches aren't nested.
-fn plain_refusal(mut refusal: Refusal) -> (Option<u32>, PlainRefusal) {
-    let mut in_batch = None;
-    loop {
-        let why = match refusal {
-            Refusal::UnknownTier(tier) => PlainRefusal::UnknownTier(tier),
-            Refusal::LimitsRefused(tier) => PlainRefusal::LimitsRefused(tier),
-            Refusal::RequestIdReused => PlainRefusal::RequestIdReused,
-            Refusal::Busy => PlainRefusal::Busy,
-            Refusal::InBatch(index, why) => {
-                in_batch = in_batch.or(u32::try_from(index).ok());
-                refusal = *why;
-                continue;
-            }
+impl From<Refusal> for PlainRefused {
+    fn from(mut refusal: Refusal) -> Self {
+        let mut in_batch = None;
+        loop {
+            let why = match refusal {
+                Refusal::UnknownTier(tier) => PlainRefusal::UnknownTier(tier),
+                Refusal::LimitsRefused(tier) => PlainRefusal::LimitsRefused(tier),
+                Refusal::RequestIdReused => PlainRefusal::RequestIdReused,
+                // An owner asks nobody else for a decision.
+                Refusal::Busy | Refusal::Unreachable => PlainRefusal::Busy,
+                Refusal::InBatch(index, why) => {
+                    in_batch = in_batch.or(u32::try_from(index).ok());
+                    refusal = *why;
+                    continue;
+                }
+            };
+            return Self { in_batch, why };
+        }
+    }
+}
+
+impl From<PlainRefused> for Refusal {
+    fn from(plain: PlainRefused) -> Self {
+        let why = match plain.why {
+            PlainRefusal::UnknownTier(tier) => Self::UnknownTier(tier),
+            PlainRefusal::LimitsRefused(tier) => Self::LimitsRefused(tier),
+            PlainRefusal::RequestIdReused => Self::RequestIdReused,
+            PlainRefusal::Busy => Self::Busy,
         };
-        return (in_batch, why);
+        match plain.in_batch {
+            Some(index) => Self::InBatch(index as usize, Box::new(why)),
+            None => why,
+        }
     }
 }
 

@@ -22,12 +22,12 @@ use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
 use super::handshake::{self, Agreed, HandshakeError, Identity, Reader};
 use super::message::{Ask, Failure, Opaque, ReadError, ttl_us};
 use super::pending::{NotTaken, Pending};
-use super::stream::{Dial, Stream};
 use super::writer::{self, Outgoing, WriteError};
 use super::{BootId, Class};
 use crate::check::Name;
 use crate::clock::SharedClock;
 use crate::codec::CodecError;
+use crate::net::{Dial, Stream};
 use crate::random::Generator;
 
 /// How long a connection may take to come about.

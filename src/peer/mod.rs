@@ -22,9 +22,10 @@
 //!
 //! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version, `message` what a request is,
 //! [`check`] the one kind that this room knows itself; others (Raft's, bulk transfer's) are bytes to it; `plain` is its encoding. `link` and `server` are
-//! the two ends, `pending` the calls that wait, `writer` the way out of both ends. `stream` is the seam: a socket, a simulated network, a pipe
-//! in a test. It is also where plain text is kept to loopback addresses.
+//! the two ends, `pending` the calls that wait, `writer` the way out of both ends, `breaker` when a peer isn't asked any more. The streams come from [`net`](crate::net).
 
+pub mod batch;
+mod breaker;
 pub mod check;
 mod frame;
 mod handshake;
@@ -33,7 +34,8 @@ mod message;
 mod pending;
 mod plain;
 mod server;
-mod stream;
+pub mod shared;
+pub mod tenant;
 mod writer;
 
 #[cfg(test)]
@@ -43,12 +45,12 @@ use std::fmt;
 use std::time::Duration;
 
 pub use crate::placement::BootId;
+pub use breaker::{Breaker, BreakerState, BreakerView, Outcome, Pass};
 pub use frame::{Frame, FrameCodec, FrameError, FrameKind, HEADER_BYTES};
 pub use handshake::{HandshakeError, Hello, Identity, Refusal, VERSIONS, Versions};
 pub use link::{CallError, Link, LinkArgs, LinkState, link};
 pub use message::{Ask, Failure, Kind, Opaque, ReadError};
-pub use server::{Call, Handler, serve};
-pub use stream::{Dial, Listen, Plain, PlainListener, Stream};
+pub use server::{Call, Handler, accept, serve};
 
 /// What a connection is for. Each class has a connection of its own and its own bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -26,7 +26,7 @@ const VERDICTS_MAX: usize = 4_096;
 
 type Read<T> = Result<T, &'static str>;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum PlainDimension {
     Tenant,
     Client,
@@ -39,19 +39,19 @@ enum PlainDimension {
     Attribute(Name),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct PlainRate {
     count: u64,
     period: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct PlainWindow {
     limit: u64,
     length: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum PlainRule {
     TokenBucket { rate: PlainRate, burst: u64, initial: u64 },
     LeakyBucket { rate: PlainRate, burst: u64 },
@@ -62,7 +62,7 @@ enum PlainRule {
     Concurrency { max: u64 },
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PlainLimit {
     name: Name,
     per: Vec<PlainDimension>,
@@ -90,8 +90,8 @@ pub(super) struct PlainCheck {
     limits: Vec<PlainLimit>,
 }
 
-#[derive(Serialize, Deserialize)]
-enum PlainOutcome {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum PlainOutcome {
     Pass,
     Held,
     Wait(u64),
@@ -253,7 +253,7 @@ impl From<&Limit> for PlainLimit {
 
 impl PlainLimit {
     /// The limit, if it is within the bounds.
-    fn limit(self) -> Read<Arc<Limit>> {
+    pub(super) fn limit(self) -> Read<Arc<Limit>> {
         Ok(Arc::new(Limit {
             name: self.name,
             per: scope(self.per)?,
@@ -316,14 +316,31 @@ impl TryFrom<PlainCheck> for Check {
     }
 }
 
+impl From<Outcome> for PlainOutcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Pass => Self::Pass,
+            Outcome::Held => Self::Held,
+            Outcome::Wait(nanos) => Self::Wait(nanos),
+            Outcome::Never => Self::Never,
+        }
+    }
+}
+
+impl From<PlainOutcome> for Outcome {
+    fn from(plain: PlainOutcome) -> Self {
+        match plain {
+            PlainOutcome::Pass => Self::Pass,
+            PlainOutcome::Held => Self::Held,
+            PlainOutcome::Wait(nanos) => Self::Wait(nanos),
+            PlainOutcome::Never => Self::Never,
+        }
+    }
+}
+
 impl From<Verdict> for PlainVerdict {
     fn from(verdict: Verdict) -> Self {
-        let outcome = match verdict.outcome {
-            Outcome::Pass => PlainOutcome::Pass,
-            Outcome::Held => PlainOutcome::Held,
-            Outcome::Wait(nanos) => PlainOutcome::Wait(nanos),
-            Outcome::Never => PlainOutcome::Never,
-        };
+        let outcome = verdict.outcome.into();
         let limit = (&*verdict.limit).into();
         let Verdict { remaining, reset_after, overflow, .. } = verdict;
         Self { limit, outcome, remaining, reset_after, overflow }
@@ -332,12 +349,7 @@ impl From<Verdict> for PlainVerdict {
 
 impl PlainVerdict {
     fn verdict(self) -> Read<Verdict> {
-        let outcome = match self.outcome {
-            PlainOutcome::Pass => Outcome::Pass,
-            PlainOutcome::Held => Outcome::Held,
-            PlainOutcome::Wait(nanos) => Outcome::Wait(nanos),
-            PlainOutcome::Never => Outcome::Never,
-        };
+        let outcome = self.outcome.into();
         let Self { remaining, reset_after, overflow, .. } = self;
         Ok(Verdict { limit: self.limit.limit()?, outcome, remaining, reset_after, overflow })
     }
@@ -385,6 +397,9 @@ impl TryFrom<PlainDecision> for Decision {
             replayed: plain.replayed,
             bypass: plain.bypass.map(|(list, reason)| Box::new(Bypass { list, reason })),
             policy_version: plain.policy_version,
+            // Who answers says both of all its decisions at once.
+            epoch: 0,
+            node: None,
         })
     }
 }

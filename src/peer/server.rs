@@ -1,6 +1,7 @@
 //! The end that is asked: takes connections, greets, hands each request to a [`Handler`], sends answers as they come.
 //!
-//! A connection is one task. The requests on it run side by side in that task, each for as long as its deadline says and nobody
+//! Connections are accepted on the control runtime ([`accept`]) and served on the workers ([`serve`], once on each), greeting
+//! included: a check that comes in is decided where it was read. A connection is one task. The requests on it run side by side in that task, each for as long as its deadline says and nobody
 //! cancels it; so a handler must not block, and one that has much to do gives it to somebody else. What bounds a connection:
 //! the requests that may be open at a time (beyond them the answer is [`Failure::Busy`], at once) and the answers that wait to be
 //! sent. While a peer doesn't take its answers, nothing more is read from it.
@@ -21,16 +22,14 @@ use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
 use super::handshake::{self, Agreed, HandshakeError, Hello, Identity, Reader};
 use super::link::PINGS_IN_SILENCE;
 use super::message::{Failure, Opaque};
-use super::stream::{Listen, Stream};
 use super::writer::{self, Outgoing, WriteError};
 use crate::clock::SharedClock;
+use crate::net::{self, Carried, Listen, Receiver, Sender, Stream};
 
-/// Open connections: three from each of a hundred peers, and as many again that they haven't noticed to be gone.
+/// Open connections on all workers: three from each of a hundred peers, and as many again that they haven't noticed to be gone.
 const CONNECTIONS_MAX: usize = 600;
 /// Answers of one connection that wait to be sent: a few flushes. Beyond that the peer is not read from.
 const ANSWERS_MAX: usize = 1_024;
-/// How long to wait after a failed accept (out of descriptors, say) before the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long requests that were accepted may go on after the stop.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
@@ -55,42 +54,49 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, call: Call) -> impl Future<Output = Result<Opaque, Failure>> + Send;
 }
 
-/// Serves peers until `stop` is done; then finishes, within two seconds, what was begun.
-pub async fn serve<L: Listen, H: Handler>(
+/// Takes the connections of peers and hands them to the workers in turn, until told to stop; beyond [`CONNECTIONS_MAX`] they
+/// are closed at once.
+pub async fn accept<L: Listen>(listener: L, workers: Vec<Sender<L::Stream>>, stop: watch::Receiver<bool>) {
+    let refused = |from| {
+        tracing::warn!(%from, most = CONNECTIONS_MAX, "too many connections of peers: one was closed");
+    };
+    net::accept(listener, workers, CONNECTIONS_MAX, Arc::default(), refused, stop).await;
+}
+
+/// Serves, on one worker, the peers whose connections are handed to it. Told to stop, it finishes within two seconds what was
+/// begun.
+pub async fn serve<S: Carried, H: Handler>(
+    mut parcels: Receiver<S>,
     us: Identity,
-    mut listener: L,
     handler: Arc<H>,
     clock: SharedClock,
-    stop: impl Future<Output = ()>,
+    stop: watch::Receiver<bool>,
 ) {
-    let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
-    tokio::pin!(stop);
+    let mut stopping = stop.clone();
     loop {
-        let accepted = tokio::select! {
+        let parcel = tokio::select! {
             biased;
-            () = &mut stop => break,
+            _ = stopping.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            parcel = parcels.recv() => match parcel {
+                Some(parcel) => parcel,
+                None => break,
+            },
         };
-        match accepted {
-            Ok((_, from)) if connections.len() >= CONNECTIONS_MAX => {
-                tracing::warn!(%from, most = CONNECTIONS_MAX, "too many connections of peers: one was closed");
-            }
-            Ok((stream, from)) => {
+        match S::unpack(parcel.stream) {
+            Ok(stream) => {
                 let connection =
                     Connection { us: us.clone(), handler: handler.clone(), clock: clock.clone() };
-                let stopped = stopped.clone();
-                connections.spawn(async move { connection.run(stream, from, stopped).await });
+                let (from, counted, stopped) = (parcel.from, parcel.counted, stop.clone());
+                connections.spawn(async move {
+                    connection.run(stream, from, stopped).await;
+                    drop(counted);
+                });
             }
-            Err(error) => {
-                tracing::warn!(%error, "a peer's connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => tracing::warn!(%error, "a peer's connection was lost"),
         }
     }
-    drop(listener);
-    let _ = stopping.send(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
         tracing::warn!(

@@ -18,6 +18,7 @@
 
 mod members;
 mod node;
+mod places;
 pub mod planner;
 mod quota;
 pub mod rendezvous;
@@ -30,6 +31,7 @@ mod table_tests;
 
 pub use members::{MEMBERS_MAX, Member, Members, MembersError, NoSuchWeight, WEIGHT_MAX, Weight};
 pub use node::{BootId, NodeId, Seat};
+pub use places::{Place, Places};
 pub use table::{Change, Epoch, Moving, Row, Table, TableChangeError, TableError, TableVersion};
 
 use std::fmt;

@@ -40,6 +40,11 @@ impl Epoch {
         self.0
     }
 
+    /// Whether it is the one after `before`.
+    pub fn follows(self, before: Self) -> bool {
+        before.0.checked_add(1) == Some(self.0)
+    }
+
     /// The one after. The callers have checked that there is one: no epoch is above the table's version, and an entry that
     /// changes the table comes after that version.
     fn next(self) -> Self {
@@ -180,9 +185,9 @@ pub enum TableChangeError {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Table {
-    version: TableVersion,
+    pub(super) version: TableVersion,
     /// As many as there are partitions; the partition's number is the index.
-    rows: Box<[Row]>,
+    pub(super) rows: Box<[Row]>,
 }
 
 /// A table as it was read.

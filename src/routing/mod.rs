@@ -224,7 +224,10 @@ impl Router {
 
     fn place(&self, check: Check) -> (usize, Question) {
         let hash = self.secret.account(&check.account());
-        (hash.partition().shard(self.shards.len()), Question { check, hash })
+        (
+            hash.partition().shard(self.shards.len()),
+            Question { check, hash, epoch: crate::placement::Epoch::FIRST },
+        )
     }
 
     /// The decision where a list makes it.
@@ -274,5 +277,7 @@ fn by_list(policy: &Policy, check: &Check, verdict: AccessVerdict, wall: u64) ->
         bypass: allowed
             .then(|| Box::new(Bypass { list: verdict.name, reason: verdict.entry.reason.clone() })),
         policy_version: policy.version(),
+        epoch: 0,
+        node: None,
     }
 }

@@ -4,6 +4,7 @@
 //! through mailboxes of their own, which come first, because somebody waits for every answer in them. Everything that has
 //! arrived is handled as one batch under one reading of the clock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,14 +13,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{Caps, Effect, Listed, Shard, TenantState};
-use super::op::{Answer, OpRef};
+use super::op::{Answer, Home, OpRef};
 use super::saved::SavedState;
 use super::shared::{Ask, Reply};
 use super::tally::Reading;
 use super::{Question, Refusal};
 use crate::check::{Decision, PermitId, TenantId};
 use crate::clock::{Now, SharedClock};
-use crate::placement::{AccountHash, Secret};
+use crate::placement::{AccountHash, Partition, Places, Secret};
 use crate::policy::Policy;
 use crate::random::Generator;
 
@@ -53,6 +54,57 @@ impl PolicyCell {
     }
 }
 
+/// The placement in force, as this node sees it; read by every shard as it starts a batch, and by the router for each check.
+pub struct PlacesCell(ArcSwap<Places>);
+
+impl PlacesCell {
+    /// A cell that holds `places`.
+    pub fn new(places: Places) -> Self {
+        Self(ArcSwap::from_pointee(places))
+    }
+
+    /// The placement in force.
+    pub fn load(&self) -> arc_swap::Guard<Arc<Places>> {
+        self.0.load()
+    }
+
+    /// Puts `places` into force.
+    pub fn store(&self, places: Places) {
+        self.0.store(Arc::new(places));
+    }
+}
+
+/// The way to the buckets that other nodes keep. Nothing here waits: what is asked is sent, and the answer comes by itself.
+pub trait Far: Send + Sync + 'static {
+    /// Asks a bucket on the node that owns `partition`. Where no answer comes by the question's deadline, none comes.
+    fn ask(&self, partition: Partition, ask: Ask, to: ReplyTo);
+    /// Settles what `op` holds of a bucket there. Where that doesn't get through, what is held there is taken once the hold has
+    /// been open for too long.
+    fn settle(&self, partition: Partition, op: OpRef, key: u128, take: bool);
+}
+
+/// Nothing is far: for shards that have all buckets on their own node.
+pub struct NothingFar;
+
+impl Far for NothingFar {
+    fn ask(&self, _: Partition, _: Ask, _: ReplyTo) {}
+    fn settle(&self, _: Partition, _: OpRef, _: u128, _: bool) {}
+}
+
+/// Where the answer to a question to another node goes.
+pub struct ReplyTo {
+    partition: Partition,
+    to: mpsc::UnboundedSender<Between>,
+}
+
+impl ReplyTo {
+    /// Gives the answer to the shard that asked.
+    pub fn send(self, reply: Reply) {
+        // A shard that has ended waits for nothing.
+        let _ = self.to.send(Between::Reply(Reply { from: Home::Far(self.partition), ..reply }));
+    }
+}
+
 type Decided = Result<Decision, Refusal>;
 
 enum Request {
@@ -72,14 +124,21 @@ enum Request {
 /// What shards tell each other. There is no more of it than open checks have shared limits, so it needs no bound of its own.
 enum Between {
     Ask(Ask),
+    /// The same from another node, which waits for the answer here.
+    AskFrom(Ask, oneshot::Sender<Reply>),
     Reply(Reply),
-    Settle { op: OpRef, key: u128, take: bool },
+    Settle {
+        op: OpRef,
+        key: u128,
+        take: bool,
+    },
 }
 
 /// A shard, as others see it.
 #[derive(Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    between: mpsc::UnboundedSender<Between>,
     /// Questions that found the mailbox full: the shard itself never hears of them.
     turned_away: Arc<AtomicU64>,
 }
@@ -159,6 +218,20 @@ impl Handle {
         self.turned_away.load(Ordering::Relaxed)
     }
 
+    /// What a bucket of its answers to a check that is open on another node. None comes where the shard has ended, or where the
+    /// question waited for others' holds for as long as it may.
+    pub fn ask_from_far(&self, ask: Ask) -> impl Future<Output = Option<Reply>> + use<> {
+        let (to, reply) = oneshot::channel();
+        // A shard that has ended drops the sender.
+        let _ = self.between.send(Between::AskFrom(ask, to));
+        async move { reply.await.ok() }
+    }
+
+    /// Settles what a check that is open on another node holds of a bucket of its.
+    pub fn settle_from_far(&self, op: OpRef, key: u128, take: bool) {
+        let _ = self.between.send(Between::Settle { op, key, take });
+    }
+
     /// Everything worth keeping over a restart.
     pub async fn save(&self) -> Result<SavedState, Refusal> {
         self.ask(Request::Save).answer().await
@@ -188,9 +261,9 @@ pub struct Mailboxes {
 /// Handles and mailboxes of `shards` shards that know each other.
 pub fn mailboxes(shards: usize) -> (Vec<Handle>, Vec<Mailboxes>) {
     let (others, between): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
-    let ends = between.into_iter().map(|between| {
+    let ends = between.into_iter().zip(&others).map(|(between, own)| {
         let (sender, requests) = mpsc::channel(MAILBOX_MAX);
-        let handle = Handle { requests: sender, turned_away: Arc::default() };
+        let handle = Handle { requests: sender, between: own.clone(), turned_away: Arc::default() };
         (handle, Mailboxes { requests, between, others: others.clone() })
     });
     ends.unzip()
@@ -204,6 +277,10 @@ pub struct ShardArgs {
     pub caps: Caps,
     /// The key of its hashes.
     pub secret: Secret,
+    /// The placement in force.
+    pub places: Arc<PlacesCell>,
+    /// The way to buckets on other nodes.
+    pub far: Arc<dyn Far>,
     /// The policy in force.
     pub policy: Arc<PolicyCell>,
     /// Where it reads the time.
@@ -219,7 +296,10 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
     let mut now = args.clock.now();
     let policy = args.policy.load().clone();
     let shards = mailboxes.others.len();
-    let mut shard = Shard::new(args.index, shards, args.caps, args.secret, policy, args.generator);
+    let places = args.places.load().clone();
+    let boot = places.me().boot;
+    let mut shard = Shard::new(args.index, shards, args.caps, args.secret, places, policy, args.generator);
+    let mut foreign = Foreign::default();
     if let Some(saved) = &args.saved {
         shard.restore(saved, now);
     }
@@ -252,10 +332,18 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
             if policy.version() != shard.policy_version() {
                 shard.set_policy(policy.clone(), now);
             }
+            let places = args.places.load();
+            if places.version() != shard.places_version() {
+                shard.set_places(places.clone());
+            }
         }
         for message in between.drain(..) {
             match message {
                 Between::Ask(ask) => shard.asked(ask, now, &mut effects),
+                Between::AskFrom(ask, to) => {
+                    foreign.0.insert((ask.op, ask.demand), to);
+                    shard.asked(ask, now, &mut effects);
+                }
                 Between::Reply(reply) => shard.replied(reply, now, &mut effects),
                 Between::Settle { op, key, take } => shard.settled(op, key, take, now, &mut effects),
             }
@@ -268,15 +356,53 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
             ticked_at = now.boot;
             swept_at = if sweep { now.boot } else { swept_at };
         }
-        for effect in effects.drain(..) {
-            let (to, message) = match effect {
-                Effect::Ask(shard, ask) => (shard, Between::Ask(ask)),
-                Effect::Reply(shard, reply) => (shard, Between::Reply(reply)),
-                Effect::Settle { shard, op, key, take } => (shard, Between::Settle { op, key, take }),
-            };
-            // A shard that has ended takes its buckets along; the deadline answers whoever waits for it.
-            let _ = mailboxes.others[to].send(message);
+        if sweep {
+            foreign.sweep();
         }
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Ask(Home::Here(to), ask) => tell(&mailboxes, to, Between::Ask(ask)),
+                Effect::Ask(Home::Far(partition), ask) => {
+                    let to = mailboxes.others[args.index].clone();
+                    args.far.ask(partition, ask, ReplyTo { partition, to });
+                }
+                Effect::Reply(reply) if reply.op.boot == boot => {
+                    tell(&mailboxes, reply.op.shard as usize, Between::Reply(reply));
+                }
+                Effect::Reply(reply) => foreign.answer(reply),
+                Effect::Settle { home: Home::Here(to), op, key, take } => {
+                    tell(&mailboxes, to, Between::Settle { op, key, take });
+                }
+                Effect::Settle { home: Home::Far(partition), op, key, take } => {
+                    args.far.settle(partition, op, key, take);
+                }
+            }
+        }
+    }
+}
+
+fn tell(mailboxes: &Mailboxes, to: usize, message: Between) {
+    // A shard that has ended takes its buckets along; the deadline answers whoever waits for it.
+    if let Some(other) = mailboxes.others.get(to) {
+        let _ = other.send(message);
+    }
+}
+
+/// The questions of other nodes that wait for an answer here. As many at most as their links carry at a time.
+#[derive(Default)]
+struct Foreign(BTreeMap<(OpRef, usize), oneshot::Sender<Reply>>);
+
+impl Foreign {
+    fn answer(&mut self, reply: Reply) {
+        if let Some(to) = self.0.remove(&(reply.op, reply.demand)) {
+            // Whoever asked may have given up.
+            let _ = to.send(reply);
+        }
+    }
+
+    /// A question that waited for others' holds for as long as it might is never answered; whoever asked has left.
+    fn sweep(&mut self) {
+        self.0.retain(|_, to| !to.is_closed());
     }
 }
 

@@ -11,7 +11,7 @@ use super::core::{Caps, Shard};
 use super::{Question, Refusal};
 use crate::check::{Check, Decision};
 use crate::clock::Now;
-use crate::placement::Secret;
+use crate::placement::{Epoch, Places, Secret};
 use crate::policy::Policy;
 use crate::random::Generator;
 
@@ -24,12 +24,15 @@ pub struct Alone {
 impl Alone {
     /// An empty shard that decides by `policy`.
     pub fn new(caps: Caps, secret: Secret, policy: Arc<Policy>, generator: Generator) -> Self {
-        Self { shard: Shard::new(0, 1, caps, secret, policy, generator), secret }
+        Self {
+            shard: Shard::new(0, 1, caps, secret, Arc::new(Places::all_here()), policy, generator),
+            secret,
+        }
     }
 
     /// A check with the hash of its account: the form in which a shard takes it.
     pub fn question(&self, check: Check) -> Question {
-        Question { hash: self.secret.account(&check.account()), check }
+        Question { hash: self.secret.account(&check.account()), epoch: Epoch::FIRST, check }
     }
 
     /// Decides several checks one by one, in their order.

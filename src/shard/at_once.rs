@@ -64,6 +64,8 @@ impl Shard {
             replayed: false,
             bypass: None,
             policy_version: plan.version(),
+            epoch: question.epoch.number(),
+            node: None,
         };
         if !allowed {
             decision.deny();

@@ -14,7 +14,7 @@ use super::Refusal;
 use super::account::{OwnHold, Replay, ReplayKey};
 use super::accounts::AccountIx;
 use super::core::{Effect, Shard, Stop};
-use super::op::{Demand, Kind, Op, OpRef};
+use super::op::{Demand, Home, Kind, Op, OpRef};
 use super::shared::{Ask, Reply};
 use crate::check::{Decision, PermitId};
 use crate::clock::{MS, Now, SECOND};
@@ -67,16 +67,16 @@ impl Shard {
         self.open_and_send(op, asks, now, effects);
     }
 
-    pub(super) fn ask_of(&self, op: &Op, i: usize, hold: bool, until: Option<u64>) -> Option<(usize, Ask)> {
+    pub(super) fn ask_of(&self, op: &Op, i: usize, hold: bool, until: Option<u64>) -> Option<(Home, Ask)> {
         let demand = &op.demands[i];
-        let Kind::Shared { shard, key } = demand.kind else {
+        let Kind::Shared { home, key } = demand.kind else {
             return None;
         };
         let BucketKey::Shared(overflow_key) = demand.selected.overflow_key(&self.secret) else {
             return None;
         };
         let ask = Ask {
-            op: OpRef { shard: self.index, op: op.id },
+            op: self.op_ref(op.id),
             demand: i,
             key,
             overflow_key,
@@ -88,24 +88,25 @@ impl Shard {
             },
             hold,
             until,
+            deadline: op.deadline,
         };
-        Some((shard, ask))
+        Some((home, ask))
     }
 
     /// Sends the questions; those to this very shard are answered on the spot.
     pub(super) fn open_and_send(
         &mut self,
         op: Box<Op>,
-        asks: Vec<(usize, Ask)>,
+        asks: Vec<(Home, Ask)>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
         self.open.insert(op.id, op);
-        for (shard, ask) in asks {
-            if shard == self.index {
+        for (home, ask) in asks {
+            if home == Home::Here(self.index) {
                 self.inbox.extend(self.shared.ask(ask, &self.plans, now));
             } else {
-                effects.push(Effect::Ask(shard, ask));
+                effects.push(Effect::Ask(home, ask));
             }
         }
     }
@@ -133,9 +134,9 @@ impl Shard {
         let (asked, all) = (op.demands[reply.demand].kind, op.patient);
         for (i, demand) in op.demands.iter_mut().enumerate() {
             let meant = i == reply.demand || (all && demand.kind == asked && demand.said.is_none());
-            if meant && let Kind::Shared { shard, key } = asked {
+            if meant && let Kind::Shared { home, key } = asked {
                 op.moved |= key != reply.key;
-                demand.kind = Kind::Shared { shard, key: reply.key };
+                demand.kind = Kind::Shared { home, key: reply.key };
                 demand.said = Some(reply.said);
             }
         }
@@ -150,8 +151,10 @@ impl Shard {
     pub(super) fn all_replied(&mut self, mut op: Box<Op>, now: Now, effects: &mut Vec<Effect>) {
         let blocked = op.holding && op.is_held() && !op.is_denied();
         if blocked && (!op.patient || op.moved) {
-            // Somebody else's hold is in the way: give all back, and go from key to key, waiting at each.
+            // Somebody else's hold is in the way: give all back, and go from key to key, waiting at each. It does so under
+            // another number, since what it gives back and what it asks next may overtake each other between nodes.
             self.settle_shared(&op, false, now, effects);
+            self.renumber(&mut op);
             (op.patient, op.moved) = (true, false);
             op.demands
                 .iter_mut()
@@ -190,30 +193,30 @@ impl Shard {
         if !op.holding {
             return;
         }
-        let me = OpRef { shard: self.index, op: op.id };
+        let me = self.op_ref(op.id);
         for demand in &op.demands {
-            let Kind::Shared { shard, key } = demand.kind else {
+            let Kind::Shared { home, key } = demand.kind else {
                 continue;
             };
             if demand.said.is_some_and(|said| said.outcome == Outcome::Pass) {
-                self.settle_at(shard, me, key, take, now, effects);
+                self.settle_at(home, me, key, take, now, effects);
             }
         }
     }
 
     pub(super) fn settle_at(
         &mut self,
-        shard: usize,
+        home: Home,
         op: OpRef,
         key: u128,
         take: bool,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        if shard == self.index {
+        if home == Home::Here(self.index) {
             self.settle_here(op, key, take, now, effects);
         } else {
-            effects.push(Effect::Settle { shard, op, key, take });
+            effects.push(Effect::Settle { home, op, key, take });
         }
     }
 
@@ -238,10 +241,10 @@ impl Shard {
     }
 
     pub(super) fn send_reply(&mut self, reply: Reply, effects: &mut Vec<Effect>) {
-        if reply.op.shard == self.index {
+        if reply.op == self.op_ref(reply.op.op) {
             self.inbox.push_back(reply);
         } else {
-            effects.push(Effect::Reply(reply.op.shard, reply));
+            effects.push(Effect::Reply(reply));
         }
     }
 
@@ -258,6 +261,12 @@ impl Shard {
             op.parts.iter().filter_map(|p| Some((op.hash.0, p.check.request_id.clone()?))).collect();
         let hold = OwnHold { op: op.id, keys, slots, request_ids };
         self.accounts.get_mut(op.account).extras().holds.push(hold);
+    }
+
+    fn renumber(&mut self, op: &mut Op) {
+        let before = std::mem::replace(&mut op.id, self.fresh_id());
+        let holds = &mut self.accounts.get_mut(op.account).extras().holds;
+        holds.iter_mut().filter(|hold| hold.op == before).for_each(|hold| hold.op = op.id);
     }
 
     pub(super) fn release_own(&mut self, op: &Op) {

@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 
 use super::accounts::{AccountIx, Accounts};
 use super::at_once::AtOnce;
-use super::op::{Answer, AnswerTo, Op, OpId, OpRef, Part};
+use super::op::{Answer, AnswerTo, Home, Op, OpId, OpRef, Part};
 use super::plans::Plans;
 use super::shared::{Ask, Reply, SharedBuckets};
 use super::tally::Tally;
 use super::{Question, Refusal};
 use crate::check::{Check, Decision, Name};
 use crate::clock::{MS, Now};
-use crate::placement::Secret;
+use crate::placement::{Places, Secret, TableVersion};
 use crate::policy::{Policy, Selected, TierSource};
 use crate::random::Generator;
 
@@ -47,12 +47,12 @@ pub struct Caps {
 
 /// What the mind wants done.
 pub enum Effect {
-    /// Ask a shared bucket in another shard.
-    Ask(usize, Ask),
-    /// Answer such a question.
-    Reply(usize, Reply),
+    /// Ask a shared bucket in another shard, or on another node.
+    Ask(Home, Ask),
+    /// Answer such a question: to the shard, and the life of a node, that the op is open in.
+    Reply(Reply),
     /// Take or cancel what an op holds there.
-    Settle { shard: usize, op: OpRef, key: u128, take: bool },
+    Settle { home: Home, op: OpRef, key: u128, take: bool },
 }
 
 /// What a shard keeps of a tenant.
@@ -95,6 +95,7 @@ pub struct Shard {
     pub(super) shards: usize,
     pub(super) caps: Caps,
     pub(super) secret: Secret,
+    pub(super) places: Arc<Places>,
     pub(super) plans: Plans,
     pub(super) accounts: Accounts,
     pub(super) shared: SharedBuckets,
@@ -124,6 +125,7 @@ impl Shard {
         shards: usize,
         caps: Caps,
         secret: Secret,
+        places: Arc<Places>,
         policy: Arc<Policy>,
         generator: Generator,
     ) -> Self {
@@ -132,6 +134,7 @@ impl Shard {
             shards,
             caps,
             secret,
+            places,
             plans: Plans::new(policy, secret),
             accounts: Accounts::new(caps.named_tenants, caps.unknown_tenants),
             shared: SharedBuckets::new(index, caps.shared_keys),
@@ -155,6 +158,21 @@ impl Shard {
     /// Decides by `policy` from `now` on.
     pub fn set_policy(&mut self, policy: Arc<Policy>, now: Now) {
         self.plans.set(policy, now);
+    }
+
+    /// The log entry of the placement that it goes by.
+    pub fn places_version(&self) -> TableVersion {
+        self.places.version()
+    }
+
+    /// Goes by `places` from now on.
+    pub fn set_places(&mut self, places: Arc<Places>) {
+        self.places = places;
+    }
+
+    /// How other shards know one of its ops.
+    pub(super) fn op_ref(&self, op: OpId) -> OpRef {
+        OpRef { boot: self.places.me().boot, shard: self.index as u32, op }
     }
 
     /// Whether something is open that the clock may have to end.
@@ -284,6 +302,7 @@ impl Shard {
         let op = Box::new(Op {
             id: self.fresh_id(),
             hash: first.hash,
+            epoch: first.epoch,
             account,
             parts: questions
                 .into_iter()

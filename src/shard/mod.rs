@@ -28,12 +28,16 @@ mod upkeep;
 mod tests;
 
 use crate::check::{Check, Name};
+use crate::placement::{AccountHash, Epoch};
 
 pub use self::core::{Caps, Listed, TenantState};
-pub use actor::{Handle, Mailboxes, PolicyCell, ShardArgs, mailboxes, run};
+pub use actor::{
+    Far, Handle, Mailboxes, NothingFar, PlacesCell, PolicyCell, ReplyTo, ShardArgs, mailboxes, run,
+};
 pub use alone::Alone;
-pub use op::Decisions;
+pub use op::{Decisions, Home, OpRef, Said};
 pub use saved::{SavedState, load, save};
+pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};
 
@@ -55,6 +59,10 @@ pub enum Refusal {
     /// A mailbox or a table is full, or the deadline passed before all limits had answered.
     #[error("too busy to decide in time")]
     Busy,
+    /// Nobody who may decide could be asked in time: the tenant's owner is unreachable, or nobody owns it yet. No shard says
+    /// so; whoever looks for the owner does.
+    #[error("the node that owns this tenant can't be reached")]
+    Unreachable,
 }
 
 impl Refusal {
@@ -66,6 +74,7 @@ impl Refusal {
             Self::RequestIdReused => "request_id_reused",
             Self::InBatch(_, why) => why.kind(),
             Self::Busy => "busy",
+            Self::Unreachable => "unreachable",
         }
     }
 }
@@ -76,5 +85,7 @@ pub struct Question {
     /// The check.
     pub check: Check,
     /// The hash of its account, computed at the door.
-    pub hash: crate::placement::AccountHash,
+    pub hash: AccountHash,
+    /// The epoch under which this node owns its partition, as whoever sent it here knows.
+    pub epoch: Epoch,
 }

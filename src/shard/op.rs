@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::check::{Check, Decision, Name, Permit, PermitId, Verdict};
 use crate::clock::MS;
 use crate::limit::Outcome;
-use crate::placement::AccountHash;
+use crate::placement::{AccountHash, BootId, Epoch, Partition, Places};
 use crate::policy::{BucketKey, Selected};
 
 use super::Refusal;
@@ -17,11 +18,24 @@ use super::accounts::AccountIx;
 /// The number of an open check within its shard; never reused.
 pub type OpId = u64;
 
-/// An open check as other shards know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An open check as other shards know it, on its own node and on others: by its life a node is told from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OpRef {
-    pub shard: usize,
+    /// The life of the node that it is open on.
+    pub boot: BootId,
+    /// The shard there.
+    pub shard: u32,
+    /// The check in that shard.
     pub op: OpId,
+}
+
+/// Where a bucket that tenants share is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Home {
+    /// In that shard of this node.
+    Here(usize),
+    /// On the node that owns that partition.
+    Far(Partition),
 }
 
 /// What a whole op answers: a decision for each of its checks, or why there is none.
@@ -68,13 +82,14 @@ pub enum Kind {
     Own(u64),
     /// The account's permits.
     Slots,
-    /// Under a key of its own, in that shard.
-    Shared { shard: usize, key: u128 },
+    /// Under a key of its own, which has a home of its own.
+    Shared { home: Home, key: u128 },
 }
 
 /// What a bucket said.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Said {
+    /// Whether it lets the cost pass.
     pub outcome: Outcome,
     /// Units left before this op takes anything.
     pub remaining: u64,
@@ -91,6 +106,8 @@ pub struct Op {
     pub id: OpId,
     /// Of the account that asks; beyond a cap, `account` is another.
     pub hash: AccountHash,
+    /// Under which the question was sent here.
+    pub epoch: Epoch,
     pub account: AccountIx,
     pub parts: Vec<Part>,
     pub demands: Vec<Demand>,
@@ -145,11 +162,14 @@ impl Op {
     }
 
     /// The shared bucket with the lowest key that hasn't been asked.
+    ///
+    /// Keys are the same for everybody, so nobody waits in a circle. The exception are buckets that stand in for others beyond a
+    /// cap, if they are on different nodes: two checks may then wait for each other until a hold has been open for too long.
     pub fn unasked(&self) -> Option<usize> {
         let open = self.demands.iter().enumerate().filter(|(_, d)| d.said.is_none());
         let keyed = open.filter_map(|(i, d)| match d.kind {
-            // Buckets that stand in for others have the same key in every shard.
-            Kind::Shared { shard, key } => Some((key, shard, i)),
+            // Buckets that stand in for others have the same key wherever they are.
+            Kind::Shared { home, key } => Some((key, home, i)),
             _ => None,
         });
         keyed.min().map(|(.., i)| i)
@@ -200,6 +220,8 @@ impl Op {
                 replayed: false,
                 bypass: None,
                 policy_version: self.policy_version,
+                epoch: self.epoch.number(),
+                node: None,
             };
             if !allowed {
                 decision.deny();
@@ -246,12 +268,17 @@ fn verdict(demand: &Demand, taking: bool) -> Verdict {
     }
 }
 
-/// The key under which a selected limit's bucket is looked for.
-pub fn kind_of(key: BucketKey, shards: usize) -> Kind {
+/// The key under which a selected limit's bucket is looked for, on a node of so many shards.
+pub fn kind_of(key: BucketKey, places: &Places, shards: usize) -> Kind {
     match key {
         BucketKey::Own(key) => Kind::Own(key),
         BucketKey::Shared(key) => {
-            Kind::Shared { shard: crate::placement::Partition::of_key(key).shard(shards), key }
+            let partition = Partition::of_key(key);
+            let home = match places.is_here(partition) {
+                true => Home::Here(partition.shard(shards)),
+                false => Home::Far(partition),
+            };
+            Kind::Shared { home, key }
         }
     }
 }

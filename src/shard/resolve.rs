@@ -50,7 +50,7 @@ impl Shard {
             let mut selected = std::mem::take(&mut self.selected);
             let taken = plan.select(&part.check, &self.secret, &mut selected);
             for selected in selected.drain(..) {
-                let kind = kind_of(selected.key, self.shards);
+                let kind = kind_of(selected.key, &self.places, self.shards);
                 let cost = part.cost;
                 let same = (!single).then(|| op.demands.iter().position(|d| d.kind == kind)).flatten();
                 let at = demand(&mut op.demands, same, Demand { selected, cost, kind, said: None });

@@ -1,10 +1,13 @@
 //! What a graceful stop leaves behind, so that a restart knows what was spent.
 //!
 //! One file: a magic word with a version, a SHA-256 of the rest, and the states of all shards. It is written beside its
-//! place and renamed, and it is deleted as it is loaded: state that two processes could load would be spent twice. Boot
+//! place and renamed, and it is deleted as it is loaded: state that two processes could load would be spent twice. What is in
+//! it belongs to partitions under epochs. It is worth something only to the life of the node that owns them next: if
+//! anybody owned one in between, what is in the file is not what was spent. Boot
 //! times are moved to the new process's boot clock by way of the wall clock, so what refilled while the node was down has
 //! refilled.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -13,8 +16,9 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Now;
 use crate::limit::{Permits, State};
+use crate::placement::{Epoch, Partition, Place, Places};
 
-const MAGIC: &[u8; 8] = b"TGSTATE1";
+const MAGIC: &[u8; 8] = b"TGSTATE2";
 const HEADER: usize = MAGIC.len() + 32;
 
 /// The states of some shards, at an instant.
@@ -22,6 +26,8 @@ const HEADER: usize = MAGIC.len() + 32;
 pub struct SavedState {
     boot: u64,
     wall: u64,
+    /// The partitions that were owned, and under which epochs.
+    pub epochs: Vec<(Partition, Epoch)>,
     /// Accounts that were not like fresh ones.
     pub accounts: Vec<SavedAccount>,
     /// Shared buckets that were not.
@@ -47,6 +53,7 @@ impl SavedState {
         Self {
             boot: now.boot,
             wall: now.wall,
+            epochs: Vec::new(),
             accounts: Vec::new(),
             shared: Vec::new(),
             overflow: Vec::new(),
@@ -55,9 +62,16 @@ impl SavedState {
 
     /// Adds what another shard saved.
     pub fn add(&mut self, other: Self) {
+        self.epochs.extend(other.epochs);
         self.accounts.extend(other.accounts);
         self.shared.extend(other.shared);
         self.overflow.extend(other.overflow);
+    }
+
+    /// The partitions of it that `places` has here as the next that owned them.
+    pub fn still_true(&self, places: &Places) -> BTreeSet<Partition> {
+        let is_next = |(partition, epoch): &(Partition, Epoch)| matches!(places.of(*partition), Place::Here(now) if now.follows(*epoch));
+        self.epochs.iter().filter(|saved| is_next(saved)).map(|(partition, _)| *partition).collect()
     }
 
     /// Moves all boot times to the clock of a process that reads `now`.

@@ -19,7 +19,7 @@ use crate::check::Limit;
 use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, State};
 
-use super::op::{OpRef, Said};
+use super::op::{Home, OpRef, Said};
 use super::plans::Plans;
 
 /// How long a hold may stay open, in nanoseconds.
@@ -33,35 +33,45 @@ const SWEEP_MIN: usize = 1024;
 /// One question to a shared bucket.
 #[derive(Clone, Debug)]
 pub struct Ask {
+    /// The check that asks.
     pub op: OpRef,
     /// Which of the op's demands this is.
     pub demand: usize,
+    /// The bucket.
     pub key: u128,
     /// The bucket that stands in where a cap leaves no room for `key`.
     pub overflow_key: u128,
+    /// By which the bucket is kept.
     pub limit: Arc<Limit>,
+    /// Units.
     pub cost: u64,
     /// Hold the cost if it passes, or only look.
     pub hold: bool,
     /// Wait for others' holds until this boot time; none doesn't wait.
     pub until: Option<u64>,
+    /// Boot time after which nobody waits for the answer.
+    pub deadline: u64,
 }
 
 /// Its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
-    /// The shard that answers.
-    pub from: usize,
+    /// Where the bucket is, for the op that asked.
+    pub from: Home,
+    /// The check that asked.
     pub op: OpRef,
+    /// Which of its demands.
     pub demand: usize,
     /// The bucket that answered; a hold is settled under it.
     pub key: u128,
+    /// What it said.
     pub said: Said,
 }
 
 #[derive(Debug)]
 struct Hold {
     op: OpRef,
+    demand: usize,
     limit: Arc<Limit>,
     cost: u64,
     expires: u64,
@@ -149,6 +159,7 @@ impl SharedBuckets {
             return fresh().ask(&ask, self.index, since, now);
         }
         let bucket = bucket(&mut self.buckets, &mut self.sweep, ask.key, fresh);
+        bucket.waiting.retain(|waiting| (waiting.op, waiting.demand) != (ask.op, ask.demand));
         let reply = bucket.ask(&ask, self.index, since, now);
         let key = ask.key;
         if reply.is_none() {
@@ -258,6 +269,8 @@ impl SharedBucket {
     fn ask(&mut self, ask: &Ask, index: usize, since: u64, now: Now) -> Option<Reply> {
         let rule = &ask.limit.rule;
         self.state.advance(rule, since, now);
+        // A question that comes a second time, because its answer was lost on its way, replaces what it holds.
+        self.holds.retain(|hold| (hold.op, hold.demand) != (ask.op, ask.demand));
         // Beyond a cap several demands of one op may meet here: what it holds itself it doesn't wait for.
         let sum = |mine: bool| {
             let holds = self.holds.iter().filter(|hold| (hold.op == ask.op) == mine);
@@ -274,6 +287,7 @@ impl SharedBucket {
         if outcome == Outcome::Pass && ask.hold {
             self.holds.push(Hold {
                 op: ask.op,
+                demand: ask.demand,
                 limit: ask.limit.clone(),
                 cost: ask.cost,
                 expires: now.boot.saturating_add(HOLD_MAX),
@@ -286,7 +300,7 @@ impl SharedBucket {
             reset_if_taken: self.state.reset_after(rule, ask.cost, now),
             overflow: self.overflow,
         };
-        Some(Reply { from: index, op: ask.op, demand: ask.demand, key: ask.key, said })
+        Some(Reply { from: Home::Here(index), op: ask.op, demand: ask.demand, key: ask.key, said })
     }
 
     fn take(&mut self, hold: &Hold, since: u64, now: Now) {

@@ -362,6 +362,8 @@ mod tests {
             replayed: false,
             bypass: None,
             policy_version: 1,
+            epoch: 1,
+            node: None,
         }
     }
 

@@ -4,7 +4,7 @@ use super::Refusal;
 use super::account::Buckets;
 use super::accounts::AccountIx;
 use super::core::{Effect, Listed, Shard, TenantState};
-use super::op::{Kind, OpRef};
+use super::op::Kind;
 use super::saved::{SavedAccount, SavedState};
 use super::tally::{Levels, Reading};
 use crate::check::{PermitId, TenantId};
@@ -29,10 +29,10 @@ impl Shard {
                 continue;
             };
             // What hasn't answered may hold all the same: it is cancelled too, under the key that was asked.
-            let me = OpRef { shard: self.index, op: id };
+            let me = self.op_ref(id);
             for demand in std::mem::take(&mut op.demands) {
-                if let Kind::Shared { shard, key } = demand.kind {
-                    self.settle_at(shard, me, key, false, now, effects);
+                if let Kind::Shared { home, key } = demand.kind {
+                    self.settle_at(home, me, key, false, now, effects);
                 }
             }
             self.release_own(&op);
@@ -153,6 +153,8 @@ impl Shard {
     /// Everything worth keeping over a restart.
     pub fn save(&mut self, now: Now) -> SavedState {
         let mut saved = SavedState::at(now);
+        let mine = |(partition, _): &(Partition, _)| partition.shard(self.shards) == self.index;
+        saved.epochs = self.places.here().filter(mine).collect();
         for position in 0..self.accounts.positions() {
             let Some(account) = self.accounts.at(position).filter(|account| !account.is_fresh(now)) else {
                 continue;
@@ -176,14 +178,18 @@ impl Shard {
         saved
     }
 
-    /// Takes over what another process saved; what belongs to other shards is left alone.
+    /// Takes over what another process saved, as far as it is still true; what belongs to other shards is left alone.
     pub fn restore(&mut self, saved: &SavedState, now: Now) {
+        let still_true = saved.still_true(&self.places);
+        if still_true.is_empty() {
+            return;
+        }
         for account in &saved.accounts {
             let hash = self.secret.account(&account.id);
             let overflow_of =
                 account.id.strip_prefix(OVERFLOW_PREFIX).map(|shard| shard.parse().unwrap_or(0usize));
             let home = overflow_of.map_or(hash.partition().shard(self.shards), |shard| shard % self.shards);
-            if home != self.index {
+            if home != self.index || overflow_of.is_none() && !still_true.contains(&hash.partition()) {
                 continue;
             }
             let named = TenantId::new(&account.id).is_some_and(|tenant| self.plans.policy().names(&tenant));
@@ -205,7 +211,8 @@ impl Shard {
             }
         }
         for (key, state) in &saved.shared {
-            if Partition::of_key(*key).shard(self.shards) == self.index {
+            let partition = Partition::of_key(*key);
+            if partition.shard(self.shards) == self.index && still_true.contains(&partition) {
                 self.shared.restore(*key, state.clone(), false);
             }
         }

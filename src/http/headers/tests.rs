@@ -55,6 +55,8 @@ fn decision(verdicts: Vec<Verdict>) -> Decision {
         replayed: false,
         bypass: None,
         policy_version: 1,
+        epoch: 1,
+        node: None,
     };
     if !passes {
         decision.deny();

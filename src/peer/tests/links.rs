@@ -69,13 +69,14 @@ async fn a_call_that_is_late_ends_with_its_deadline_and_the_peer_is_told() {
 #[tokio::test(start_paused = true)]
 async fn the_time_in_the_queue_is_taken_from_what_a_call_has_left() {
     let manual = ManualClock::default();
-    let (pipes, listener) = mpsc::unbounded_channel();
-    let (dial, chance) = (PipeDial(pipes, Arc::default()), Seed::from_number(1).fork("links", 0));
+    let pipes = Pipes::default();
+    let mut listener = pipes.listen("n2");
+    let (dial, chance) = (pipes.dial("n2").unwrap(), Seed::from_number(1).fork("links", 0));
     let (us, clock) = (identity("n1"), Arc::new(manual.clone()));
     let (link, driver) =
         crate::peer::link(LinkArgs { us, peer: name("n2"), class: Class::Checks, dial, clock, chance });
     tokio::spawn(driver);
-    let (mut reader, _writer) = played(&mut PipeListener(listener)).await;
+    let (mut reader, _writer) = played(&mut listener).await;
     link.connected().await;
     settle().await;
     let mut late = Box::pin(link.call(opaque(NOW, "late"), Duration::from_millis(30)));

@@ -104,6 +104,8 @@ fn decision() -> Decision {
         replayed: true,
         bypass: Some(Box::new(Bypass { list: name("vip"), reason: "asked for".into() })),
         policy_version: 12,
+        epoch: 0,
+        node: None,
     }
 }
 

@@ -1,12 +1,11 @@
 //! Both ends against each other over pipes, and each against an end that is played frame by frame.
 
+mod breaker;
 mod links;
 mod messages;
 mod servers;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,18 +13,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::frame::{Frame, FrameKind};
 use super::handshake::{self, Identity, Reader, VERSIONS, Writer};
-use super::{BootId, Call, Class, Dial, Failure, Handler, Hello, Kind, Link, LinkArgs, Listen, Opaque};
+use super::{BootId, Call, Class, Failure, Handler, Hello, Kind, Link, LinkArgs, Opaque};
 use crate::check::Name;
 use crate::clock::{ManualClock, SharedClock};
+use crate::net::pipes::{PipeListener, Pipes};
+use crate::net::{self, Dial, Listen, Network};
 use crate::random::Seed;
 
-/// What a pipe holds in each direction.
-const PIPE_BYTES: usize = 16 << 10;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn name(text: &str) -> Name {
@@ -38,30 +37,6 @@ fn identity(node: &str) -> Identity {
 
 fn clock() -> SharedClock {
     Arc::new(ManualClock::default())
-}
-
-/// Pipes for sockets: what is dialled comes out at the listener.
-struct PipeDial(mpsc::UnboundedSender<DuplexStream>, Arc<AtomicUsize>);
-struct PipeListener(mpsc::UnboundedReceiver<DuplexStream>);
-
-impl Dial for PipeDial {
-    type Stream = DuplexStream;
-    async fn dial(&mut self) -> io::Result<DuplexStream> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        self.0.send(far).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-        Ok(near)
-    }
-}
-
-impl Listen for PipeListener {
-    type Stream = DuplexStream;
-    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
-        match self.0.recv().await {
-            Some(stream) => Ok((stream, SocketAddr::from(([127, 0, 0, 1], 1)))),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// A link of n1 to n2, its driver, what comes out at the other end, and how often it dialled.
@@ -77,13 +52,12 @@ fn dial(class: Class) -> Dialled {
 }
 
 fn dial_as(us: Identity, class: Class) -> Dialled {
-    let (pipes, listener) = mpsc::unbounded_channel();
-    let dials = Arc::new(AtomicUsize::new(0));
-    let chance = Seed::from_number(1).fork("links", 0);
-    let dial = PipeDial(pipes, dials.clone());
+    let pipes = Pipes::default();
+    let (listener, dial) = (pipes.listen("n2"), pipes.dial("n2").unwrap());
+    let (dials, chance) = (dial.dials.clone(), Seed::from_number(1).fork("links", 0));
     let args = LinkArgs { us, peer: name("n2"), class, dial, clock: clock(), chance };
     let (link, driver) = super::link(args);
-    Dialled { link, driver: tokio::spawn(driver), listener: PipeListener(listener), dials }
+    Dialled { link, driver: tokio::spawn(driver), listener, dials }
 }
 
 /// Answers as its requests ask: at once, later, never; keeps count of what it was doing.
@@ -133,10 +107,25 @@ impl Handler for Echo {
     }
 }
 
-/// Serves as n2 what comes out of `listener`.
-fn serve_echo(listener: PipeListener) -> Arc<Echo> {
-    let echo = Arc::new(Echo::default());
-    tokio::spawn(super::serve(identity("n2"), listener, echo.clone(), clock(), std::future::pending()));
+/// Serves as n2 what comes out of `listener`, on one worker, until told to stop.
+async fn serve(listener: impl Listen, echo: Arc<Echo>, stop: watch::Receiver<bool>) {
+    let (workers, mut parcels) = net::handover(1);
+    let serving = super::serve(parcels.remove(0), identity("n2"), echo, clock(), stop.clone());
+    tokio::join!(super::accept(listener, workers, stop), serving);
+}
+
+/// The same without an end.
+fn serve_echo(listener: impl Listen) -> Arc<Echo> {
+    serve_with(listener, Echo::default())
+}
+
+fn serve_with(listener: impl Listen, echo: Echo) -> Arc<Echo> {
+    let echo = Arc::new(echo);
+    let serving = echo.clone();
+    tokio::spawn(async move {
+        let (_stop, never) = watch::channel(false);
+        serve(listener, serving, never).await;
+    });
     echo
 }
 

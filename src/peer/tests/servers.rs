@@ -1,9 +1,8 @@
 //! What a peer that is served can do, and can't.
 
 use super::*;
-use crate::peer::{Plain, PlainListener};
+use crate::net::{Plain, PlainListener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::oneshot;
 
 /// An n1 that is played frame by frame against an n2 that serves.
 struct Played {
@@ -13,9 +12,9 @@ struct Played {
 }
 
 async fn play(class: Class) -> Played {
-    let (pipes, listener) = mpsc::unbounded_channel();
-    let echo = serve_echo(PipeListener(listener));
-    let stream = PipeDial(pipes, Arc::default()).dial().await.unwrap();
+    let pipes = Pipes::default();
+    let echo = serve_echo(pipes.listen("n2"));
+    let stream = pipes.dial("n2").unwrap().dial().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
     handshake::call(&mut reader, &mut writer, &identity("n1"), class, &name("n2")).await.unwrap();
     Played { reader, writer, echo }
@@ -118,22 +117,15 @@ async fn a_peer_that_goes_silent_is_given_up_with_what_it_had_asked() {
 #[tokio::test(start_paused = true)]
 async fn a_stranger_is_refused_before_it_can_ask() {
     for speech in [&b"GET / HTTP/1.1\r\nhost: n2\r\n\r\n"[..], &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc]] {
-        let (pipes, listener) = mpsc::unbounded_channel();
-        let _echo = serve_echo(PipeListener(listener));
-        let mut stream = PipeDial(pipes, Arc::default()).dial().await.unwrap();
+        let pipes = Pipes::default();
+        let _echo = serve_echo(pipes.listen("n2"));
+        let mut stream = pipes.dial("n2").unwrap().dial().await.unwrap();
         stream.write_all(speech).await.unwrap();
         assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 0);
     }
-    let (pipes, listener) = mpsc::unbounded_channel();
-    let echo = Arc::new(Echo { strangers: true, ..Echo::default() });
-    tokio::spawn(crate::peer::serve(
-        identity("n2"),
-        PipeListener(listener),
-        echo,
-        clock(),
-        std::future::pending(),
-    ));
-    let stream = PipeDial(pipes, Arc::default()).dial().await.unwrap();
+    let pipes = Pipes::default();
+    let _echo = serve_with(pipes.listen("n2"), Echo { strangers: true, ..Echo::default() });
+    let stream = pipes.dial("n2").unwrap().dial().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
     let called = handshake::call(&mut reader, &mut writer, &identity("n1"), Class::Raft, &name("n2")).await;
     assert_eq!(called.unwrap_err().to_string(), "the peer refused: node n1 is no member of this cluster");
@@ -142,14 +134,13 @@ async fn a_stranger_is_refused_before_it_can_ask() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_finishes_what_was_accepted_and_takes_no_more() {
     let Dialled { link, listener, .. } = dial(Class::Checks);
-    let (echo, (stop, stopped)) = (Arc::new(Echo::default()), oneshot::channel::<()>());
-    let stopped = async { drop(stopped.await) };
-    let serving = tokio::spawn(crate::peer::serve(identity("n2"), listener, echo.clone(), clock(), stopped));
+    let (echo, (stop, stopped)) = (Arc::new(Echo::default()), watch::channel(false));
+    let serving = tokio::spawn(serve(listener, echo.clone(), stopped));
     link.connected().await;
     let mut call = Box::pin(link.call(opaque(LATER, "\x64"), SECOND));
     assert!(futures_util::poll!(&mut call).is_pending());
     tokio::time::sleep(Duration::from_millis(50)).await;
-    stop.send(()).unwrap();
+    stop.send(true).unwrap();
     assert_eq!(call.await.unwrap(), opaque(LATER, "\x64"));
     serving.await.unwrap();
     assert!(link.call(opaque(NOW, "x"), SECOND).await.is_err());
@@ -158,10 +149,9 @@ async fn a_stop_finishes_what_was_accepted_and_takes_no_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn callers_on_many_threads_share_a_link_over_a_socket() {
-    let listener = PlainListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    let dial = Plain::to(listener.local_addr().unwrap()).unwrap();
-    let echo = Arc::new(Echo::default());
-    tokio::spawn(crate::peer::serve(identity("n2"), listener, echo.clone(), clock(), std::future::pending()));
+    let listener = PlainListener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let dial = Plain.dial(&listener.local_addr().unwrap().to_string()).unwrap();
+    let echo = serve_echo(listener);
     let (us, chance) = (identity("n1"), Seed::from_number(1).fork("links", 0));
     let args = LinkArgs { us, peer: name("n2"), class: Class::Checks, dial, clock: clock(), chance };
     let (link, driver) = crate::peer::link(args);

@@ -72,7 +72,7 @@ fn beyond_the_caps_too_everybody_is_answered_at_once_and_counts_of_the_others_st
             request_ids: 5,
             ..ROOM
         };
-        let mut world = World::new(shards, &policy(&mut chance), caps, seed);
+        let mut world = World::together(shards, &policy(&mut chance), caps, seed);
         let (books, _) = run.play(&mut world, 120);
         books.assert_none_gave_too_much();
         books.assert_denials_were_needed();

@@ -1,6 +1,7 @@
 //! A few shards without a runtime: their effects wait in queues, and a seed decides which is delivered next.
 //!
-//! Between two shards messages keep their order; across pairs any interleaving happens, as with the actors' mailboxes. Time
+//! With an even seed all shards are on one node; with an odd one each is on a node of its own, and what they say to each other
+//! goes from node to node. Between two shards messages keep their order; across pairs any interleaving happens, as with the actors' mailboxes. Time
 //! stands unless a test lets it pass. A failing run prints its seed; `TIDEGATE_TEST_SEED` plays that one alone.
 
 mod batches;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::core::{Caps, Effect, Shard, TenantState};
-use super::op::{Answer, Decisions, OpRef};
+use super::op::{Answer, Decisions, Home, OpRef};
 use super::shared::{Ask, Reply};
 use super::{Question, Refusal, SavedState};
 use crate::check::{
@@ -32,7 +33,7 @@ use crate::check::{
 };
 use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, Rule, Window};
-use crate::placement::{Partition, Secret};
+use crate::placement::{BootId, Epoch, NodeId, Partition, Places, Seat, Secret, Table, TableVersion};
 use crate::policy::{Document, Policy};
 use crate::random::{Generator, Seed};
 
@@ -57,11 +58,29 @@ enum Message {
     Settle { op: OpRef, key: u128, take: bool },
 }
 
+/// The node of each shard in its `life`, one or several.
+fn seat(node: usize, life: u64) -> Seat {
+    Seat { node: NodeId(node as u64 + 1), boot: BootId(life * 1_000 + node as u64 + 1) }
+}
+
+/// The placement as node `me` of `nodes` sees it: partitions in turn, under the epoch that has the number of its life.
+fn places(me: usize, nodes: usize, life: u64) -> Arc<Places> {
+    let owner = |life| Partition::all().map(move |p| (seat(p.shard(nodes), life), None));
+    let first = Table::new(TableVersion(1), owner(1)).unwrap();
+    let seated = |table: Table, node| {
+        table.seat(NodeId(node as u64 + 1), seat(node, life).boot, TableVersion(node as u64 + 2))
+    };
+    let table = (0..nodes).fold(first, |table, node| seated(table, node).unwrap());
+    Arc::new(Places::new(seat(me, life), Arc::new(table)))
+}
+
 type Each = Vec<Result<Decision, Refusal>>;
 
 /// Some shards that know each other, and the messages between them.
 struct World {
     seed: u64,
+    /// Each shard is on a node of its own.
+    apart: bool,
     shards: Vec<Shard>,
     secret: Secret,
     now: Now,
@@ -71,15 +90,29 @@ struct World {
 
 impl World {
     fn new(shards: usize, policy: &str, caps: Caps, seed: u64) -> Self {
+        Self::living(1, seed % 2 == 1, shards, policy, caps, seed)
+    }
+
+    /// All on one node, whatever the seed.
+    fn together(shards: usize, policy: &str, caps: Caps, seed: u64) -> Self {
+        Self::living(1, false, shards, policy, caps, seed)
+    }
+
+    /// The nodes in that life of theirs.
+    fn living(life: u64, apart: bool, shards: usize, policy: &str, caps: Caps, seed: u64) -> Self {
         let mut chance = Seed::from_number(seed).fork("world", 0);
         let secret = Secret::new(chance.next_u64(), chance.next_u64());
         let policy = compiled(1, policy);
         let shard = |index| {
             let generator = Seed::from_number(seed).fork("permits", index as u64);
-            Shard::new(index, shards, caps, secret, policy.clone(), generator)
+            let (node, nodes) = if apart { (index, shards) } else { (0, 1) };
+            let (index, shards) = if apart { (0, 1) } else { (index, shards) };
+            let places = places(node, nodes, life);
+            Shard::new(index, shards, caps, secret, places, policy.clone(), generator)
         };
         Self {
             seed,
+            apart,
             shards: (0..shards).map(shard).collect(),
             secret,
             // An hour into a day, so that neither days nor minutes end by surprise.
@@ -97,7 +130,8 @@ impl World {
     // ------------------------------------------------------------------------------------------------- questions
 
     fn question(&self, check: &Check) -> Question {
-        Question { hash: self.secret.account(&check.account()), check: check.clone() }
+        let epoch = Epoch::FIRST;
+        Question { hash: self.secret.account(&check.account()), epoch, check: check.clone() }
     }
 
     fn home(&self, check: &Check) -> usize {
@@ -111,14 +145,27 @@ impl World {
         let done = work(&mut self.shards[shard], self.now, &mut effects);
         for effect in effects {
             let (to, message) = match effect {
-                Effect::Ask(to, ask) => (to, Message::Ask(ask)),
-                Effect::Reply(to, reply) => (to, Message::Reply(reply)),
-                Effect::Settle { shard, op, key, take } => (shard, Message::Settle { op, key, take }),
+                Effect::Ask(to, ask) => (self.at(to), Message::Ask(ask)),
+                // For a shard elsewhere the bucket is where the partitions of whoever answers are.
+                Effect::Reply(reply) if self.apart => {
+                    let from = Home::Far(Partition::new(shard as u16).unwrap());
+                    ((reply.op.boot.0 % 1_000 - 1) as usize, Message::Reply(Reply { from, ..reply }))
+                }
+                Effect::Reply(reply) => (reply.op.shard as usize, Message::Reply(reply)),
+                Effect::Settle { home, op, key, take } => (self.at(home), Message::Settle { op, key, take }),
             };
             assert_ne!(to, shard, "a shard sends itself nothing");
             self.links.entry((shard, to)).or_default().push_back(message);
         }
         done
+    }
+
+    /// The shard that keeps what is at home there.
+    fn at(&self, home: Home) -> usize {
+        match home {
+            Home::Here(shard) => shard,
+            Home::Far(partition) => partition.shard(self.shards.len()),
+        }
     }
 
     fn start(&mut self, check: &Check) -> oneshot::Receiver<Answer> {

@@ -28,7 +28,7 @@ impl World {
 
     /// A new process on the same machine and with the same secret, with so many shards.
     fn restarted(&self, shards: usize, policy: &str, caps: Caps, saved: &SavedState) -> Self {
-        let mut next = Self::new(shards, policy, caps, self.seed);
+        let mut next = Self::living(2, false, shards, policy, caps, self.seed);
         next.now = self.now;
         for shard in &mut next.shards {
             shard.restore(saved, self.now);
@@ -40,7 +40,7 @@ impl World {
 #[test]
 fn another_number_of_shards_knows_what_was_spent_and_which_permits_are_out() {
     for (before, after) in [(1, 1), (1, 3), (3, 1), (2, 3), (3, 3)] {
-        let mut world = World::new(before, POLICY, ROOM, 7);
+        let mut world = World::together(before, POLICY, ROOM, 8);
         let check = |i: u64| {
             let client = by_client(["ann", "bob"][i as usize % 2], &of(&format!("t{}", i % 10)));
             from_ip(&format!("192.0.2.{}", i % 7), &client)
@@ -95,7 +95,7 @@ fn a_restart_of_the_machine_moves_permits_and_logs_to_the_new_boot_clock() {
 #[test]
 fn the_crowds_of_three_shards_become_one() {
     let tight = Caps { unknown_tenants: 2, shared_keys: 2, ..ROOM };
-    let mut world = World::new(3, POLICY, tight, 0);
+    let mut world = World::together(3, POLICY, tight, 0);
     let check = |i: usize| from_ip(&format!("10.0.0.{i}"), &of(&format!("t{i}")));
     (0..200).for_each(|i| drop(world.decide(&check(i))));
     let saved = world.saved();
@@ -108,10 +108,31 @@ fn the_crowds_of_three_shards_become_one() {
 }
 
 #[test]
+fn what_somebody_owned_in_between_is_not_taken_over() {
+    let mut world = World::together(2, POLICY, ROOM, 0);
+    let check = costing(3, &of("acme"));
+    assert!(world.decide(&check).allowed);
+    let saved = world.saved();
+    // Life 3 comes after life 2, which owned the partitions and saved nothing.
+    for (life, allowed) in [(2, false), (3, true)] {
+        let mut next = World::living(life, false, 2, POLICY, ROOM, 0);
+        next.now = world.now;
+        if life == 3 {
+            let twice =
+                super::places(0, 1, 2).table().seat(NodeId(1), seat(0, 3).boot, TableVersion(9)).unwrap();
+            let places = Arc::new(Places::new(seat(0, 3), Arc::new(twice)));
+            next.shards.iter_mut().for_each(|shard| shard.set_places(places.clone()));
+        }
+        next.shards.iter_mut().for_each(|shard| shard.restore(&saved, world.now));
+        assert_eq!(next.decide(&check).allowed, allowed, "life {life}");
+    }
+}
+
+#[test]
 fn beyond_the_caps_too_a_restart_refunds_nobody() {
     let tight = Caps { unknown_tenants: 2, shared_keys: 2, ..ROOM };
     for seed in seeds(5) {
-        let mut world = World::new(3, POLICY, tight, seed);
+        let mut world = World::together(3, POLICY, tight, seed);
         let check = |i: usize| from_ip(&format!("10.0.{}.{}", i / 256, i % 256), &of(&format!("t{i}")));
         for i in 0..300 {
             world.decide(&check(i));

@@ -1,41 +1,32 @@
-//! Where streams come from: sockets, a simulated network, a pipe in a test.
-//!
-//! [`Dial`] makes connections and [`Listen`] takes them; what they give is anything that reads and writes. [`Plain`] is TCP
-//! without encryption. It knows loopback addresses alone: between machines, a check would show who is whose tenant to
-//! everybody on the way, and anybody could pass for a peer.
+//! TCP in plain text between peers, on loopback addresses alone.
 
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What frames travel on.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+use super::{Dial, Listen, Network};
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+/// The network that [`PlainDial`] and [`PlainListener`] make; addresses are `IP:PORT`.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
 
-/// Makes connections to one peer.
-pub trait Dial: Send + 'static {
-    /// What it makes.
-    type Stream: Stream;
-    /// A new connection. It need not watch the time: whoever calls does.
-    fn dial(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
-}
-
-/// Takes connections.
-pub trait Listen: Send + 'static {
-    /// What it takes.
-    type Stream: Stream;
-    /// The next connection, and where it comes from.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+impl Network for Plain {
+    type Dial = PlainDial;
+    fn dial(&self, address: &str) -> io::Result<PlainDial> {
+        let not_one = |_| {
+            let why = format!("{address:?} is no address of a peer: it has to be an IP address and a port");
+            io::Error::new(io::ErrorKind::InvalidInput, why)
+        };
+        PlainDial::to(address.parse().map_err(not_one)?)
+    }
 }
 
 /// TCP in plain text, to a loopback address.
 #[derive(Clone, Copy, Debug)]
-pub struct Plain(SocketAddr);
+pub struct PlainDial(SocketAddr);
 
-impl Plain {
+impl PlainDial {
     /// Connections to `address`; refused where that isn't a loopback address.
     pub fn to(address: SocketAddr) -> io::Result<Self> {
         only_loopback(address, "dial")?;
@@ -43,7 +34,7 @@ impl Plain {
     }
 }
 
-impl Dial for Plain {
+impl Dial for PlainDial {
     type Stream = TcpStream;
     async fn dial(&mut self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(self.0).await?;
@@ -63,19 +54,15 @@ impl PlainListener {
         only_loopback(address, "listen on")?;
         Ok(Self(TcpListener::bind(address).await?))
     }
-
-    /// Where it listens.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
 }
 
 impl Listen for PlainListener {
     type Stream = TcpStream;
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, from) = self.0.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((stream, from))
+        self.0.accept().await
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
     }
 }
 
@@ -96,16 +83,24 @@ mod tests {
     #[tokio::test]
     async fn plain_text_is_for_loopback_addresses_alone() {
         for far in ["192.0.2.1:7171", "0.0.0.0:0", "[2001:db8::1]:7171", "[::]:0", "[::ffff:192.0.2.1]:1"] {
-            let far: SocketAddr = far.parse().unwrap();
-            let said = [Plain::to(far).unwrap_err(), PlainListener::bind(far).await.unwrap_err()];
+            let address: SocketAddr = far.parse().unwrap();
+            let said = [Plain.dial(far).unwrap_err(), PlainListener::bind(address).await.unwrap_err()];
             for error in said {
                 assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
                 assert!(error.to_string().contains(&format!("{far}: peers talk in plain text")), "{error}");
             }
         }
         for near in ["127.0.0.1:0", "127.8.8.8:0", "[::ffff:127.0.0.1]:0"] {
-            assert!(Plain::to(near.parse().unwrap()).is_ok(), "{near}");
+            assert!(Plain.dial(near).is_ok(), "{near}");
         }
         assert!(PlainListener::bind("127.0.0.1:0".parse().unwrap()).await.is_ok());
+    }
+
+    #[test]
+    fn what_is_no_address_is_named_as_it_was_written() {
+        for text in ["", "n2", "localhost:7171", "127.0.0.1", "127.0.0.1:99999"] {
+            let error = Plain.dial(text).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{text:?} is no address of a peer")), "{error}");
+        }
     }
 }

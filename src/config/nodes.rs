@@ -1,0 +1,319 @@
+//! `[[nodes]]`: who the nodes are, where each listens, and where the others reach it.
+//!
+//! A node listens on `http` and `peer`, and is reached there unless `http_advertise` and `peer_advertise` say otherwise: behind
+//! a load balancer, or in a container. A node alone needs no `peer`, and the system may choose its ports (port 0); of several,
+//! each has to be found by the others. The list seeds the first start; afterwards the replicated membership is the truth.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::check::Name;
+use crate::input::{Fields, Reader, Tree};
+
+/// Nodes in one file.
+pub const NODES_MAX: usize = 256;
+/// Bytes of an address at which a node is reached.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+
+const LISTEN: &str = "an address and a port, such as 127.0.0.1:7071";
+const ADVERTISE: &str = "a host and a port, such as gateway.example:7071, of at most 256 bytes";
+
+/// A node of the cluster's first start, as others reach it. Addresses are `host:port`, of at most [`ADDRESS_BYTES_MAX`]
+/// bytes; no two nodes have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedNode {
+    /// Its id.
+    pub id: Name,
+    /// Where its door is; port 0 where a node alone lets the system choose.
+    pub http: String,
+    /// Where other nodes reach it; none only where there are no others.
+    pub peer: Option<String>,
+}
+
+/// One item of the list.
+pub(super) struct Entry {
+    pub seed: SeedNode,
+    /// Where it listens for HTTP.
+    pub http: SocketAddr,
+    /// Where it listens for peers.
+    pub peer: Option<SocketAddr>,
+    pub data_dir: PathBuf,
+    /// Its place in the list.
+    pub at: usize,
+}
+
+/// What the nodes before have taken.
+#[derive(Default)]
+struct Taken {
+    ids: Vec<Name>,
+    /// Whose each address is, in words.
+    addresses: BTreeMap<String, String>,
+}
+
+/// All nodes, in their order; none where one can't be read.
+pub(super) fn read(r: &mut Reader, tree: &Tree, beside: &Path) -> Option<Vec<Entry>> {
+    let is_alone = matches!(tree, Tree::List(items) if items.len() == 1);
+    let mut taken = Taken::default();
+    let mut listed = 0;
+    let nodes = r.list(tree, NODES_MAX, |r, tree| {
+        let at = listed;
+        listed += 1;
+        let entry = entry(r, tree, beside, at, is_alone)?;
+        taken.take(r, &entry);
+        Some(entry)
+    })?;
+    if listed == 0 {
+        r.fault("lists no node");
+    }
+    (listed > 0 && nodes.len() == listed).then_some(nodes)
+}
+
+fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, is_alone: bool) -> Option<Entry> {
+    let mut fields = r.fields(tree)?;
+    let id = fields.required(r, "id", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
+    let http = fields.required(r, "http", |r, t| listen(r, t, is_alone));
+    if !is_alone && !fields.has("peer") {
+        r.fault_at("peer", "is required where there are several nodes");
+    }
+    let peer = fields.optional(r, "peer", |r, t| plain(r, t, is_alone));
+    let http_advertise = fields.optional(r, "http_advertise", |r, t| r.parsed(t, ADVERTISE, advertised));
+    let peer_advertise = peer_advertise(r, &mut fields);
+    let data_dir = fields.optional(r, "data_dir", |r, t| Some(beside.join(r.text(t)?)));
+    fields.finish(r);
+    let (id, http) = (id?, http?);
+    if peer.is_none() && !is_alone {
+        return None;
+    }
+    let seed = SeedNode {
+        http: http_advertise.unwrap_or_else(|| http.to_string()),
+        peer: peer.map(|peer| peer_advertise.unwrap_or(peer).to_string()),
+        id,
+    };
+    let data_dir = data_dir.unwrap_or_else(|| beside.join("data").join(seed.id.as_str()));
+    Some(Entry { seed, http, peer, data_dir, at })
+}
+
+/// Where a node listens. Port 0 is any port, which others couldn't know.
+fn listen(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
+    let address: SocketAddr = r.parsed(tree, LISTEN, |text| text.parse().ok())?;
+    if address.port() == 0 && !is_alone {
+        r.fault("port 0 is for a node alone: the others would not know where it listens");
+        return None;
+    }
+    Some(address)
+}
+
+/// An address at which peers may talk as they do: in plain text.
+fn plain(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
+    let address = listen(r, tree, is_alone)?;
+    if address.ip().to_canonical().is_loopback() {
+        return Some(address);
+    }
+    r.fault(format!(
+        "{address} is not a loopback address: peers talk in plain text, and that is for loopback addresses \
+         (127.0.0.0/8, ::1) alone"
+    ));
+    None
+}
+
+/// Peers dial addresses, not names, and only those at which they may talk in plain text.
+fn peer_advertise(r: &mut Reader, fields: &mut Fields<'_>) -> Option<SocketAddr> {
+    if fields.has("peer_advertise") && !fields.has("peer") {
+        r.fault_at("peer_advertise", "is of no use without peer");
+    }
+    fields.optional(r, "peer_advertise", |r, t| plain(r, t, false))
+}
+
+/// A host's name or address, and a port.
+fn advertised(text: &str) -> Option<String> {
+    if text.len() > ADDRESS_BYTES_MAX {
+        return None;
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() > 0).then(|| address.to_string());
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let is_name = !host.is_empty()
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_port = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    (is_name && is_port).then(|| text.to_string())
+}
+
+impl Taken {
+    /// Notes what a node takes, and faults what is no longer free.
+    fn take(&mut self, r: &mut Reader, entry: &Entry) {
+        let SeedNode { id, http, peer } = &entry.seed;
+        if self.ids.contains(id) {
+            r.fault_at("id", format!("there is a node {id} already"));
+        }
+        self.ids.push(id.clone());
+        for (member, address) in [("http", Some(http)), ("peer", peer.as_ref())] {
+            let Some(address) = address.filter(|address| !address.ends_with(":0")) else { continue };
+            if let Some(whose) = self.addresses.get(address) {
+                r.fault_at(member, format!("{address} is the {whose} already"));
+            }
+            self.addresses.insert(address.clone(), format!("{member} address of {id}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(toml: &str) -> Result<Vec<Entry>, Vec<String>> {
+        let tree = Tree::from_toml(toml.as_bytes()).unwrap();
+        let mut r = Reader::default();
+        let mut fields = r.fields(&tree).unwrap();
+        let nodes = fields.required(&mut r, "nodes", |r, t| read(r, t, Path::new("/etc/tidegate")));
+        r.finish(nodes).map_err(|faults| faults.iter().map(ToString::to_string).collect())
+    }
+
+    /// The only fault of a list.
+    fn fault(toml: &str) -> String {
+        let faults = list(toml).err().unwrap_or_default();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        faults.into_iter().next().unwrap()
+    }
+
+    /// Two nodes; `first` and `second` are what each says beside its id.
+    fn two(first: &str, second: &str) -> String {
+        format!("[[nodes]]\nid = \"n1\"\n{first}\n[[nodes]]\nid = \"n2\"\n{second}\n")
+    }
+
+    const FIRST: &str = "http = \"127.0.0.1:7071\"\npeer = \"127.0.0.1:7171\"";
+
+    #[test]
+    fn nodes_are_reached_where_they_listen_unless_they_say_otherwise() {
+        let nodes = list(&two(
+            FIRST,
+            "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:7172\"\n\
+             http_advertise = \"n2.example:80\"\npeer_advertise = \"[::1]:7272\"",
+        ))
+        .unwrap();
+        let seeds: Vec<_> = nodes.iter().map(|node| &node.seed).collect();
+        assert_eq!((seeds[0].id.as_str(), seeds[0].http.as_str()), ("n1", "127.0.0.1:7071"));
+        assert_eq!(seeds[0].peer.as_deref(), Some("127.0.0.1:7171"));
+        assert_eq!((seeds[1].id.as_str(), seeds[1].http.as_str()), ("n2", "n2.example:80"));
+        assert_eq!(seeds[1].peer.as_deref(), Some("[::1]:7272"));
+        assert_eq!(nodes[1].peer, Some("127.0.0.1:7172".parse().unwrap()));
+        assert_eq!(nodes[1].data_dir, Path::new("/etc/tidegate/data/n2"));
+    }
+
+    #[test]
+    fn a_node_alone_needs_no_peer_address_and_may_take_any_port() {
+        let alone = list("[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"").unwrap();
+        assert_eq!((alone[0].peer, alone[0].seed.peer.as_deref()), (None, None));
+        let alone = list("[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\npeer = \"127.0.0.1:0\"").unwrap();
+        assert_eq!(alone[0].seed.peer.as_deref(), Some("127.0.0.1:0"));
+    }
+
+    #[test]
+    fn each_of_several_nodes_has_to_be_found_by_the_others() {
+        let second = |lines: &str| fault(&two(FIRST, lines));
+        for (lines, expected) in [
+            ("http = \"127.0.0.1:7072\"", "nodes[1].peer: is required where there are several nodes"),
+            (
+                "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:0\"",
+                "nodes[1].peer: port 0 is for a node alone: the others would not know where it listens",
+            ),
+            (
+                "http = \"127.0.0.1:0\"\npeer = \"127.0.0.1:7172\"",
+                "nodes[1].http: port 0 is for a node alone: the others would not know where it listens",
+            ),
+            (
+                "http = \"127.0.0.1:7071\"\npeer = \"127.0.0.1:7172\"",
+                "nodes[1].http: 127.0.0.1:7071 is the http address of n1 already",
+            ),
+            (
+                "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:7171\"",
+                "nodes[1].peer: 127.0.0.1:7171 is the peer address of n1 already",
+            ),
+            (
+                "http = \"127.0.0.1:7171\"\npeer = \"127.0.0.1:7172\"",
+                "nodes[1].http: 127.0.0.1:7171 is the peer address of n1 already",
+            ),
+            (
+                "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:7072\"",
+                "nodes[1].peer: 127.0.0.1:7072 is the http address of n2 already",
+            ),
+        ] {
+            assert_eq!(second(lines), expected);
+        }
+    }
+
+    #[test]
+    fn peers_talk_in_plain_text_on_loopback_addresses_alone() {
+        for far in ["192.0.2.1:7171", "0.0.0.0:7171", "[2001:db8::1]:7171"] {
+            for member in ["peer", "peer_advertise"] {
+                let peer = if member == "peer" { "" } else { "peer = \"127.0.0.1:7171\"\n" };
+                let toml =
+                    format!("[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:7071\"\n{peer}{member} = \"{far}\"");
+                let why = format!("nodes[0].{member}: {far} is not a loopback address: peers talk in plain");
+                assert!(fault(&toml).starts_with(&why), "{}", fault(&toml));
+            }
+        }
+        let named = format!("[[nodes]]\nid = \"n1\"\n{FIRST}\npeer_advertise = \"localhost:7171\"");
+        assert!(fault(&named).starts_with("nodes[0].peer_advertise: \"localhost:7171\" is not an address"));
+        let without = "[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\npeer_advertise = \"127.0.0.1:7171\"";
+        assert_eq!(fault(without), "nodes[0].peer_advertise: is of no use without peer");
+    }
+
+    #[test]
+    fn what_is_advertised_is_a_host_and_a_port() {
+        for good in ["n1:80", "n-1.example.com:65535", "192.0.2.1:1", "[2001:db8::1]:7070", "a_b:7"] {
+            assert_eq!(advertised(good).as_deref(), Some(good));
+        }
+        assert_eq!(advertised("[0:0::1]:7070").as_deref(), Some("[::1]:7070"));
+        let long = format!("{}:7070", "a".repeat(ADDRESS_BYTES_MAX - 4));
+        for bad in [
+            "",
+            "n1",
+            ":80",
+            "n1:",
+            "n1:0",
+            "n1:65536",
+            "n1:+80",
+            "::1:80",
+            "[::1]",
+            "1.2.3:80",
+            "http://n1:80",
+            "n1:80/",
+            "n 1:80",
+            "n1\u{7}:80",
+            "größe:80",
+            &long,
+        ] {
+            assert_eq!(advertised(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_told_apart_and_an_earlier_fault_moves_no_path() {
+        let second = "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:7172\"";
+        assert_eq!(fault(&two(FIRST, second).replace("n2", "n1")), "nodes[1].id: there is a node n1 already");
+        let faults =
+            list(&format!("[[nodes]]\nid = \"a b\"\n{FIRST}\n{}", two(FIRST, "http = \"x\""))).err().unwrap();
+        let paths: Vec<_> = faults.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
+        assert_eq!(paths, ["nodes[0].id", "nodes[2].http", "nodes[2].peer"]);
+    }
+
+    #[test]
+    fn there_are_1_to_256_nodes() {
+        assert_eq!(fault("nodes = []"), "nodes: lists no node");
+        let many = |count: u16| -> String {
+            let node = |i| {
+                format!(
+                    "[[nodes]]\nid = \"n{i}\"\nhttp = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n",
+                    7_000 + i,
+                    8_000 + i
+                )
+            };
+            (0..count).map(node).collect()
+        };
+        assert_eq!(list(&many(256)).unwrap().len(), 256);
+        assert_eq!(fault(&many(257)), "nodes: has 257 items; at most 256 are allowed");
+    }
+}

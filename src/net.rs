@@ -1,0 +1,87 @@
+//! The one seam for the network: where connections come from, and how others are reached.
+//!
+//! A node takes its listeners and its [`Network`] as arguments. What they give is anything that reads and writes: sockets, a
+//! simulated network, pipes in a test. [`Listen`] takes connections and [`Network`] makes them; a stream that was accepted on
+//! one runtime and is served on another is [`Carried`] there, and [`accept`] hands such streams to the workers in turn.
+//!
+//! [`Plain`] is the network of peers without encryption. It knows loopback addresses alone: between machines, a check would show
+//! who is whose tenant to everybody on the way, and anybody could pass for a peer.
+
+mod handover;
+mod plain;
+
+#[cfg(test)]
+pub(crate) mod pipes;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+pub use handover::{Counted, Parcel, Receiver, Sender, accept, handover};
+pub use plain::{Plain, PlainDial, PlainListener};
+
+/// What a connection reads from and writes to.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// A stream that can be carried from the runtime that accepted it to the one that serves it.
+pub trait Carried: Stream + Sized {
+    /// The stream on its way.
+    type Parcel: Send + 'static;
+    /// Takes it off the runtime it is on.
+    fn pack(self) -> io::Result<Self::Parcel>;
+    /// Puts it onto the runtime of the caller.
+    fn unpack(parcel: Self::Parcel) -> io::Result<Self>;
+}
+
+/// Where connections come from.
+pub trait Listen: Send + 'static {
+    /// What is accepted.
+    type Stream: Carried;
+    /// The next connection, and the address of whoever made it.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+    /// Where it listens.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// Makes connections to one peer, again and again.
+pub trait Dial: Send + 'static {
+    /// What it makes.
+    type Stream: Stream;
+    /// A new connection. It need not watch the time: whoever calls does.
+    fn dial(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// How a node reaches the addresses of its peers.
+pub trait Network: Send + Sync + 'static {
+    /// What makes the connections to one of them.
+    type Dial: Dial;
+    /// The way to `address`, as it stands in the configuration or in the log; fails where there can't be one.
+    fn dial(&self, address: &str) -> io::Result<Self::Dial>;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
+        Self::accept(self).await
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+}
+
+impl Carried for TcpStream {
+    type Parcel = std::net::TcpStream;
+    fn pack(self) -> io::Result<Self::Parcel> {
+        // What is written was gathered before: waiting for more would only cost time.
+        self.set_nodelay(true)?;
+        self.into_std()
+    }
+    fn unpack(parcel: Self::Parcel) -> io::Result<Self> {
+        Self::from_std(parcel)
+    }
+}

@@ -1,0 +1,375 @@
+//! The router's side of a forward: to the owner, under a number, until there is an answer or the time is up.
+//!
+//! What can happen on the way, and what is done:
+//!
+//! ```text
+//! there is no connection, or no room     nothing was charged: again in a moment
+//! the connection breaks, or is silent    it may have been charged: again under the same number, which is charged once
+//! "not mine, I am at epoch 6"            nothing was charged: once this node knows epoch 6, to whom that names
+//! the breaker of the link is open        an honest "can't be reached", at once
+//! ```
+//!
+//! Nothing of it is seen by the caller but the time it takes, which his deadline bounds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::counts::ForwardCounts;
+use super::owner::decided_by;
+use crate::check::{Check, Decision, Name, PermitId, TenantId};
+use crate::clock::{MS, SharedClock};
+use crate::cluster::InForce;
+use crate::cluster::links::{Links, Peer};
+use crate::codec::CodecError;
+use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
+use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
+use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, ResetAsk};
+use crate::peer::{Ask, BootId, CallError, Opaque, ReadError};
+use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
+use crate::shard::{Handle, Listed, Question, Refusal, TenantState};
+
+/// How long to wait before asking again where nothing says when that is worth it.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// The least time that one attempt gets. What is left is halved with each, so that one that is lost leaves time for another.
+const ATTEMPT_MIN: Duration = Duration::from_millis(50);
+/// How long calls that no check waits for may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The way to the owners.
+pub struct Forwarder {
+    shards: Vec<Handle>,
+    in_force: Arc<InForce>,
+    links: Arc<Links>,
+    clock: SharedClock,
+    router: Name,
+    boot: BootId,
+    sequence: AtomicU64,
+    counts: Arc<ForwardCounts>,
+}
+
+/// Who a forwarder is, and what it works with.
+pub struct ForwarderArgs {
+    /// The shards of this node: what was far may turn out to be here.
+    pub shards: Vec<Handle>,
+    /// What this node goes by.
+    pub in_force: Arc<InForce>,
+    /// The links to the others.
+    pub links: Arc<Links>,
+    /// Where it reads the time.
+    pub clock: SharedClock,
+    /// This node's name.
+    pub router: Name,
+    /// This life of it.
+    pub boot: BootId,
+    /// What it counts.
+    pub counts: Arc<ForwardCounts>,
+}
+
+/// Where an answer came from.
+enum Told<T> {
+    /// Nowhere: the partition is here, under this epoch.
+    Here(Epoch),
+    /// From its owner.
+    There(T, Name),
+}
+
+impl Forwarder {
+    /// A forwarder; its numbers begin at 1.
+    pub fn new(args: ForwarderArgs) -> Self {
+        let ForwarderArgs { shards, in_force, links, clock, router, boot, counts } = args;
+        Self { shards, in_force, links, clock, router, boot, sequence: AtomicU64::new(1), counts }
+    }
+
+    /// What it counts.
+    pub fn counts(&self) -> &ForwardCounts {
+        &self.counts
+    }
+
+    /// The owner's decision of a check.
+    pub async fn check(&self, check: Check, hash: AccountHash) -> Result<Decision, Refusal> {
+        self.one(check, hash, Purpose::Take).await
+    }
+
+    /// What the owner would decide.
+    pub async fn peek(&self, check: Check, hash: AccountHash) -> Result<Decision, Refusal> {
+        self.one(check, hash, Purpose::Look).await
+    }
+
+    async fn one(&self, check: Check, hash: AccountHash, purpose: Purpose) -> Result<Decision, Refusal> {
+        let (until, partition) = (self.until(check.deadline_ms), hash.partition());
+        let source = self.source();
+        let mut ask = CheckAsk { source, partition, epoch: 0, policy_version: 0, purpose, check };
+        let question = |epoch: Epoch| {
+            (ask.epoch, ask.policy_version) = (epoch.number(), self.policy_version());
+            Opaque::question(&ask)
+        };
+        let told = self.ask_owner(partition, until, question, |answer| {
+            let CheckAnswer { epoch, said } = answer.read_answer::<CheckAsk>()?;
+            Ok(said.map(|decision| (epoch, decision)))
+        });
+        match told.await? {
+            Told::There((epoch, decision), node) => Ok(decided_by(&node, epoch, decision)),
+            Told::Here(epoch) => {
+                let (shard, question) = (self.shard(partition), Question { check: ask.check, hash, epoch });
+                match purpose {
+                    Purpose::Take => shard.check(question).await,
+                    Purpose::Look => shard.peek(question).await,
+                }
+            }
+        }
+    }
+
+    /// The owner's decisions of checks that pass together or not at all; their account has this hash.
+    pub async fn check_all(&self, checks: Vec<Check>, hash: AccountHash) -> Result<Vec<Decision>, Refusal> {
+        let deadline_ms = checks.iter().map(|check| check.deadline_ms).max().unwrap_or(0);
+        let (until, partition) = (self.until(deadline_ms), hash.partition());
+        let mut ask = AllAsk { source: self.source(), partition, epoch: 0, policy_version: 0, checks };
+        let question = |epoch: Epoch| {
+            (ask.epoch, ask.policy_version) = (epoch.number(), self.policy_version());
+            Opaque::question(&ask)
+        };
+        let told = self.ask_owner(partition, until, question, |answer| {
+            let AllAnswer { epoch, said } = answer.read_answer::<AllAsk>()?;
+            Ok(said.map(|decisions| (epoch, decisions)))
+        });
+        match told.await? {
+            Told::There((epoch, decisions), node) => {
+                Ok(decisions.into_iter().map(|decision| decided_by(&node, epoch, decision)).collect())
+            }
+            Told::Here(epoch) => {
+                let questions = ask.checks.into_iter().map(|check| Question { check, hash, epoch }).collect();
+                Ok(self.shard(partition).check_all(questions).await?.into_vec())
+            }
+        }
+    }
+
+    /// The decisions of checks that each stand alone and whose partitions `seat` owns, as far as this node knows.
+    pub async fn check_each(
+        &self,
+        seat: Seat,
+        checks: Vec<(Check, AccountHash, Epoch)>,
+    ) -> Vec<Result<Decision, Refusal>> {
+        let deadline_ms = checks.iter().map(|(check, ..)| check.deadline_ms).max().unwrap_or(0);
+        let until = self.until(deadline_ms);
+        let one = |(check, hash, epoch): &(Check, AccountHash, Epoch)| One {
+            partition: hash.partition(),
+            epoch: epoch.number(),
+            check: check.clone(),
+        };
+        let (source, policy_version) = (self.source(), self.policy_version());
+        let ask = EachAsk { source, policy_version, checks: checks.iter().map(one).collect() };
+        let said = match Opaque::question(&ask) {
+            Ok(question) => self.ask_seat(seat, until, &question).await,
+            Err(_) => Err(Refusal::Busy),
+        };
+        let said = said.and_then(|(answer, node)| match answer.read_answer::<EachAsk>() {
+            Ok(answers) if answers.len() == checks.len() => Ok((answers, node)),
+            _ => Err(Refusal::Unreachable),
+        });
+        let (answers, node) = match said {
+            Ok(said) => said,
+            Err(refusal) => return vec![Err(refusal); checks.len()],
+        };
+        let mut decided = Vec::with_capacity(checks.len());
+        for (CheckAnswer { epoch, said }, (check, hash, _)) in answers.into_iter().zip(checks) {
+            decided.push(match said {
+                Ok(decision) => {
+                    self.counts.forwarded.count();
+                    Ok(decided_by(&node, epoch, decision))
+                }
+                Err(Declined::Refused(refusal)) => Err(refusal),
+                // Where one of them has moved to, it goes by itself.
+                Err(Declined::NotOwner { .. } | Declined::TooOld) => self.check(check, hash).await,
+            });
+        }
+        decided
+    }
+
+    /// Gives a permit back, or extends it: whether it was out.
+    pub async fn permit(&self, id: PermitId, renew_ms: Option<u64>) -> Result<bool, Refusal> {
+        let Some(partition) = Partition::new(id.partition) else { return Ok(false) };
+        let question =
+            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
+        match self.ask_owned::<PermitAsk, bool>(partition, question).await? {
+            Told::There(was_out, _) => Ok(was_out),
+            Told::Here(_) => match renew_ms {
+                Some(ttl_ms) => self.shard(partition).renew(id, ttl_ms).await,
+                None => self.shard(partition).release(id).await.map(|()| true),
+            },
+        }
+    }
+
+    /// What its owner keeps of a tenant.
+    pub async fn describe(&self, tenant: TenantId, hash: AccountHash) -> Result<TenantState, Refusal> {
+        let partition = hash.partition();
+        let question = |epoch: Epoch| {
+            let (epoch, policy_version) = (epoch.number(), self.policy_version());
+            Opaque::question(&DescribeAsk { partition, epoch, policy_version, tenant: tenant.clone() })
+        };
+        match self.ask_owned::<DescribeAsk, _>(partition, question).await? {
+            Told::There(state, _) => Ok(state.into()),
+            Told::Here(_) => self.shard(partition).describe(tenant, hash).await,
+        }
+    }
+
+    /// Has its owner forget what a tenant has spent.
+    pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
+        let partition = hash.partition();
+        let question = |epoch: Epoch| {
+            Opaque::question(&ResetAsk { partition, epoch: epoch.number(), tenant: tenant.clone() })
+        };
+        match self.ask_owned::<ResetAsk, _>(partition, question).await? {
+            Told::There((), _) => Ok(()),
+            Told::Here(_) => self.shard(partition).reset(tenant, hash).await,
+        }
+    }
+
+    /// A page of the tenants that another node has in one of its shards' memory; none beyond the last shard.
+    pub async fn list(&self, node: NodeId, shard: usize, from: usize, most: usize) -> Option<Result<Listed, Refusal>> {
+        let Some(peer) = self.links.peer(node) else { return Some(Err(Refusal::Unreachable)) };
+        let ask = ListAsk { shard: shard as u32, from: from as u64, most: most as u32 };
+        match peer.checks().ask(&ask, PATIENCE).await {
+            Ok(said) => said.map(|said| said.map(Listed::from).map_err(Refusal::from)),
+            Err(_) => Some(Err(Refusal::Unreachable)),
+        }
+    }
+
+    fn source(&self) -> Source {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        Source { router: self.router.clone(), boot: self.boot, sequence }
+    }
+
+    fn until(&self, deadline_ms: u64) -> u64 {
+        self.clock.now().boot.saturating_add(deadline_ms.saturating_mul(MS))
+    }
+
+    /// What is left until boot time `until`; none where it has passed.
+    fn left(&self, until: u64) -> Option<Duration> {
+        let left = until.saturating_sub(self.clock.now().boot);
+        (left > 0).then(|| Duration::from_nanos(left))
+    }
+
+    fn policy_version(&self) -> u64 {
+        self.in_force.policy().load().version()
+    }
+
+    fn shard(&self, partition: Partition) -> &Handle {
+        &self.shards[partition.shard(self.shards.len())]
+    }
+
+    async fn ask_owned<A, T>(
+        &self,
+        partition: Partition,
+        question: impl FnMut(Epoch) -> Result<Opaque, CodecError>,
+    ) -> Result<Told<T>, Refusal>
+    where
+        A: Ask<Answer = Owned<T>>,
+    {
+        let until = self.clock.now().boot.saturating_add(PATIENCE.as_nanos() as u64);
+        self.ask_owner(partition, until, question, |answer| Ok(answer.read_answer::<A>()?.said())).await
+    }
+
+    /// Asks whoever owns `partition` until he answers or boot time `until` is over.
+    async fn ask_owner<T>(
+        &self,
+        partition: Partition,
+        until: u64,
+        mut question: impl FnMut(Epoch) -> Result<Opaque, CodecError>,
+        read: impl Fn(Opaque) -> Result<Result<T, Declined>, ReadError>,
+    ) -> Result<Told<T>, Refusal> {
+        loop {
+            let place = self.in_force.places().load().of(partition);
+            let (seat, epoch) = match place {
+                Place::Here(epoch) => return Ok(Told::Here(epoch)),
+                Place::There(seat, epoch) => (seat, epoch),
+            };
+            if self.left(until).is_none() {
+                return Err(self.unreachable());
+            }
+            let Some(peer) = self.peer(seat) else {
+                // Nobody is in that seat yet, or this node is about to be.
+                self.pause(until, |in_force| in_force.places().load().of(partition) != place).await;
+                continue;
+            };
+            let question = question(epoch).map_err(|_| Refusal::Busy)?;
+            let answer = self.ask_peer(&peer, until, &question, || {
+                self.in_force.places().load().of(partition) != place
+            });
+            let Some(answer) = answer.await? else { continue };
+            match read(answer).map_err(|_| self.unreachable())? {
+                Ok(said) => {
+                    self.counts.forwarded.count();
+                    return Ok(Told::There(said, peer.name().clone()));
+                }
+                Err(Declined::Refused(refusal)) => return Err(refusal),
+                Err(Declined::TooOld) => return Err(Refusal::Busy),
+                Err(Declined::NotOwner { .. }) => {
+                    self.counts.moved.count();
+                    // One of the two is behind, and neither for long.
+                    self.pause(until, |in_force| in_force.places().load().of(partition) != place).await;
+                }
+            }
+        }
+    }
+
+    /// Asks the node in `seat`, whatever it owns; its answer, and its name.
+    async fn ask_seat(&self, seat: Seat, until: u64, question: &Opaque) -> Result<(Opaque, Name), Refusal> {
+        let Some(peer) = self.peer(seat) else { return Err(self.unreachable()) };
+        match self.ask_peer(&peer, until, question, || false).await? {
+            Some(answer) => Ok((answer, peer.name().clone())),
+            None => Err(self.unreachable()),
+        }
+    }
+
+    /// Asks one peer, again and again under the same number, until it answers, the time is up, or `is_over` says that another is
+    /// to be asked: then there is no answer.
+    async fn ask_peer(
+        &self,
+        peer: &Peer,
+        until: u64,
+        question: &Opaque,
+        is_over: impl Fn() -> bool,
+    ) -> Result<Option<Opaque>, Refusal> {
+        let mut sent = false;
+        while !is_over() {
+            let Some(left) = self.left(until) else { return Err(self.unreachable()) };
+            if !peer.breaker().allows(self.clock.now().boot) {
+                return Err(self.unreachable());
+            }
+            if std::mem::replace(&mut sent, true) {
+                self.counts.resent.count();
+            }
+            let ttl = (left / 2).max(ATTEMPT_MIN).min(left);
+            let answered = peer.checks().call(question.clone(), ttl).await;
+            peer.judge(&answered, self.clock.now().boot);
+            match answered {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(CallError::TooLong { .. } | CallError::Encode(_)) => return Err(Refusal::Busy),
+                Err(error) => {
+                    sent = !error.was_not_handled();
+                    tracing::debug!(%error, "a forward had no answer");
+                }
+            }
+            self.pause(until, |_| is_over()).await;
+        }
+        Ok(None)
+    }
+
+    /// The node in that seat, where there is one to be asked.
+    fn peer(&self, seat: Seat) -> Option<Arc<Peer>> {
+        let is_other = seat.boot != BootId::NEVER && seat.node != self.in_force.places().load().me().node;
+        is_other.then(|| self.links.peer(seat.node)).flatten()
+    }
+
+    fn unreachable(&self) -> Refusal {
+        self.counts.unreachable.count();
+        Refusal::Unreachable
+    }
+
+    /// Waits a moment; less, if what this node goes by comes to fit.
+    async fn pause(&self, until: u64, fits: impl Fn(&InForce) -> bool) {
+        let most = self.left(until).unwrap_or_default().min(AGAIN_AFTER);
+        let _ = tokio::time::timeout(most, self.in_force.until(fits)).await;
+    }
+}
