@@ -1,3 +1,4 @@
 //! Calls that other systems document, translated: thin, and without rules of their own.
 
 pub mod api;
+pub mod config;

@@ -12,6 +12,7 @@
 #![allow(dead_code, reason = "they describe; nothing holds them")]
 #![allow(missing_docs, reason = "a word of a list is described with the list")]
 
+mod access;
 mod api;
 mod call;
 mod check;
@@ -45,7 +46,7 @@ use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiB
 use call::{BEARER, Call, HEADER, Schemas, collect};
 
 /// The resources, in the order in which a reader meets them.
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     (check::DECISIONS, "May this tenant do this now, at this cost?"),
     (
         forward_auth::FORWARD_AUTH,
@@ -59,6 +60,7 @@ const TAGS: [(&str, &str); 9] = [
         policy::POLICY,
         "The one versioned document of tiers, limits, costs and lists, whole or by tier. Needs a token where any is configured.",
     ),
+    (access::ACCESS, "The allow and deny lists, entry by entry. Needs a token where any is configured."),
     (
         tenants::TENANTS,
         "Tenants: rules of their own, and how they stand. Needs a token where any is configured.",
@@ -81,6 +83,7 @@ fn calls() -> impl Iterator<Item = Call> {
         forward_auth::calls,
         permits::calls,
         policy::calls,
+        access::calls,
         tenants::calls,
         observe::calls,
         cluster::calls,
