@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
+use tidegate::clock::{Clock, SECOND, SystemClock};
 
 use crate::harness::Cluster;
 use crate::rig::{Wire, until};
@@ -14,7 +15,7 @@ const POLICY: &str = r#"
 "#;
 
 fn tier(limit: u64) -> Value {
-    let day = json!({"name": "day", "algorithm": "fixed_window", "limit": limit, "window": "1d"});
+    let day = json!({"name": "day", "algorithm": "fixed_window", "limit": limit, "per": ["tenant"], "window": "1d"});
     json!({"limits": [day]})
 }
 
@@ -120,7 +121,9 @@ fn lists_that_are_changed_anywhere_decide_everywhere() {
     assert_eq!(cluster.call(2, "DELETE", &format!("/v1/access/{id}"), Value::Null).status, 200);
     assert!((0..3).all(|i| cluster.check(i, asked.clone())["allowed"] == true));
     // One that has expired is cleaned up by itself, and the audit log says so.
-    let entry = json!({"list": "deny", "ip": "198.51.100.0/24", "expires": "1999-01-01T00:00:00Z"});
+    let soon = i128::from(SystemClock::new().now().wall + 2 * SECOND);
+    let soon = jiff::Timestamp::from_nanosecond(soon).unwrap().to_string();
+    let entry = json!({"list": "deny", "ip": "198.51.100.0/24", "expires": soon});
     assert_eq!(cluster.call(0, "POST", "/v1/access", entry).status, 201);
     until("the entry is cleaned up", || {
         cluster.get(2, "/v1/access")["entries"].as_array().unwrap().is_empty().then_some(())
