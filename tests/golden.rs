@@ -208,8 +208,8 @@ const PLAY: &[(&str, i32, &str)] = &[
     ("usage-misplaced", 2, "--node n1 tenant list -o json"),
 ];
 
-/// Commands that print nothing with a shape: a log, and a script for a shell.
-const SHAPELESS: [&str; 2] = ["serve", "completions"];
+/// Commands that print nothing with a shape (a log, a script for a shell), or that go on until they are stopped (`tests/dev.rs`).
+const SHAPELESS: [&str; 3] = ["serve", "dev", "completions"];
 
 /// What a line printed: standard output, standard error, the exit code.
 struct Printed(String, String, Option<i32>);

@@ -287,7 +287,7 @@ fn readyz_tells_what_it_rests_on_when_asked_to() {
     let document = answer.json();
     assert_eq!(document["ready"], true);
     let checks = &document["checks"];
-    for check in ["accepting", "store", "shards"] {
+    for check in ["accepting", "leader", "log", "store", "shards"] {
         assert_eq!(checks[check]["ok"], true, "{check} in {document}");
     }
     assert_eq!(checks["store"]["policy_version"], 1);

@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and what each outcome's exit code is.
 //!
-//! A line is read into a [`Line`] by clap and then run: `serve` becomes a node; every other command
+//! A line is read into a [`Line`] by clap and then run: `serve` becomes a node, and `dev` starts several; every other command
 //! asks a node over HTTP (or nobody: `policy validate`, `completions`, `man`), prints its data on stdout and everything else
 //! on stderr, and ends with an [`Exit`]. One file a verb group; `client` and `output` are what the groups share.
 //!
@@ -19,6 +19,7 @@ mod access;
 mod check;
 mod client;
 mod completions;
+mod dev;
 mod diff;
 mod failure;
 mod limits;
@@ -36,7 +37,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::Resettable;
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -87,6 +88,7 @@ impl Exit {
 Examples:
   tidegate                                      one node on 127.0.0.1:7070, the built-in policy
   tidegate --config cluster.toml --node n1      a node of a cluster
+  tidegate dev                                  a whole cluster on this machine
   tidegate check acme --cost 3                  may acme do this now?
   tidegate policy get -o json --url http://10.0.0.2:7070
 
@@ -124,6 +126,7 @@ Examples:
   tidegate serve --config cluster.toml --node n1 --log-format json
   TIDEGATE_CONFIG=cluster.toml TIDEGATE_NODE=n1 tidegate serve")]
     Serve(ServeArgs),
+    Dev(dev::DevArgs),
     Check(Box<check::CheckArgs>),
     Policy(policy::PolicyArgs),
     Access(access::AccessArgs),
@@ -147,6 +150,9 @@ struct ServeArgs {
     /// What a log line looks like
     #[arg(long, value_enum, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
+    /// Stop, as at SIGTERM, when standard input ends: for programs that start a node and may die without stopping it
+    #[arg(long, env = "TIDEGATE_STOP_AT_EOF", value_parser = BoolishValueParser::new())]
+    stop_at_eof: bool,
 }
 
 /// What a log line looks like.
@@ -192,11 +198,15 @@ impl Line {
                 if !typed(after, "log_format") {
                     serve.log_format = cli.serve.log_format;
                 }
+                if !typed(after, "stop_at_eof") {
+                    serve.stop_at_eof = cli.serve.stop_at_eof;
+                }
             }
             (Some(_), Some((name, _))) => {
                 // Else `tidegate --node n2 check acme` would ask the default node and look as if it had asked n2.
-                let misplaced =
-                    ["config", "node", "log", "log_format"].into_iter().find(|id| typed(&matches, id));
+                let misplaced = ["config", "node", "log", "log_format", "stop_at_eof"]
+                    .into_iter()
+                    .find(|id| typed(&matches, id));
                 if let Some(id) = misplaced {
                     let id = id.replace('_', "-");
                     let why = format!("--{id} is for running a node: `tidegate {name}` doesn't take it");
@@ -228,6 +238,7 @@ impl Line {
 fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
     let answer = match command {
         Command::Serve(_) => unreachable!("serving is not asking"),
+        Command::Dev(arguments) => arguments.run(out),
         Command::Check(arguments) => arguments.run(server, out),
         Command::Policy(arguments) => arguments.run(server, out),
         Command::Access(arguments) => arguments.run(server, out),
@@ -387,6 +398,9 @@ mod tests {
             "tidegate --colour",
             "tidegate check",
             "tidegate check acme --cost 0",
+            "tidegate dev --nodes 0",
+            "tidegate dev --nodes 10",
+            "tidegate dev --http-port 65536",
             "tidegate policy",
             "tidegate tenant show",
             "tidegate completions",

@@ -1,17 +1,22 @@
 //! `tidegate [serve]`: runs a node on real sockets until it is told to stop.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use tidegate::clock::SystemClock;
-use tidegate::cluster::{LocalStore, OpenError, PolicyStore, Where};
+use tidegate::cluster::raft::{Place, Timers};
+use tidegate::cluster::{MemberError, PolicyStore};
 use tidegate::config::Config;
 use tidegate::input::Fault;
-use tidegate::node::{self, Parts, Workers};
+use tidegate::net::{Plain, PlainListener};
+use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
 
@@ -26,9 +31,12 @@ const STATE_FILE: &str = "counts.state";
 /// The statistics of past hours, beside it.
 const STATISTICS_FILE: &str = "stats.redb";
 
+/// How long the introduction of a node that is alone waits for its seat: after a fsync or two it is there.
+const SEATED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs) -> ExitCode {
-    let ServeArgs { config, node, log, log_format } = arguments;
+    let ServeArgs { config, node, log, log_format, stop_at_eof } = arguments;
     tidegate::telemetry::log::start(log_format.into(), &log);
     let loaded = match &config {
         Some(path) => Config::load(path, node.as_deref(), |name| std::env::var(name).ok()),
@@ -41,7 +49,7 @@ pub fn run(arguments: ServeArgs) -> ExitCode {
     // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
     match control.worker_threads(2).thread_name("control").enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(config, stop_at_eof)),
         Err(error) => fail(error),
     }
 }
@@ -57,7 +65,7 @@ fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-async fn serve(config: Config) -> ExitCode {
+async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
     let seed = match Seed::from_system() {
         Ok(seed) => seed,
@@ -67,44 +75,66 @@ async fn serve(config: Config) -> ExitCode {
         Ok(listener) => listener,
         Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
     };
-    let place = Where::Directory(config.data_dir.clone());
-    let store = match LocalStore::open(place, Some(config.environment.clone()), &seed, || initial(&config)) {
-        Ok(store) => store,
-        Err(OpenError::Invalid(faults)) => return refuse("the policy", &faults),
-        Err(error) => return fail(error),
+    let peers = match config.peer {
+        Some(address) => match PlainListener::bind(address).await {
+            Ok(listener) => Some(listener),
+            Err(error) => return fail(format!("can't listen for peers on {address}: {error}")),
+        },
+        None => None,
     };
-    let stop = match stop_signal() {
+    let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
         Err(error) => return fail(error),
     };
     let http = listener.local_addr().unwrap_or(config.http);
-    introduce(&config, http, &store);
+    let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
         statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
-        config,
+        config: config.clone(),
         listener,
+        peers,
+        network: Plain,
         clock: Arc::new(SystemClock::new()),
         seed,
-        store,
+        place,
+        timers: Timers::default(),
+        initial: Box::new(move || initial(first.as_deref())),
         workers: Workers::Threads,
     };
-    match node::run(parts, stop).await {
+    let node = match Node::start(parts).await {
+        Ok(node) => node,
+        Err(NodeError::Member(MemberError::Invalid(faults))) => return refuse("the policy", &faults),
+        Err(error) => return fail(error),
+    };
+    if config.nodes.len() == 1 {
+        // Nobody else is needed for it. Should it take long, the log says why.
+        let _ = tokio::time::timeout(SEATED_WITHIN, node.is_seated()).await;
+    }
+    introduce(&config, http, &node);
+    match node.run(stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
     }
 }
 
 /// The policy of the very first start.
-fn initial(config: &Config) -> Result<Document, Vec<Fault>> {
-    let Some(path) = &config.policy_file else {
+fn initial(file: Option<&Path>) -> Result<Document, Vec<Fault>> {
+    let Some(path) = file else {
         return Ok(tidegate::policy::builtin());
     };
     let bytes = std::fs::read(path).map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])?;
-    match path.extension().is_some_and(|extension| extension == "json") {
-        true => Document::from_json(&bytes),
-        false => Document::from_toml(&bytes),
-    }
+    policy_of(path, &bytes)
+}
+
+/// The policy in a file: JSON where its name says so, else TOML.
+pub fn policy_of(path: &Path, bytes: &[u8]) -> Result<Document, Vec<Fault>> {
+    if is_json(path) { Document::from_json(bytes) } else { Document::from_toml(bytes) }
+}
+
+/// Whether a policy file is JSON.
+pub fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
 }
 
 /// Every connection takes a descriptor, and the usual soft limit of 1024 is less than a node may have.
@@ -117,14 +147,17 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Done at the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// Done at the first SIGTERM or SIGINT, or at the end of standard input where that counts; a signal after that ends the
+/// process at once.
+fn stop_signal(at_eof: bool) -> std::io::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let input = at_eof.then(end_of_input).transpose()?;
     Ok(async move {
         tokio::select! {
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
+            Some(Ok(())) = async { Some(input?.await) } => {}
         }
         tokio::spawn(async move {
             tokio::select! {
@@ -136,26 +169,37 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Says when standard input has ended. A thread waits for it: one of the runtime's would keep the process from ending.
+fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new().name("input".into()).spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = sender.send(());
+    })?;
+    Ok(receiver)
+}
+
 /// A few lines on what runs where, and one to paste.
-fn introduce(config: &Config, http: std::net::SocketAddr, store: &LocalStore) {
-    let policy = store.current();
-    let (tiers, tenants) = (policy.document().tiers.len(), policy.document().tenants.len());
+fn introduce(config: &Config, http: std::net::SocketAddr, node: &Node) {
     println!("tidegate {}  node {}  http://{http}", env!("CARGO_PKG_VERSION"), config.node);
-    println!(
-        "  policy  version {}, {tiers} tiers, {tenants} tenants, default tier {}",
-        policy.version(),
-        policy.document().default_tier
-    );
+    if config.nodes.len() > 1 {
+        let names: Vec<_> = config.nodes.iter().map(|node| node.id.as_str()).collect();
+        println!("  cluster {}: {}", config.cluster, names.join(", "));
+    }
+    let policy = node.member().current();
+    match policy.version() {
+        0 => println!("  policy  the cluster's, once a majority of its nodes is there"),
+        version => println!(
+            "  policy  version {version}, {} tiers, {} tenants, default tier {}",
+            policy.document().tiers.len(),
+            policy.document().tenants.len(),
+            policy.document().default_tier
+        ),
+    }
     println!("  data    {}", config.data_dir.display());
     println!(
         "  access  {}",
         if config.tokens.is_empty() { "open (no [auth]; loopback only)" } else { "by token" }
     );
-    if config.nodes.len() > 1 {
-        println!(
-            "  note    the file lists {} other nodes; this version's nodes don't share their counts",
-            config.nodes.len() - 1
-        );
-    }
     println!("  try     curl -s http://{http}/v1/check -d '{{\"tenant\":\"acme\"}}'");
 }

@@ -10,7 +10,6 @@
 //! answered once every member that can be reached has done so, and after a second at the latest; the others are named.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +19,9 @@ use tokio::sync::watch;
 
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport};
-use super::state::{Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What};
+use super::state::{
+    Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What,
+};
 use super::status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
 use crate::check::Name;
@@ -111,7 +112,7 @@ pub struct Member {
     seeds: Vec<SeedNode>,
     me: Seat,
     environment: Option<Name>,
-    raft: Node,
+    raft: Arc<Node>,
     links: Arc<Links>,
     in_force: Arc<InForce>,
     /// The last entry of the log that is in force.
@@ -134,12 +135,9 @@ impl Member {
         let MemberArgs { cluster, seeds, own, boot, environment, place, timers, links, clock, seed, initial } =
             args;
         let me = Seat { node: number(own), boot };
-        let settings = Settings {
-            timers,
-            ..Settings::new(me.node, cluster.to_string(), place, seed.clone())
-        };
+        let settings = Settings { timers, ..Settings::new(me.node, cluster.to_string(), place) };
         links.update(&others(&seeds, me.node));
-        let raft = Node::start(settings, links.clone() as Arc<dyn Transport>).await?;
+        let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
         if own == 0 && !raft.is_initialized().await {
             // A fault is to be heard of now, by whoever starts the first node.
             initial().map_err(MemberError::Invalid)?;
@@ -176,7 +174,7 @@ impl Member {
     }
 
     /// The node's part in the log, for what other nodes send.
-    pub fn raft(&self) -> &Node {
+    pub fn raft(&self) -> &Arc<Node> {
         &self.raft
     }
 
@@ -203,9 +201,9 @@ impl Member {
         }
     }
 
-    /// Leaves the log, so that it can be opened again.
-    pub async fn stop(self) {
-        self.raft.stop().await;
+    /// Takes part no more.
+    pub async fn stop(&self) {
+        self.raft.shut_down().await;
     }
 
     /// Answers once everything up to the entry is in force here. Who waits bounds it.

@@ -9,6 +9,7 @@ mod audit;
 mod auth;
 mod body;
 mod check;
+mod cluster;
 mod compat;
 mod denial;
 mod forward_auth;
@@ -33,7 +34,7 @@ use std::sync::atomic::AtomicBool;
 
 use axum::Router as Routes;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
@@ -46,11 +47,11 @@ pub use auth::Tokens;
 pub use read::fuzz_check_body;
 
 use crate::clock::MS;
-use crate::cluster::PolicyStore;
+use crate::cluster::{Membership, PolicyStore};
 use crate::config::{ForwardAuth, Limits};
 use crate::routing::Router;
 use crate::telemetry::Telemetry;
-use compat::config;
+use compat::{admin, config};
 use problem::Problem;
 
 /// What every handler can reach.
@@ -61,13 +62,15 @@ pub struct App {
     pub router: Router,
     /// The policy.
     pub store: Arc<dyn PolicyStore>,
+    /// The cluster.
+    pub cluster: Arc<dyn Membership>,
     /// Who may do what.
     pub tokens: Tokens,
     /// Bounds of bodies and times.
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
     pub forward_auth: ForwardAuth,
-    /// Whether the node wants new work.
+    /// Whether the node wants new work, as far as it alone is concerned.
     pub ready: AtomicBool,
     /// What it says of itself.
     pub telemetry: Arc<Telemetry>,
@@ -154,6 +157,14 @@ fn routes(app: Arc<App>) -> Routes {
             "/api/config/tenant/{tenant}/client/{client}/action/{action}",
             put(config::put_client_action).delete(config::delete_client_action),
         )
+        .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/breakers", get(cluster::breakers))
+        .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
+        .route("/admin/ratelimit/tenants", get(tenants::list))
+        .route("/admin/ratelimit/tenants/{tenant}", get(tenants::get))
+        .route("/admin/ratelimit/tenants/{tenant}/reset", delete(tenants::reset))
+        .route("/admin/ratelimit/circuit-breaker/reset", post(admin::reset_breakers))
+        .route("/admin/ratelimit/quotas", get(admin::quotas))
         .route("/api/stats", get(observe::stats))
         .route("/api/alerts", get(observe::get_alerts))
         .layer(from_fn_with_state(app.clone(), guard))
@@ -177,6 +188,13 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
             return response;
         }
     };
+    if !app.router.has_begun() && !request.uri().path().starts_with("/v1/cluster") {
+        let detail = "the cluster has not begun: not all of its first nodes are there";
+        let problem = Problem::new(503, detail, "not-begun").with_header(header::RETRY_AFTER, "1");
+        let response = problem.into_response();
+        line.end(&app, Some(&caller), response.status());
+        return response;
+    }
     request.extensions_mut().insert(caller.clone());
     let response = match app.control.spawn(next.run(request)).await {
         Ok(response) => response,

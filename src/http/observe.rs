@@ -3,7 +3,6 @@
 //! All of it is asked of the shards when somebody looks, on the control runtime, so an answer is never older than itself.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::App;
+use super::ops::unready;
 use super::problem::Problem;
 use super::query::Query;
 use crate::clock::SECOND;
@@ -44,7 +44,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             depths: app.router.depths(),
             policy_version: policy.version(),
             list_entries: policy.document().access.len(),
-            ready: app.ready.load(Ordering::Relaxed),
+            ready: unready(&app).is_none(),
         };
         render(&app.telemetry, &scrape)
     });

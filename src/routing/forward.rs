@@ -20,7 +20,7 @@ use super::owner::decided_by;
 use crate::check::{Check, Decision, Name, PermitId, TenantId};
 use crate::clock::{MS, SharedClock};
 use crate::cluster::InForce;
-use crate::cluster::links::{Links, Peer};
+use crate::cluster::links::{AskError, Links, Peer};
 use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
@@ -189,8 +189,7 @@ impl Forwarder {
     /// Gives a permit back, or extends it: whether it was out.
     pub async fn permit(&self, id: PermitId, renew_ms: Option<u64>) -> Result<bool, Refusal> {
         let Some(partition) = Partition::new(id.partition) else { return Ok(false) };
-        let question =
-            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
+        let question = |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
         match self.ask_owned::<PermitAsk, bool>(partition, question).await? {
             Told::There(was_out, _) => Ok(was_out),
             Told::Here(_) => match renew_ms {
@@ -226,7 +225,13 @@ impl Forwarder {
     }
 
     /// A page of the tenants that another node has in one of its shards' memory; none beyond the last shard.
-    pub async fn list(&self, node: NodeId, shard: usize, from: usize, most: usize) -> Option<Result<Listed, Refusal>> {
+    pub async fn list(
+        &self,
+        node: NodeId,
+        shard: usize,
+        from: usize,
+        most: usize,
+    ) -> Option<Result<Listed, Refusal>> {
         let Some(peer) = self.links.peer(node) else { return Some(Err(Refusal::Unreachable)) };
         let ask = ListAsk { shard: shard as u32, from: from as u64, most: most as u32 };
         match peer.checks().ask(&ask, PATIENCE).await {
@@ -293,9 +298,8 @@ impl Forwarder {
                 continue;
             };
             let question = question(epoch).map_err(|_| Refusal::Busy)?;
-            let answer = self.ask_peer(&peer, until, &question, || {
-                self.in_force.places().load().of(partition) != place
-            });
+            let answer = self
+                .ask_peer(&peer, until, &question, || self.in_force.places().load().of(partition) != place);
             let Some(answer) = answer.await? else { continue };
             match read(answer).map_err(|_| self.unreachable())? {
                 Ok(said) => {
@@ -334,18 +338,15 @@ impl Forwarder {
         let mut sent = false;
         while !is_over() {
             let Some(left) = self.left(until) else { return Err(self.unreachable()) };
-            if !peer.breaker().allows(self.clock.now().boot) {
-                return Err(self.unreachable());
-            }
             if std::mem::replace(&mut sent, true) {
                 self.counts.resent.count();
             }
-            let ttl = (left / 2).max(ATTEMPT_MIN).min(left);
-            let answered = peer.checks().call(question.clone(), ttl).await;
-            peer.judge(&answered, self.clock.now().boot);
-            match answered {
+            match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
-                Err(CallError::TooLong { .. } | CallError::Encode(_)) => return Err(Refusal::Busy),
+                Err(AskError::Open(_)) => return Err(self.unreachable()),
+                Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
+                    return Err(Refusal::Busy);
+                }
                 Err(error) => {
                     sent = !error.was_not_handled();
                     tracing::debug!(%error, "a forward had no answer");

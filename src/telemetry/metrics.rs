@@ -220,7 +220,7 @@ impl Families {
             ),
             (
                 "tidegate_ready",
-                "1 while the node wants new work, 0 from when it was told to stop.",
+                "1 while the node wants new work: a leader is known, the log is applied, nobody told it to stop.",
                 f64::from(u8::from(scrape.ready)),
             ),
         ] {

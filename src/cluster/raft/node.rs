@@ -355,12 +355,22 @@ impl Node {
         }
     }
 
-    /// Leaves Raft, and waits until the log's file is closed, so that it can be opened again.
-    pub async fn stop(self) {
-        let Self { raft, closed, .. } = self;
-        if let Err(e) = raft.shutdown().await {
+    /// Whether it has a log: it is, or is about to be, part of a cluster.
+    pub async fn is_initialized(&self) -> bool {
+        self.raft.is_initialized().await.unwrap_or(true)
+    }
+
+    /// Leaves Raft.
+    pub async fn shut_down(&self) {
+        if let Err(e) = self.raft.shutdown().await {
             tracing::warn!(error = %e, "Raft did not stop cleanly");
         }
+    }
+
+    /// Leaves Raft, and waits until the log's file is closed, so that it can be opened again.
+    pub async fn stop(self) {
+        self.shut_down().await;
+        let Self { raft, closed, .. } = self;
         drop(raft);
         closed.wait().await;
     }
@@ -371,6 +381,12 @@ impl Node {
 
     pub(super) fn post(&self) -> &Post {
         &self.post
+    }
+}
+
+impl AsRef<Self> for Node {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

@@ -4,7 +4,6 @@
 //! sent; the calls in `config` set such limits. Above what a sliding log remembers, the sliding window stands in.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -12,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::super::ops::unready;
 use super::super::problem::{PathOf, Problem};
 use super::super::query::Query;
 use super::super::{App, body, headers};
@@ -148,10 +148,11 @@ fn answer(app: &App, decision: &Decision) -> Response {
     response
 }
 
-/// `GET /api/health`.
+/// `GET /api/health`: what `/readyz` says.
 pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
-    match app.ready.load(Ordering::Relaxed) {
-        true => (StatusCode::OK, Json(json!({"status": "healthy", "node": app.node}))),
-        false => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "stopping", "node": app.node}))),
-    }
+    let (code, status) = match unready(&app) {
+        None => (StatusCode::OK, "healthy"),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+    };
+    (code, Json(json!({"status": status, "node": app.node})))
 }

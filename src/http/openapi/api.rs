@@ -226,10 +226,10 @@ pub struct Healthy {
     node: NodeId,
 }
 
-/// A node that is stopping.
+/// A node that takes no new work.
 #[derive(ToSchema)]
-pub struct Stopping {
-    #[schema(schema_with = stopping)]
+pub struct Unhealthy {
+    #[schema(schema_with = unhealthy)]
     status: String,
     /// The node.
     node: NodeId,
@@ -239,8 +239,8 @@ fn healthy() -> utoipa::openapi::schema::ObjectBuilder {
     only("healthy", "It takes work.")
 }
 
-fn stopping() -> utoipa::openapi::schema::ObjectBuilder {
-    only("stopping", "It takes no new work.")
+fn unhealthy() -> utoipa::openapi::schema::ObjectBuilder {
+    one_of(["stopping", "no leader", "log not applied"]).description(Some("Why.")).examples(["no leader"])
 }
 
 /// The calls.
@@ -273,7 +273,7 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Open)
             .does("Ask whether the node takes work", "The same as `/readyz`.")
             .answers(200, Answer::json::<Healthy>("It takes work."))
-            .answers(503, Answer::json::<Stopping>("It is stopping.")),
+            .answers(503, Answer::json::<Unhealthy>("It takes none.")),
     ]
     .into_iter()
     .chain(configuring())

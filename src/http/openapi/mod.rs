@@ -13,9 +13,11 @@
 #![allow(missing_docs, reason = "a word of a list is described with the list")]
 
 mod access;
+mod admin;
 mod api;
 mod call;
 mod check;
+mod cluster;
 mod decision;
 mod denial;
 mod document;
@@ -45,7 +47,7 @@ use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiB
 use call::{BEARER, Call, HEADER, Schemas, collect};
 
 /// The resources, in the order in which a reader meets them.
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 11] = [
     (check::DECISIONS, "May this tenant do this now, at this cost?"),
     (
         forward_auth::FORWARD_AUTH,
@@ -68,8 +70,16 @@ const TAGS: [(&str, &str); 9] = [
         observe::OBSERVING,
         "What was decided lately, and what to look at. Needs a token where any is configured.",
     ),
+    (
+        cluster::CLUSTER,
+        "The nodes, and this node's links to the others. Needs a token where any is configured.",
+    ),
     (ops::OPERATIONS, "For operators, balancers and supervisors. Nothing here needs a token."),
-    (api::API, "Decisions by a limit that is sent along, for callers that know no policy."),
+    (
+        api::API,
+        "Decisions by a limit that is sent along, for callers that know no policy; and the limits that stand in for it.",
+    ),
+    (admin::ADMIN, "Native calls under the paths of another system. Needs a token where any is configured."),
 ];
 
 fn calls() -> impl Iterator<Item = Call> {
@@ -81,8 +91,10 @@ fn calls() -> impl Iterator<Item = Call> {
         access::calls,
         tenants::calls,
         observe::calls,
+        cluster::calls,
         ops::calls,
         api::calls,
+        admin::calls,
     ];
     resources.into_iter().flat_map(|calls| calls())
 }

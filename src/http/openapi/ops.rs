@@ -51,6 +51,10 @@ pub struct Readiness {
 pub struct ReadinessChecks {
     /// The door.
     accepting: AcceptingCheck,
+    /// Whether the cluster has a leader, and this node hears of it.
+    leader: LeaderCheck,
+    /// What the cluster has agreed on.
+    log: LogCheck,
     /// Where the policy is kept.
     store: StoreCheck,
     /// What decides.
@@ -63,6 +67,22 @@ pub struct ReadinessChecks {
 #[derive(ToSchema)]
 pub struct AcceptingCheck {
     /// Whether it is open for new work.
+    #[schema(examples(true))]
+    ok: bool,
+}
+
+/// Whether the cluster has a leader.
+#[derive(ToSchema)]
+pub struct LeaderCheck {
+    /// Whether it is known, and a majority was heard of lately.
+    #[schema(examples(true))]
+    ok: bool,
+}
+
+/// What the cluster has agreed on.
+#[derive(ToSchema)]
+pub struct LogCheck {
+    /// Whether it is applied, up to what was committed when the process began.
     #[schema(examples(true))]
     ok: bool,
 }
@@ -122,12 +142,13 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Open)
             .does(
                 "Ask whether the node takes new work",
-                "For balancers. At a stop it says so before connections are refused. With `?verbose`, what that rests on; the \
-                 status is the same.",
+                "For balancers. A node takes new work while it knows of a leader, has applied the log and wasn't told to stop, \
+                 whatever it owns. At a stop it says so before connections are refused. With `?verbose`, what that rests on; \
+                 the status is the same.",
             )
             .query::<Flag>("verbose", "Answer with what it rests on.")
             .answers(200, Answer::text("It takes work.", "text/plain", "ready\n").also::<Readiness>("application/json"))
-            .answers(503, Answer::text("It is stopping.", "text/plain", "stopping\n").also::<Readiness>("application/json"))
+            .answers(503, Answer::text("`stopping`, `no leader` or `log not applied`.", "text/plain", "no leader\n").also::<Readiness>("application/json"))
             .fails(&[500]),
         Call::new(Get, "/version", "version", OPERATIONS)
             .open_to(Access::Open)

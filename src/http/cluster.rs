@@ -1,0 +1,271 @@
+//! `/v1/cluster`: how the cluster stands as this node sees it, and the breakers of its links.
+//!
+//! Every answer is one node's word, and names it: whom it can reach is often just what others see otherwise.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+
+use super::App;
+use super::auth::Caller;
+use super::policy::name;
+use super::problem::{PathOf, Problem};
+use crate::cluster::{BreakerStatus, ClusterStatus, NodeStatus};
+
+/// `GET /v1/cluster`.
+pub async fn get(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(of_cluster(&app.cluster.status().await))
+}
+
+/// `GET /v1/cluster/breakers`.
+pub async fn breakers(State(app): State<Arc<App>>) -> Json<Value> {
+    let breakers: Vec<_> = app.cluster.breakers().iter().map(of_breaker).collect();
+    Json(json!({"node": app.node, "breakers": breakers}))
+}
+
+/// `POST /v1/cluster/breakers/{id}/reset`: the next call to that peer is tried.
+pub async fn reset_breaker(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    let peer = name("id", &id)?;
+    if !app.cluster.reset_breaker(&peer) {
+        return Err(Problem::not_found(format!("peer {peer} of node {}", app.node)));
+    }
+    tracing::info!(%peer, by = by.0, "breaker reset");
+    Ok(Json(json!({"id": peer, "reset": true})))
+}
+
+fn of_cluster(status: &ClusterStatus) -> Value {
+    json!({
+        "name": status.name,
+        "node": status.node,
+        "leader": status.leader,
+        "term": status.term,
+        "applied": status.applied,
+        "contact_ms": status.contact_ms,
+        "quorum": status.quorum,
+        "policy_version": status.policy_version,
+        "placement_version": status.placement_version,
+        "nodes": status.nodes.iter().map(of_node).collect::<Vec<_>>(),
+        "warnings": status.warnings,
+    })
+}
+
+fn of_node(node: &NodeStatus) -> Value {
+    json!({
+        "id": node.id,
+        "number": node.number,
+        "http": node.http,
+        "peer": node.peer,
+        "state": node.state.word(),
+        "voter": node.voter,
+        "leader": node.leader,
+        "boot": node.boot,
+        "partitions": node.partitions,
+        "replicas": node.replicas,
+    })
+}
+
+fn of_breaker(breaker: &BreakerStatus) -> Value {
+    json!({
+        "id": breaker.id,
+        "state": breaker.state,
+        "failures": breaker.failures,
+        "opened": breaker.opened,
+        "retry_after_ms": breaker.retry_after_ms,
+        "connected": breaker.connected,
+        "why": breaker.why,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::check::Name;
+    use crate::clock::{ManualClock, Now, SECOND};
+    use crate::cluster::{LocalStore, Looking, Membership, NodeState, Readiness, Where};
+    use crate::config::{ForwardAuth, Limits};
+    use crate::http::{Tokens, routes};
+    use crate::random::Seed;
+    use crate::routing::Router;
+    use crate::shard::mailboxes;
+    use crate::telemetry::Telemetry;
+
+    /// A cluster of two of which nothing is real.
+    struct Painted {
+        readiness: Mutex<Readiness>,
+        resets: Mutex<Vec<Name>>,
+    }
+
+    fn n(number: u64) -> Name {
+        Name::new(&format!("n{number}")).unwrap()
+    }
+
+    impl Membership for Painted {
+        fn status(&self) -> Looking<'_> {
+            let node = |number: u64, state| NodeStatus {
+                id: n(number),
+                number,
+                http: format!("127.0.0.1:707{number}"),
+                peer: format!("127.0.0.1:717{number}"),
+                state,
+                voter: number == 1,
+                leader: number == 1,
+                boot: (number == 1).then(|| "00ff".into()),
+                partitions: 4096 * usize::from(number == 1),
+                replicas: 0,
+            };
+            Box::pin(async move {
+                ClusterStatus {
+                    name: Name::new("demo").unwrap(),
+                    node: n(2),
+                    leader: Some(n(1)),
+                    term: 7,
+                    applied: 123,
+                    contact_ms: None,
+                    quorum: false,
+                    policy_version: 12,
+                    placement_version: Some(9),
+                    nodes: vec![node(1, NodeState::Unreachable), node(2, NodeState::Up)],
+                    warnings: vec!["of two nodes only n1 votes".into()],
+                }
+            })
+        }
+
+        fn breakers(&self) -> Vec<BreakerStatus> {
+            vec![BreakerStatus {
+                id: n(1),
+                state: "open",
+                failures: 5,
+                opened: 2,
+                retry_after_ms: Some(250),
+                connected: false,
+                why: Some("connection refused".into()),
+            }]
+        }
+
+        fn reset_breaker(&self, peer: &Name) -> bool {
+            self.resets.lock().unwrap().push(peer.clone());
+            *peer == n(1)
+        }
+
+        fn readiness(&self) -> Readiness {
+            *self.readiness.lock().unwrap()
+        }
+    }
+
+    fn app() -> (Arc<App>, Arc<Painted>) {
+        let seed = Seed::from_number(1);
+        let store = LocalStore::open(Where::Memory, None, &seed, || Ok(crate::policy::builtin())).unwrap();
+        let clock = Arc::new(ManualClock::at(Now { boot: SECOND, wall: 1_000_000 * SECOND }));
+        let readiness = Mutex::new(Readiness { leader: true, recovered: true });
+        let painted = Arc::new(Painted { readiness, resets: Mutex::default() });
+        let app = App {
+            node: "n2".into(),
+            router: Router::new(mailboxes(1).0, store.secret(), store.cell(), clock.clone()),
+            store: Arc::new(store),
+            cluster: painted.clone(),
+            tokens: Tokens::new(&[]),
+            limits: Limits::default(),
+            forward_auth: ForwardAuth::default(),
+            ready: AtomicBool::new(true),
+            telemetry: Arc::new(Telemetry::new(clock, seed.fork("request ids", 0), None)),
+            control: tokio::runtime::Handle::current(),
+        };
+        (Arc::new(app), painted)
+    }
+
+    /// Status and body of an answer.
+    async fn ask(app: &Arc<App>, method: &str, path: &str) -> (u16, String) {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let answer = routes(app.clone()).oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn json_of(app: &Arc<App>, method: &str, path: &str) -> Value {
+        let (status, body) = ask(app, method, path).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_cluster_is_shown_as_this_node_sees_it() {
+        let (app, _) = app();
+        let expected = json!({
+            "name": "demo", "node": "n2", "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
+            "quorum": false, "policy_version": 12, "placement_version": 9,
+            "nodes": [
+                {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",
+                 "state": "unreachable", "voter": true, "leader": true, "boot": "00ff", "partitions": 4096,
+                 "replicas": 0},
+                {"id": "n2", "number": 2, "http": "127.0.0.1:7072", "peer": "127.0.0.1:7172",
+                 "state": "up", "voter": false, "leader": false, "boot": null, "partitions": 0,
+                 "replicas": 0},
+            ],
+            "warnings": ["of two nodes only n1 votes"],
+        });
+        assert_eq!(json_of(&app, "GET", "/v1/cluster").await, expected);
+    }
+
+    #[tokio::test]
+    async fn breakers_are_shown_and_reset_by_the_name_of_the_peer() {
+        let (app, painted) = app();
+        let breaker = json!({"id": "n1", "state": "open", "failures": 5, "opened": 2, "retry_after_ms": 250,
+            "connected": false, "why": "connection refused"});
+        let expected = json!({"node": "n2", "breakers": [breaker]});
+        assert_eq!(json_of(&app, "GET", "/v1/cluster/breakers").await, expected);
+        let reset = json_of(&app, "POST", "/v1/cluster/breakers/n1/reset").await;
+        assert_eq!(reset, json!({"id": "n1", "reset": true}));
+        let (status, body) = ask(&app, "POST", "/v1/cluster/breakers/n9/reset").await;
+        assert!(status == 404 && body.contains("there is no peer n9 of node n2"), "{status} {body}");
+        assert_eq!(ask(&app, "POST", "/v1/cluster/breakers/a%20b/reset").await.0, 400);
+        assert_eq!(*painted.resets.lock().unwrap(), [n(1), n(9)]);
+    }
+
+    #[tokio::test]
+    async fn the_breakers_of_all_links_are_closed_in_one_call_under_another_systems_path() {
+        let (app, painted) = app();
+        let reset = json_of(&app, "POST", "/admin/ratelimit/circuit-breaker/reset").await;
+        assert_eq!(reset, json!({"status": "reset", "node": "n2", "breakers": ["n1"]}));
+        assert_eq!(*painted.resets.lock().unwrap(), [n(1)]);
+    }
+
+    #[tokio::test]
+    async fn a_node_is_ready_with_a_leader_and_an_applied_log_until_it_is_stopping() {
+        let (app, painted) = app();
+        for (stopping, leader, recovered, status, word) in [
+            (false, true, true, 200, "ready"),
+            (false, true, false, 503, "log not applied"),
+            (false, false, true, 503, "no leader"),
+            (false, false, false, 503, "no leader"),
+            (true, false, false, 503, "stopping"),
+            (true, true, true, 503, "stopping"),
+        ] {
+            app.ready.store(!stopping, Ordering::Relaxed);
+            *painted.readiness.lock().unwrap() = Readiness { leader, recovered };
+            assert_eq!(ask(&app, "GET", "/readyz").await, (status, format!("{word}\n")));
+            let (told, health) = ask(&app, "GET", "/api/health").await;
+            let word = if word == "ready" { "healthy" } else { word };
+            assert_eq!((told, health), (status, format!("{{\"node\":\"n2\",\"status\":\"{word}\"}}")));
+            let (told, verbose) = ask(&app, "GET", "/readyz?verbose").await;
+            let verbose: Value = serde_json::from_str(&verbose).unwrap();
+            assert_eq!((told, &verbose["ready"]), (status, &json!(status == 200)));
+            let checks = ["accepting", "leader", "log"].map(|check| &verbose["checks"][check]["ok"]);
+            assert_eq!(checks, [&json!(!stopping), &json!(leader), &json!(recovered)]);
+        }
+    }
+}
