@@ -137,12 +137,8 @@ impl Node {
         };
         let runtimes = runtimes(parts.workers, count)?;
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
-        let us = Identity {
-            cluster: config.cluster.clone(),
-            node: config.node.clone(),
-            boot,
-            versions: VERSIONS,
-        };
+        let us =
+            Identity { cluster: config.cluster.clone(), node: config.node.clone(), boot, versions: VERSIONS };
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
             network,
@@ -177,13 +173,8 @@ impl Node {
             boot,
             counts: counts.clone(),
         }));
-        let owner = Owner::new(
-            handles.clone(),
-            in_force.clone(),
-            links.clone(),
-            clock.clone(),
-            counts.clone(),
-        );
+        let owner =
+            Owner::new(handles.clone(), in_force.clone(), links.clone(), clock.clone(), counts.clone());
         let far: Arc<dyn Far> =
             Arc::new(FarLimits::new(in_force.clone(), links.clone(), clock.clone(), counts));
         let handler = Arc::new(Peers::new(owner, member.clone(), links));

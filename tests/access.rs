@@ -58,7 +58,7 @@ fn an_entry_of_each_kind_acts_on_the_next_check_until_it_is_deleted() {
         (allow["list"], allow["reason"]) = (json!("allow"), json!("our own"));
         let id = added(&node, allow);
         let passed = node.check(check.clone());
-        assert_eq!(passed["bypass"], json!({"list": "allow", "reason": "our own"}), "{entry}");
+        assert_eq!(passed["bypass"], json!({"list": id, "reason": "our own"}), "{entry}");
         node.delete(&format!("/v1/access/{id}")).version();
         assert_eq!(node.check(check)["bypass"], Value::Null, "{entry}");
     }

@@ -69,6 +69,9 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Reading, "GET", "/v1/access/x", None),
         (For::Reading, "GET", "/api/config", None),
         (For::Reading, "GET", "/api/config/tenant/acme", None),
+        (For::Reading, "GET", "/admin/ratelimit/tenants", None),
+        (For::Reading, "GET", "/admin/ratelimit/tenants/acme", None),
+        (For::Reading, "GET", "/admin/ratelimit/quotas", None),
         (For::Reading, "GET", "/v1/tiers/free", None),
         (For::Reading, "GET", "/v1/tenants", None),
         (For::Reading, "GET", "/v1/stats", None),
@@ -79,6 +82,8 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Reading, "GET", "/api/alerts", None),
         (For::Reading, "GET", "/v1/tenants/acme", None),
         (For::Changing, "POST", "/v1/tenants/acme/reset", None),
+        (For::Changing, "DELETE", "/admin/ratelimit/tenants/acme/reset", None),
+        (For::Changing, "POST", "/admin/ratelimit/circuit-breaker/reset", None),
         (For::Changing, "POST", "/v1/cluster/breakers/n2/reset", None),
         (
             For::Changing,

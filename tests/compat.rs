@@ -1,5 +1,5 @@
 //! The documented calls under `/api/`: a limit sent with each request, a sliding log per tenant, client and action; and the
-//! calls that configure limits to stand in for those.
+//! calls that configure limits to stand in for those. At the end, the calls of another system under `/admin/ratelimit/`.
 
 mod support;
 
@@ -365,4 +365,40 @@ fn every_fault_of_a_call_is_named_by_its_path() {
         status("a%20b/ann/read?max_requests=x&window_duration_seconds=0"),
         ["tenant", "max_requests", "window_duration_seconds"]
     );
+}
+
+#[test]
+fn the_admin_calls_say_of_tenants_and_tiers_what_the_native_calls_say() {
+    let node = node(
+        r#"
+default_tier = "free"
+[tiers.free]
+max_concurrent = 50
+weight = "0.5"
+limits = [{ name = "rate", algorithm = "token_bucket", rate = "1/d", burst = 10 }]
+[tiers.unlimited]
+[tenants.acme]
+tier = "free"
+"#,
+    );
+    node.check(json!({"tenant": "globex", "cost": 4}));
+    for path in ["/tenants", "/tenants?limit=1", "/tenants/acme"] {
+        let (admin, native) = (node.get(&format!("/admin/ratelimit{path}")), node.get(&format!("/v1{path}")));
+        assert_eq!((admin.status, admin.json()), (200, native.json()), "{path}");
+    }
+    let quotas = node.get("/admin/ratelimit/quotas");
+    assert_eq!((quotas.status, quotas.header("etag")), (200, "\"1\""));
+    let free = node.get("/v1/tiers/free").json();
+    assert_eq!(
+        quotas.json(),
+        json!({"default_tier": "free", "tiers": {"free": free, "unlimited": {"limits": []}}})
+    );
+    assert_eq!(free["max_concurrent"], 50);
+    assert_eq!(node.peek(json!({"tenant": "globex"}))["remaining"], 6);
+    let reset = node.delete("/admin/ratelimit/tenants/globex/reset");
+    assert_eq!((reset.status, reset.json()), (200, json!({"tenant": "globex", "reset": true})));
+    assert_eq!(node.peek(json!({"tenant": "globex"}))["remaining"], 10);
+    assert_eq!(node.get("/admin/ratelimit/tenants/a%20b").fault_paths(400), ["tenant"]);
+    let breakers = node.send(&Request::new("POST", "/admin/ratelimit/circuit-breaker/reset"));
+    assert_eq!(breakers.json(), json!({"status": "reset", "node": "n1", "breakers": []}));
 }

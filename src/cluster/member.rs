@@ -19,7 +19,9 @@ use tokio::sync::watch;
 
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport};
-use super::state::{Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What};
+use super::state::{
+    Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What,
+};
 use super::status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
 use crate::check::Name;
@@ -136,10 +138,7 @@ impl Member {
         let MemberArgs { cluster, seeds, own, boot, environment, place, timers, links, clock, seed, initial } =
             args;
         let me = Seat { node: number(own), boot };
-        let settings = Settings {
-            timers,
-            ..Settings::new(me.node, cluster.to_string(), place)
-        };
+        let settings = Settings { timers, ..Settings::new(me.node, cluster.to_string(), place) };
         links.update(&others(&seeds, me.node));
         let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
         if own == 0 && !raft.is_initialized().await {

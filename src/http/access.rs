@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::auth::Caller;
+use super::observe::second;
 use super::policy::{fresh, make, name, part, versioned, write};
 use super::problem::{PathOf, Problem};
 use super::query::Query;
@@ -118,18 +119,10 @@ fn new_entry(r: &mut Reader, tree: &Tree, by: &Caller, wall: u64) -> Option<(Opt
     fields.finish(r);
     let entry = entry?;
     if let Some(at) = entry.expires.filter(|at| *at <= wall) {
-        r.fault_at(
-            "expires",
-            format!("{} is over: it is {} here", print_instant(at), print_instant(second(wall))),
-        );
+        r.fault_at("expires", format!("{} is over: it is {} here", print_instant(at), second(wall)));
     }
-    let (added_by, added_at) = (Some(by.0.clone()), Some(second(wall)));
+    let (added_by, added_at) = (Some(by.0.clone()), Some(wall - wall % SECOND));
     Some((id, AccessEntry { added_by, added_at, ..entry }))
-}
-
-/// An instant to the second: what an operator reads and writes.
-fn second(wall: u64) -> u64 {
-    wall - wall % SECOND
 }
 
 /// `DELETE /v1/access/{id}`.

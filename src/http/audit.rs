@@ -8,11 +8,11 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::App;
+use super::observe::second;
 use super::problem::Problem;
 use super::query::Query;
 use crate::cluster::AuditEntry;
 use crate::input::Reader;
-use crate::policy::print_instant;
 
 /// Lines on one page.
 pub const PAGE_MAX: u64 = 1_000;
@@ -42,5 +42,5 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Value>, 
 }
 
 fn shown(line: AuditEntry) -> Value {
-    json!({"index": line.index, "time": print_instant(line.time), "by": line.by, "what": line.what})
+    json!({"index": line.index, "time": second(line.time), "by": line.by, "what": line.what})
 }

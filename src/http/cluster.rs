@@ -293,6 +293,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_breakers_of_all_links_are_closed_in_one_call_under_another_systems_path() {
+        let (app, painted) = app();
+        let reset = json_of(&app, "POST", "/admin/ratelimit/circuit-breaker/reset").await;
+        assert_eq!(reset, json!({"status": "reset", "node": "n2", "breakers": ["n1"]}));
+        assert_eq!(*painted.resets.lock().unwrap(), [n(1)]);
+    }
+
+    #[tokio::test]
     async fn a_node_is_ready_with_a_leader_and_an_applied_log_until_it_is_stopping() {
         let (app, painted) = app();
         for (stopping, leader, recovered, status, word) in [

@@ -10,13 +10,14 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::auth::Caller;
+use super::observe::second;
 use super::problem::{PathOf, Problem};
 use super::query::Query;
 use super::{App, body};
 use crate::check::Name;
 use crate::cluster::{PastVersion, Proposal, Wanted, WriteError, Written};
 use crate::input::{Fault, Reader, Tree};
-use crate::policy::{Change, ChangeError, Document, differences, print_instant, read_tier};
+use crate::policy::{Change, ChangeError, Document, differences, read_tier};
 
 const TOML: &str = "application/toml";
 /// The greatest number of a version that can be asked for: what every reader of JSON takes that has 64 bits.
@@ -83,7 +84,7 @@ pub async fn put_enforce(
 /// `GET /v1/policy/history`: what made each version that is remembered, newest first.
 pub async fn history(State(app): State<Arc<App>>) -> Response {
     let current = app.store.current().version();
-    let past = |past: PastVersion| json!({"version": past.version, "time": print_instant(past.time), "by": past.by, "what": past.what});
+    let past = |past: PastVersion| json!({"version": past.version, "time": second(past.time), "by": past.by, "what": past.what});
     let versions: Vec<Value> = app.store.history().into_iter().map(past).collect();
     versioned(current, json!({"version": current, "versions": versions}))
 }

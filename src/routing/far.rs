@@ -53,7 +53,11 @@ impl FarLimits {
     }
 
     /// Tries until there is something, or boot time `until` is over.
-    async fn until<T, F: Future<Output = Option<T>>>(&self, until: u64, attempt: impl Fn(Duration) -> F) -> Option<T> {
+    async fn until<T, F: Future<Output = Option<T>>>(
+        &self,
+        until: u64,
+        attempt: impl Fn(Duration) -> F,
+    ) -> Option<T> {
         loop {
             let left = until.saturating_sub(self.clock.now().boot);
             if left == 0 {
@@ -73,7 +77,8 @@ impl Far for FarLimits {
         let far = self.clone();
         tokio::spawn(async move {
             let attempt = async |left: Duration| {
-                let question = Opaque::question(&SharedAsk::new(partition, &ask, far.clock.now().boot)).ok()?;
+                let question =
+                    Opaque::question(&SharedAsk::new(partition, &ask, far.clock.now().boot)).ok()?;
                 match far.say(partition, question, left).await?.read_answer::<SharedAsk>().ok()? {
                     SharedAnswer::Said(reply) => Some(reply),
                     SharedAnswer::NothingInTime | SharedAnswer::NotOwner => None,

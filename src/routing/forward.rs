@@ -205,8 +205,7 @@ impl Forwarder {
     /// Gives a permit back, or extends it: whether it was out.
     pub async fn permit(&self, id: PermitId, renew_ms: Option<u64>) -> Result<bool, Refusal> {
         let Some(partition) = Partition::new(id.partition) else { return Ok(false) };
-        let question =
-            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
+        let question = |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
         match self.ask_owned::<PermitAsk, bool>(partition, question).await? {
             Told::There(was_out, _) => Ok(was_out),
             Told::Here(_) => match renew_ms {
@@ -242,7 +241,13 @@ impl Forwarder {
     }
 
     /// A page of the tenants that another node has in one of its shards' memory; none beyond the last shard.
-    pub async fn list(&self, node: NodeId, shard: usize, from: usize, most: usize) -> Option<Result<Listed, Refusal>> {
+    pub async fn list(
+        &self,
+        node: NodeId,
+        shard: usize,
+        from: usize,
+        most: usize,
+    ) -> Option<Result<Listed, Refusal>> {
         let Some(peer) = self.links.peer(node) else { return Some(Err(Refusal::Unreachable)) };
         let ask = ListAsk { shard: shard as u32, from: from as u64, most: most as u32 };
         match peer.checks().ask(&ask, PATIENCE).await {
@@ -309,9 +314,8 @@ impl Forwarder {
                 continue;
             };
             let question = question(epoch).map_err(|_| Refusal::Busy)?;
-            let answer = self.ask_peer(&peer, until, &question, || {
-                self.in_force.places().load().of(partition) != place
-            });
+            let answer = self
+                .ask_peer(&peer, until, &question, || self.in_force.places().load().of(partition) != place);
             let Some(answer) = answer.await? else { continue };
             match read(answer).map_err(|_| self.unreachable())? {
                 Ok(said) => {

@@ -13,6 +13,7 @@
 #![allow(missing_docs, reason = "a word of a list is described with the list")]
 
 mod access;
+mod admin;
 mod api;
 mod call;
 mod check;
@@ -46,7 +47,7 @@ use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiB
 use call::{BEARER, Call, HEADER, Schemas, collect};
 
 /// The resources, in the order in which a reader meets them.
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     (check::DECISIONS, "May this tenant do this now, at this cost?"),
     (
         forward_auth::FORWARD_AUTH,
@@ -74,7 +75,11 @@ const TAGS: [(&str, &str); 10] = [
         "The nodes, and this node's links to the others. Needs a token where any is configured.",
     ),
     (ops::OPERATIONS, "For operators, balancers and supervisors. Nothing here needs a token."),
-    (api::API, "Decisions by a limit that is sent along, for callers that know no policy."),
+    (
+        api::API,
+        "Decisions by a limit that is sent along, for callers that know no policy; and the limits that stand in for it.",
+    ),
+    (admin::ADMIN, "Native calls under the paths of another system. Needs a token where any is configured."),
 ];
 
 fn calls() -> impl Iterator<Item = Call> {
@@ -89,6 +94,7 @@ fn calls() -> impl Iterator<Item = Call> {
         cluster::calls,
         ops::calls,
         api::calls,
+        admin::calls,
     ];
     resources.into_iter().flat_map(|calls| calls())
 }
