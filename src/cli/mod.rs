@@ -17,6 +17,7 @@
 
 mod check;
 mod client;
+mod cluster;
 mod completions;
 mod dev;
 mod diff;
@@ -128,6 +129,7 @@ Examples:
     Check(Box<check::CheckArgs>),
     Policy(policy::PolicyArgs),
     Tenant(tenant::TenantArgs),
+    Cluster(cluster::ClusterArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -239,6 +241,7 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         Command::Check(arguments) => arguments.run(server, out),
         Command::Policy(arguments) => arguments.run(server, out),
         Command::Tenant(arguments) => arguments.run(server, out),
+        Command::Cluster(arguments) => arguments.run(server, out),
         Command::Completions(arguments) => arguments.run(out),
         Command::Man(arguments) => arguments.run(out),
     };
