@@ -363,11 +363,6 @@ impl Node {
         }
     }
 
-    /// Whether it has a log: it is, or is about to be, part of a cluster.
-    pub async fn is_initialized(&self) -> bool {
-        self.raft.is_initialized().await.unwrap_or(true)
-    }
-
     /// Leaves Raft.
     pub async fn shut_down(&self) {
         if let Err(e) = self.raft.shutdown().await {
