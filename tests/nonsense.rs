@@ -35,8 +35,7 @@ fn start() -> Node {
 /// A call with the token it needs; its answer has to keep the secrets.
 fn call(node: &Node, method: &str, path: &str, body: &[u8]) -> Answer {
     let guarded = ["/v1/policy", "/v1/t", "/v1/access", "/v1/audit", "/api/config", "/admin"];
-    let token =
-        if guarded.iter().any(|start| path.starts_with(start)) { ADMIN_TOKEN } else { CHECK_TOKEN };
+    let token = if guarded.iter().any(|start| path.starts_with(start)) { ADMIN_TOKEN } else { CHECK_TOKEN };
     let bearer = format!("Bearer {token}");
     let answer = node.connect().call(method, path, &[("authorization", &bearer)], body);
     keeps_secrets(&answer);

@@ -43,6 +43,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After how many of those looks the leader looks for what has to be tidied up: members without the log, expired entries.
 const TIDY_EVERY: u32 = 50;
 
+/// Who the audit log says has tidied up.
+const TIDIER: &str = "the cluster";
+
 /// A node that the configuration lists, in the list's order: a member from the beginning.
 #[derive(Clone, Debug)]
 pub struct SeedNode {
@@ -340,6 +343,15 @@ impl Member {
         let members = agreed.members.iter().map(|(id, member)| (id, Address(member.peer.clone())));
         if let Err(error) = self.raft.add_learners(&members.collect::<Vec<_>>()).await {
             tracing::debug!(%error, "a member doesn't get the log yet");
+        }
+        let wall = self.clock.now().wall;
+        if self.in_force.policy().load().has_expired(wall) {
+            let what = What::Edit { expected: None, edit: Edit::DropExpired(wall) };
+            match self.propose(what, TIDIER.into()).await {
+                // Where somebody was quicker there is nothing left to drop.
+                Ok(_) | Err(ProposeError::Refused(_)) => {}
+                Err(error) => tracing::debug!(%error, "expired list entries are still there"),
+            }
         }
     }
 

@@ -146,6 +146,9 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/tenants/{tenant}/reset", post(tenants::reset))
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
+        .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/breakers", get(cluster::breakers))
+        .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
         .route("/api/config", get(config::list))
         .route("/api/config/global", put(config::put_global))
         .route("/api/config/tenant/{tenant}", get(config::get))
@@ -157,9 +160,6 @@ fn routes(app: Arc<App>) -> Routes {
             "/api/config/tenant/{tenant}/client/{client}/action/{action}",
             put(config::put_client_action).delete(config::delete_client_action),
         )
-        .route("/v1/cluster", get(cluster::get))
-        .route("/v1/cluster/breakers", get(cluster::breakers))
-        .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
         .route("/admin/ratelimit/tenants", get(tenants::list))
         .route("/admin/ratelimit/tenants/{tenant}", get(tenants::get))
         .route("/admin/ratelimit/tenants/{tenant}/reset", delete(tenants::reset))

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::counts::ForwardCounts;
 use super::owner::decided_by;
 use crate::check::{Check, Decision, Name, PermitId, TenantId};
@@ -159,29 +161,43 @@ impl Forwarder {
         };
         let (source, policy_version) = (self.source(), self.policy_version());
         let ask = EachAsk { source, policy_version, checks: checks.iter().map(one).collect() };
+        let one_by_one = |checks: Vec<(Check, AccountHash, Epoch)>| {
+            join_all(checks.into_iter().map(|(check, hash, _)| self.check(check, hash)))
+        };
+        let Some(peer) = self.peer(seat) else {
+            // Nobody is in that seat yet: each goes by itself to whoever will be.
+            return one_by_one(checks).await;
+        };
         let said = match Opaque::question(&ask) {
-            Ok(question) => self.ask_seat(seat, until, &question).await,
+            Ok(question) => self.ask_peer(&peer, until, &question, || false).await,
             Err(_) => Err(Refusal::Busy),
         };
-        let said = said.and_then(|(answer, node)| match answer.read_answer::<EachAsk>() {
-            Ok(answers) if answers.len() == checks.len() => Ok((answers, node)),
-            _ => Err(Refusal::Unreachable),
+        let said = said.and_then(|answer| match answer.map(|answer| answer.read_answer::<EachAsk>()) {
+            Some(Ok(answers)) if answers.len() == checks.len() => Ok(answers),
+            _ => Err(self.unreachable()),
         });
-        let (answers, node) = match said {
-            Ok(said) => said,
+        let answers = match said {
+            Ok(answers) => answers,
             Err(refusal) => return vec![Err(refusal); checks.len()],
         };
-        let mut decided = Vec::with_capacity(checks.len());
-        for (CheckAnswer { epoch, said }, (check, hash, _)) in answers.into_iter().zip(checks) {
+        let (mut decided, mut moved) = (Vec::with_capacity(checks.len()), Vec::new());
+        for (at, (CheckAnswer { epoch, said }, asked)) in answers.into_iter().zip(checks).enumerate() {
             decided.push(match said {
                 Ok(decision) => {
                     self.counts.forwarded.count();
-                    Ok(decided_by(&node, epoch, decision))
+                    Ok(decided_by(peer.name(), epoch, decision))
                 }
                 Err(Declined::Refused(refusal)) => Err(refusal),
-                // Where one of them has moved to, it goes by itself.
-                Err(Declined::NotOwner { .. } | Declined::TooOld) => self.check(check, hash).await,
+                Err(Declined::NotOwner { .. } | Declined::TooOld) => {
+                    moved.push((at, asked));
+                    Err(Refusal::Unreachable)
+                }
             });
+        }
+        // Those that have moved go by themselves to wherever they are now.
+        let (places, moved): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
+        for (at, answer) in places.into_iter().zip(one_by_one(moved).await) {
+            decided[at] = answer;
         }
         decided
     }
@@ -314,15 +330,6 @@ impl Forwarder {
                     self.pause(until, |in_force| in_force.places().load().of(partition) != place).await;
                 }
             }
-        }
-    }
-
-    /// Asks the node in `seat`, whatever it owns; its answer, and its name.
-    async fn ask_seat(&self, seat: Seat, until: u64, question: &Opaque) -> Result<(Opaque, Name), Refusal> {
-        let Some(peer) = self.peer(seat) else { return Err(self.unreachable()) };
-        match self.ask_peer(&peer, until, question, || false).await? {
-            Some(answer) => Ok((answer, peer.name().clone())),
-            None => Err(self.unreachable()),
         }
     }
 

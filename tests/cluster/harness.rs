@@ -1,8 +1,7 @@
 //! Some nodes of one cluster, each a process, in one folder.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -136,20 +135,4 @@ impl Cluster {
         });
         allowed.into_inner()
     }
-}
-
-/// Does `work` in the background until the guard is dropped.
-pub fn meanwhile<T>(work: impl Fn() + Sync, main: impl FnOnce() -> T) -> T {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                work();
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        let done = main();
-        stop.store(true, Ordering::Relaxed);
-        done
-    })
 }
