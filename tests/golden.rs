@@ -195,11 +195,19 @@ const PLAY: &[(&str, i32, &str)] = &[
     ("rollback", 0, "policy rollback 3 -o json"),
     ("rollback", 0, "policy rollback 4"),
     ("rollback-unknown", 1, "policy rollback 99 -o json"),
+    // The cluster.
+    ("cluster-status", 0, "cluster status -o json"),
+    ("cluster-status", 0, "cluster status"),
+    ("cluster-breakers", 0, "cluster breakers -o json"),
+    ("cluster-breakers", 0, "cluster breakers"),
+    ("cluster-breakers-reset", 1, "cluster breakers --reset n9 -o json"),
+    ("cluster-breakers-reset", 1, "cluster breakers --reset n9"),
     // What goes wrong before a node is asked, or because it is not there or not for everybody.
     ("no-token", 1, "policy get -o json --token="),
     ("unknown-token", 1, "policy get -o json --token nonsense"),
     ("wrong-role", 1, "tenant reset acme -o json --token read-sesame"),
     ("unreachable", 4, "check acme -o json --url NOBODY"),
+    ("unreachable-cluster", 4, "cluster status --url NOBODY"),
     ("unreachable-diff", 4, "policy diff next.toml --url NOBODY"),
     ("usage-flag", 2, "check acme --costs 3 -o json"),
     ("usage-value", 2, "check acme --cost 0 -o json"),
@@ -240,8 +248,10 @@ impl Stage {
     fn settled(&self, text: &str) -> String {
         let lines: String = text.split_inclusive('\n').map(settled_line).collect();
         let version = format!("tidegate {}", env!("CARGO_PKG_VERSION"));
+        let address = self.node.trim_start_matches("http://");
         lines
             .replace(&self.node, "NODE")
+            .replace(address, "ADDRESS")
             .replace(&self.nobody, "NOBODY")
             .replace(&version, "tidegate VERSION")
     }
@@ -264,10 +274,20 @@ fn settled_instants(line: &str) -> String {
     String::from_utf8(settled).unwrap()
 }
 
-/// A line of laid out JSON with a member that counts milliseconds; or any other line, but for instants as it is.
+/// A line of laid out JSON with a member that counts milliseconds; the line that says when a majority was heard of; or any other
+/// line, but for instants as it is.
 fn settled_line(line: &str) -> String {
     const TIMES: [&str; 3] = ["\"reset_after_ms\"", "\"retry_after_ms\"", "\"expires_in_ms\""];
+    if let Some((before, after)) = line.split_once(" heard of ")
+        && after.ends_with(" ago\n")
+    {
+        return format!("{before} heard of A MOMENT ago\n");
+    }
     match line.split_once(": ") {
+        // Zero is a time here like any other.
+        Some((member, value)) if member.trim_start() == "\"contact_ms\"" => {
+            format!("{member}: \"MILLISECONDS\"{}", value.trim_start_matches(|c: char| c.is_ascii_digit()))
+        }
         Some((member, value)) if TIMES.contains(&member.trim_start()) => {
             let end = value.trim_start_matches(|c: char| c.is_ascii_digit());
             // No number is no time, and nothing to wait for is nothing on every machine.

@@ -18,6 +18,7 @@
 mod access;
 mod check;
 mod client;
+mod cluster;
 mod completions;
 mod dev;
 mod diff;
@@ -131,6 +132,7 @@ Examples:
     Policy(policy::PolicyArgs),
     Access(access::AccessArgs),
     Tenant(tenant::TenantArgs),
+    Cluster(cluster::ClusterArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -243,6 +245,7 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         Command::Policy(arguments) => arguments.run(server, out),
         Command::Access(arguments) => arguments.run(server, out),
         Command::Tenant(arguments) => arguments.run(server, out),
+        Command::Cluster(arguments) => arguments.run(server, out),
         Command::Completions(arguments) => arguments.run(out),
         Command::Man(arguments) => arguments.run(out),
     };

@@ -138,7 +138,8 @@ impl Member {
         let MemberArgs { cluster, seeds, own, boot, environment, place, timers, links, clock, seed, initial } =
             args;
         let me = Seat { node: number(own), boot };
-        let settings = Settings { timers, ..Settings::new(me.node, cluster.to_string(), place) };
+        let settings =
+            Settings { timers, ..Settings::new(me.node, cluster.to_string(), place, seed.clone()) };
         links.update(&others(&seeds, me.node));
         let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
         if own == 0 && !raft.is_initialized().await {

@@ -102,11 +102,11 @@ mod tests {
     };
     use crate::config::{ForwardAuth, Limits};
     use crate::http::{Tokens, routes};
-    use crate::random::Seed;
     use crate::net::Plain;
     use crate::peer::{Identity, VERSIONS};
     use crate::placement::{BootId, NodeId, Seat};
     use crate::policy::{Document, Policy};
+    use crate::random::Seed;
     use crate::routing::{Forwarder, ForwarderArgs, Router};
     use crate::shard::mailboxes;
     use crate::telemetry::Telemetry;
@@ -206,8 +206,10 @@ mod tests {
         let readiness = Mutex::new(Readiness { leader: true, recovered: true });
         let painted = Arc::new(Painted { readiness, resets: Mutex::default() });
         let boot = BootId(1);
-        let in_force =
-            Arc::new(InForce::new(Seat { node: NodeId(2), boot }, Policy::new(12, crate::policy::builtin(), None)));
+        let in_force = Arc::new(InForce::new(
+            Seat { node: NodeId(2), boot },
+            Policy::new(12, crate::policy::builtin(), None),
+        ));
         let us = Identity { cluster: Name::new("demo").unwrap(), node: n(2), boot, versions: VERSIONS };
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {

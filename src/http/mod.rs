@@ -177,6 +177,10 @@ fn routes(app: Arc<App>) -> Routes {
         .with_state(app)
 }
 
+/// The calls, by the beginning of their paths, that are answered before the cluster has begun: by them one finds out why it
+/// hasn't.
+const BEFORE_THE_BEGINNING: [&str; 2] = ["/v1/cluster", "/admin/ratelimit/circuit-breaker"];
+
 /// Lets in whoever has the role, and moves the work to the control runtime.
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let line = Line::begin(&app, &request);
@@ -188,7 +192,8 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
             return response;
         }
     };
-    if !app.router.has_begun() && !request.uri().path().starts_with("/v1/cluster") {
+    let path = request.uri().path();
+    if !app.router.has_begun() && !BEFORE_THE_BEGINNING.iter().any(|calls| path.starts_with(calls)) {
         let detail = "the cluster has not begun: not all of its first nodes are there";
         let problem = Problem::new(503, detail, "not-begun").with_header(header::RETRY_AFTER, "1");
         let response = problem.into_response();

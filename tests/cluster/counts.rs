@@ -36,7 +36,10 @@ fn forty_eight_callers_over_all_nodes_get_exactly_the_limit_of_one_tenant() {
     }
     // Every node says the same of what is left, and who decided it.
     let owners: Vec<_> = (0..3).map(|i| cluster.check(i, json!({"tenant": "acme"}))).collect();
-    assert!(owners.iter().all(|said| said["node"] == owners[0]["node"] && said["remaining"] == 0), "{owners:?}");
+    assert!(
+        owners.iter().all(|said| said["node"] == owners[0]["node"] && said["remaining"] == 0),
+        "{owners:?}"
+    );
 }
 
 #[test]
@@ -47,9 +50,8 @@ fn limits_that_tenants_share_are_exact_across_nodes() {
     let address = |i: usize| json!({"tenant": format!("t{}", i % 60), "ip": "203.0.113.9"});
     assert_eq!(cluster.admitted(48, 480, address), 10);
     // Denied by one limit, a check takes nothing from the other.
-    let both = |i: usize| {
-        json!({"tenant": format!("u{}", i % 60), "ip": "203.0.113.8", "attributes": {"all": "y"}})
-    };
+    let both =
+        |i: usize| json!({"tenant": format!("u{}", i % 60), "ip": "203.0.113.8", "attributes": {"all": "y"}});
     assert_eq!(cluster.admitted(48, 480, both), 10);
     let left = cluster.check(0, json!({"tenant": "v", "attributes": {"all": "y"}}));
     let verdicts = left["limits"].as_array().unwrap();
@@ -60,9 +62,7 @@ fn limits_that_tenants_share_are_exact_across_nodes() {
 #[test]
 fn two_thousand_calls_over_two_limits_are_answered_as_by_one_node() {
     let (three, one) = (Cluster::start(3, POLICY), Cluster::start(1, POLICY));
-    let check = |i: usize| {
-        json!({"tenant": "acme", "tier": "two", "client": format!("c{}", i * 7 % 11), "cost": 1 + i % 3})
-    };
+    let check = |i: usize| json!({"tenant": "acme", "tier": "two", "client": format!("c{}", i * 7 % 11), "cost": 1 + i % 3});
     let shown = |said: Value| {
         let left = |limit: &Value| (limit["name"].clone(), limit["remaining"].clone());
         let left: Vec<_> = said["limits"].as_array().unwrap().iter().map(left).collect();
@@ -121,7 +121,8 @@ fn tenants_are_seen_and_reset_through_any_node() {
         let mut path = "/v1/tenants?limit=7".to_string();
         loop {
             let page = cluster.get(i, &path);
-            let ids = page["tenants"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_string());
+            let ids =
+                page["tenants"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_string());
             seen.extend(ids);
             let Some(next) = page["next"].as_str() else { break };
             path = format!("/v1/tenants?limit=7&after={next}");

@@ -40,7 +40,12 @@ fn with_any_one_node_killed_the_two_others_read_and_write_and_decide_what_they_o
             let refused = cluster.call(through, "POST", "/v1/check", check);
             let took = instant() - begun;
             assert!(took < Duration::from_millis(deadline + 700), "{took:?}");
-            assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{}", refused.text());
+            assert_eq!(
+                (refused.status, refused.header("retry-after")),
+                (503, Some("1")),
+                "{}",
+                refused.text()
+            );
             assert_eq!(refused.problem(503)["type"], "urn:tidegate:problem:unreachable");
             let nodes = cluster.status(through);
             assert_eq!(nodes["nodes"][dead]["state"], "unreachable", "{nodes}");
@@ -108,7 +113,10 @@ fn a_cluster_that_was_stopped_whole_knows_what_was_spent_and_agreed() {
         (0..3).for_each(|i| cluster.begin(i));
         (0..3).for_each(|i| cluster.wait_ready(i));
         for tenant in &tenants {
-            assert_eq!(cluster.call(1, "POST", "/v1/peek", json!({"tenant": tenant})).json()["remaining"], 40);
+            assert_eq!(
+                cluster.call(1, "POST", "/v1/peek", json!({"tenant": tenant})).json()["remaining"],
+                40
+            );
         }
         assert!(cluster.get(0, "/v1/policy")["tenants"].get("acme").is_some());
     }

@@ -69,8 +69,7 @@ fn of_a_thousand_edits_with_preconditions_none_is_lost() {
                     loop {
                         let current = wire.call("GET", "/v1/tiers/free", &[], b"");
                         let tag = current.header("etag").unwrap().to_string();
-                        let answer =
-                            wire.call("PUT", &path, &[("if-match", &tag)], br#"{"tier":"free"}"#);
+                        let answer = wire.call("PUT", &path, &[("if-match", &tag)], br#"{"tier":"free"}"#);
                         tried.fetch_add(1, Ordering::Relaxed);
                         match answer.status {
                             200 => break,
@@ -104,7 +103,8 @@ fn a_rollback_restores_the_old_numbers_through_all_nodes_and_spent_stays_spent()
         assert_eq!((&decision["limit"], &decision["policy_version"]), (&json!(100), &json!(3)));
     }
     let history = cluster.get(0, "/v1/policy/history");
-    let versions: Vec<_> = history["versions"].as_array().unwrap().iter().map(|v| v["version"].clone()).collect();
+    let versions: Vec<_> =
+        history["versions"].as_array().unwrap().iter().map(|v| v["version"].clone()).collect();
     assert_eq!(versions, [3, 2], "{history}");
     assert_eq!(cluster.get(1, "/v1/audit"), cluster.get(2, "/v1/audit"));
 }

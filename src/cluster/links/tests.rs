@@ -297,7 +297,7 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
             workers: vec![worker.clone()],
         }));
         links.update(&members);
-        let settings = Settings::new(*number, "demo", Place::Memory);
+        let settings = Settings::new(*number, "demo", Place::Memory, Seed::from_number(number.0));
         let node = Arc::new(Node::start(settings, links.clone()).await.unwrap());
         let handler = Arc::new(RaftOnly { links, node: node.clone() });
         let (workers, mut parcels) = net::handover(1);

@@ -6,7 +6,7 @@ use utoipa::openapi::schema::ArrayBuilder;
 
 use super::call::{Access, Answer, Call};
 use super::ops::NodeId;
-use super::words::{Millis, NAME, PolicyVersion, Shown, at_least, components, reference, text};
+use super::words::{Millis, NAME, Shown, at_least, components, reference, text};
 use crate::check::NAME_BYTES_MAX;
 use crate::config::{ADDRESS_BYTES_MAX, NODES_MAX};
 
@@ -62,8 +62,9 @@ pub struct ClusterView {
     /// Whether that is recent enough for a leader to be there.
     #[schema(examples(true))]
     quorum: bool,
-    /// The policy in force on this node.
-    policy_version: PolicyVersion,
+    /// The version of the policy in force on this node; 0 before the cluster has begun.
+    #[schema(examples(12), minimum = 0)]
+    policy_version: u64,
     /// The entry that last changed which node owns what; null before anything is placed.
     #[schema(required)]
     placement_version: Option<LogIndex>,

@@ -1,0 +1,296 @@
+//! `tidegate cluster`: how the cluster stands, as the node that is asked sees it.
+//!
+//! ```text
+//! $ tidegate cluster status
+//! cluster      demo, as n2 sees it
+//! leader       n1, term 3
+//! majority     yes, heard of 12ms ago
+//! policy       version 12
+//!
+//! NODE  STATE  ROLE    PARTITIONS  REPLICAS  HTTP
+//! n1    up     leader        1366      1365  127.0.0.1:7071
+//! n2    up     voter         1365      1366  127.0.0.1:7072
+//! n3    up     voter         1365      1365  127.0.0.1:7073
+//! ```
+//!
+//! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask it with `--url`.
+
+use clap::builder::NonEmptyStringValueParser;
+use serde::Deserialize;
+
+use super::Exit;
+use super::client::{Client, Request, ServerArgs, encode};
+use super::failure::Failure;
+use super::output::{Column, Output, plain, span};
+
+/// The cluster: its nodes, and the links between them
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  tidegate cluster status
+  tidegate cluster breakers")]
+pub struct ClusterArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Show the leader, the nodes and what each owns
+    #[command(after_help = "\
+It is what the node at --url sees; another may see it otherwise. Warnings go to stderr.
+
+Examples:
+  tidegate cluster status
+  tidegate cluster status --url http://127.0.0.1:7072 -o json")]
+    Status,
+    /// Show the circuit breakers of the links from the node at --url to the others, or close one
+    #[command(after_help = "\
+While a breaker is open, nothing is sent to that peer. --reset closes it: the next call is tried.
+
+Examples:
+  tidegate cluster breakers
+  tidegate cluster breakers --reset n2")]
+    Breakers {
+        /// Close the breaker of the link to this node
+        #[arg(long, value_name = "ID", env = "TIDEGATE_BREAKERS_RESET", value_parser = NonEmptyStringValueParser::new())]
+        reset: Option<String>,
+    },
+}
+
+impl ClusterArgs {
+    /// Does what the verb says.
+    pub fn run(self, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
+        let client = server.client()?;
+        match self.verb {
+            Verb::Status => status(&client, out)?,
+            Verb::Breakers { reset: None } => breakers(&client, out)?,
+            Verb::Breakers { reset: Some(peer) } => reset(&client, &peer, out)?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// A cluster, as far as it is shown.
+#[derive(Deserialize)]
+struct Status {
+    name: String,
+    node: String,
+    leader: Option<String>,
+    term: u64,
+    contact_ms: Option<u64>,
+    quorum: bool,
+    policy_version: u64,
+    nodes: Vec<Node>,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    state: String,
+    voter: bool,
+    leader: bool,
+    partitions: u64,
+    replicas: u64,
+    http: String,
+}
+
+fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
+    let answer = client.send(Request::get("/v1/cluster"))?;
+    if out.is_json() {
+        return out.json(&answer.text);
+    }
+    let status: Status = answer.read()?;
+    for (name, value) in [
+        ("cluster", format!("{}, as {} sees it", status.name, status.node)),
+        ("leader", format!("{}, term {}", status.leader.as_deref().unwrap_or("none"), status.term)),
+        ("majority", majority(&status)),
+        ("policy", format!("version {}", status.policy_version)),
+    ] {
+        out.line(&format!("{name:<12} {}", plain(&value)))?;
+    }
+    out.line("")?;
+    let columns = [
+        Column::Left("NODE"),
+        Column::Left("STATE"),
+        Column::Left("ROLE"),
+        Column::Right("PARTITIONS"),
+        Column::Right("REPLICAS"),
+        Column::Left("HTTP"),
+    ];
+    out.table(&columns, &status.nodes.into_iter().map(row).collect::<Vec<_>>())?;
+    for warning in &status.warnings {
+        out.note(&format!("warning: {}", plain(warning)));
+    }
+    Ok(())
+}
+
+fn majority(status: &Status) -> String {
+    let heard = status.contact_ms.map(|ms| format!("heard of {} ago", span(ms)));
+    match (status.quorum, heard) {
+        (true, Some(heard)) => format!("yes, {heard}"),
+        (true, None) => "yes".into(),
+        (false, Some(heard)) => format!("no, last {heard}"),
+        (false, None) => "no, never heard of".into(),
+    }
+}
+
+fn row(node: Node) -> Vec<String> {
+    let role = match (node.leader, node.voter) {
+        (true, _) => "leader",
+        (false, true) => "voter",
+        (false, false) => "learner",
+    };
+    let (partitions, replicas) = (node.partitions.to_string(), node.replicas.to_string());
+    vec![node.id, node.state, role.into(), partitions, replicas, node.http]
+}
+
+#[derive(Deserialize)]
+struct Breakers {
+    node: String,
+    breakers: Vec<Breaker>,
+}
+
+#[derive(Deserialize)]
+struct Breaker {
+    id: String,
+    state: String,
+    failures: u64,
+    opened: u64,
+    retry_after_ms: Option<u64>,
+    connected: bool,
+    why: Option<String>,
+}
+
+fn breakers(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
+    let answer = client.send(Request::get("/v1/cluster/breakers"))?;
+    if out.is_json() {
+        return out.json(&answer.text);
+    }
+    let Breakers { node, breakers } = answer.read()?;
+    if breakers.is_empty() {
+        out.note(&format!("{} has no links to other nodes", plain(&node)));
+    }
+    let columns = [
+        Column::Left("PEER"),
+        Column::Left("BREAKER"),
+        Column::Left("CONNECTED"),
+        Column::Right("FAILURES"),
+        Column::Right("OPENED"),
+        Column::Right("RETRY IN"),
+        Column::Left("WHY"),
+    ];
+    let row = |breaker: Breaker| {
+        vec![
+            breaker.id,
+            breaker.state,
+            if breaker.connected { "yes" } else { "no" }.into(),
+            breaker.failures.to_string(),
+            breaker.opened.to_string(),
+            breaker.retry_after_ms.map_or_else(|| "-".into(), span),
+            breaker.why.unwrap_or_default(),
+        ]
+    };
+    out.table(&columns, &breakers.into_iter().map(row).collect::<Vec<_>>())
+}
+
+fn reset(client: &Client, peer: &str, out: &mut Output<'_>) -> Result<(), Failure> {
+    let answer = client.send(Request::post(format!("/v1/cluster/breakers/{}/reset", encode(peer))))?;
+    match out.is_json() {
+        true => out.json(&answer.text),
+        false => out.line(&format!("{peer}: breaker closed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Reply, Server};
+    use super::*;
+
+    const ANSWER: &str = r#"{"name":"demo","node":"n2","leader":"n1","term":3,"applied":40,"contact_ms":12,"quorum":true,
+        "policy_version":12,"placement_version":9,"nodes":[
+        {"id":"n1","number":1,"http":"127.0.0.1:7071","peer":"127.0.0.1:7171","state":"up","voter":true,"leader":true,
+         "boot":"0a","partitions":1366,"replicas":1365},
+        {"id":"n2","number":2,"http":"127.0.0.1:7072","peer":"127.0.0.1:7172","state":"draining","voter":true,"leader":false,
+         "boot":"0b","partitions":0,"replicas":1366},
+        {"id":"n3","number":3,"http":"gateway.example:80","peer":"127.0.0.1:7173","state":"unreachable","voter":false,
+         "leader":false,"boot":null,"partitions":2730,"replicas":1365}],"warnings":["of \u001b[2J"]}"#;
+
+    #[test]
+    fn status_says_who_leads_and_what_each_node_owns() {
+        let server = Server::replying([Reply::ok(ANSWER)]);
+        let ran = server.run("tidegate cluster status");
+        assert_eq!(ran.exit, Exit::Done, "{ran:?}");
+        let expected = "\
+cluster      demo, as n2 sees it
+leader       n1, term 3
+majority     yes, heard of 12ms ago
+policy       version 12
+
+NODE  STATE        ROLE     PARTITIONS  REPLICAS  HTTP
+n1    up           leader         1366      1365  127.0.0.1:7071
+n2    draining     voter             0      1366  127.0.0.1:7072
+n3    unreachable  learner        2730      1365  gateway.example:80
+";
+        assert_eq!(ran.data, expected);
+        assert_eq!(ran.notes, "warning: of \u{fffd}[2J\n");
+        assert_eq!(server.seen()[0].line, "GET /v1/cluster");
+    }
+
+    #[test]
+    fn a_majority_that_is_lost_or_was_never_there_is_told_apart() {
+        for (contact, quorum, expected) in [
+            ("12", true, "yes, heard of 12ms ago"),
+            ("5201", false, "no, last heard of 5.3s ago"),
+            ("null", false, "no, never heard of"),
+        ] {
+            let answer = ANSWER
+                .replace("\"contact_ms\":12", &format!("\"contact_ms\":{contact}"))
+                .replace("\"quorum\":true", &format!("\"quorum\":{quorum}"))
+                .replace("\"leader\":\"n1\"", "\"leader\":null");
+            let ran = Server::replying([Reply::ok(&answer)]).run("tidegate cluster status");
+            assert!(ran.data.contains("leader       none, term 3\n"), "{}", ran.data);
+            assert!(ran.data.contains(&format!("majority     {expected}\n")), "{}", ran.data);
+        }
+    }
+
+    #[test]
+    fn json_is_the_nodes_answer() {
+        let server = Server::replying([Reply::ok(ANSWER), Reply::ok(r#"{"node":"n1","breakers":[]}"#)]);
+        let ran = server.run("tidegate cluster status -o json");
+        let (printed, answered): (serde_json::Value, serde_json::Value) =
+            (serde_json::from_str(&ran.data).unwrap(), serde_json::from_str(ANSWER).unwrap());
+        assert_eq!((printed, ran.notes.as_str()), (answered, ""));
+        let ran = server.run("tidegate cluster breakers -o json");
+        assert_eq!(ran.data, "{\n  \"node\": \"n1\",\n  \"breakers\": []\n}\n");
+    }
+
+    #[test]
+    fn breakers_are_shown_and_closed_by_the_name_of_the_peer() {
+        let answer = r#"{"node":"n1","breakers":[
+            {"id":"n2","state":"closed","failures":0,"opened":0,"retry_after_ms":null,"connected":true,"why":null},
+            {"id":"n3","state":"open","failures":5,"opened":2,"retry_after_ms":250,"connected":false,
+             "why":"connection refused"}]}"#;
+        let server = Server::replying([Reply::ok(answer), Reply::ok(r#"{"id":"n 3","reset":true}"#)]);
+        let ran = server.run("tidegate cluster breakers");
+        let expected = "\
+PEER  BREAKER  CONNECTED  FAILURES  OPENED  RETRY IN  WHY
+n2    closed   yes               0       0         -
+n3    open     no                5       2     250ms  connection refused
+";
+        assert_eq!((ran.exit, ran.data.as_str(), ran.notes.as_str()), (Exit::Done, expected, ""));
+        let ran = server.run("tidegate cluster breakers --reset n/3");
+        assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "n/3: breaker closed\n"));
+        assert_eq!(server.seen()[1].line, "POST /v1/cluster/breakers/n%2F3/reset");
+    }
+
+    #[test]
+    fn a_node_that_nobody_answers_for_is_unreachable() {
+        for line in ["tidegate cluster status", "tidegate cluster breakers --reset n2"] {
+            let ran = Server::replying([]).run(line);
+            assert_eq!((ran.exit, ran.data.as_str()), (Exit::Unreachable, ""), "{line}");
+        }
+    }
+}
