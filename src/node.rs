@@ -1,28 +1,41 @@
 //! The composition root: builds a node from its parts, runs it until told to stop, drains it.
 //!
-//! Everything that differs between a process and a simulation is an argument: the listener, the clock, the seed, the store,
-//! and whether workers are threads or tasks of the runtime they are started on. The runtime that calls [`run`] is the
-//! control plane; workers are apart from it, so that nothing slow delays a check.
+//! Everything that differs between a process and a simulation is an argument: the listeners, the network, the clock, the seed,
+//! where the log is, and whether workers are threads or tasks of the runtime they are started on. The runtime that starts a
+//! node is its control plane: Raft, membership, and whatever is asked seldom. Workers are apart from it, so that nothing slow
+//! delays a check, and a flood of checks doesn't cost a leader.
+//!
+//! A node answers at its door from the first moment. It decides once its log says that it is there, in this life, and what
+//! it owns; until then its shards wait, and with them what an earlier life has saved.
 
+mod peers;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
-use crate::cluster::{Alone, LocalStore, PolicyStore};
+use crate::cluster::links::{Links, LinksArgs};
+use crate::cluster::raft::{Place, Timers};
+use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
 use crate::config::Config;
 use crate::http::server;
 use crate::http::{App, Door, Tokens};
-use crate::net::{self, Listen};
+use crate::net::{self, Carried, Listen, Network};
+use crate::peer::{self, Identity, VERSIONS};
+use crate::placement::BootId;
 use crate::random::Seed;
-use crate::routing::Router;
-use crate::shard::{self, Caps, Handle, Mailboxes, SavedState, ShardArgs};
+use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
+use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
 use crate::telemetry::{History, Telemetry};
+use peers::Peers;
 
 /// How often the statistics take in what the shards have counted; how exactly a minute's end is met.
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
@@ -30,17 +43,25 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 const STORE_EVERY: u32 = 12;
 
 /// What a node is made of.
-pub struct Parts<L: Listen> {
+pub struct Parts<L, P, N> {
     /// Its configuration.
     pub config: Config,
     /// Where its connections come from.
     pub listener: L,
+    /// Where those of other nodes come from; none where there are no others.
+    pub peers: Option<P>,
+    /// How it reaches other nodes.
+    pub network: N,
     /// Where it reads the time.
     pub clock: SharedClock,
     /// Where its random choices come from.
     pub seed: Seed,
-    /// Where its policy is.
-    pub store: LocalStore,
+    /// Where its log is.
+    pub place: Place,
+    /// Raft's times.
+    pub timers: Timers,
+    /// The policy of a cluster that hasn't begun.
+    pub initial: Initial,
     /// Where its counts lie while it is stopped; none keeps none.
     pub state_file: Option<PathBuf>,
     /// Where its statistics are kept; none keeps them as long as it runs.
@@ -70,6 +91,12 @@ pub enum NodeError {
     /// A worker can't be started.
     #[error("can't start a worker: {0}")]
     Worker(std::io::Error),
+    /// It can't take part in its cluster.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// It took part, and can't any more.
+    #[error("this node's part in the cluster has ended: {0}")]
+    Ended(String),
 }
 
 /// The task or thread of one worker.
@@ -78,112 +105,219 @@ enum Running {
     Task,
 }
 
-/// Runs a node until `stop` is done, then drains it: it stops being ready, finishes what it accepted, saves its counts.
-pub async fn run<L: Listen>(parts: Parts<L>, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-    let Parts { config, listener, clock, seed, store, state_file, statistics_file, workers } = parts;
-    let count = usize::try_from(config.limits.workers).unwrap_or(1).max(1);
-    let saved = match &state_file {
-        Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
-        None => None,
-    };
-    let (cell, secret) = (store.cell(), store.secret());
-    let (handles, mailboxes) = shard::mailboxes(count);
-    let cluster = Alone {
-        name: config.cluster.clone(),
-        node: config.node.clone(),
-        http: listener.local_addr().unwrap_or(config.http).to_string(),
-        policy: cell.clone(),
-    };
-    let app = Arc::new(App {
-        node: config.node.to_string(),
-        router: Router::new(handles.clone(), secret, cell.clone(), clock.clone()),
-        store: Arc::new(store) as Arc<dyn PolicyStore>,
-        cluster: Arc::new(cluster),
-        tokens: Tokens::new(&config.tokens),
-        limits: config.limits.clone(),
-        forward_auth: config.forward_auth.clone(),
-        ready: AtomicBool::new(true),
-        telemetry: Arc::new(Telemetry::new(
-            clock.clone(),
-            seed.fork("request ids", 0),
-            statistics_file.and_then(history),
-        )),
-        control: tokio::runtime::Handle::current(),
-    });
-    let (stopping, stopped) = watch::channel(false);
-    let (ending, ended) = watch::channel(false);
-    let (senders, receivers) = net::handover::<L::Stream>(count);
-
-    let mut tasks = JoinSet::new();
-    let mut running = Vec::new();
-    for (index, (parcels, mailbox)) in receivers.into_iter().zip(mailboxes).enumerate() {
-        let shard = ShardArgs {
-            index,
-            caps: caps(&config, count),
-            secret,
-            places: Arc::new(shard::PlacesCell::new(crate::placement::Places::all_here())),
-            far: Arc::new(shard::NothingFar),
-            policy: cell.clone(),
-            clock: clock.clone(),
-            generator: seed.fork("permits", index as u64),
-            saved: saved.clone(),
-        };
-        let worker = worker(shard, mailbox, parcels, app.clone(), stopped.clone(), ended.clone());
-        running.push(start(workers, index, worker, &mut tasks)?);
-    }
-    drop(saved);
-    tasks.spawn(server::accept(
-        listener,
-        senders,
-        usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
-        app.telemetry.connections().clone(),
-        stopped,
-    ));
-    tasks.spawn(keep_statistics(app.clone()));
-
-    stop.await;
-    tracing::info!("stopping");
-    app.ready.store(false, Ordering::Relaxed);
-    tokio::time::sleep(std::time::Duration::from_millis(config.limits.notice_ms)).await;
-    let _ = stopping.send(true);
-    let drained = drain(&app, handles, state_file, &stopping).await;
-    let _ = ending.send(true);
-    for worker in running {
-        if let Running::Thread(thread) = worker {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-    }
-    tasks.shutdown().await;
-    drained
-}
-
-/// Waits for the workers' connections to end, and saves what the shards remember.
-async fn drain(
-    app: &App,
+/// A node that runs.
+pub struct Node {
+    app: Arc<App>,
+    member: Arc<Member>,
     handles: Vec<Handle>,
     state_file: Option<PathBuf>,
-    stopping: &watch::Sender<bool>,
-) -> Result<(), NodeError> {
-    // Each worker holds a receiver while it serves; the last to let go has finished what was accepted.
-    let most = std::time::Duration::from_millis(app.limits.drain_ms + 1_000);
-    let _ = tokio::time::timeout(most, stopping.closed()).await;
-    app.observe().await;
-    store_statistics(&app.telemetry).await;
-    let Some(path) = state_file else { return Ok(()) };
-    let mut state: Option<SavedState> = None;
-    for handle in handles {
-        let Ok(of_shard) = handle.save().await else {
-            continue;
+    tasks: JoinSet<()>,
+    running: Vec<Running>,
+    stops: Stops,
+}
+
+/// What the parts of a node are told at its end, in this order.
+struct Stops {
+    /// No more connections, and no more requests than those that were accepted.
+    door: watch::Sender<bool>,
+    /// Nor any of other nodes.
+    peers: watch::Sender<bool>,
+    /// Nothing at all.
+    all: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Starts a node. It answers at its door when this returns; see [`Node::is_seated`] for more.
+    pub async fn start<L: Listen, P: Listen, N: Network>(parts: Parts<L, P, N>) -> Result<Self, NodeError> {
+        let Parts { config, listener, peers, network, clock, seed, .. } = parts;
+        let count = usize::try_from(config.limits.workers).unwrap_or(1).max(1);
+        let saved = match &parts.state_file {
+            Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
+            None => None,
         };
-        match &mut state {
-            Some(state) => state.add(of_shard),
-            None => state = Some(of_shard),
+        let runtimes = runtimes(parts.workers, count)?;
+        let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
+        let us =
+            Identity { cluster: config.cluster.clone(), node: config.node.clone(), boot, versions: VERSIONS };
+        let links = Arc::new(Links::new(LinksArgs {
+            us: us.clone(),
+            network,
+            clock: clock.clone(),
+            seed: seed.clone(),
+            control: tokio::runtime::Handle::current(),
+            workers: runtimes.iter().flatten().map(|runtime| runtime.handle().clone()).collect(),
+        }));
+        let member = Member::start(MemberArgs {
+            cluster: config.cluster.clone(),
+            seeds: seeds(&config, listener.local_addr().unwrap_or(config.http)),
+            own: config.nodes.iter().position(|node| node.id == config.node).unwrap_or(0),
+            boot,
+            environment: Some(config.environment.clone()),
+            place: parts.place,
+            timers: parts.timers,
+            links: links.clone(),
+            clock: clock.clone(),
+            seed: seed.clone(),
+            initial: parts.initial,
+        });
+        let member = Arc::new(member.await?);
+        let in_force = member.in_force().clone();
+        let (handles, mailboxes) = shard::mailboxes(count);
+        let counts = Arc::new(ForwardCounts::default());
+        let forward = Arc::new(Forwarder::new(ForwarderArgs {
+            shards: handles.clone(),
+            in_force: in_force.clone(),
+            links: links.clone(),
+            clock: clock.clone(),
+            router: config.node.clone(),
+            boot,
+            counts: counts.clone(),
+        }));
+        let owner =
+            Owner::new(handles.clone(), in_force.clone(), links.clone(), clock.clone(), counts.clone());
+        let far: Arc<dyn Far> =
+            Arc::new(FarLimits::new(in_force.clone(), links.clone(), clock.clone(), counts));
+        let handler = Arc::new(Peers::new(owner, member.clone(), links));
+        let app = Arc::new(App {
+            node: config.node.to_string(),
+            router: Router::new(handles.clone(), in_force.clone(), forward, clock.clone()),
+            store: member.clone(),
+            cluster: member.clone(),
+            tokens: Tokens::new(&config.tokens),
+            limits: config.limits.clone(),
+            forward_auth: config.forward_auth.clone(),
+            ready: AtomicBool::new(true),
+            telemetry: Arc::new(Telemetry::new(
+                clock.clone(),
+                seed.fork("request ids", 0),
+                parts.statistics_file.and_then(history),
+            )),
+            control: tokio::runtime::Handle::current(),
+        });
+
+        let stops = Stops {
+            door: watch::Sender::new(false),
+            peers: watch::Sender::new(false),
+            all: watch::Sender::new(false),
+        };
+        let mut tasks = JoinSet::new();
+        let mut running = Vec::new();
+        let (to_workers, parcels) = net::handover::<L::Stream>(count);
+        let (peers_to_workers, peer_parcels) = net::handover::<P::Stream>(count);
+        let ends = parcels.into_iter().zip(peer_parcels).zip(mailboxes).zip(runtimes);
+        for (index, (((parcels, peer_parcels), mailbox), runtime)) in ends.enumerate() {
+            let shard = NewShard {
+                index,
+                caps: caps(&config, count),
+                far: far.clone(),
+                in_force: in_force.clone(),
+                clock: clock.clone(),
+                seed: seed.clone(),
+                saved: saved.clone(),
+            };
+            let stopped = stops.peers.subscribe();
+            let peers = peer::serve(peer_parcels, us.clone(), handler.clone(), clock.clone(), stopped);
+            let ends = (stops.door.subscribe(), stops.all.subscribe());
+            let worker = worker(shard.run(mailbox), peers, parcels, app.clone(), ends);
+            running.push(start(runtime, index, worker, &mut tasks)?);
+        }
+        drop(saved);
+        tasks.spawn(server::accept(
+            listener,
+            to_workers,
+            usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+            app.telemetry.connections().clone(),
+            stops.door.subscribe(),
+        ));
+        if let Some(peers) = peers {
+            tasks.spawn(peer::accept(peers, peers_to_workers, stops.peers.subscribe()));
+        }
+        tasks.spawn(member.clone().run());
+        tasks.spawn(keep_statistics(app.clone()));
+        Ok(Self { app, member, handles, state_file: parts.state_file, tasks, running, stops })
+    }
+
+    /// This node as a member of its cluster.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// Waits until the log says that this node is there, in this life. Who waits bounds it.
+    pub async fn is_seated(&self) {
+        self.member.in_force().until(InForce::is_seated).await;
+    }
+
+    /// Runs until `stop` is done, then drains the node: it stops being ready, gives up leading, finishes what it accepted, saves
+    /// its counts. Where it can take part in its cluster no more, it ends at once.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+        tokio::select! {
+            biased;
+            () = stop => {}
+            why = self.member.failed() => return Err(NodeError::Ended(why)),
+        }
+        tracing::info!("stopping");
+        self.app.ready.store(false, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(self.app.limits.notice_ms)).await;
+        self.member.step_down().await;
+        let drained = self.drain().await;
+        self.member.stop().await;
+        self.stops.all.send_replace(true);
+        for worker in self.running {
+            if let Running::Thread(thread) = worker {
+                let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            }
+        }
+        self.tasks.shutdown().await;
+        drained
+    }
+
+    /// Waits for the connections to end, first those at the door, then those of peers, and saves what the shards remember.
+    async fn drain(&mut self) -> Result<(), NodeError> {
+        // Each worker holds a receiver while it serves; the last to let go has finished what was accepted.
+        self.stops.door.send_replace(true);
+        let most = Duration::from_millis(self.app.limits.drain_ms + 1_000);
+        let _ = tokio::time::timeout(most, self.stops.door.closed()).await;
+        self.stops.peers.send_replace(true);
+        let _ = tokio::time::timeout(PEERS_DRAIN_MAX, self.stops.peers.closed()).await;
+        self.app.observe().await;
+        store_statistics(&self.app.telemetry).await;
+        // Shards that wait for their seat have nothing to save, and what was saved before them is theirs no more.
+        let is_seated = self.member.in_force().is_seated();
+        let Some(path) = self.state_file.take().filter(|_| is_seated) else { return Ok(()) };
+        let mut state: Option<SavedState> = None;
+        for handle in &self.handles {
+            let Ok(of_shard) = handle.save().await else {
+                continue;
+            };
+            match &mut state {
+                Some(state) => state.add(of_shard),
+                None => state = Some(of_shard),
+            }
+        }
+        match state {
+            Some(state) => shard::save(&path, &state).map_err(NodeError::Save),
+            None => Ok(()),
         }
     }
-    match state {
-        Some(state) => shard::save(&path, &state).map_err(NodeError::Save),
-        None => Ok(()),
-    }
+}
+
+/// What stands for the address at which peers reach a node that has none.
+const NO_PEERS: &str = "none";
+/// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
+const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
+
+/// The nodes that the cluster begins with. This one listens at `http`, which it may have left to the system to choose.
+fn seeds(config: &Config, http: SocketAddr) -> Vec<SeedNode> {
+    let unchosen = config.http.to_string();
+    let seeds = config.nodes.iter().map(|node| SeedNode {
+        name: node.id.clone(),
+        http: match node.id == config.node && node.http == unchosen {
+            true => http.to_string(),
+            false => node.http.clone(),
+        },
+        peer: node.peer.clone().unwrap_or_else(|| NO_PEERS.into()),
+    });
+    seeds.collect()
 }
 
 /// Statistics are for looking back: a node without their file serves all the same, and says so.
@@ -222,36 +356,70 @@ async fn store_statistics(telemetry: &Arc<Telemetry>) {
     }
 }
 
-/// One worker: its shard, and the connections that are handed to it.
-async fn worker<S: net::Carried>(
-    shard: ShardArgs,
-    mailbox: Mailboxes,
+/// A shard that waits for its node's seat.
+struct NewShard {
+    index: usize,
+    caps: Caps,
+    far: Arc<dyn Far>,
+    in_force: Arc<InForce>,
+    clock: SharedClock,
+    seed: Seed,
+    saved: Option<Arc<SavedState>>,
+}
+
+impl NewShard {
+    async fn run(self, mailbox: Mailboxes) {
+        let Self { index, caps, far, in_force, clock, seed, saved } = self;
+        in_force.until(|in_force| in_force.is_seated() && in_force.secret().is_some()).await;
+        let Some(secret) = in_force.secret() else { return };
+        let (policy, places) = (in_force.policy().clone(), in_force.places().clone());
+        let generator = seed.fork("permits", index as u64);
+        drop(in_force);
+        let args = ShardArgs { index, caps, secret, places, far, policy, clock, generator, saved };
+        shard::run(args, mailbox).await;
+    }
+}
+
+/// One worker: its shard, the peers and the connections that are handed to it.
+async fn worker<S: Carried>(
+    shard: impl Future<Output = ()> + Send + 'static,
+    peers: impl Future<Output = ()> + Send + 'static,
     parcels: net::Receiver<S>,
     app: Arc<App>,
-    stop: watch::Receiver<bool>,
-    mut end: watch::Receiver<bool>,
+    (stop, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) {
-    let shard = tokio::spawn(shard::run(shard, mailbox));
+    let (shard, peers) = (tokio::spawn(shard), tokio::spawn(peers));
     let limits = app.limits.clone();
     let telemetry = app.telemetry.clone();
     server::serve(parcels, Arc::new(Door::new(app)), limits, telemetry, stop).await;
-    // Other workers' connections may ask this shard still; it goes on until its counts are saved.
+    // Other workers' connections and other nodes may ask this shard still; it goes on until its counts are saved.
     let _ = end.wait_for(|end| *end).await;
     shard.abort();
+    peers.abort();
+}
+
+/// A runtime for each worker that is to be a thread; none for each that is not.
+fn runtimes(workers: Workers, count: usize) -> Result<Vec<Option<Runtime>>, NodeError> {
+    let runtime = |_| match workers {
+        Workers::Tasks => Ok(None),
+        Workers::Threads => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            Ok(Some(runtime.map_err(NodeError::Worker)?))
+        }
+    };
+    (0..count).map(runtime).collect()
 }
 
 fn start(
-    workers: Workers,
+    runtime: Option<Runtime>,
     index: usize,
     worker: impl Future<Output = ()> + Send + 'static,
     tasks: &mut JoinSet<()>,
 ) -> Result<Running, NodeError> {
-    if workers == Workers::Tasks {
+    let Some(runtime) = runtime else {
         tasks.spawn(worker);
         return Ok(Running::Task);
-    }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Worker)?;
+    };
     let thread = std::thread::Builder::new().name(format!("worker-{index}"));
     thread.spawn(move || runtime.block_on(worker)).map(Running::Thread).map_err(NodeError::Worker)
 }

@@ -42,6 +42,7 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
     let check = || Some(json!({"tenant": "acme"}));
     let permit = "/v1/permits/p00000000000000000000000000000000000";
     let renew = "/v1/permits/p00000000000000000000000000000000000/renew";
+    let quantity = || Some(json!({"max_requests": 10, "window_duration_seconds": 60}));
     let consume = json!({"tenant_id": "acme", "client_id": "ann", "action_type": "read",
                          "max_requests": 10, "window_duration_seconds": 60});
     vec![
@@ -61,6 +62,16 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Deciding, "POST", "/api/check_and_consume", Some(consume)),
         (For::Deciding, "GET", "/api/status/acme/ann/read?max_requests=10&window_duration_seconds=60", None),
         (For::Reading, "GET", "/v1/policy", None),
+        (For::Reading, "GET", "/v1/policy?version=1", None),
+        (For::Reading, "GET", "/v1/policy/history", None),
+        (For::Reading, "GET", "/v1/audit", None),
+        (For::Reading, "GET", "/v1/access", None),
+        (For::Reading, "GET", "/v1/access/x", None),
+        (For::Reading, "GET", "/api/config", None),
+        (For::Reading, "GET", "/api/config/tenant/acme", None),
+        (For::Reading, "GET", "/admin/ratelimit/tenants", None),
+        (For::Reading, "GET", "/admin/ratelimit/tenants/acme", None),
+        (For::Reading, "GET", "/admin/ratelimit/quotas", None),
         (For::Reading, "GET", "/v1/tiers/free", None),
         (For::Reading, "GET", "/v1/tenants", None),
         (For::Reading, "GET", "/v1/stats", None),
@@ -71,6 +82,8 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Reading, "GET", "/api/alerts", None),
         (For::Reading, "GET", "/v1/tenants/acme", None),
         (For::Changing, "POST", "/v1/tenants/acme/reset", None),
+        (For::Changing, "DELETE", "/admin/ratelimit/tenants/acme/reset", None),
+        (For::Changing, "POST", "/admin/ratelimit/circuit-breaker/reset", None),
         (For::Changing, "POST", "/v1/cluster/breakers/n2/reset", None),
         (
             For::Changing,
@@ -83,6 +96,15 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Changing, "DELETE", "/v1/tenants/globex", None),
         (For::Changing, "PUT", "/v1/tiers/gold", Some(json!({}))),
         (For::Changing, "DELETE", "/v1/tiers/gold", None),
+        (For::Changing, "PUT", "/v1/policy/enforce", Some(json!({"enforce": true}))),
+        (For::Changing, "POST", "/v1/policy/rollback?dry_run=true", Some(json!({"version": 1}))),
+        (For::Changing, "POST", "/v1/access", Some(json!({"id": "x", "list": "deny", "tenant": "nobody"}))),
+        (For::Changing, "DELETE", "/v1/access/x", None),
+        (For::Changing, "PUT", "/api/config/global", quantity()),
+        (For::Changing, "PUT", "/api/config/tenant/acme/action/read", quantity()),
+        (For::Changing, "DELETE", "/api/config/tenant/acme/action/read", None),
+        (For::Changing, "PUT", "/api/config/tenant/acme/client/ann/action/read", quantity()),
+        (For::Changing, "DELETE", "/api/config/tenant/acme/client/ann/action/read", None),
         (
             For::Changing,
             "PUT",
@@ -144,8 +166,9 @@ fn every_route_lets_in_the_roles_it_is_for_and_nobody_else() {
                 assert_eq!(answer.header("www-authenticate"), challenge, "{what}");
             }
         }
-        // Nobody but the admin has changed anything: a limit and a tenant put and deleted, a tier too, and the policy.
-        let expected = if token == Some(ADMIN) { "\"8\"" } else { "\"1\"" };
+        // Nobody but the admin has changed anything: a limit and a tenant put and deleted, a tier and a list entry too, the kill
+        // switch, a limit for all calls and two of a tenant, these deleted, and the policy.
+        let expected = if token == Some(ADMIN) { "\"16\"" } else { "\"1\"" };
         assert_eq!(version(&node, ADMIN), expected, "{token:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! The documented calls under `/api/`: a limit sent with each request, a sliding log per tenant, client and action.
+//! The documented calls under `/api/`: a limit sent with each request, a sliding log per tenant, client and action; and the
+//! calls that configure limits to stand in for those. At the end, the calls of another system under `/admin/ratelimit/`.
 
 mod support;
 
@@ -140,6 +141,187 @@ limits = [
     }
 }
 
+fn quantity(max_requests: u64, seconds: u64) -> Value {
+    json!({"max_requests": max_requests, "window_duration_seconds": seconds})
+}
+
+#[test]
+fn what_is_configured_overrides_what_is_sent_and_the_most_specific_counts() {
+    let node = node(EMPTY);
+    // What is put, and what then passes of twenty-five calls that send a limit of ten: (acme/ann/read, globex/ann/read).
+    let (action, client) = ("tenant/acme/action/read", "tenant/acme/client/ann/action/read");
+    for (round, (method, what, max_requests, acme, globex)) in [
+        ("PUT", "global", 15, 15, 15),
+        ("PUT", action, 5, 5, 15),
+        ("PUT", client, 20, 20, 15),
+        ("DELETE", action, 0, 20, 15),
+        ("DELETE", client, 0, 15, 15),
+        ("PUT", "global", 3, 3, 3),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = match method {
+            "PUT" => node.put(&format!("/api/config/{what}"), quantity(max_requests, 3_600)),
+            _ => node.delete(&format!("/api/config/{what}")),
+        };
+        assert_eq!(answer.version(), round as u64 + 2, "{what}");
+        for (tenant, passed) in [("acme", acme), ("globex", globex)] {
+            node.send(&Request::new("POST", &format!("/v1/tenants/{tenant}/reset"))).json();
+            assert_eq!(
+                status(&node, &format!("{tenant}/ann/read"), 10)["remaining_requests"],
+                passed,
+                "{what}"
+            );
+            assert_eq!(allowed_of(&node, 25, &body(tenant, "ann", "read", 10)), passed, "{what} {tenant}");
+        }
+    }
+}
+
+#[test]
+fn a_configured_number_meets_what_was_spent_under_the_one_that_was_sent() {
+    let node = node(EMPTY);
+    assert_eq!(allowed_of(&node, 6, &body("acme", "ann", "read", 10)), 6);
+    node.put("/api/config/tenant/acme/action/read", quantity(8, 3_600)).version();
+    assert_eq!(allowed_of(&node, 6, &body("acme", "ann", "read", 10)), 2);
+    assert_eq!(allowed_of(&node, 12, &body("acme", "bob", "read", 10)), 8);
+}
+
+#[test]
+fn a_configuring_call_answers_with_what_it_did() {
+    let node = node(EMPTY);
+    let answer = node.put("/api/config/global", quantity(100, 60));
+    assert_eq!(answer.header("etag"), "\"2\"");
+    assert_eq!(
+        answer.json(),
+        json!({"status": "updated", "max_requests": 100, "window_duration_seconds": 60,
+               "algorithm": "sliding_log", "version": 2, "pending": []})
+    );
+    assert_eq!(
+        node.put("/api/config/tenant/acme/client/ann%2F1/action/read", quantity(20_000, 60)).json(),
+        json!({"status": "updated", "tenant_id": "acme", "client_id": "ann/1", "action_type": "read",
+               "max_requests": 20_000, "window_duration_seconds": 60, "algorithm": "sliding_window",
+               "version": 3, "pending": []})
+    );
+    assert_eq!(
+        node.delete("/api/config/tenant/acme/client/ann%2F1/action/read").json(),
+        json!({"status": "deleted", "tenant_id": "acme", "client_id": "ann/1", "action_type": "read",
+               "version": 4, "pending": []})
+    );
+    node.delete("/api/config/tenant/acme/client/ann%2F1/action/read").problem(404);
+    node.delete("/api/config/tenant/acme/action/read").problem(404);
+}
+
+#[test]
+fn deleting_one_override_leaves_the_others_of_its_tenant() {
+    let node = node(EMPTY);
+    for (place, most) in [
+        ("action/read", 1),
+        ("action/write", 2),
+        ("client/ann/action/read", 3),
+        ("client/bob/action/read", 4),
+    ] {
+        node.put(&format!("/api/config/tenant/acme/{place}"), quantity(most, 60)).version();
+    }
+    node.delete("/api/config/tenant/acme/client/ann/action/read").version();
+    let config = node.get("/api/config/tenant/acme");
+    assert_eq!((config.status, config.header("etag")), (200, "\"6\""));
+    let of = |client: Value, action: &str, most: u64| {
+        json!({"client_id": client, "action_type": action, "max_requests": most, "window_duration_seconds": 60,
+               "algorithm": "sliding_log"})
+    };
+    assert_eq!(
+        config.json(),
+        json!({"tenant_id": "acme", "overrides": [
+            of(json!("bob"), "read", 4), of(Value::Null, "read", 1), of(Value::Null, "write", 2)]})
+    );
+    assert_eq!(node.get("/api/config/tenant/nobody").json(), json!({"tenant_id": "nobody", "overrides": []}));
+}
+
+#[test]
+fn what_is_configured_is_listed_page_by_page_also_where_the_policy_says_it_in_its_own_words() {
+    let node = node(
+        r#"
+default_tier = "free"
+[[limits]]
+name = "api"
+per = ["tenant"]
+match = { action = "x" }
+algorithm = "sliding_log"
+limit = 1
+window = "1h"
+[tiers.free]
+[tenants.a]
+limits = [{ name = "api", algorithm = "token_bucket", rate = "1/1500ms", burst = 3 }]
+[tenants.b]
+limits = [{ name = "other", algorithm = "sliding_log", limit = 5, window = "1h" }]
+[tenants.c]
+limits = [{ name = "api", algorithm = "quota", limit = 5, period = "month" }]
+[tenants.d]
+"#,
+    );
+    let first = node.get("/api/config?limit=1").json();
+    assert_eq!(
+        first,
+        json!({"global": null, "next": "a", "tenants": [{"tenant_id": "a", "overrides": [
+            {"client_id": null, "action_type": null, "max_requests": 3, "window_duration_seconds": 5,
+             "algorithm": "token_bucket"}]}]})
+    );
+    node.put("/api/config/global", quantity(7, 60)).version();
+    let rest = node.get("/api/config?after=a").json();
+    assert_eq!(
+        rest,
+        json!({"global": {"max_requests": 7, "window_duration_seconds": 60, "algorithm": "sliding_log"},
+               "next": null, "tenants": [{"tenant_id": "c", "overrides": [
+            {"client_id": null, "action_type": null, "max_requests": 5, "window_duration_seconds": null,
+             "algorithm": "quota"}]}]})
+    );
+    for (query, fault) in [("limit=0", "limit"), ("limit=1001", "limit"), ("after=a%20b", "after")] {
+        assert_eq!(node.get(&format!("/api/config?{query}")).fault_paths(400), [fault], "{query}");
+    }
+}
+
+#[test]
+fn what_this_version_can_not_do_is_refused_by_name_and_changes_nothing() {
+    let node = node(EMPTY);
+    let both = json!({"max_global_concurrent_requests": 10, "max_tenant_queue_size": 5});
+    let members = ["max_global_concurrent_requests", "max_tenant_queue_size"];
+    let refused = node.put("/api/config/global", both);
+    assert_eq!(refused.fault_paths(422), members);
+    assert!(refused.body.contains("is not supported in this version"), "{refused:?}");
+    let mut one = quantity(10, 60);
+    one["max_tenant_queue_size"] = json!(5);
+    assert_eq!(node.put("/api/config/global", one).fault_paths(422), members[1..]);
+    assert_eq!(node.get("/v1/policy").header("etag"), "\"1\"");
+}
+
+#[test]
+fn every_fault_of_a_configuring_call_is_named_by_its_path_and_a_stale_one_comes_first() {
+    let node = node(EMPTY);
+    let numbers = ["max_requests", "window_duration_seconds"];
+    for path in ["global", "tenant/acme/action/read", "tenant/acme/client/ann/action/read"] {
+        let path = format!("/api/config/{path}");
+        assert_eq!(node.put(&path, json!({})).fault_paths(400), numbers, "{path}");
+        assert_eq!(node.put(&path, quantity(0, 0)).fault_paths(400), numbers, "{path}");
+        assert_eq!(node.put(&path, quantity(1_000_000_000_000_000, 316_224_001)).fault_paths(400), numbers);
+        let more = json!({"max_requests": 1.5, "window_duration_seconds": "60", "burst": 1});
+        assert_eq!(node.put(&path, more).fault_paths(400), [numbers[0], numbers[1], "burst"], "{path}");
+        node.send(&Request::new("PUT", &path).body("{")).problem(400);
+        let stale = Request::new("PUT", &path).header("if-match", "\"9\"").body("{ not even JSON");
+        node.send(&stale).problem(412);
+    }
+    for (path, faults) in [
+        ("tenant/a%20b/action/read", vec!["tenant"]),
+        ("tenant/a%20b/client/a%0Ab/action/%00", vec!["tenant", "client", "action"]),
+    ] {
+        let path = format!("/api/config/{path}");
+        assert_eq!(node.put(&path, quantity(1, 1)).fault_paths(400), faults, "{path}");
+        assert_eq!(node.delete(&path).fault_paths(400), faults, "{path}");
+    }
+    assert_eq!(node.get("/api/config/tenant/a%20b").fault_paths(400), ["tenant"]);
+    assert_eq!(node.get("/v1/policy").header("etag"), "\"1\"");
+}
+
 #[test]
 fn limits_of_everybody_hold_beside_the_one_sent() {
     let node = node(&policy(&[log("everybody", "[]", 4)], &[]));
@@ -183,4 +365,40 @@ fn every_fault_of_a_call_is_named_by_its_path() {
         status("a%20b/ann/read?max_requests=x&window_duration_seconds=0"),
         ["tenant", "max_requests", "window_duration_seconds"]
     );
+}
+
+#[test]
+fn the_admin_calls_say_of_tenants_and_tiers_what_the_native_calls_say() {
+    let node = node(
+        r#"
+default_tier = "free"
+[tiers.free]
+max_concurrent = 50
+weight = "0.5"
+limits = [{ name = "rate", algorithm = "token_bucket", rate = "1/d", burst = 10 }]
+[tiers.unlimited]
+[tenants.acme]
+tier = "free"
+"#,
+    );
+    node.check(json!({"tenant": "globex", "cost": 4}));
+    for path in ["/tenants", "/tenants?limit=1", "/tenants/acme"] {
+        let (admin, native) = (node.get(&format!("/admin/ratelimit{path}")), node.get(&format!("/v1{path}")));
+        assert_eq!((admin.status, admin.json()), (200, native.json()), "{path}");
+    }
+    let quotas = node.get("/admin/ratelimit/quotas");
+    assert_eq!((quotas.status, quotas.header("etag")), (200, "\"1\""));
+    let free = node.get("/v1/tiers/free").json();
+    assert_eq!(
+        quotas.json(),
+        json!({"default_tier": "free", "tiers": {"free": free, "unlimited": {"limits": []}}})
+    );
+    assert_eq!(free["max_concurrent"], 50);
+    assert_eq!(node.peek(json!({"tenant": "globex"}))["remaining"], 6);
+    let reset = node.delete("/admin/ratelimit/tenants/globex/reset");
+    assert_eq!((reset.status, reset.json()), (200, json!({"tenant": "globex", "reset": true})));
+    assert_eq!(node.peek(json!({"tenant": "globex"}))["remaining"], 10);
+    assert_eq!(node.get("/admin/ratelimit/tenants/a%20b").fault_paths(400), ["tenant"]);
+    let breakers = node.send(&Request::new("POST", "/admin/ratelimit/circuit-breaker/reset"));
+    assert_eq!(breakers.json(), json!({"status": "reset", "node": "n1", "breakers": []}));
 }

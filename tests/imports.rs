@@ -16,8 +16,11 @@ const HOUSE: [(&str, &[&str]); 17] = [
     ("policy", &["check", "clock", "input", "limit", "placement"]),
     ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
     ("peer", &["check", "clock", "codec", "limit", "net", "placement", "policy", "random", "shard"]),
-    ("cluster", &["check", "codec", "input", "placement", "policy", "random", "shard"]),
-    ("routing", &["check", "clock", "placement", "policy", "shard"]),
+    (
+        "cluster",
+        &["check", "clock", "codec", "input", "net", "peer", "placement", "policy", "random", "shard"],
+    ),
+    ("routing", &["check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"]),
     ("config", &["check", "input", "policy"]),
     ("telemetry", &["clock", "codec", "random", "shard"]),
     (

@@ -67,9 +67,10 @@ fn sources(folder: &Path) -> Vec<String> {
 fn routes() -> BTreeMap<String, BTreeSet<&'static str>> {
     let mut routes: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
     for text in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
-        for route in text.split(".route(\"").skip(1) {
-            let (path, handlers) = route.split_once("\",").unwrap();
-            let handlers = handlers.split([';', '\n']).next().unwrap();
+        // The formatter breaks a long route into lines: the path on one of its own, and the handlers on the next.
+        for route in text.split(".route(").skip(1) {
+            let (path, handlers) = route.trim_start().trim_start_matches('"').split_once("\",").unwrap();
+            let handlers = handlers.trim_start().split([';', '\n']).next().unwrap();
             let takes = |method: &&str| handlers.contains(&format!("{method}(")) || handlers.contains("any(");
             let methods = METHODS.into_iter().filter(|method| takes(method));
             routes.entry(path.replace("{*", "{")).or_default().extend(methods);
@@ -365,6 +366,7 @@ fn answers_are_what_the_document_says() {
     let document = document(&node);
     let (check, peek, batch) = ("/v1/check", "/v1/peek", "/v1/check/batch");
     let limit = json!({"algorithm": "token_bucket", "rate": "5/s", "burst": 10});
+    let quantity = || json!({"max_requests": 5, "window_duration_seconds": 60});
     let asks = [
         Ask(200, "post", check, "", json!({"tenant": "acme", "cost": 3, "request_id": "r-1"})),
         Ask(200, "post", check, "", json!({"tenant": "acme", "cost": 3, "request_id": "r-1"})),
@@ -468,7 +470,7 @@ fn answers_are_what_the_document_says() {
             "",
             json!({"tier": "open", "tier_expires": "2100-01-01T00:00:00Z"}),
         ),
-        Ask(200, "put", "/v1/tenants/{tenant}/limits/{name}", "", limit),
+        Ask(200, "put", "/v1/tenants/{tenant}/limits/{name}", "", limit.clone()),
         Ask(200, "get", "/v1/tenants/{tenant}", "", Value::Null),
         Ask(200, "get", "/v1/tenants", "?limit=2", Value::Null),
         Ask(400, "get", "/v1/tenants", "?limit=0", Value::Null),
@@ -476,10 +478,60 @@ fn answers_are_what_the_document_says() {
         Ask(200, "put", "/v1/policy", "?dry_run=true", json!({"default_tier": "t", "tiers": {"t": {}}})),
         Ask(400, "put", "/v1/policy", "?dry_run=maybe", json!({"default_tier": "t", "tiers": {"t": {}}})),
         Ask(422, "put", "/v1/policy", "", json!({"default_tier": "t", "tiers": {}})),
+        Ask(200, "put", "/v1/policy/enforce", "", json!({"enforce": true})),
+        Ask(422, "put", "/v1/policy/enforce", "", json!({"enforce": "yes"})),
+        Ask(200, "get", "/v1/policy", "?version=1", Value::Null),
+        Ask(404, "get", "/v1/policy", "?version=999", Value::Null),
+        Ask(400, "get", "/v1/policy", "?version=0", Value::Null),
+        Ask(200, "get", "/v1/policy/history", "", Value::Null),
+        Ask(200, "post", "/v1/policy/rollback", "?dry_run=true", json!({"version": 1})),
+        Ask(200, "post", "/v1/policy/rollback", "", json!({"version": 1})),
+        Ask(422, "post", "/v1/policy/rollback", "", json!({"version": 999})),
+        Ask(400, "post", "/v1/policy/rollback", "", json!({"version": 0})),
+        Ask(200, "get", "/v1/audit", "?limit=2", Value::Null),
+        Ask(400, "get", "/v1/audit", "?limit=0", Value::Null),
+        Ask(
+            201,
+            "post",
+            "/v1/access",
+            "",
+            json!({"id": "p00000000000000000000000000000000000", "list": "deny", "api_key": "sesame"}),
+        ),
+        Ask(
+            201,
+            "post",
+            "/v1/access",
+            "",
+            json!({"list": "allow", "ip": "192.0.2.0/24", "reason": "ours", "expires": "2100-01-01T00:00:00Z"}),
+        ),
+        Ask(422, "post", "/v1/access", "", json!({"list": "deny"})),
+        Ask(200, "get", "/v1/access", "", Value::Null),
+        Ask(200, "get", "/v1/access", "?list=deny&limit=1", Value::Null),
+        Ask(400, "get", "/v1/access", "?list=grey", Value::Null),
+        Ask(200, "get", "/v1/access/{id}", "", Value::Null),
+        Ask(200, "delete", "/v1/access/{id}", "", Value::Null),
+        Ask(404, "delete", "/v1/access/{id}", "", Value::Null),
+        Ask(404, "get", "/v1/access/{id}", "", Value::Null),
+        Ask(200, "put", "/api/config/global", "", quantity()),
+        Ask(422, "put", "/api/config/global", "", json!({"max_tenant_queue_size": 1})),
+        Ask(200, "put", "/api/config/tenant/{tenant}/action/{action}", "", quantity()),
+        Ask(200, "put", "/api/config/tenant/{tenant}/client/{client}/action/{action}", "", quantity()),
+        Ask(400, "put", "/api/config/tenant/{tenant}/action/{action}", "", json!({})),
+        Ask(200, "get", "/api/config", "?limit=1", Value::Null),
+        Ask(200, "get", "/api/config/tenant/{tenant}", "", Value::Null),
+        Ask(200, "delete", "/api/config/tenant/{tenant}/action/{action}", "", Value::Null),
+        Ask(404, "delete", "/api/config/tenant/{tenant}/action/{action}", "", Value::Null),
+        Ask(200, "delete", "/api/config/tenant/{tenant}/client/{client}/action/{action}", "", Value::Null),
+        Ask(200, "put", "/v1/tenants/{tenant}/limits/{name}", "", limit.clone()),
         Ask(200, "delete", "/v1/tenants/{tenant}/limits/{name}", "", Value::Null),
         Ask(404, "delete", "/v1/tenants/{tenant}/limits/{name}", "", Value::Null),
         Ask(200, "delete", "/v1/tenants/{tenant}", "", Value::Null),
         Ask(404, "delete", "/v1/tenants/{tenant}", "", Value::Null),
+        Ask(200, "get", "/admin/ratelimit/tenants", "?limit=2", Value::Null),
+        Ask(200, "get", "/admin/ratelimit/tenants/{tenant}", "", Value::Null),
+        Ask(200, "delete", "/admin/ratelimit/tenants/{tenant}/reset", "", Value::Null),
+        Ask(200, "post", "/admin/ratelimit/circuit-breaker/reset", "", Value::Null),
+        Ask(200, "get", "/admin/ratelimit/quotas", "", Value::Null),
         Ask(200, "get", "/v1/stats", "", Value::Null),
         Ask(200, "get", "/v1/stats", "?period=7d", Value::Null),
         Ask(422, "get", "/api/stats", "?date=1999-12-31", Value::Null),

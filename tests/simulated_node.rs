@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::clock::{ManualClock, Now, SECOND};
-use tidegate::cluster::{LocalStore, Where};
+use tidegate::cluster::raft::{Place, Timers};
 use tidegate::config::Config;
-use tidegate::node::{self, Parts, Workers};
+use tidegate::node::{Node, Parts, Workers};
 use tidegate::random::Seed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -37,27 +37,33 @@ fn run_seed(seed: u64) -> Vec<String> {
     sim.host("node", move || {
         let clock = node_clock.clone();
         async move {
-            let listener = sim::SimulatedListener::bind(7070).await?;
             let seed = Seed::from_number(seed);
-            let store = LocalStore::open(Where::Memory, None, &seed, || Ok(tidegate::policy::builtin()))?;
             let mut config = Config::standalone();
             config.limits.workers = 1;
-            let parts = Parts {
+            let node = Node::start(Parts {
                 config,
-                listener,
+                listener: sim::SimulatedListener::bind(7070).await?,
+                peers: None::<sim::SimulatedListener>,
+                network: sim::Simulated,
                 clock: Arc::new(clock),
                 seed,
-                store,
+                place: Place::Memory,
+                timers: Timers::default(),
+                initial: Box::new(|| Ok(tidegate::policy::builtin())),
                 state_file: None,
                 statistics_file: None,
                 workers: Workers::Tasks,
-            };
-            node::run(parts, std::future::pending()).await?;
+            });
+            node.await?.run(std::future::pending()).await?;
             Ok(())
         }
     });
     let said = answers.clone();
     sim.client("caller", async move {
+        // Until its log says that it is there, a node decides nothing.
+        while !ask(r#"{"tenant":"first"}"#).await?.contains("\"allowed\":true") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         for _ in 0..12 {
             let answer = ask(r#"{"tenant":"acme","permit":{"ttl_ms":60000}}"#).await?;
             said.lock().unwrap().push(answer);

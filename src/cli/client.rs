@@ -145,6 +145,11 @@ impl Request {
         Self::new(http::Method::PUT, path)
     }
 
+    /// `DELETE`.
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self::new(http::Method::DELETE, path)
+    }
+
     /// With a JSON body.
     pub fn json(self, value: &Value) -> Self {
         self.body(JSON, value.to_string().into_bytes())

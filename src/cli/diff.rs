@@ -161,8 +161,13 @@ impl Change {
         }
     }
 
-    /// What becomes of what is counted.
+    /// What becomes of what is counted, or of everything.
     fn note(&self, afresh: &BTreeSet<&str>) -> Option<&'static str> {
+        if self.path == "enforce" {
+            // Left out it is true.
+            let silent = self.to == Some(Value::Bool(false));
+            return Some(if silent { "the kill switch: no limit denies" } else { "limits deny again" });
+        }
         if self.makes_new_buckets() {
             return Some("its buckets start afresh");
         }
@@ -295,6 +300,22 @@ mod tests {
              2 added, 3 changed, 1 removed\n"
         );
         assert_eq!(printed(json!([])), "no differences\n");
+    }
+
+    #[test]
+    fn the_kill_switch_says_what_it_does() {
+        for (change, line) in [
+            (
+                json!({"path": "enforce", "op": "add", "to": false}),
+                "+ enforce: false  (the kill switch: no limit denies)",
+            ),
+            (
+                json!({"path": "enforce", "op": "remove", "from": false}),
+                "- enforce: false  (limits deny again)",
+            ),
+        ] {
+            assert_eq!(printed(json!([change])).lines().nth(1), Some(line));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! Three sources, in this order: the flag, its environment variable, the default. Every flag has a variable, and an empty
 //! variable counts as absent. What a node does once it runs is the library's business.
 
+mod access;
 mod check;
 mod client;
 mod cluster;
@@ -25,6 +26,7 @@ mod failure;
 mod limits;
 mod man;
 mod output;
+mod pages;
 mod policy;
 mod serve;
 mod tenant;
@@ -128,6 +130,7 @@ Examples:
     Dev(dev::DevArgs),
     Check(Box<check::CheckArgs>),
     Policy(policy::PolicyArgs),
+    Access(access::AccessArgs),
     Tenant(tenant::TenantArgs),
     Cluster(cluster::ClusterArgs),
     Completions(completions::CompletionsArgs),
@@ -240,6 +243,7 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         Command::Dev(arguments) => arguments.run(out),
         Command::Check(arguments) => arguments.run(server, out),
         Command::Policy(arguments) => arguments.run(server, out),
+        Command::Access(arguments) => arguments.run(server, out),
         Command::Tenant(arguments) => arguments.run(server, out),
         Command::Cluster(arguments) => arguments.run(server, out),
         Command::Completions(arguments) => arguments.run(out),

@@ -23,19 +23,20 @@ use super::Exit;
 use super::client::{Answer, JSON, Request, ServerArgs, TOML};
 use super::diff::DryRun;
 use super::failure::Failure;
-use super::output::{Output, plain};
+use super::output::{Column, Output, plain};
 
 /// The longest document that is read. One that names a million tenants is about a third of this.
 const DOCUMENT_BYTES_MAX: u64 = 512 << 20;
 
-/// The policy document: check it, print it, compare it, put it in force
+/// The policy document: check it, print it, compare it, put it in force, go back
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   tidegate policy get > policy.toml
   tidegate policy validate policy.toml
   tidegate policy diff policy.toml
-  tidegate policy apply policy.toml")]
+  tidegate policy apply policy.toml
+  tidegate policy rollback 12")]
 pub struct PolicyArgs {
     #[command(subcommand)]
     verb: Verb,
@@ -57,10 +58,17 @@ Examples:
     },
     /// Print the policy in force: TOML, or JSON with -o json
     #[command(after_help = "\
+What is printed can be applied again: it makes the same policy, which prints as the same bytes.
+
 Examples:
   tidegate policy get > policy.toml
-  tidegate policy get -o json")]
-    Get,
+  tidegate policy get -o json
+  tidegate policy get --at-version 12")]
+    Get {
+        /// As it was at this version
+        #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_AT_VERSION")]
+        at_version: Option<u64>,
+    },
     /// Show what applying a document would change
     #[command(after_help = "\
 Prints a line for each part that differs, by section: + added, ~ changed, - removed; the first 200, then how
@@ -95,6 +103,58 @@ Examples:
         #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_IF_VERSION")]
         if_version: Option<u64>,
     },
+    /// Show what made the versions, the newest first
+    #[command(after_help = "\
+Older versions than these are forgotten. `policy get --at-version` prints one, `policy rollback` goes back to it.
+
+Examples:
+  tidegate policy history
+  tidegate policy history -o json")]
+    History,
+    /// Put an earlier version in force again, as a new one
+    #[command(after_help = "\
+Nothing is lost: what lies between stays in the history, and can be gone back to in turn.
+
+Examples:
+  tidegate policy rollback 12 --dry-run
+  tidegate policy rollback 12
+  tidegate policy rollback 12 --if-version 14")]
+    Rollback {
+        /// The version to be had again
+        #[arg(value_name = "VERSION")]
+        to: u64,
+        /// Change nothing; print what would change
+        #[arg(long, env = "TIDEGATE_POLICY_ROLLBACK_DRY_RUN", value_parser = BoolishValueParser::new())]
+        dry_run: bool,
+        /// Only if the policy in force is still this version
+        #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_ROLLBACK_IF_VERSION")]
+        if_version: Option<u64>,
+    },
+    /// Let limits deny, or throw the kill switch
+    #[command(after_help = "\
+Off, every limit is judged, counted and reported, and none denies; the deny list still does. It is one small
+change of the policy, in force at once on every node that can be reached, and in its history like any other.
+
+Examples:
+  tidegate policy enforce off
+  tidegate policy enforce on")]
+    Enforce {
+        /// Whether limits deny
+        #[arg(value_enum)]
+        switch: Switch,
+        /// Only if the policy in force is still this version
+        #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_ENFORCE_IF_VERSION")]
+        if_version: Option<u64>,
+    },
+}
+
+/// Whether limits deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    /// Limits deny
+    On,
+    /// No limit denies
+    Off,
 }
 
 impl PolicyArgs {
@@ -102,9 +162,18 @@ impl PolicyArgs {
     pub fn run(self, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
         match self.verb {
             Verb::Validate { file } => validate(&file, out),
-            Verb::Get => get(server, out),
+            Verb::Get { at_version } => get(at_version, server, out),
             Verb::Diff { file } => diff(&file, server, out),
-            Verb::Apply { file, dry_run, if_version } => apply(&file, dry_run, if_version, server, out),
+            Verb::Apply { file, dry_run, if_version } => {
+                change(Written::read(&file)?.request(dry_run), dry_run, if_version, server, out)
+            }
+            Verb::History => history(server, out),
+            Verb::Rollback { to, dry_run, if_version } => {
+                let path = if dry_run { "/v1/policy/rollback?dry_run=true" } else { "/v1/policy/rollback" };
+                let request = Request::post(path).json(&json!({"version": to}));
+                change(request, dry_run, if_version, server, out)
+            }
+            Verb::Enforce { switch, if_version } => enforce(switch, if_version, server, out),
         }
     }
 }
@@ -197,9 +266,10 @@ fn validate(file: &Path, out: &mut Output<'_>) -> Result<Exit, Failure> {
     }
 }
 
-fn get(server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
+fn get(at_version: Option<u64>, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
     let accept = if out.is_json() { JSON } else { TOML };
-    let answer = server.client()?.send(Request::get("/v1/policy").accept(accept))?;
+    let path = at_version.map_or("/v1/policy".into(), |version| format!("/v1/policy?version={version}"));
+    let answer = server.client()?.send(Request::get(path).accept(accept))?;
     if out.is_json() {
         out.json(&answer.text)?;
     } else {
@@ -247,17 +317,23 @@ struct Applied {
     pending: Vec<Value>,
 }
 
-fn apply(
-    file: &Path,
+/// The request under the condition that there is still this version.
+fn conditional(request: Request, if_version: Option<u64>) -> Request {
+    match if_version {
+        Some(version) => request.if_match(format!("\"{version}\"")),
+        None => request,
+    }
+}
+
+/// Makes a change of the whole document, or prints what it would change.
+fn change(
+    request: Request,
     dry_run: bool,
     if_version: Option<u64>,
     server: &ServerArgs,
     out: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    let mut request = Written::read(file)?.request(dry_run);
-    if let Some(version) = if_version {
-        request = request.if_match(format!("\"{version}\""));
-    }
+    let request = conditional(request, if_version);
     let answer = server.client()?.send(request)?;
     if dry_run {
         let base = print_changes(&answer, out)?.base();
@@ -266,6 +342,50 @@ fn apply(
         }
     } else {
         print_applied(&answer, out)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What made the versions, as a node tells it.
+#[derive(Deserialize)]
+struct History {
+    versions: Vec<Past>,
+}
+
+#[derive(Deserialize)]
+struct Past {
+    version: u64,
+    #[serde(default)]
+    time: String,
+    #[serde(default)]
+    by: String,
+    #[serde(default)]
+    what: String,
+}
+
+fn history(server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
+    let answer = server.client()?.send(Request::get("/v1/policy/history"))?;
+    if out.is_json() {
+        out.json(&answer.text)?;
+        return Ok(Exit::Done);
+    }
+    let columns = [Column::Right("VERSION"), Column::Left("TIME"), Column::Left("BY"), Column::Left("WHAT")];
+    let row = |past: Past| vec![past.version.to_string(), past.time, past.by, past.what];
+    let rows: Vec<_> = answer.read::<History>()?.versions.into_iter().map(row).collect();
+    out.table(&columns, &rows)?;
+    Ok(Exit::Done)
+}
+
+fn enforce(
+    switch: Switch,
+    if_version: Option<u64>,
+    server: &ServerArgs,
+    out: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let request = Request::put("/v1/policy/enforce").json(&json!({"enforce": switch == Switch::On}));
+    print_applied(&server.client()?.send(conditional(request, if_version))?, out)?;
+    if switch == Switch::Off && !out.is_json() {
+        out.note("no limit denies any more; the deny list still does");
     }
     Ok(Exit::Done)
 }
@@ -429,6 +549,63 @@ mod tests {
         assert!(ran.data.ends_with("\n1 added, 1 changed, 1 removed\n"), "{}", ran.data);
         assert_eq!(ran.notes, "a dry run: policy version 12 stays in force\n");
         assert_eq!(server.seen()[0].line, "PUT /v1/policy?dry_run=true");
+    }
+
+    #[test]
+    fn get_prints_an_earlier_version_where_one_is_named() {
+        let server = Server::replying([Reply::ok(POLICY)]);
+        assert_eq!(server.run("tidegate policy get --at-version 7").data, POLICY);
+        assert_eq!(server.seen()[0].line, "GET /v1/policy?version=7");
+    }
+
+    #[test]
+    fn history_prints_a_line_for_each_version() {
+        let answer = r#"{"version":10,"versions":[
+            {"version":10,"time":"2026-01-02T00:00:00Z","by":"ops","what":"put tier pro"},
+            {"version":9,"time":"2026-01-01T00:00:00Z","by":"admin-1","what":"replaced\u001b the policy"}]}"#;
+        let server = Server::replying([Reply::ok(answer), Reply::ok(answer)]);
+        assert_eq!(
+            server.run("tidegate policy history").data,
+            "VERSION  TIME                  BY       WHAT\n     \
+             10  2026-01-02T00:00:00Z  ops      put tier pro\n      \
+             9  2026-01-01T00:00:00Z  admin-1  replaced\u{fffd} the policy\n"
+        );
+        let ran = server.run("tidegate policy history -o json");
+        assert!(serde_json::from_str::<Value>(&ran.data).is_ok_and(|printed| printed["version"] == 10));
+    }
+
+    #[test]
+    fn rollback_names_the_version_and_prints_what_would_change_if_asked() {
+        let server = Server::replying([Reply::ok(CHANGES), Reply::ok(r#"{"version":13,"pending":[]}"#)]);
+        let ran = server.run("tidegate policy rollback 7 --dry-run");
+        assert!(ran.data.ends_with("\n1 added, 1 changed, 1 removed\n"), "{}", ran.data);
+        assert_eq!(ran.notes, "a dry run: policy version 12 stays in force\n");
+        let ran = server.run("tidegate policy rollback 7 --if-version 12");
+        assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "policy version 13\n"));
+        let seen = server.seen();
+        assert_eq!(seen[0].line, "POST /v1/policy/rollback?dry_run=true");
+        assert_eq!(
+            (seen[1].line.as_str(), seen[1].json()),
+            ("POST /v1/policy/rollback", json!({"version": 7}))
+        );
+        assert_eq!(seen[1].header("if-match"), Some("\"12\""));
+    }
+
+    #[test]
+    fn enforce_throws_the_switch_and_says_what_that_means() {
+        let written = || Reply::ok(r#"{"version":13,"pending":[]}"#);
+        let server = Server::replying([written(), written(), written()]);
+        let off = server.run("tidegate policy enforce off");
+        assert_eq!((off.exit, off.data.as_str()), (Exit::Done, "policy version 13\n"));
+        assert_eq!(off.notes, "no limit denies any more; the deny list still does\n");
+        assert_eq!(server.run("tidegate policy enforce on --if-version 13").notes, "");
+        assert_eq!(server.run("tidegate policy enforce off -o json").notes, "");
+        let seen = server.seen();
+        assert_eq!(
+            (seen[0].line.as_str(), seen[0].json()),
+            ("PUT /v1/policy/enforce", json!({"enforce": false}))
+        );
+        assert_eq!((seen[1].json(), seen[1].header("if-match")), (json!({"enforce": true}), Some("\"13\"")));
     }
 
     #[test]

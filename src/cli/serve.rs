@@ -4,16 +4,19 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use tidegate::clock::SystemClock;
-use tidegate::cluster::{LocalStore, OpenError, PolicyStore, Where};
+use tidegate::cluster::raft::{Place, Timers};
+use tidegate::cluster::{MemberError, PolicyStore};
 use tidegate::config::Config;
 use tidegate::input::Fault;
-use tidegate::node::{self, Parts, Workers};
+use tidegate::net::{Plain, PlainListener};
+use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
 
@@ -27,6 +30,9 @@ const USAGE: u8 = 2;
 const STATE_FILE: &str = "counts.state";
 /// The statistics of past hours, beside it.
 const STATISTICS_FILE: &str = "stats.redb";
+
+/// How long the introduction of a node that is alone waits for its seat: after a fsync or two it is there.
+const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs) -> ExitCode {
@@ -69,37 +75,52 @@ async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
         Ok(listener) => listener,
         Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
     };
-    let place = Where::Directory(config.data_dir.clone());
-    let store = match LocalStore::open(place, Some(config.environment.clone()), &seed, || initial(&config)) {
-        Ok(store) => store,
-        Err(OpenError::Invalid(faults)) => return refuse("the policy", &faults),
-        Err(error) => return fail(error),
+    let peers = match config.peer {
+        Some(address) => match PlainListener::bind(address).await {
+            Ok(listener) => Some(listener),
+            Err(error) => return fail(format!("can't listen for peers on {address}: {error}")),
+        },
+        None => None,
     };
     let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
         Err(error) => return fail(error),
     };
     let http = listener.local_addr().unwrap_or(config.http);
-    introduce(&config, http, &store);
+    let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
         statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
-        config,
+        config: config.clone(),
         listener,
+        peers,
+        network: Plain,
         clock: Arc::new(SystemClock::new()),
         seed,
-        store,
+        place,
+        timers: Timers::default(),
+        initial: Box::new(move || initial(first.as_deref())),
         workers: Workers::Threads,
     };
-    match node::run(parts, stop).await {
+    let node = match Node::start(parts).await {
+        Ok(node) => node,
+        Err(NodeError::Member(MemberError::Invalid(faults))) => return refuse("the policy", &faults),
+        Err(error) => return fail(error),
+    };
+    if config.nodes.len() == 1 {
+        // Nobody else is needed for it. Should it take long, the log says why.
+        let _ = tokio::time::timeout(SEATED_WITHIN, node.is_seated()).await;
+    }
+    introduce(&config, http, &node);
+    match node.run(stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
     }
 }
 
 /// The policy of the very first start.
-fn initial(config: &Config) -> Result<Document, Vec<Fault>> {
-    let Some(path) = &config.policy_file else {
+fn initial(file: Option<&Path>) -> Result<Document, Vec<Fault>> {
+    let Some(path) = file else {
         return Ok(tidegate::policy::builtin());
     };
     let bytes = std::fs::read(path).map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])?;
@@ -159,25 +180,26 @@ fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
 }
 
 /// A few lines on what runs where, and one to paste.
-fn introduce(config: &Config, http: std::net::SocketAddr, store: &LocalStore) {
-    let policy = store.current();
-    let (tiers, tenants) = (policy.document().tiers.len(), policy.document().tenants.len());
+fn introduce(config: &Config, http: std::net::SocketAddr, node: &Node) {
     println!("tidegate {}  node {}  http://{http}", env!("CARGO_PKG_VERSION"), config.node);
-    println!(
-        "  policy  version {}, {tiers} tiers, {tenants} tenants, default tier {}",
-        policy.version(),
-        policy.document().default_tier
-    );
+    if config.nodes.len() > 1 {
+        let names: Vec<_> = config.nodes.iter().map(|node| node.id.as_str()).collect();
+        println!("  cluster {}: {}", config.cluster, names.join(", "));
+    }
+    let policy = node.member().current();
+    match policy.version() {
+        0 => println!("  policy  the cluster's, once a majority of its nodes is there"),
+        version => println!(
+            "  policy  version {version}, {} tiers, {} tenants, default tier {}",
+            policy.document().tiers.len(),
+            policy.document().tenants.len(),
+            policy.document().default_tier
+        ),
+    }
     println!("  data    {}", config.data_dir.display());
     println!(
         "  access  {}",
         if config.tokens.is_empty() { "open (no [auth]; loopback only)" } else { "by token" }
     );
-    if config.nodes.len() > 1 {
-        println!(
-            "  note    the file lists {} other nodes; this version's nodes don't share their counts",
-            config.nodes.len() - 1
-        );
-    }
     println!("  try     curl -s http://{http}/v1/check -d '{{\"tenant\":\"acme\"}}'");
 }

@@ -17,10 +17,9 @@ use super::client::{Answer, Client, Request, ServerArgs, encode};
 use super::failure::Failure;
 use super::limits::{self, LimitState};
 use super::output::{Column, Output, plain};
+use super::pages::Pages;
 use super::policy::print_applied;
 
-/// Tenants asked for in one page.
-const PAGE_TENANTS_MAX: u64 = 1_000;
 /// How often a tier is set anew because the policy changed meanwhile. Each time somebody else's write went through.
 const SET_TIER_TRIES_MAX: usize = 5;
 
@@ -112,12 +111,6 @@ fn path_of(tenant: &str) -> String {
     format!("/v1/tenants/{}", encode(tenant))
 }
 
-#[derive(Deserialize)]
-struct Page {
-    tenants: Vec<Value>,
-    next: Option<String>,
-}
-
 /// One tenant of a list, as far as the table shows it.
 #[derive(Deserialize)]
 struct Listed {
@@ -129,37 +122,15 @@ struct Listed {
     active: bool,
 }
 
-/// Prints nothing before it has all, so that half a list is never taken for the whole.
 fn list(client: &Client, limit: Option<u64>, out: &mut Output<'_>) -> Result<(), Failure> {
-    let mut tenants = Vec::new();
-    let mut next: Option<String> = None;
-    loop {
-        let wanted = limit.map_or(u64::MAX, |limit| limit.saturating_sub(tenants.len() as u64));
-        let mut path = format!("/v1/tenants?limit={}", wanted.min(PAGE_TENANTS_MAX));
-        if let Some(after) = &next {
-            path.push_str(&format!("&after={}", encode(after)));
-        }
-        let page: Page = client.send(Request::get(path))?.read()?;
-        if page.next.is_some() && page.next == next {
-            // It would go on for ever.
-            return Err(Failure::Failed("the node's list of tenants makes no progress".into()));
-        }
-        let complete = page.tenants.len() as u64 >= wanted;
-        tenants.extend(page.tenants);
-        next = page.next;
-        if complete || next.is_none() {
-            break;
-        }
-    }
-    if next.is_some() {
-        out.note(&format!("the first {}; more may follow", tenants.len()));
-    }
+    let pages = Pages::read(client, "/v1/tenants", "tenants", limit)?;
+    pages.note(out);
     if out.is_json() {
-        return out.json(&json!({"tenants": tenants, "next": next}).to_string());
+        return out.json(&json!({"tenants": pages.items, "next": pages.next}).to_string());
     }
     let columns =
         [Column::Left("TENANT"), Column::Left("TIER"), Column::Left("NAMED"), Column::Left("ACTIVE")];
-    let rows: Result<Vec<_>, Failure> = tenants.into_iter().map(row).collect();
+    let rows: Result<Vec<_>, Failure> = pages.items.into_iter().map(row).collect();
     out.table(&columns, &rows?)
 }
 

@@ -10,7 +10,6 @@
 //! answered once every member that can be reached has done so, and after a second at the latest; the others are named.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +19,9 @@ use tokio::sync::watch;
 
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport};
-use super::state::{Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What};
+use super::state::{
+    Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What,
+};
 use super::status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
 use crate::check::Name;
@@ -41,6 +42,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After how many of those looks the leader looks for what has to be tidied up: members without the log, expired entries.
 const TIDY_EVERY: u32 = 50;
+
+/// Who the audit log says has tidied up.
+const TIDIER: &str = "the cluster";
 
 /// A node that the configuration lists, in the list's order: a member from the beginning.
 #[derive(Clone, Debug)]
@@ -111,7 +115,7 @@ pub struct Member {
     seeds: Vec<SeedNode>,
     me: Seat,
     environment: Option<Name>,
-    raft: Node,
+    raft: Arc<Node>,
     links: Arc<Links>,
     in_force: Arc<InForce>,
     /// The last entry of the log that is in force.
@@ -134,12 +138,10 @@ impl Member {
         let MemberArgs { cluster, seeds, own, boot, environment, place, timers, links, clock, seed, initial } =
             args;
         let me = Seat { node: number(own), boot };
-        let settings = Settings {
-            timers,
-            ..Settings::new(me.node, cluster.to_string(), place, seed.clone())
-        };
+        let settings =
+            Settings { timers, ..Settings::new(me.node, cluster.to_string(), place, seed.clone()) };
         links.update(&others(&seeds, me.node));
-        let raft = Node::start(settings, links.clone() as Arc<dyn Transport>).await?;
+        let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
         if own == 0 && !raft.is_initialized().await {
             // A fault is to be heard of now, by whoever starts the first node.
             initial().map_err(MemberError::Invalid)?;
@@ -176,7 +178,7 @@ impl Member {
     }
 
     /// The node's part in the log, for what other nodes send.
-    pub fn raft(&self) -> &Node {
+    pub fn raft(&self) -> &Arc<Node> {
         &self.raft
     }
 
@@ -203,9 +205,9 @@ impl Member {
         }
     }
 
-    /// Leaves the log, so that it can be opened again.
-    pub async fn stop(self) {
-        self.raft.stop().await;
+    /// Takes part no more.
+    pub async fn stop(&self) {
+        self.raft.shut_down().await;
     }
 
     /// Answers once everything up to the entry is in force here. Who waits bounds it.
@@ -342,6 +344,15 @@ impl Member {
         let members = agreed.members.iter().map(|(id, member)| (id, Address(member.peer.clone())));
         if let Err(error) = self.raft.add_learners(&members.collect::<Vec<_>>()).await {
             tracing::debug!(%error, "a member doesn't get the log yet");
+        }
+        let wall = self.clock.now().wall;
+        if self.in_force.policy().load().has_expired(wall) {
+            let what = What::Edit { expected: None, edit: Edit::DropExpired(wall) };
+            match self.propose(what, TIDIER.into()).await {
+                // Where somebody was quicker there is nothing left to drop.
+                Ok(_) | Err(ProposeError::Refused(_)) => {}
+                Err(error) => tracing::debug!(%error, "expired list entries are still there"),
+            }
         }
     }
 

@@ -1,10 +1,13 @@
-//! What the nodes agree on: the policy and its version, and the secret under which keys are hashed.
+//! What the nodes agree on: the policy and its version, who the members are, who owns which partition, and the secret under
+//! which keys are hashed.
 //!
-//! Everything that writes or reads the policy does so through [`PolicyStore`]. [`LocalStore`] keeps it durable for one node.
+//! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `links` are the ways to the other
+//! members, `member` is this node's part: it proposes, and puts what was agreed on into force (`in_force`), which is what
+//! shards and routing go by. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
 
-mod alone;
 mod in_force;
-mod local;
+pub mod links;
+mod member;
 pub mod raft;
 pub mod state;
 mod status;
@@ -13,9 +16,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use alone::Alone;
 pub use in_force::InForce;
-pub use local::{LocalStore, OpenError, Where};
+pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode};
 pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 
 use crate::policy::{Change, ChangeError, Document, Policy};

@@ -95,11 +95,19 @@ mod tests {
     use super::*;
     use crate::check::Name;
     use crate::clock::{ManualClock, Now, SECOND};
-    use crate::cluster::{LocalStore, Looking, Membership, NodeState, Readiness, Where};
+    use crate::cluster::links::{Links, LinksArgs};
+    use crate::cluster::{
+        AuditEntry, InForce, Looking, Membership, NodeState, PastVersion, PolicyStore, Proposal, Readiness,
+        WriteError, Writing,
+    };
     use crate::config::{ForwardAuth, Limits};
     use crate::http::{Tokens, routes};
+    use crate::net::Plain;
+    use crate::peer::{Identity, VERSIONS};
+    use crate::placement::{BootId, NodeId, Seat};
+    use crate::policy::{Document, Policy};
     use crate::random::Seed;
-    use crate::routing::Router;
+    use crate::routing::{Forwarder, ForwarderArgs, Router};
     use crate::shard::mailboxes;
     use crate::telemetry::Telemetry;
 
@@ -166,23 +174,73 @@ mod tests {
         }
     }
 
+    impl PolicyStore for Painted {
+        fn current(&self) -> Arc<Policy> {
+            Arc::new(Policy::new(12, crate::policy::builtin(), None))
+        }
+
+        fn is_writable(&self) -> bool {
+            false
+        }
+
+        fn write(&self, _: Proposal) -> Writing<'_> {
+            Box::pin(async { Err(WriteError::NoLeader) })
+        }
+
+        fn history(&self) -> Vec<PastVersion> {
+            Vec::new()
+        }
+
+        fn document_at(&self, _: u64) -> Result<Document, WriteError> {
+            Err(WriteError::NoLeader)
+        }
+
+        fn audit(&self, _: Option<u64>, _: usize) -> Vec<AuditEntry> {
+            Vec::new()
+        }
+    }
+
     fn app() -> (Arc<App>, Arc<Painted>) {
         let seed = Seed::from_number(1);
-        let store = LocalStore::open(Where::Memory, None, &seed, || Ok(crate::policy::builtin())).unwrap();
         let clock = Arc::new(ManualClock::at(Now { boot: SECOND, wall: 1_000_000 * SECOND }));
         let readiness = Mutex::new(Readiness { leader: true, recovered: true });
         let painted = Arc::new(Painted { readiness, resets: Mutex::default() });
+        let boot = BootId(1);
+        let in_force = Arc::new(InForce::new(
+            Seat { node: NodeId(2), boot },
+            Policy::new(12, crate::policy::builtin(), None),
+        ));
+        let us = Identity { cluster: Name::new("demo").unwrap(), node: n(2), boot, versions: VERSIONS };
+        let control = tokio::runtime::Handle::current();
+        let links = Links::new(LinksArgs {
+            us,
+            network: Plain,
+            clock: clock.clone(),
+            seed: seed.clone(),
+            control: control.clone(),
+            workers: Vec::new(),
+        });
+        let (shards, _) = mailboxes(1);
+        let forward = Arc::new(Forwarder::new(ForwarderArgs {
+            shards: shards.clone(),
+            in_force: in_force.clone(),
+            links: Arc::new(links),
+            clock: clock.clone(),
+            router: n(2),
+            boot,
+            counts: Arc::default(),
+        }));
         let app = App {
             node: "n2".into(),
-            router: Router::new(mailboxes(1).0, store.secret(), store.cell(), clock.clone()),
-            store: Arc::new(store),
+            router: Router::new(shards, in_force, forward, clock.clone()),
+            store: painted.clone(),
             cluster: painted.clone(),
             tokens: Tokens::new(&[]),
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
             ready: AtomicBool::new(true),
             telemetry: Arc::new(Telemetry::new(clock, seed.fork("request ids", 0), None)),
-            control: tokio::runtime::Handle::current(),
+            control,
         };
         (Arc::new(app), painted)
     }
@@ -234,6 +292,14 @@ mod tests {
         assert!(status == 404 && body.contains("there is no peer n9 of node n2"), "{status} {body}");
         assert_eq!(ask(&app, "POST", "/v1/cluster/breakers/a%20b/reset").await.0, 400);
         assert_eq!(*painted.resets.lock().unwrap(), [n(1), n(9)]);
+    }
+
+    #[tokio::test]
+    async fn the_breakers_of_all_links_are_closed_in_one_call_under_another_systems_path() {
+        let (app, painted) = app();
+        let reset = json_of(&app, "POST", "/admin/ratelimit/circuit-breaker/reset").await;
+        assert_eq!(reset, json!({"status": "reset", "node": "n2", "breakers": ["n1"]}));
+        assert_eq!(*painted.resets.lock().unwrap(), [n(1)]);
     }
 
     #[tokio::test]

@@ -4,6 +4,8 @@
 //! else (`guarded`) needs a token's role and runs on the control runtime, so that a large policy or a long listing never
 //! delays a check.
 
+mod access;
+mod audit;
 mod auth;
 mod body;
 mod check;
@@ -32,7 +34,7 @@ use std::sync::atomic::AtomicBool;
 
 use axum::Router as Routes;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
@@ -49,6 +51,7 @@ use crate::cluster::{Membership, PolicyStore};
 use crate::config::{ForwardAuth, Limits};
 use crate::routing::Router;
 use crate::telemetry::Telemetry;
+use compat::{admin, config};
 use problem::Problem;
 
 /// What every handler can reach.
@@ -130,6 +133,12 @@ fn routes(app: Arc<App>) -> Routes {
         .layer(from_fn_with_state(app.clone(), request_id::identify));
     let guarded = Routes::new()
         .route("/v1/policy", get(policy::get).put(policy::put))
+        .route("/v1/policy/enforce", put(policy::put_enforce))
+        .route("/v1/policy/history", get(policy::history))
+        .route("/v1/policy/rollback", post(policy::rollback))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/access", get(access::list).post(access::add))
+        .route("/v1/access/{id}", get(access::get).delete(access::delete))
         .route("/v1/tiers/{tier}", get(policy::get_tier).put(policy::put_tier).delete(policy::delete_tier))
         .route("/v1/tenants", get(tenants::list))
         .route("/v1/tenants/{tenant}", get(tenants::get).put(tenants::put).delete(tenants::delete))
@@ -137,9 +146,25 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/tenants/{tenant}/reset", post(tenants::reset))
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
+        .route("/api/config", get(config::list))
+        .route("/api/config/global", put(config::put_global))
+        .route("/api/config/tenant/{tenant}", get(config::get))
+        .route(
+            "/api/config/tenant/{tenant}/action/{action}",
+            put(config::put_action).delete(config::delete_action),
+        )
+        .route(
+            "/api/config/tenant/{tenant}/client/{client}/action/{action}",
+            put(config::put_client_action).delete(config::delete_client_action),
+        )
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/cluster/breakers", get(cluster::breakers))
         .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
+        .route("/admin/ratelimit/tenants", get(tenants::list))
+        .route("/admin/ratelimit/tenants/{tenant}", get(tenants::get))
+        .route("/admin/ratelimit/tenants/{tenant}/reset", delete(tenants::reset))
+        .route("/admin/ratelimit/circuit-breaker/reset", post(admin::reset_breakers))
+        .route("/admin/ratelimit/quotas", get(admin::quotas))
         .route("/api/stats", get(observe::stats))
         .route("/api/alerts", get(observe::get_alerts))
         .layer(from_fn_with_state(app.clone(), guard))
@@ -163,6 +188,13 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
             return response;
         }
     };
+    if !app.router.has_begun() && !request.uri().path().starts_with("/v1/cluster") {
+        let detail = "the cluster has not begun: not all of its first nodes are there";
+        let problem = Problem::new(503, detail, "not-begun").with_header(header::RETRY_AFTER, "1");
+        let response = problem.into_response();
+        line.end(&app, Some(&caller), response.status());
+        return response;
+    }
     request.extensions_mut().insert(caller.clone());
     let response = match app.control.spawn(next.run(request)).await {
         Ok(response) => response,

@@ -158,8 +158,8 @@ fn with(member: &str, value: String, summary: &Summary) -> Value {
     document
 }
 
-/// An instant to the second: what was decided within it is in the minute's slice anyway.
-fn second(wall: u64) -> String {
+/// An instant to the second: as exact as statistics are, and as people read a list of changes.
+pub fn second(wall: u64) -> String {
     print_instant(wall - wall % SECOND)
 }
 

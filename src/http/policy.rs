@@ -1,35 +1,45 @@
-//! `/v1/policy` and `/v1/tiers`: the document, whole or by tier.
+//! `/v1/policy` and `/v1/tiers`: the document, whole or by tier, and the versions before it.
 
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::auth::Caller;
+use super::observe::second;
 use super::problem::{PathOf, Problem};
 use super::query::Query;
 use super::{App, body};
 use crate::check::Name;
-use crate::cluster::{Proposal, Wanted, WriteError};
+use crate::cluster::{PastVersion, Proposal, Wanted, WriteError, Written};
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, ChangeError, Document, differences, read_tier};
 
 const TOML: &str = "application/toml";
+/// The greatest number of a version that can be asked for: what every reader of JSON takes that has 64 bits.
+pub const VERSION_MAX: u64 = i64::MAX as u64;
 
-/// `GET /v1/policy`: JSON, or TOML if `Accept` prefers it.
-pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let policy = app.store.current();
+/// `GET /v1/policy`: JSON, or TOML if `Accept` prefers it. With `?version=n` as it was then.
+pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+    let mut r = Reader::default();
+    let asked = Query::of(&uri)?.whole(&mut r, "version", 1..=VERSION_MAX);
+    let asked = r.finish(Some(asked)).map_err(Problem::bad_input)?;
+    let current = app.store.current();
+    let (version, document) = match asked {
+        Some(version) => (version, app.store.document_at(version)?),
+        None => (current.version(), current.document().clone()),
+    };
     let toml = headers.get(header::ACCEPT).is_some_and(|v| v.as_bytes().starts_with(TOML.as_bytes()));
     let (kind, text) = match toml {
-        true => (TOML, policy.document().to_toml()),
-        false => ("application/json", policy.document().to_json().to_string()),
+        true => (TOML, document.to_toml()),
+        false => ("application/json", document.to_json().to_string()),
     };
-    let etag = etag(policy.version());
-    (StatusCode::OK, [(header::CONTENT_TYPE, kind.to_string()), (header::ETAG, etag)], text).into_response()
+    let headers = [(header::CONTENT_TYPE, kind.to_string()), (header::ETAG, etag(version))];
+    Ok((StatusCode::OK, headers, text).into_response())
 }
 
 /// `PUT /v1/policy`: the whole document anew. With `?dry_run=true` only the differences.
@@ -43,13 +53,79 @@ pub async fn put(
     let bytes = body::read(&app, &mut request, app.limits.policy_body_bytes).await?;
     let document = document(request.headers(), &bytes)?;
     if dry_run {
-        let current = app.store.current();
-        let changes = differences(&current.document().to_json(), &document.to_json());
-        return Ok(
-            Json(json!({"dry_run": true, "version": current.version(), "changes": changes})).into_response()
-        );
+        return Ok(what_would_change(&app, &document));
     }
     write(&app, by, Change::Replace(Box::new(document)), expected).await
+}
+
+/// What would differ from the policy in force, if this took its place.
+fn what_would_change(app: &App, document: &Document) -> Response {
+    let current = app.store.current();
+    let changes = differences(&current.document().to_json(), &document.to_json());
+    Json(json!({"dry_run": true, "version": current.version(), "changes": changes})).into_response()
+}
+
+/// `PUT /v1/policy/enforce`: the kill switch, by itself. Nothing else of the policy is read or written.
+pub async fn put_enforce(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let read = |r: &mut Reader, tree: &Tree| {
+        let mut fields = r.fields(tree)?;
+        let enforce = fields.required(r, "enforce", Reader::boolean);
+        fields.finish(r);
+        enforce
+    };
+    let (enforce, expected) = part(&app, request, read).await?;
+    write(&app, by, Change::Enforce(enforce), expected).await
+}
+
+/// `GET /v1/policy/history`: what made each version that is remembered, newest first.
+pub async fn history(State(app): State<Arc<App>>) -> Response {
+    let current = app.store.current().version();
+    let past = |past: PastVersion| json!({"version": past.version, "time": second(past.time), "by": past.by, "what": past.what});
+    let versions: Vec<Value> = app.store.history().into_iter().map(past).collect();
+    versioned(current, json!({"version": current, "versions": versions}))
+}
+
+/// `POST /v1/policy/rollback`: an earlier document again, as a new version. With `?dry_run=true` only the differences.
+pub async fn rollback(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    let dry_run = Query::of(request.uri())?.flag("dry_run")?;
+    let expected = fresh(&app, request.headers())?;
+    let tree = body::json(&app, &mut request, app.limits.body_bytes).await?;
+    let mut r = Reader::default();
+    let version = version(&mut r, &tree);
+    let version = r.finish(version).map_err(Problem::bad_input)?;
+    if dry_run {
+        let document = app.store.document_at(version).map_err(not_remembered)?;
+        return Ok(what_would_change(&app, &document));
+    }
+    let written = make(&app, by, Wanted::Rollback(version), expected).await.map_err(not_remembered)?;
+    Ok(answer(&written))
+}
+
+/// `{"version": n}`.
+fn version(r: &mut Reader, tree: &Tree) -> Option<u64> {
+    let mut fields = r.fields(tree)?;
+    let version = fields.required(r, "version", |r, t| r.whole(t, 1..=VERSION_MAX));
+    fields.finish(r);
+    version
+}
+
+/// A version that a body names and that isn't there is a fault of the body; nobody asked for a resource of its own.
+fn not_remembered(error: WriteError) -> Problem {
+    match error {
+        WriteError::NoSuchVersion { .. } => {
+            let detail = error.to_string();
+            Problem::impossible(detail.clone(), vec![Fault::new("version", detail)])
+        }
+        error => error.into(),
+    }
 }
 
 /// The document in a body: what can't be parsed is 400, what can't be is 422.
@@ -99,9 +175,21 @@ pub async fn write(
     change: Change,
     expected: Option<u64>,
 ) -> Result<Response, Problem> {
-    let written = app.store.write(Proposal { wanted: Wanted::Change(change), expected, by: by.0 }).await?;
-    let answer = json!({"version": written.version, "pending": written.pending});
-    Ok(([(header::ETAG, etag(written.version))], Json(answer)).into_response())
+    Ok(answer(&make(app, by, Wanted::Change(change), expected).await?))
+}
+
+/// Makes a change.
+pub async fn make(
+    app: &App,
+    by: Caller,
+    wanted: Wanted,
+    expected: Option<u64>,
+) -> Result<Written, WriteError> {
+    app.store.write(Proposal { wanted, expected, by: by.0 }).await
+}
+
+fn answer(written: &Written) -> Response {
+    versioned(written.version, json!({"version": written.version, "pending": written.pending}))
 }
 
 /// JSON with the version it belongs to.

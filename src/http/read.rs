@@ -87,7 +87,7 @@ pub fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// The key itself never leaves this function, not even in a fault.
-fn api_key(r: &mut Reader, tree: &Tree) -> Option<ApiKeyDigest> {
+pub fn api_key(r: &mut Reader, tree: &Tree) -> Option<ApiKeyDigest> {
     let Tree::Text(key) = tree else {
         r.fault("is not a string");
         return None;

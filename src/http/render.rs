@@ -7,7 +7,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::check::{Decision, Dimension, Reason, Verdict};
+use crate::check::{Decision, Dimension, Name, Reason, Verdict};
 use crate::clock::MS;
 use crate::limit::Outcome;
 
@@ -19,7 +19,7 @@ pub fn ms(nanos: u64) -> u64 {
     nanos.div_ceil(MS)
 }
 
-/// A decision as an object, given by `node`.
+/// A decision as an object, given by `node` unless it says that another gave it.
 pub fn decision(out: &mut Vec<u8>, decision: &Decision, node: &str) {
     out.push(b'{');
     members(out, decision, node);
@@ -89,9 +89,10 @@ pub fn members(out: &mut Vec<u8>, decision: &Decision, node: &str) {
         raw(out, "}");
     }
     raw(out, r#","node":"#);
-    json(out, node);
-    // One node owns everything from its first moment on.
-    raw(out, r#","epoch":1,"policy_version":"#);
+    json(out, decision.node.as_ref().map_or(node, Name::as_str));
+    raw(out, r#","epoch":"#);
+    number(out, decision.epoch);
+    raw(out, r#","policy_version":"#);
     number(out, decision.policy_version);
 }
 

@@ -16,7 +16,9 @@ use super::query::Query;
 use super::render::limit_values;
 use crate::check::{Limit, TenantId};
 use crate::input::{Fault, Reader, Tree};
+use crate::placement::NodeId;
 use crate::policy::{Change, read_limit, read_tenant};
+use crate::routing::ListPlace;
 
 /// Tenants on one page.
 pub const PAGE_MAX: u64 = 1_000;
@@ -119,10 +121,10 @@ pub async fn reset(
     Ok(Json(json!({"tenant": id, "reset": true})).into_response())
 }
 
-/// Where a page begins: after a tenant that the policy names, or at a place in a shard's memory.
+/// Where a page begins: after a tenant that the policy names, or at a place in some node's memory.
 enum Cursor {
     Named(String),
-    Active(usize, usize),
+    Active(ListPlace),
 }
 
 impl Cursor {
@@ -130,8 +132,10 @@ impl Cursor {
         match text.split_once(':')? {
             ("named", after) => Some(Self::Named(after.into())),
             ("active", place) => {
+                let (node, place) = place.split_once(':')?;
                 let (shard, at) = place.split_once(':')?;
-                Some(Self::Active(shard.parse().ok()?, at.parse().ok()?))
+                let node = NodeId(node.parse().ok()?);
+                Some(Self::Active(ListPlace { node, shard: shard.parse().ok()?, at: at.parse().ok()? }))
             }
             _ => None,
         }
@@ -155,9 +159,9 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
         json!({"id": id, "tier": tier, "named": named, "active": active})
     };
     let mut page: Vec<Value> = Vec::new();
-    let mut place = (0, 0);
+    let mut place = None;
     match cursor {
-        Some(Cursor::Active(shard, at)) => place = (shard, at),
+        Some(Cursor::Active(at)) => place = Some(at),
         named => {
             let after = match named {
                 Some(Cursor::Named(after)) => std::ops::Bound::Excluded(after),
@@ -178,12 +182,8 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
             }
         }
     }
-    let (mut shard, mut from) = place;
     while page.len() < most {
-        let Some(listed) = app.router.list(shard, from, most - page.len()).await else {
-            return Ok(Json(json!({"tenants": page, "next": null})).into_response());
-        };
-        let listed = listed?;
+        let (listed, next) = app.router.list(place, most - page.len()).await?;
         // An account of `anonymous` at an address is listed by its own id, and never named.
         for id in listed.ids {
             match TenantId::new(&id) {
@@ -192,7 +192,11 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
                 None => page.push(json!({"id": &*id, "tier": null, "named": false, "active": true})),
             }
         }
-        (shard, from) = listed.next.map_or((shard + 1, 0), |next| (shard, next));
+        if next.is_none() {
+            return Ok(Json(json!({"tenants": page, "next": null})).into_response());
+        }
+        place = next;
     }
-    Ok(Json(json!({"tenants": page, "next": format!("active:{shard}:{from}")})).into_response())
+    let next = place.map(|place| format!("active:{}:{}:{}", place.node, place.shard, place.at));
+    Ok(Json(json!({"tenants": page, "next": next})).into_response())
 }

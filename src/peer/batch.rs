@@ -124,9 +124,7 @@ enum PlainAllSaid {
 impl From<AllAnswer> for PlainAllAnswer {
     fn from(answer: AllAnswer) -> Self {
         let said = match answer.said {
-            Ok(decisions) => {
-                PlainAllSaid::Decided(decisions.into_iter().map(PlainDecision::from).collect())
-            }
+            Ok(decisions) => PlainAllSaid::Decided(decisions.into_iter().map(PlainDecision::from).collect()),
             Err(Declined::Refused(refusal)) => PlainAllSaid::Refused(refusal.into()),
             Err(Declined::NotOwner { epoch, owner }) => PlainAllSaid::NotOwner { epoch, owner },
             Err(Declined::TooOld) => PlainAllSaid::TooOld,
@@ -177,4 +175,3 @@ impl TryFrom<PlainEach> for EachAsk {
         Ok(Self { source, policy_version, checks: checks.into_iter().map(one).collect::<Read<_>>()? })
     }
 }
-

@@ -27,9 +27,10 @@ pub use document::{
 };
 pub use endpoint::endpoint_of;
 pub use read::{
-    ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX,
-    access as read_access, access_entry as read_access_entry, limit as read_limit, network as parse_network,
-    shared_limits as read_shared_limits, tenant as read_tenant, tier as read_tier,
+    ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX, SUBJECTS,
+    access as read_access, access_entry as read_access_entry, access_members as read_access_members,
+    limit as read_limit, network as parse_network, shared_limits as read_shared_limits,
+    tenant as read_tenant, tier as read_tier,
 };
 pub use responses::{DIALECTS_MAX, DenialBody, Dialect, Dialects, Responses, XReset};
 pub use text::{Decimal, print_instant};

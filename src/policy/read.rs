@@ -264,12 +264,28 @@ pub fn access(r: &mut Reader, tree: &Tree) -> Option<OrdMap<Name, Arc<AccessEntr
     map(r, tree, ACCESS_MAX, Name::EXPECTED, Name::new, |r, t| Some(Arc::new(access_entry(r, t)?)))
 }
 
+/// The members of a list entry that say whom it names.
+pub const SUBJECTS: [&str; 4] = ["tenant", "client", "ip", "api_key_sha256"];
+
 /// An entry of the allow or deny list.
 pub fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
     let mut fields = r.fields(tree)?;
-    let list =
-        fields.required(r, "list", |r, t| r.choice(t, &[("allow", List::Allow), ("deny", List::Deny)]));
-    let subjects = [
+    let entry = access_members(r, &mut fields, &SUBJECTS, None);
+    fields.finish(r);
+    entry
+}
+
+/// The members of an entry. Exactly one of `subjects` has to be there; `other` is what the caller has read of those that
+/// aren't known here.
+pub fn access_members(
+    r: &mut Reader,
+    fields: &mut Fields<'_>,
+    subjects: &[&str],
+    other: Option<Subject>,
+) -> Option<AccessEntry> {
+    let words = [List::Allow, List::Deny].map(|list| (list.word(), list));
+    let list = fields.required(r, "list", |r, t| r.choice(t, &words));
+    let read = [
         fields.optional(r, "tenant", |r, t| {
             r.parsed(t, TenantId::EXPECTED, TenantId::new).map(Subject::Tenant)
         }),
@@ -284,19 +300,18 @@ pub fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
             }
             digest.map(Subject::ApiKey)
         }),
+        other,
     ];
-    let named = ["tenant", "client", "ip", "api_key_sha256"].iter().filter(|name| fields.has(name)).count();
-    if named != 1 {
-        r.fault("names exactly one of tenant, client, ip, api_key_sha256");
+    if subjects.iter().filter(|name| fields.has(name)).count() != 1 {
+        r.fault(format!("names exactly one of {}", subjects.join(", ")));
     }
     let reason_given = fields.optional(r, "reason", reason).unwrap_or_default();
     let added_by = fields.optional(r, "added_by", reason);
     let added_at = fields.optional(r, "added_at", instant);
     let expires = fields.optional(r, "expires", instant);
-    fields.finish(r);
     Some(AccessEntry {
         list: list?,
-        subject: subjects.into_iter().flatten().next()?,
+        subject: read.into_iter().flatten().next()?,
         reason: reason_given,
         added_by,
         added_at,

@@ -15,12 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::counts::ForwardCounts;
 use super::owner::decided_by;
 use crate::check::{Check, Decision, Name, PermitId, TenantId};
 use crate::clock::{MS, SharedClock};
 use crate::cluster::InForce;
-use crate::cluster::links::{Links, Peer};
+use crate::cluster::links::{AskError, Links, Peer};
 use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
@@ -159,29 +161,43 @@ impl Forwarder {
         };
         let (source, policy_version) = (self.source(), self.policy_version());
         let ask = EachAsk { source, policy_version, checks: checks.iter().map(one).collect() };
+        let one_by_one = |checks: Vec<(Check, AccountHash, Epoch)>| {
+            join_all(checks.into_iter().map(|(check, hash, _)| self.check(check, hash)))
+        };
+        let Some(peer) = self.peer(seat) else {
+            // Nobody is in that seat yet: each goes by itself to whoever will be.
+            return one_by_one(checks).await;
+        };
         let said = match Opaque::question(&ask) {
-            Ok(question) => self.ask_seat(seat, until, &question).await,
+            Ok(question) => self.ask_peer(&peer, until, &question, || false).await,
             Err(_) => Err(Refusal::Busy),
         };
-        let said = said.and_then(|(answer, node)| match answer.read_answer::<EachAsk>() {
-            Ok(answers) if answers.len() == checks.len() => Ok((answers, node)),
-            _ => Err(Refusal::Unreachable),
+        let said = said.and_then(|answer| match answer.map(|answer| answer.read_answer::<EachAsk>()) {
+            Some(Ok(answers)) if answers.len() == checks.len() => Ok(answers),
+            _ => Err(self.unreachable()),
         });
-        let (answers, node) = match said {
-            Ok(said) => said,
+        let answers = match said {
+            Ok(answers) => answers,
             Err(refusal) => return vec![Err(refusal); checks.len()],
         };
-        let mut decided = Vec::with_capacity(checks.len());
-        for (CheckAnswer { epoch, said }, (check, hash, _)) in answers.into_iter().zip(checks) {
+        let (mut decided, mut moved) = (Vec::with_capacity(checks.len()), Vec::new());
+        for (at, (CheckAnswer { epoch, said }, asked)) in answers.into_iter().zip(checks).enumerate() {
             decided.push(match said {
                 Ok(decision) => {
                     self.counts.forwarded.count();
-                    Ok(decided_by(&node, epoch, decision))
+                    Ok(decided_by(peer.name(), epoch, decision))
                 }
                 Err(Declined::Refused(refusal)) => Err(refusal),
-                // Where one of them has moved to, it goes by itself.
-                Err(Declined::NotOwner { .. } | Declined::TooOld) => self.check(check, hash).await,
+                Err(Declined::NotOwner { .. } | Declined::TooOld) => {
+                    moved.push((at, asked));
+                    Err(Refusal::Unreachable)
+                }
             });
+        }
+        // Those that have moved go by themselves to wherever they are now.
+        let (places, moved): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
+        for (at, answer) in places.into_iter().zip(one_by_one(moved).await) {
+            decided[at] = answer;
         }
         decided
     }
@@ -189,8 +205,7 @@ impl Forwarder {
     /// Gives a permit back, or extends it: whether it was out.
     pub async fn permit(&self, id: PermitId, renew_ms: Option<u64>) -> Result<bool, Refusal> {
         let Some(partition) = Partition::new(id.partition) else { return Ok(false) };
-        let question =
-            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
+        let question = |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
         match self.ask_owned::<PermitAsk, bool>(partition, question).await? {
             Told::There(was_out, _) => Ok(was_out),
             Told::Here(_) => match renew_ms {
@@ -226,7 +241,13 @@ impl Forwarder {
     }
 
     /// A page of the tenants that another node has in one of its shards' memory; none beyond the last shard.
-    pub async fn list(&self, node: NodeId, shard: usize, from: usize, most: usize) -> Option<Result<Listed, Refusal>> {
+    pub async fn list(
+        &self,
+        node: NodeId,
+        shard: usize,
+        from: usize,
+        most: usize,
+    ) -> Option<Result<Listed, Refusal>> {
         let Some(peer) = self.links.peer(node) else { return Some(Err(Refusal::Unreachable)) };
         let ask = ListAsk { shard: shard as u32, from: from as u64, most: most as u32 };
         match peer.checks().ask(&ask, PATIENCE).await {
@@ -293,9 +314,8 @@ impl Forwarder {
                 continue;
             };
             let question = question(epoch).map_err(|_| Refusal::Busy)?;
-            let answer = self.ask_peer(&peer, until, &question, || {
-                self.in_force.places().load().of(partition) != place
-            });
+            let answer = self
+                .ask_peer(&peer, until, &question, || self.in_force.places().load().of(partition) != place);
             let Some(answer) = answer.await? else { continue };
             match read(answer).map_err(|_| self.unreachable())? {
                 Ok(said) => {
@@ -313,15 +333,6 @@ impl Forwarder {
         }
     }
 
-    /// Asks the node in `seat`, whatever it owns; its answer, and its name.
-    async fn ask_seat(&self, seat: Seat, until: u64, question: &Opaque) -> Result<(Opaque, Name), Refusal> {
-        let Some(peer) = self.peer(seat) else { return Err(self.unreachable()) };
-        match self.ask_peer(&peer, until, question, || false).await? {
-            Some(answer) => Ok((answer, peer.name().clone())),
-            None => Err(self.unreachable()),
-        }
-    }
-
     /// Asks one peer, again and again under the same number, until it answers, the time is up, or `is_over` says that another is
     /// to be asked: then there is no answer.
     async fn ask_peer(
@@ -334,18 +345,15 @@ impl Forwarder {
         let mut sent = false;
         while !is_over() {
             let Some(left) = self.left(until) else { return Err(self.unreachable()) };
-            if !peer.breaker().allows(self.clock.now().boot) {
-                return Err(self.unreachable());
-            }
             if std::mem::replace(&mut sent, true) {
                 self.counts.resent.count();
             }
-            let ttl = (left / 2).max(ATTEMPT_MIN).min(left);
-            let answered = peer.checks().call(question.clone(), ttl).await;
-            peer.judge(&answered, self.clock.now().boot);
-            match answered {
+            match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
-                Err(CallError::TooLong { .. } | CallError::Encode(_)) => return Err(Refusal::Busy),
+                Err(AskError::Open(_)) => return Err(self.unreachable()),
+                Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
+                    return Err(Refusal::Busy);
+                }
                 Err(error) => {
                     sent = !error.was_not_handled();
                     tracing::debug!(%error, "a forward had no answer");

@@ -1,16 +1,31 @@
-//! The way of a check to whoever decides it: lists first, then the shard that its tenant hashes to.
+//! The way of a check to whoever decides it: lists first, then the shard that its tenant hashes to, on the node that owns it.
+//!
+//! The tenant's account hashes to a partition. If this node owns it, one of its own shards is asked; otherwise the owner is, over
+//! its link (`forward`), and there `owner` hands the check to the shard and sees to it that what comes twice counts once
+//! (`window`). Shared limits that lie on other nodes are asked for by the shards themselves (`far`).
 
+mod counts;
+mod far;
+mod forward;
 mod lists;
+mod owner;
+mod window;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::check::{Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId, Verdicts};
 use crate::clock::SharedClock;
-use crate::placement::{Partition, Secret};
+use crate::cluster::InForce;
+use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
-use crate::shard::{Counts, Decisions, Handle, Listed, PolicyCell, Question, Reading, Refusal, TenantState};
+use crate::shard::{Counts, Decisions, Handle, Listed, Question, Reading, Refusal, TenantState};
+pub use counts::{Count, ForwardCounts};
+pub use far::FarLimits;
+pub use forward::{Forwarder, ForwarderArgs};
 use lists::ListCounts;
+pub use owner::Owner;
 
 /// How long a shard has to say what it has counted, before its last word stands.
 const TALLY_PATIENCE: Duration = Duration::from_secs(1);
@@ -18,10 +33,29 @@ const TALLY_PATIENCE: Duration = Duration::from_secs(1);
 /// Finds the shard for everything that is asked.
 pub struct Router {
     shards: Vec<Handle>,
-    secret: Secret,
-    policy: Arc<PolicyCell>,
+    in_force: Arc<InForce>,
+    forward: Arc<Forwarder>,
     clock: SharedClock,
     lists: ListCounts,
+}
+
+/// Where a check is decided.
+enum Way {
+    /// In that shard of this node.
+    Here(usize, Question),
+    /// On the node in that seat, as far as this one knows.
+    There(Check, AccountHash, Seat, Epoch),
+}
+
+/// Where a page of the tenants in memory begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListPlace {
+    /// The node whose memory it is.
+    pub node: NodeId,
+    /// The shard of that node.
+    pub shard: usize,
+    /// The place in that shard.
+    pub at: usize,
 }
 
 /// The answers to several checks, as they came: in groups by who gave them. Within a group they are in the order of the
@@ -41,9 +75,14 @@ impl Answers {
 }
 
 impl Router {
-    /// A router to the shards of this node.
-    pub fn new(shards: Vec<Handle>, secret: Secret, policy: Arc<PolicyCell>, clock: SharedClock) -> Self {
-        Self { shards, secret, policy, clock, lists: ListCounts::default() }
+    /// A router to the shards of this node, and by `forward` to all others.
+    pub fn new(
+        shards: Vec<Handle>,
+        in_force: Arc<InForce>,
+        forward: Arc<Forwarder>,
+        clock: SharedClock,
+    ) -> Self {
+        Self { shards, in_force, forward, clock, lists: ListCounts::default() }
     }
 
     /// Decides one check. It is on its way when this returns; what is left is to wait for the answer.
@@ -51,22 +90,26 @@ impl Router {
         let asked = match self.listed(&check) {
             Some(decision) => {
                 self.lists.count(&decision);
-                Err(decision)
+                Err(Ok(decision))
             }
-            None => {
-                let (shard, question) = self.place(check);
-                Ok(self.shards[shard].check(question))
-            }
+            None => match self.way(check) {
+                Ok(Way::Here(shard, question)) => Ok(Ok(self.shards[shard].check(question))),
+                // The rarer way is the longer one: boxed, it doesn't make every check's future as large as itself.
+                Ok(Way::There(check, hash, ..)) => {
+                    let forward = self.forward.clone();
+                    Ok(Err(Box::pin(async move { forward.check(check, hash).await })))
+                }
+                Err(refusal) => Err(Err(refusal)),
+            },
         };
         async move {
-            match asked {
-                Ok(answer) => {
-                    let decided = answer.await;
-                    log(&decided);
-                    decided
-                }
-                Err(listed) => Ok(listed),
-            }
+            let decided = match asked {
+                Ok(Ok(here)) => here.await,
+                Ok(Err(there)) => there.await,
+                Err(decided) => return decided,
+            };
+            log(&decided);
+            decided
         }
     }
 
@@ -75,8 +118,10 @@ impl Router {
         if let Some(decision) = self.listed(&check) {
             return Ok(decision);
         }
-        let (shard, question) = self.place(check);
-        self.shards[shard].peek(question).await
+        match self.way(check)? {
+            Way::Here(shard, question) => self.shards[shard].peek(question).await,
+            Way::There(check, hash, ..) => self.forward.peek(check, hash).await,
+        }
     }
 
     /// Decides several checks, each by itself.
@@ -85,16 +130,35 @@ impl Router {
         let mut listed = Vec::new();
         let room = checks.len() / self.shards.len() + 1;
         let mut questions: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::with_capacity(room)).collect();
+        let mut others: Vec<(Seat, Vec<(Check, AccountHash, Epoch)>)> = Vec::new();
+        // The groups: one for each shard, one for the lists, one for each other node.
+        let (of_lists, of_others) = (self.shards.len(), self.shards.len() + 1);
         for check in checks {
             if let Some(decision) = self.listed(&check) {
                 self.lists.count(&decision);
-                order.push(self.shards.len());
+                order.push(of_lists);
                 listed.push(Ok(decision));
                 continue;
             }
-            let (shard, question) = self.place(check);
-            order.push(shard);
-            questions[shard].push(question);
+            match self.way(check) {
+                Ok(Way::Here(shard, question)) => {
+                    order.push(shard);
+                    questions[shard].push(question);
+                }
+                Ok(Way::There(check, hash, seat, epoch)) => {
+                    let known = others.iter().position(|(other, _)| *other == seat);
+                    let at = known.unwrap_or_else(|| {
+                        others.push((seat, Vec::new()));
+                        others.len() - 1
+                    });
+                    order.push(of_others + at);
+                    others[at].1.push((check, hash, epoch));
+                }
+                Err(refusal) => {
+                    order.push(of_lists);
+                    listed.push(Err(refusal));
+                }
+            }
         }
         let asked = self.shards.iter().zip(questions).map(async |(shard, questions)| {
             let count = questions.len();
@@ -104,9 +168,23 @@ impl Router {
             };
             decided.unwrap_or_else(|refusal| vec![Err(refusal); count])
         });
-        let mut groups = futures_util::future::join_all(asked).await;
-        groups.iter().flatten().for_each(log);
-        groups.push(listed);
+        let here = futures_util::future::join_all(asked);
+        let mut groups = match others.is_empty() {
+            true => {
+                let mut groups = here.await;
+                groups.push(listed);
+                groups
+            }
+            false => {
+                let asked = others.into_iter().map(|(seat, checks)| self.forward.check_each(seat, checks));
+                let (mut groups, there) =
+                    futures_util::future::join(here, futures_util::future::join_all(asked)).await;
+                groups.push(listed);
+                groups.extend(there);
+                groups
+            }
+        };
+        groups.iter_mut().flatten().for_each(|decided| log(decided));
         Answers { order, groups }
     }
 
@@ -119,18 +197,12 @@ impl Router {
             let of = |check: Check| Decision { tenant: check.tenant, ..denied.clone() };
             return Ok(checks.into_iter().map(of).inspect(|decision| self.lists.count(decision)).collect());
         }
-        let (mut questions, mut places, mut shard) = (Vec::new(), Vec::new(), 0);
-        for (i, (check, listed)) in checks.into_iter().zip(&listed).enumerate() {
-            if listed.is_none() {
-                let placed = self.place(check);
-                shard = placed.0;
-                questions.push(placed.1);
-                places.push(i);
-            }
-        }
-        let mut decided = match questions.is_empty() {
-            true => Decisions::new(),
-            false => self.shards[shard].check_all(questions).await.map_err(|refusal| match refusal {
+        let places: Vec<_> = (0..listed.len()).filter(|i| listed[*i].is_none()).collect();
+        let judged = checks.into_iter().zip(&listed).filter(|(_, listed)| listed.is_none());
+        let judged: Vec<_> = judged.map(|(check, _)| check).collect();
+        let mut decided = match judged.first() {
+            None => Decisions::new(),
+            Some(_) => self.judge_all(judged).await.map_err(|refusal| match refusal {
                 // The shard counts without those that a list has decided.
                 Refusal::InBatch(at, why) => Refusal::InBatch(places.get(at).copied().unwrap_or(at), why),
                 refusal => refusal,
@@ -141,10 +213,24 @@ impl Router {
         Ok(listed.into_iter().filter_map(|listed| listed.or_else(|| decided.next())).collect())
     }
 
+    /// The same of checks that no list decides.
+    async fn judge_all(&self, checks: Vec<Check>) -> Result<Decisions, Refusal> {
+        let Some(first) = checks.first() else { return Ok(Decisions::new()) };
+        let hash = self.hash(&first.account())?;
+        match self.in_force.places().load().of(hash.partition()) {
+            Place::Here(epoch) => {
+                let questions = checks.into_iter().map(|check| Question { check, hash, epoch }).collect();
+                self.shards[self.shard(hash.partition())].check_all(questions).await
+            }
+            Place::There(..) => Ok(self.forward.check_all(checks, hash).await?.into()),
+        }
+    }
+
     /// Takes a permit back.
     pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
         match self.permit_shard(id) {
-            Some(shard) => shard.release(id).await,
+            Some(Ok(shard)) => shard.release(id).await,
+            Some(Err(())) => self.forward.permit(id, None).await.map(drop),
             None => Ok(()),
         }
     }
@@ -152,46 +238,104 @@ impl Router {
     /// Extends a permit; false where it isn't out any more.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
         match self.permit_shard(id) {
-            Some(shard) => shard.renew(id, ttl_ms).await,
+            Some(Ok(shard)) => shard.renew(id, ttl_ms).await,
+            Some(Err(())) => self.forward.permit(id, Some(ttl_ms)).await,
             None => Ok(false),
         }
     }
 
-    fn permit_shard(&self, id: PermitId) -> Option<&Handle> {
-        Some(&self.shards[Partition::new(id.partition)?.shard(self.shards.len())])
+    /// The shard that keeps a permit, or that it is another node's; none where it can be nobody's.
+    fn permit_shard(&self, id: PermitId) -> Option<Result<&Handle, ()>> {
+        let partition = Partition::new(id.partition)?;
+        let is_here = self.in_force.places().load().is_here(partition);
+        Some(is_here.then(|| &self.shards[self.shard(partition)]).ok_or(()))
     }
 
     /// What is kept of a tenant, and what a bare check of it would be answered.
     pub async fn inspect(&self, tenant: &TenantId) -> Result<(TenantState, Decision), Refusal> {
         let check =
             Check { permit_ttl_ms: Some(*crate::check::PERMIT_TTL_MS.start()), ..Check::of(tenant.clone()) };
-        let (shard, question) = self.place(check);
-        let shard = &self.shards[shard];
-        let state = shard.describe(tenant.clone(), question.hash).await?;
-        Ok((state, shard.peek(question).await?))
+        match self.way(check)? {
+            Way::Here(shard, question) => {
+                let shard = &self.shards[shard];
+                let state = shard.describe(tenant.clone(), question.hash).await?;
+                Ok((state, shard.peek(question).await?))
+            }
+            Way::There(check, hash, ..) => {
+                let state = self.forward.describe(tenant.clone(), hash).await?;
+                Ok((state, self.forward.peek(check, hash).await?))
+            }
+        }
     }
 
     /// Forgets what a tenant has spent.
     pub async fn reset(&self, tenant: &TenantId) -> Result<(), Refusal> {
-        let hash = self.secret.account(tenant.as_str());
-        self.shards[hash.partition().shard(self.shards.len())].reset(tenant.clone(), hash).await
+        let hash = self.hash(tenant.as_str())?;
+        match self.in_force.places().load().is_here(hash.partition()) {
+            true => self.shards[self.shard(hash.partition())].reset(tenant.clone(), hash).await,
+            false => self.forward.reset(tenant.clone(), hash).await,
+        }
     }
 
-    /// A page of the tenants in one shard's memory; none beyond the last shard.
-    pub async fn list(&self, shard: usize, from: usize, most: usize) -> Option<Result<Listed, Refusal>> {
-        Some(self.shards.get(shard)?.list(from, most).await)
+    /// A page of the tenants in memory, node by node, and where the next begins; none at the end.
+    pub async fn list(
+        &self,
+        from: Option<ListPlace>,
+        most: usize,
+    ) -> Result<(Listed, Option<ListPlace>), Refusal> {
+        let nodes = self.nodes();
+        let first = nodes.first().map(|node| ListPlace { node: *node, shard: 0, at: 0 });
+        let Some(place) = from.or(first) else { return Ok((Listed::default(), None)) };
+        let ListPlace { node, shard, at } = place;
+        let listed = match node == self.in_force.places().load().me().node {
+            true => match self.shards.get(shard) {
+                Some(shard) => Some(shard.list(at, most).await),
+                None => None,
+            },
+            false => self.forward.list(node, shard, at, most).await,
+        };
+        let Some(listed) = listed else {
+            let next = nodes.into_iter().find(|other| *other > node);
+            return Ok((Listed::default(), next.map(|node| ListPlace { node, shard: 0, at: 0 })));
+        };
+        let listed = listed?;
+        let next = match listed.next {
+            Some(at) => ListPlace { at, ..place },
+            None => ListPlace { shard: shard + 1, at: 0, ..place },
+        };
+        Ok((listed, Some(next)))
+    }
+
+    /// The nodes that own anything, by number.
+    fn nodes(&self) -> Vec<NodeId> {
+        let places = self.in_force.places().load();
+        let owners: BTreeSet<_> = places.table().rows().map(|(_, row)| row.owner.node).collect();
+        owners.into_iter().collect()
     }
 
     /// Whether a tenant has state in memory.
     pub async fn is_active(&self, tenant: &TenantId) -> bool {
-        let hash = self.secret.account(tenant.as_str());
-        let shard = &self.shards[hash.partition().shard(self.shards.len())];
-        shard.describe(tenant.clone(), hash).await.is_ok_and(|state| state.active)
+        let Ok(hash) = self.hash(tenant.as_str()) else { return false };
+        let state = match self.in_force.places().load().is_here(hash.partition()) {
+            true => self.shards[self.shard(hash.partition())].describe(tenant.clone(), hash).await,
+            false => self.forward.describe(tenant.clone(), hash).await,
+        };
+        state.is_ok_and(|state| state.active)
+    }
+
+    /// Whether there is anything to decide by yet: the cluster has begun, as far as this node knows.
+    pub fn has_begun(&self) -> bool {
+        self.in_force.secret().is_some()
+    }
+
+    /// What was forwarded, and what others forwarded here.
+    pub fn forwards(&self) -> &ForwardCounts {
+        self.forward.counts()
     }
 
     /// The policy in force. Not to be kept: a change waits for nobody.
     pub fn policy(&self) -> impl std::ops::Deref<Target = Arc<Policy>> + use<> {
-        self.policy.load()
+        self.in_force.policy().load()
     }
 
     /// What each shard has counted; none for one that doesn't say so within a second.
@@ -222,22 +366,34 @@ impl Router {
         self.clock.now().wall
     }
 
-    fn place(&self, check: Check) -> (usize, Question) {
-        let hash = self.secret.account(&check.account());
-        (
-            hash.partition().shard(self.shards.len()),
-            Question { check, hash, epoch: crate::placement::Epoch::FIRST },
-        )
+    fn way(&self, check: Check) -> Result<Way, Refusal> {
+        let hash = self.hash(&check.account())?;
+        Ok(match self.in_force.places().load().of(hash.partition()) {
+            Place::Here(epoch) => Way::Here(self.shard(hash.partition()), Question { check, hash, epoch }),
+            Place::There(seat, epoch) => Way::There(check, hash, seat, epoch),
+        })
+    }
+
+    fn hash(&self, account: &str) -> Result<AccountHash, Refusal> {
+        self.in_force.secret().map(|secret| secret.account(account)).ok_or(Refusal::Unreachable)
+    }
+
+    fn shard(&self, partition: Partition) -> usize {
+        partition.shard(self.shards.len())
     }
 
     /// The decision where a list makes it.
     fn listed(&self, check: &Check) -> Option<Decision> {
-        let policy = self.policy.load();
+        let policy = self.in_force.policy().load();
         if !policy.has_lists() {
             return None;
         }
         let wall = self.clock.now().wall;
-        Some(by_list(&policy, check, policy.access(check, wall)?, wall))
+        let decision = by_list(&policy, check, policy.access(check, wall)?, wall);
+        // Nobody owns what a list decides; the epoch is the one that would have been gone by.
+        let epoch = |hash: AccountHash| self.in_force.places().load().table().row(hash.partition()).epoch;
+        let epoch = self.hash(&check.account()).map_or(0, |hash| epoch(hash).number());
+        Some(Decision { epoch, ..decision })
     }
 }
 

@@ -17,13 +17,15 @@ use futures_util::future::{BoxFuture, Shared};
 use super::counts::ForwardCounts;
 use super::window::{Seen, Windows};
 use crate::check::{Check, Decision, Name};
-use crate::clock::{MS, SharedClock};
+use crate::clock::SharedClock;
 use crate::cluster::InForce;
 use crate::cluster::links::Links;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
 use crate::peer::shared::{PlainReply, SettleAsk, SharedAnswer, SharedAsk};
-use crate::peer::tenant::{DescribeAsk, LISTED_MAX, ListAsk, Owned, PermitAsk, PlainListed, PlainState, ResetAsk};
+use crate::peer::tenant::{
+    DescribeAsk, LISTED_MAX, ListAsk, Owned, PermitAsk, PlainListed, PlainState, ResetAsk,
+};
 use crate::peer::{Ask, Call, Failure, Kind, Opaque};
 use crate::placement::{AccountHash, Epoch, Partition, Place};
 use crate::shard::{Handle, Question, Refusal};
@@ -176,7 +178,9 @@ impl Owner {
                     continue;
                 }
                 // A full mailbox leaves them all as they stand there: busy.
-                for (at, decided) in places.into_iter().zip(shard.check_each(questions).await.unwrap_or_default()) {
+                for (at, decided) in
+                    places.into_iter().zip(shard.check_each(questions).await.unwrap_or_default())
+                {
                     said[at] = decided.map_err(Declined::from);
                 }
             }
@@ -185,7 +189,9 @@ impl Owner {
         });
         match promised {
             Some(promise) => promise.await,
-            None => Err(Failure::Failed("the sequence number is too old to be told from a repetition".into())),
+            None => {
+                Err(Failure::Failed("the sequence number is too old to be told from a repetition".into()))
+            }
         }
     }
 

@@ -93,18 +93,27 @@ impl Home {
 
     /// Starts the program and doesn't wait for it.
     pub fn run(&self) -> Process {
-        self.run_words(&["serve"])
+        self.run_as("n1")
+    }
+
+    /// The same as the node `id`.
+    pub fn run_as(&self, id: &str) -> Process {
+        self.run_line(&["serve"], id)
     }
 
     /// Starts the program with these words and doesn't wait for it.
     pub fn run_words(&self, words: &[&str]) -> Process {
+        self.run_line(words, "n1")
+    }
+
+    fn run_line(&self, words: &[&str], id: &str) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
         let child = program()
             .args(words)
             .env("TIDEGATE_CONFIG", self.path("cluster.toml"))
-            .env("TIDEGATE_NODE", "n1")
+            .env("TIDEGATE_NODE", id)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
@@ -117,7 +126,12 @@ impl Home {
 
     /// Starts the program and waits until it says where it listens.
     pub fn start(&self) -> Node {
-        let mut process = self.run();
+        self.start_as("n1")
+    }
+
+    /// The same as the node `id`.
+    pub fn start_as(&self, id: &str) -> Node {
+        let mut process = self.run_as(id);
         let addr = until("the node's address", || {
             if let Some(status) = process.child.try_wait().unwrap() {
                 panic!("the node ended with {status}: {}", process.log());

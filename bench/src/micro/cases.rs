@@ -8,10 +8,10 @@ use governor::{Quota as GovernorQuota, RateLimiter};
 use tidegate::check::{Check, TenantId};
 use tidegate::clock::{ManualClock, Now, SECOND};
 use tidegate::limit::{LeakyBucket, Outcome, Rate, Rule, State, TokenBucket, Window};
-use tidegate::placement::Secret;
+use tidegate::placement::{Epoch, Places, Secret};
 use tidegate::policy::{Document, Policy};
 use tidegate::random::Seed;
-use tidegate::shard::{self, Alone, Caps, PolicyCell, Question, ShardArgs};
+use tidegate::shard::{self, Alone, Caps, NothingFar, PlacesCell, PolicyCell, Question, ShardArgs};
 
 use super::{Case, timed};
 
@@ -137,7 +137,7 @@ fn questions(keys: usize, count: usize, secret: &Secret) -> Result<Vec<Question>
         if keys == 1 { Box::new(std::iter::repeat_n(0, count)) } else { Box::new(scattered(keys)) };
     let question = |number| {
         let check = Check::of(TenantId::new(&tenant(number)).ok_or("not a tenant's id")?);
-        Ok(Question { hash: secret.account(&check.account()), check })
+        Ok(Question { hash: secret.account(&check.account()), epoch: Epoch::FIRST, check })
     };
     numbers.map(question).collect()
 }
@@ -179,6 +179,8 @@ fn round_trip(keys: usize) -> Result<Case, Failure> {
         index: 0,
         caps: caps(keys),
         secret,
+        places: Arc::new(PlacesCell::new(Places::all_here())),
+        far: Arc::new(NothingFar),
         policy: Arc::new(PolicyCell::new(policy(TWO_LIMITS)?)),
         clock: Arc::new(ManualClock::at(Now { boot: SECOND, wall: 1_800_000_000 * SECOND })),
         generator: Seed::from_number(1).fork("bench", 0),

@@ -15,10 +15,11 @@ use super::network::{Network, Post, Reply, Request, Traffic, Transport};
 use super::parts::{Arriving, Frame, FrameReply};
 use super::propose::{ProposeError, Proposed};
 use super::store::{Closed, LogStore};
-use super::types::{Address, Snapshot, TypeConfig};
+use super::types::{Address, Snapshot, TypeConfig, seeded};
 use crate::cluster::state::{Command, Refusal};
 use crate::codec;
 use crate::placement::NodeId;
+use crate::random::Seed;
 
 /// How long a snapshot may take on its way.
 const SNAPSHOT_MS_MAX: u64 = 60_000;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub cluster: String,
     /// Where its log is.
     pub place: Place,
+    /// Where its chance comes from: two nodes that wait equally long for an election split the votes.
+    pub seed: Seed,
     /// Its times.
     pub timers: Timers,
     /// Entries after which a snapshot is made.
@@ -62,12 +65,13 @@ pub struct Settings {
 
 impl Settings {
     /// The usual ones.
-    pub fn new(id: NodeId, cluster: impl Into<String>, place: Place) -> Self {
+    pub fn new(id: NodeId, cluster: impl Into<String>, place: Place, seed: Seed) -> Self {
         let cluster = cluster.into();
         Self {
             id,
             cluster,
             place,
+            seed,
             timers: Timers::default(),
             snapshot_after: 5_000,
             keep_behind_snapshot: 1_000,
@@ -144,9 +148,8 @@ impl Node {
         let closed = store.closed();
         let (machine, view) = Machine::new(store.clone());
         let post = Post::new(id, transport);
-        let raft = openraft::Raft::new(id, Arc::new(config), Network(post.clone()), store, machine)
-            .await
-            .map_err(|e| StartError::Raft(e.to_string()))?;
+        let raft = openraft::Raft::new(id, Arc::new(config), Network(post.clone()), store, machine);
+        let raft = seeded(&settings.seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
         Ok(Self { raft, id, post, view, arriving: Mutex::default(), closed })
     }
 
@@ -224,6 +227,11 @@ impl Node {
     /// Writes the state down now, rather than after [`Settings::snapshot_after`] entries.
     pub async fn write_snapshot(&self) -> Result<(), String> {
         self.raft.trigger().snapshot().await.map_err(|e| e.to_string())
+    }
+
+    /// Whether its log has a beginning: whether it was ever part of a cluster. A node whose Raft has stopped was.
+    pub async fn is_initialized(&self) -> bool {
+        self.raft.is_initialized().await.unwrap_or(true)
     }
 
     /// This node.
@@ -355,12 +363,17 @@ impl Node {
         }
     }
 
-    /// Leaves Raft, and waits until the log's file is closed, so that it can be opened again.
-    pub async fn stop(self) {
-        let Self { raft, closed, .. } = self;
-        if let Err(e) = raft.shutdown().await {
+    /// Leaves Raft.
+    pub async fn shut_down(&self) {
+        if let Err(e) = self.raft.shutdown().await {
             tracing::warn!(error = %e, "Raft did not stop cleanly");
         }
+    }
+
+    /// Leaves Raft, and waits until the log's file is closed, so that it can be opened again.
+    pub async fn stop(self) {
+        self.shut_down().await;
+        let Self { raft, closed, .. } = self;
         drop(raft);
         closed.wait().await;
     }
@@ -371,6 +384,12 @@ impl Node {
 
     pub(super) fn post(&self) -> &Post {
         &self.post
+    }
+}
+
+impl AsRef<Self> for Node {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

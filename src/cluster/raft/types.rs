@@ -1,9 +1,12 @@
 //! The types that openraft is told to work with, and short names for its own.
 
 use openraft::alias;
+use openraft::impls::TokioRuntime;
+use openraft::rt::deterministic_rng::DeterministicRng;
 
 use crate::cluster::state::{Command, Done, Refusal};
 use crate::placement::NodeId;
+use crate::random::Seed;
 
 /// What applying an entry answers: nothing for entries of openraft's own, else what became of the command.
 pub type Answer = Option<Result<Done, Refusal>>;
@@ -12,6 +15,9 @@ pub type Answer = Option<Result<Done, Refusal>>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Address(pub String);
 
+/// What openraft runs on: tokio, but for chance, which comes from where [`seeded`] was given it.
+type Runtime = DeterministicRng<TokioRuntime>;
+
 openraft::declare_raft_types!(
     /// Tidegate's choice of openraft's types.
     pub TypeConfig:
@@ -19,7 +25,14 @@ openraft::declare_raft_types!(
         R = Answer,
         NodeId = NodeId,
         Node = Address,
+        AsyncRuntime = Runtime,
 );
+
+/// Runs `future` where openraft finds a seed: its tasks, and all that they spawn, draw their jitter from there. Outside of it
+/// openraft can't begin a task.
+pub(super) fn seeded<F: Future>(seed: &Seed, future: F) -> impl Future<Output = F::Output> {
+    Runtime::scope(seed.fork("raft", 0).next_u64(), future)
+}
 
 pub(super) type Entry = alias::EntryOf<TypeConfig>;
 pub(super) type LogId = alias::LogIdOf<TypeConfig>;

@@ -1,7 +1,7 @@
 //! `/api/…` (H2): a limit sent with the request, judged by a sliding log per tenant, client and action under the name `api`.
 //!
 //! A limit named `api` that the policy has for the tenant, action or client (or for everybody) takes the place of the one
-//! sent. Above what a sliding log remembers, the sliding window stands in.
+//! sent; the calls in `config` set such limits. Above what a sliding log remembers, the sliding window stands in.
 
 use std::sync::Arc;
 
@@ -17,22 +17,52 @@ use super::super::query::Query;
 use super::super::{App, body, headers};
 use crate::check::{Check, Decision, Dimension, Label, Limit, Match, Name, TenantId};
 use crate::clock::SECOND;
-use crate::input::{Reader, Tree};
+use crate::input::{Fields, Reader, Tree};
 use crate::limit::{ENTRIES_MAX, Rule, UNITS_MAX, WINDOW_MAX, Window};
 use crate::telemetry::Call;
 
 /// The limit of these calls.
-const LIMIT_NAME: &str = "api";
+pub const LIMIT_NAME: &str = "api";
 /// The longest window, in seconds.
 pub const SECONDS_MAX: u64 = WINDOW_MAX / SECOND;
 
-fn check(tenant: TenantId, client: Label, action: Label, limit: u64, seconds: u64) -> Check {
-    let window = Window { limit, length: seconds * SECOND };
-    let rule = if limit <= ENTRIES_MAX { Rule::SlidingLog(window) } else { Rule::SlidingWindow(window) };
-    let name = Name::new(LIMIT_NAME).unwrap_or_else(|| unreachable!("{LIMIT_NAME} is a name"));
-    let per = vec![Dimension::Tenant, Dimension::Client, Dimension::Action];
-    let limit = Limit { name, per, when: Match::default(), rule, enforce: true };
-    Check { client: Some(client), action: Some(action), limits: vec![Arc::new(limit)], ..Check::of(tenant) }
+/// So many requests in so long.
+#[derive(Clone, Copy)]
+pub struct Quantity {
+    /// Requests in any one window.
+    pub max_requests: u64,
+    /// The length of the window, in seconds.
+    pub seconds: u64,
+}
+
+impl Quantity {
+    /// The two members that say it, of whatever object they are in.
+    pub fn read(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Self> {
+        let max_requests = fields.required(r, "max_requests", |r, t| r.whole(t, 1..=UNITS_MAX));
+        let seconds = fields.required(r, "window_duration_seconds", |r, t| r.whole(t, 1..=SECONDS_MAX));
+        Some(Self { max_requests: max_requests?, seconds: seconds? })
+    }
+
+    /// The limit `api` with these numbers, for checks that match. Its buckets are those of the limit that a request sends.
+    pub fn limit(self, when: Match) -> Limit {
+        let window = Window { limit: self.max_requests, length: self.seconds * SECOND };
+        let rule = match self.max_requests {
+            ..=ENTRIES_MAX => Rule::SlidingLog(window),
+            _ => Rule::SlidingWindow(window),
+        };
+        let per = vec![Dimension::Tenant, Dimension::Client, Dimension::Action];
+        Limit { name: limit_name(), per, when, rule, enforce: true }
+    }
+}
+
+/// The name of the limit.
+pub fn limit_name() -> Name {
+    Name::new(LIMIT_NAME).unwrap_or_else(|| unreachable!("{LIMIT_NAME} is a name"))
+}
+
+fn check(tenant: TenantId, client: Label, action: Label, quantity: Quantity) -> Check {
+    let limits = vec![Arc::new(quantity.limit(Match::default()))];
+    Check { client: Some(client), action: Some(action), limits, ..Check::of(tenant) }
 }
 
 /// `POST /api/check_and_consume`.
@@ -55,10 +85,9 @@ fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
     let tenant = fields.required(r, "tenant_id", |r, t| r.parsed(t, TenantId::EXPECTED, TenantId::new));
     let client = fields.required(r, "client_id", label);
     let action = fields.required(r, "action_type", label);
-    let limit = fields.required(r, "max_requests", |r, t| r.whole(t, 1..=UNITS_MAX));
-    let seconds = fields.required(r, "window_duration_seconds", |r, t| r.whole(t, 1..=SECONDS_MAX));
+    let quantity = Quantity::read(r, &mut fields);
     fields.finish(r);
-    Some(check(tenant?, client?, action?, limit?, seconds?))
+    Some(check(tenant?, client?, action?, quantity?))
 }
 
 /// `GET /api/status/{tenant}/{client}/{action}?max_requests=&window_duration_seconds=`: the same, and nothing is taken.
@@ -72,23 +101,32 @@ pub async fn status(
     app.tokens.admit_decision(&headers)?;
     let query = Query::of(&uri)?;
     let mut r = Reader::default();
-    let text = |r: &mut Reader, name: &str, value: &str| {
-        r.member(name, |r| r.parsed(&Tree::Text(value.into()), Label::EXPECTED, Label::new))
-    };
-    let tenant =
-        r.member("tenant", |r| r.parsed(&Tree::Text(tenant.clone()), TenantId::EXPECTED, TenantId::new));
-    let (client, action) = (text(&mut r, "client", &client), text(&mut r, "action", &action));
+    let tenant = part(&mut r, "tenant", tenant, TenantId::EXPECTED, TenantId::new);
+    let client = part(&mut r, "client", client, Label::EXPECTED, Label::new);
+    let action = part(&mut r, "action", action, Label::EXPECTED, Label::new);
     let mut number = |name: &str, most| {
         if query.get(name).is_none() {
             r.fault_at(name, "is required");
         }
         query.whole(&mut r, name, 1..=most)
     };
-    let (limit, seconds) =
+    let (max_requests, seconds) =
         (number("max_requests", UNITS_MAX), number("window_duration_seconds", SECONDS_MAX));
-    let check = (|| Some(check(tenant?, client?, action?, limit?, seconds?)))();
+    let quantity = (|| Some(Quantity { max_requests: max_requests?, seconds: seconds? }))();
+    let check = (|| Some(check(tenant?, client?, action?, quantity?)))();
     let check = r.finish(check).map_err(Problem::bad_input)?;
     Ok(answer(&app, &app.router.peek(check).await?))
+}
+
+/// A part of a path, read like a member of that name.
+pub fn part<T>(
+    r: &mut Reader,
+    name: &str,
+    text: String,
+    expected: &str,
+    parse: fn(&str) -> Option<T>,
+) -> Option<T> {
+    r.member(name, |r| r.parsed(&Tree::Text(text), expected, parse))
 }
 
 fn answer(app: &App, decision: &Decision) -> Response {

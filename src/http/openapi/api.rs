@@ -1,13 +1,21 @@
-//! `/api/…`: calls with a limit of their own, judged by a sliding log.
+//! `/api/…`: calls with a limit of their own, judged by a sliding log, and those that configure it.
 
 use utoipa::ToSchema;
-use utoipa::openapi::path::HttpMethod::{Get, Post};
+use utoipa::openapi::path::HttpMethod::{Delete, Get, Post, Put};
+use utoipa::openapi::schema::ArrayBuilder;
 
 use super::call::{Access, Answer, Call};
 use super::denial::with_rate_limits;
 use super::ops::NodeId;
-use super::words::{Action, Client, Shown, TenantId, Units, UnitsOrNone, components, one_of, only, whole};
+use super::policy::{Pending, writes};
+use super::words::{
+    Action, Client, PolicyVersion, Shown, TenantId, Units, UnitsOrNone, components, form, one_of, only,
+    reference, whole,
+};
+use crate::check::TENANT_BYTES_MAX;
 use crate::http::compat::api::SECONDS_MAX;
+use crate::http::compat::config::{PAGE_DEFAULT, PAGE_MAX};
+use crate::policy::LIMITS_MAX;
 
 /// The tag of these calls.
 pub const API: &str = "api";
@@ -17,6 +25,152 @@ components! {
     WindowSeconds = whole(1..=SECONDS_MAX), 60;
     /// Seconds, rounded up.
     SecondsOrNone = whole(0..=u64::from(u32::MAX)), 60;
+    /// Tenants on one page, at most.
+    ConfigPageLimit = whole(1..=PAGE_MAX).default(Some(serde_json::json!(PAGE_DEFAULT))), 100;
+    /// Where the next page begins: what `next` said, unchanged. Empty is the beginning.
+    ConfigCursor = form(&format!("^([A-Za-z0-9._:-]{{1,{TENANT_BYTES_MAX}}})?$"), "cursor"), "acme";
+    /// How it counts: a sliding log up to 10,000 requests and a sliding window above; another where the policy was written by hand.
+    ConfiguredAlgorithm =
+        one_of(["token_bucket", "leaky_bucket", "fixed_window", "sliding_window", "sliding_log", "quota"]), "sliding_log";
+    /// A tenant's limits named `api`, the most specific first.
+    Overrides [Override] = ArrayBuilder::new().items(reference::<Override>()).max_items(Some(LIMITS_MAX)),
+        [{"client_id": null, "action_type": "export", "max_requests": 5, "window_duration_seconds": 60,
+          "algorithm": "sliding_log"}];
+    /// The tenants on a page.
+    ConfiguredTenants [ConfiguredTenant] =
+        ArrayBuilder::new().items(reference::<ConfiguredTenant>()).max_items(Some(PAGE_MAX as usize)),
+        [{"tenant_id": "acme", "overrides": []}];
+}
+
+/// Numbers for the limit `api`.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"max_requests": 100, "window_duration_seconds": 60})))]
+pub struct QuantityBody {
+    /// Requests in any one window.
+    max_requests: Units,
+    /// The length of the window.
+    window_duration_seconds: WindowSeconds,
+}
+
+/// The numbers of a limit `api`.
+#[derive(ToSchema)]
+#[schema(examples(json!({"max_requests": 100, "window_duration_seconds": 60, "algorithm": "sliding_log"})))]
+pub struct Quantity {
+    /// Requests in any one window.
+    max_requests: Units,
+    /// The length of the window, rounded up; null for a calendar quota that the policy has under this name.
+    #[schema(required)]
+    window_duration_seconds: Option<WindowSeconds>,
+    /// How it counts.
+    algorithm: ConfiguredAlgorithm,
+}
+
+/// A limit `api` of a tenant.
+#[derive(ToSchema)]
+pub struct Override {
+    /// The client it is for; null is any.
+    #[schema(required)]
+    client_id: Option<Client>,
+    /// The action it is for; null is any.
+    #[schema(required)]
+    action_type: Option<Action>,
+    /// Requests in any one window.
+    max_requests: Units,
+    /// The length of the window, rounded up; null for a calendar quota that the policy has under this name.
+    #[schema(required)]
+    window_duration_seconds: Option<WindowSeconds>,
+    /// How it counts.
+    algorithm: ConfiguredAlgorithm,
+}
+
+/// A tenant with limits `api` of its own.
+#[derive(ToSchema)]
+pub struct ConfiguredTenant {
+    /// Who it is.
+    tenant_id: TenantId,
+    /// Its limits.
+    overrides: Overrides,
+}
+
+/// What is configured.
+#[derive(ToSchema)]
+pub struct ConfigPage {
+    /// The limit of whoever has no more specific one; null where there is none.
+    #[schema(required)]
+    global: Option<Quantity>,
+    /// The tenants with limits of their own. Beside a `next`, a page may be short or empty.
+    tenants: ConfiguredTenants,
+    /// What `after` takes for the next page; null on the last.
+    #[schema(required)]
+    next: Option<TenantId>,
+}
+
+/// The limit for everybody was set.
+#[derive(ToSchema)]
+pub struct GlobalSet {
+    #[schema(schema_with = updated)]
+    status: String,
+    /// Requests in any one window.
+    max_requests: Units,
+    /// The length of the window.
+    window_duration_seconds: WindowSeconds,
+    /// How it counts.
+    algorithm: ConfiguredAlgorithm,
+    /// The version of the policy that it made.
+    version: PolicyVersion,
+    /// Where it isn't in force yet.
+    pending: Pending,
+}
+
+/// An override was set.
+#[derive(ToSchema)]
+pub struct OverrideSet {
+    #[schema(schema_with = updated)]
+    status: String,
+    /// Whose it is.
+    tenant_id: TenantId,
+    /// The client it is for; null is any.
+    #[schema(required)]
+    client_id: Option<Client>,
+    /// The action it is for.
+    action_type: Action,
+    /// Requests in any one window.
+    max_requests: Units,
+    /// The length of the window.
+    window_duration_seconds: WindowSeconds,
+    /// How it counts.
+    algorithm: ConfiguredAlgorithm,
+    /// The version of the policy that it made.
+    version: PolicyVersion,
+    /// Where it isn't in force yet.
+    pending: Pending,
+}
+
+/// An override was deleted.
+#[derive(ToSchema)]
+pub struct OverrideDeleted {
+    #[schema(schema_with = deleted)]
+    status: String,
+    /// Whose it was.
+    tenant_id: TenantId,
+    /// The client it was for; null is any.
+    #[schema(required)]
+    client_id: Option<Client>,
+    /// The action it was for.
+    action_type: Action,
+    /// The version of the policy that it made.
+    version: PolicyVersion,
+    /// Where it isn't in force yet.
+    pending: Pending,
+}
+
+fn updated() -> utoipa::openapi::schema::ObjectBuilder {
+    only("updated", "It is in force.")
+}
+
+fn deleted() -> utoipa::openapi::schema::ObjectBuilder {
+    only("deleted", "It is gone.")
 }
 
 /// A question that brings its limit along.
@@ -120,5 +274,64 @@ pub fn calls() -> Vec<Call> {
             .does("Ask whether the node takes work", "The same as `/readyz`.")
             .answers(200, Answer::json::<Healthy>("It takes work."))
             .answers(503, Answer::json::<Unhealthy>("It takes none.")),
+    ]
+    .into_iter()
+    .chain(configuring())
+    .collect()
+}
+
+/// The calls that configure.
+fn configuring() -> Vec<Call> {
+    const ACTION: &str = "/api/config/tenant/{tenant}/action/{action}";
+    const CLIENT: &str = "/api/config/tenant/{tenant}/client/{client}/action/{action}";
+    let action = |call: Call| {
+        call.part::<TenantId>("tenant", "Whose it is.").part::<Action>("action", "The action it is for.")
+    };
+    let client = |call: Call| action(call).part::<Client>("client", "The client it is for.");
+    let put = |call: Call| {
+        writes(call)
+            .does(
+                "Set a limit of a tenant",
+                "It takes the place of those that requests send: client and action over action over global. The policy has it among \
+                 the tenant's limits, named `api`. Spent stays spent.",
+            )
+            .takes::<QuantityBody>("Its numbers.")
+            .answers(200, Answer::json::<OverrideSet>("It is in force.").versioned())
+    };
+    let delete = |call: Call| {
+        writes(call)
+            .does("Delete a limit of a tenant", "The next more general one holds, or what requests send.")
+            .answers(200, Answer::json::<OverrideDeleted>("It is gone.").versioned())
+            .fails(&[404])
+    };
+    vec![
+        Call::new(Get, "/api/config", "apiConfig", API)
+            .open_to(Access::See)
+            .does(
+                "See the configured limits",
+                "The limits named `api` of the policy: the one for everybody, and those of tenants, in the order of their ids. Follow \
+                 `next` until it is null.",
+            )
+            .query::<ConfigPageLimit>("limit", "How many tenants.")
+            .query::<ConfigCursor>("after", "Where to go on.")
+            .answers(200, Answer::json::<ConfigPage>("A page.").versioned()),
+        writes(Call::new(Put, "/api/config/global", "apiPutGlobal", API))
+            .does(
+                "Set the limit of whoever has no more specific one",
+                "It takes the place of those that requests send. It is a limit for everybody in the policy, named `api`, for each \
+                 tenant, client and action: checks by the native calls are judged by it too. `max_global_concurrent_requests` and \
+                 `max_tenant_queue_size` are refused with 422: this version has neither.",
+            )
+            .takes::<QuantityBody>("Its numbers.")
+            .answers(200, Answer::json::<GlobalSet>("It is in force.").versioned()),
+        Call::new(Get, "/api/config/tenant/{tenant}", "apiTenantConfig", API)
+            .open_to(Access::See)
+            .does("See the configured limits of a tenant", "None for a tenant that nobody has configured.")
+            .part::<TenantId>("tenant", "The tenant.")
+            .answers(200, Answer::json::<ConfiguredTenant>("Its limits.").versioned()),
+        put(action(Call::new(Put, ACTION, "apiPutAction", API))),
+        delete(action(Call::new(Delete, ACTION, "apiDeleteAction", API))),
+        put(client(Call::new(Put, CLIENT, "apiPutClientAction", API))),
+        delete(client(Call::new(Delete, CLIENT, "apiDeleteClientAction", API))),
     ]
 }

@@ -12,6 +12,8 @@
 #![allow(dead_code, reason = "they describe; nothing holds them")]
 #![allow(missing_docs, reason = "a word of a list is described with the list")]
 
+mod access;
+mod admin;
 mod api;
 mod call;
 mod check;
@@ -45,7 +47,7 @@ use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiB
 use call::{BEARER, Call, HEADER, Schemas, collect};
 
 /// The resources, in the order in which a reader meets them.
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 11] = [
     (check::DECISIONS, "May this tenant do this now, at this cost?"),
     (
         forward_auth::FORWARD_AUTH,
@@ -59,6 +61,7 @@ const TAGS: [(&str, &str); 9] = [
         policy::POLICY,
         "The one versioned document of tiers, limits, costs and lists, whole or by tier. Needs a token where any is configured.",
     ),
+    (access::ACCESS, "The allow and deny lists, entry by entry. Needs a token where any is configured."),
     (
         tenants::TENANTS,
         "Tenants: rules of their own, and how they stand. Needs a token where any is configured.",
@@ -72,7 +75,11 @@ const TAGS: [(&str, &str); 9] = [
         "The nodes, and this node's links to the others. Needs a token where any is configured.",
     ),
     (ops::OPERATIONS, "For operators, balancers and supervisors. Nothing here needs a token."),
-    (api::API, "Decisions by a limit that is sent along, for callers that know no policy."),
+    (
+        api::API,
+        "Decisions by a limit that is sent along, for callers that know no policy; and the limits that stand in for it.",
+    ),
+    (admin::ADMIN, "Native calls under the paths of another system. Needs a token where any is configured."),
 ];
 
 fn calls() -> impl Iterator<Item = Call> {
@@ -81,11 +88,13 @@ fn calls() -> impl Iterator<Item = Call> {
         forward_auth::calls,
         permits::calls,
         policy::calls,
+        access::calls,
         tenants::calls,
         observe::calls,
         cluster::calls,
         ops::calls,
         api::calls,
+        admin::calls,
     ];
     resources.into_iter().flat_map(|calls| calls())
 }

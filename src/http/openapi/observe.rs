@@ -6,7 +6,10 @@ use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, OneOfBuilder, Type};
 
 use super::call::{Access, Answer, Call};
 use super::ops::OPERATIONS;
-use super::words::{Instant, Shown, TierName, components, formatted, map, one_of, reference};
+use super::words::{
+    Instant, Shown, TierName, at_least, components, form, formatted, map, one_of, reference, whole,
+};
+use crate::http::audit::{PAGE_DEFAULT, PAGE_MAX};
 use crate::shard::TIERS_MAX;
 
 /// The tag of these calls.
@@ -18,7 +21,7 @@ components! {
     /// A day of UTC, from 1970 on: today, or one of the 30 before.
     Date = formatted(KnownFormat::Date), "2027-01-31";
     /// A number of decisions.
-    Count = super::words::at_least(0), 1200;
+    Count = at_least(0), 1200;
     /// The share of denials, 0 to 1; 0 where nothing was decided.
     BlockRate = utoipa::openapi::schema::ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(1)),
         0.25;
@@ -36,6 +39,15 @@ components! {
         .item(reference::<OfDate>()),
         {"period": "1h", "from": "2027-01-31T12:00:00Z", "to": "2027-01-31T12:59:30Z", "total": 1200, "allowed": 900,
          "blocked": 300, "block_rate": 0.25, "by_tier": {}, "by_list": {"allow": 0, "deny": 0}, "blocked_by_scope": {}};
+    /// Lines on one page, at most.
+    AuditPageLimit = whole(1..=PAGE_MAX).default(Some(serde_json::json!(PAGE_DEFAULT))), 100;
+    /// Lines before this one: what `next` said, unchanged. Empty is the newest.
+    AuditCursor = form("^[0-9]{0,19}$", "cursor"), "4711";
+    /// The entry of the cluster's log that a line tells of. It rises, and names the line.
+    AuditIndex = at_least(0), 4711;
+    /// The lines on a page, newest first.
+    AuditLines [AuditLine] = ArrayBuilder::new().items(reference::<AuditLine>()).max_items(Some(PAGE_MAX as usize)),
+        [{"index": 4711, "time": "2027-01-31T12:00:00Z", "by": "ops", "what": "put tier pro"}];
     /// What to look at; empty is well.
     AlertList [Alert] = ArrayBuilder::new().items(reference::<Alert>()), [
         {"severity": "warning", "name": "block_rate", "value": 0.4, "threshold": 0.3,
@@ -180,6 +192,31 @@ pub enum AlertName {
     Volume,
 }
 
+/// One page of the audit log.
+#[derive(ToSchema)]
+pub struct AuditPage {
+    /// The lines.
+    entries: AuditLines,
+    /// What `before` takes for the next page; null on the last.
+    #[schema(required, examples("4711"))]
+    next: Option<String>,
+}
+
+/// One change of the policy, its lists or the membership.
+#[derive(ToSchema)]
+pub struct AuditLine {
+    /// Its place.
+    index: AuditIndex,
+    /// When it was asked for.
+    time: Instant,
+    /// The name of the token that asked for it.
+    #[schema(examples("ops"))]
+    by: String,
+    /// What was done.
+    #[schema(examples("put tier pro"))]
+    what: String,
+}
+
 /// The calls.
 pub fn calls() -> Vec<Call> {
     let stats = |path, id| {
@@ -217,5 +254,15 @@ pub fn calls() -> Vec<Call> {
         alerts("/v1/alerts", "alerts"),
         stats("/api/stats", "apiStats"),
         alerts("/api/alerts", "apiAlerts"),
+        Call::new(Get, "/v1/audit", "audit", OBSERVING)
+            .open_to(Access::See)
+            .does(
+                "See who changed what",
+                "Every change of the policy, its lists and the membership, newest first. Follow `next` until it is null. The \
+                 newest 10,000 are kept, and survive whatever the policy survives.",
+            )
+            .query::<AuditPageLimit>("limit", "How many.")
+            .query::<AuditCursor>("before", "Where to go on.")
+            .answers(200, Answer::json::<AuditPage>("A page.")),
     ]
 }

@@ -1,12 +1,16 @@
-//! The policy, whole or by tier.
+//! The policy, whole or by tier, and its history.
 
 use utoipa::ToSchema;
-use utoipa::openapi::path::HttpMethod::{Delete, Get, Put};
+use utoipa::openapi::path::HttpMethod::{Delete, Get, Post, Put};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType};
 
 use super::call::{Access, Answer, Call, ETag};
 use super::document::{Policy, Tier};
-use super::words::{Name, PolicyVersion, Shown, TierName, components, form, of_format, one_of, reference};
+use super::words::{
+    Instant, Name, PolicyVersion, Shown, TierName, components, form, of_format, one_of, reference, whole,
+};
+use crate::cluster::state::HISTORY_MAX;
+use crate::http::policy::VERSION_MAX;
 
 /// The tag of these calls.
 pub const POLICY: &str = "policy";
@@ -25,6 +29,11 @@ components! {
     /// Everything that differs, in the order of the paths.
     Differences [Difference] = ArrayBuilder::new().items(reference::<Difference>()),
         [{"path": "tiers.pro.limits[minute].limit", "op": "change", "from": 100, "to": 200}];
+    /// A version of the policy that was.
+    EarlierVersion = whole(1..=VERSION_MAX), 7;
+    /// What made each version, newest first. The document as it was before the last of them can be had too.
+    PastVersions [PastVersion] = ArrayBuilder::new().items(reference::<PastVersion>()).max_items(Some(HISTORY_MAX)),
+        [{"version": 12, "time": "2027-01-31T12:00:00Z", "by": "ops", "what": "put tier pro"}];
     /// What a change answers: what was written, or with `dry_run` what would be.
     PolicyOutcome [Written, DryRun] = OneOfBuilder::new().item(reference::<Written>()).item(reference::<DryRun>()),
         {"version": 12, "pending": []};
@@ -80,6 +89,49 @@ pub enum DifferenceKind {
     Remove,
 }
 
+/// The kill switch.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"enforce": false})))]
+pub struct Enforcement {
+    /// False: everything is judged and reported, and nothing but the deny list denies.
+    #[schema(examples(false))]
+    enforce: bool,
+}
+
+/// The versions that are remembered.
+#[derive(ToSchema)]
+pub struct History {
+    /// The version in force.
+    version: PolicyVersion,
+    /// How it came about.
+    versions: PastVersions,
+}
+
+/// A version, and what made it.
+#[derive(ToSchema)]
+pub struct PastVersion {
+    /// The version.
+    version: PolicyVersion,
+    /// When it was made.
+    time: Instant,
+    /// The name of the token that asked for it.
+    #[schema(examples("ops"))]
+    by: String,
+    /// What was done.
+    #[schema(examples("put tier pro"))]
+    what: String,
+}
+
+/// Which version to go back to.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"version": 7})))]
+pub struct RollbackBody {
+    /// The version.
+    version: EarlierVersion,
+}
+
 /// A call that changes the policy.
 pub fn writes(call: Call) -> Call {
     call.open_to(Access::Change)
@@ -99,12 +151,22 @@ pub fn written() -> Answer {
 /// The calls.
 pub fn calls() -> Vec<Call> {
     let tier = |call: Call| call.part::<TierName>("tier", "The tier.");
+    let outcome = || {
+        Answer::json::<PolicyOutcome>("The change is in force; or, with `dry_run`, what would change.")
+            .header::<ETag>("ETag", "The version that was made; not with `dry_run`.")
+    };
     vec![
         Call::new(Get, "/v1/policy", "getPolicy", POLICY)
             .open_to(Access::See)
-            .does("See the whole policy", "As JSON, or as TOML if `Accept` begins with `application/toml`.")
+            .does(
+                "See the whole policy",
+                "As JSON, or as TOML if `Accept` begins with `application/toml`. Put as it is, it makes the same policy again, and \
+                 is shown as the same bytes.",
+            )
             .header::<PolicyKind>("Accept", "JSON or TOML.")
-            .answers(200, Answer::json::<Policy>("The policy.").also::<Policy>("application/toml").versioned()),
+            .query::<EarlierVersion>("version", "The policy as it was at that version; 404 if that isn't remembered.")
+            .answers(200, Answer::json::<Policy>("The policy.").also::<Policy>("application/toml").versioned())
+            .fails(&[404]),
         writes(Call::new(Put, "/v1/policy", "putPolicy", POLICY))
             .does(
                 "Replace the whole policy",
@@ -113,11 +175,30 @@ pub fn calls() -> Vec<Call> {
             )
             .query::<Flag>("dry_run", "Only answer with what would change.")
             .takes_toml_too::<Policy>("The policy; at most `policy_body_bytes` (64 MiB by default).")
-            .answers(
-                200,
-                Answer::json::<PolicyOutcome>("The change is in force; or, with `dry_run`, what would change.")
-                    .header::<ETag>("ETag", "The version that was made; not with `dry_run`."),
-            ),
+            .answers(200, outcome()),
+        writes(Call::new(Put, "/v1/policy/enforce", "putEnforce", POLICY))
+            .does(
+                "Throw the kill switch, or take it back",
+                "With `false`, every limit is judged and reported and none denies; the deny list still does. The same as the \
+                 policy's member `enforce`, by itself: one small change of its own in the audit log.",
+            )
+            .takes::<Enforcement>("On or off.")
+            .answers(200, written()),
+        Call::new(Get, "/v1/policy/history", "getPolicyHistory", POLICY)
+            .open_to(Access::See)
+            .does(
+                "See what made the versions",
+                "Newest first; older ones than these are forgotten. `/v1/policy?version=` has the documents.",
+            )
+            .answers(200, Answer::json::<History>("The versions.").versioned()),
+        writes(Call::new(Post, "/v1/policy/rollback", "rollBackPolicy", POLICY))
+            .does(
+                "Go back to an earlier version",
+                "Its document becomes a new version; what lies between stays in the history. 422 if it isn't remembered.",
+            )
+            .query::<Flag>("dry_run", "Only answer with what would change.")
+            .takes::<RollbackBody>("The version.")
+            .answers(200, outcome()),
         tier(Call::new(Get, "/v1/tiers/{tier}", "getTier", POLICY))
             .open_to(Access::See)
             .does("See a tier", "As the policy has it.")

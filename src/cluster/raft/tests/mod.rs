@@ -11,6 +11,7 @@ use super::*;
 use crate::check::Name;
 use crate::cluster::state::*;
 use crate::placement::{NodeId, Secret};
+use crate::random::Seed;
 
 const WITHIN: Duration = Duration::from_secs(10);
 const POLICY: &str = r#"{"default_tier":"t0","tiers":{"t0":{"limits":[]},"t1":{"limits":[]}}}"#;
@@ -80,7 +81,7 @@ struct Cluster {
 
 fn settings(id: NodeId, place: Place) -> Settings {
     let timers = Timers { heartbeat_ms: 50, election_ms_min: 200, election_ms_max: 400 };
-    Settings { timers, keep_behind_snapshot: 5, ..Settings::new(id, "test", place) }
+    Settings { timers, keep_behind_snapshot: 5, ..Settings::new(id, "test", place, Seed::from_number(id.0)) }
 }
 
 impl Cluster {

@@ -1,0 +1,397 @@
+//! The links of this node to all other members.
+//!
+//! Each of them is a [`Peer`]: three links, one for each class of traffic, and the breaker of the one for checks. Whoever
+//! watches the members says who they are ([`Links::update`]); links that are missing are made, those of members that are gone are
+//! dropped, and one whose member moved is made anew. All others stay as they are, and so do the calls on them.
+//!
+//! ```text
+//! update n1 n2 n3, on n1     links to n2 and n3; a node has none to itself
+//! update n1 n3 n4            n2's are dropped, n4's are made, n3's go on
+//! ```
+//!
+//! A link is kept up by its driver. Drivers of checks run on the workers, in turn, beside those who ask; those of Raft and of bulk
+//! transfers run on the control runtime, where a snapshot delays no check. For the same reason Raft's messages that come
+//! in on a worker are handled on the control runtime ([`Links::serve_raft`]).
+//!
+//! Whoever asks looks its peer up in a map that is never changed in place: no lock, whatever the members do meanwhile.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::raft::{self, Sending, Traffic, Transport, TransportError};
+use super::status::BreakerStatus;
+use crate::check::Name;
+use crate::clock::{MS, SharedClock};
+use crate::net::{Dial, Network};
+use crate::peer::{
+    Breaker, BreakerState, Call, CallError, Class, Failure, Identity, Kind, Link, LinkArgs, LinkState,
+    Opaque, Outcome, Pass, link,
+};
+use crate::placement::NodeId;
+use crate::random::{Generator, Seed};
+
+/// What links are made of.
+pub struct LinksArgs<N> {
+    /// What this node says of itself.
+    pub us: Identity,
+    /// How others are reached.
+    pub network: N,
+    /// Where the time is read.
+    pub clock: SharedClock,
+    /// Where the jitter of links and breakers comes from.
+    pub seed: Seed,
+    /// Where the drivers of Raft and of bulk transfers run, and Raft's messages are handled.
+    pub control: Handle,
+    /// Where the drivers of checks run, in turn; none, and they run where the others do.
+    pub workers: Vec<Handle>,
+}
+
+/// See the module.
+pub struct Links {
+    us: Name,
+    clock: SharedClock,
+    control: Handle,
+    known: ArcSwap<Known>,
+    /// Held while the members are changed.
+    maker: Mutex<Maker>,
+}
+
+/// The peers, by number and by name.
+#[derive(Default)]
+struct Known {
+    peers: BTreeMap<NodeId, Arc<Peer>>,
+    numbers: BTreeMap<Name, NodeId>,
+}
+
+/// Makes links and runs their drivers.
+struct Maker {
+    /// The one place that knows what kind of network it is.
+    make: Box<dyn Fn(Wanted<'_>) -> Link + Send>,
+    seed: Seed,
+    control: Handle,
+    workers: Vec<Handle>,
+    /// Peers made so far; says whose turn it is, and which chance is theirs.
+    made: u64,
+}
+
+/// A link to be made.
+struct Wanted<'a> {
+    peer: &'a Name,
+    address: &'a str,
+    class: Class,
+    chance: Generator,
+    runs_on: &'a Handle,
+}
+
+/// Another member, and the ways to it.
+pub struct Peer {
+    number: NodeId,
+    name: Name,
+    address: String,
+    checks: Link,
+    raft: Link,
+    bulk: Link,
+    breaker: Breaker,
+    clock: SharedClock,
+    last_failure: Mutex<Option<String>>,
+}
+
+/// How the links to a peer stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerState {
+    /// Its number.
+    pub number: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// Where it is dialled.
+    pub address: String,
+    /// The link for checks.
+    pub checks: LinkState,
+    /// That of Raft.
+    pub raft: LinkState,
+    /// That of bulk transfers.
+    pub bulk: LinkState,
+}
+
+/// Why a peer that was asked gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Its breaker is open. Nothing was sent.
+    #[error("{0} is not asked at the moment: it didn't answer before")]
+    Open(Name),
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+impl AskError {
+    /// Whether the call had no effect, for certain, so that it may be made again elsewhere without being counted twice.
+    pub fn was_not_handled(&self) -> bool {
+        match self {
+            Self::Open(_) => true,
+            Self::Call(error) => error.was_not_handled(),
+        }
+    }
+}
+
+impl Peer {
+    /// Its number.
+    pub fn number(&self) -> NodeId {
+        self.number
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The link for checks, past its breaker.
+    pub fn checks(&self) -> &Link {
+        &self.checks
+    }
+
+    /// That of Raft.
+    pub fn raft(&self) -> &Link {
+        &self.raft
+    }
+
+    /// That of bulk transfers.
+    pub fn bulk(&self) -> &Link {
+        &self.bulk
+    }
+
+    /// The breaker of the link for checks.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Asks over the link for checks, if the breaker lets it, and tells the breaker how that went. Waits for the answer, at most
+    /// for `ttl`; a caller that drops the call takes it back.
+    pub async fn call(&self, request: Opaque, ttl: Duration) -> Result<Opaque, AskError> {
+        let Some(pass) = self.breaker.ask(self.clock.now().boot) else {
+            return Err(AskError::Open(self.name.clone()));
+        };
+        let ended = self.checks.call(request, ttl).await;
+        self.judge(pass, &ended, self.clock.now().boot);
+        Ok(ended?)
+    }
+
+    /// Tells the breaker how a call went that it let through, at `now`: for whoever calls [`Peer::checks`] himself.
+    pub fn judge<T>(&self, pass: Pass<'_>, ended: &Result<T, CallError>, now: u64) {
+        let outcome = Outcome::of(ended);
+        if let (Outcome::Bad, Err(error)) = (outcome, ended) {
+            *self.last_failure() = Some(error.to_string());
+        }
+        pass.end(outcome, now);
+    }
+
+    fn last_failure(&self) -> MutexGuard<'_, Option<String>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_connected(&self) -> bool {
+        let links = [&self.checks, &self.raft, &self.bulk];
+        links.iter().any(|link| matches!(link.state(), LinkState::Connected { .. }))
+    }
+
+    fn state(&self) -> PeerState {
+        PeerState {
+            number: self.number,
+            name: self.name.clone(),
+            address: self.address.clone(),
+            checks: self.checks.state(),
+            raft: self.raft.state(),
+            bulk: self.bulk.state(),
+        }
+    }
+
+    fn breaker_status(&self, now: u64) -> BreakerStatus {
+        let view = self.breaker.view(now);
+        let (connected, why) = match self.checks.state() {
+            LinkState::Connecting { why, .. } => (false, why),
+            LinkState::Connected { .. } if view.failures == 0 => (true, None),
+            LinkState::Connected { .. } => (true, self.last_failure().clone()),
+        };
+        BreakerStatus {
+            id: self.name.clone(),
+            state: view.state.word(),
+            failures: view.failures,
+            opened: view.opened,
+            retry_after_ms: match view.state {
+                BreakerState::Open { left } => Some(left.div_ceil(MS)),
+                BreakerState::Closed | BreakerState::HalfOpen => None,
+            },
+            connected,
+            why,
+        }
+    }
+}
+
+impl Links {
+    /// Links to nobody yet.
+    pub fn new<N: Network>(args: LinksArgs<N>) -> Self {
+        let LinksArgs { us, network, clock, seed, control, workers } = args;
+        let (own, network, time) = (us.node.clone(), Arc::new(network), clock.clone());
+        let make = move |wanted: Wanted<'_>| {
+            let (link, driver) = link(LinkArgs {
+                us: us.clone(),
+                peer: wanted.peer.clone(),
+                class: wanted.class,
+                dial: Reach { network: network.clone(), address: wanted.address.into() },
+                clock: time.clone(),
+                chance: wanted.chance,
+            });
+            wanted.runs_on.spawn(driver);
+            link
+        };
+        let maker = Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
+        Self { us: own, clock, control, known: ArcSwap::default(), maker: Mutex::new(maker) }
+    }
+
+    /// Takes note of who the members are: number, name, and where other nodes reach them. This node may be among them.
+    pub fn update(&self, members: &[(NodeId, Name, String)]) {
+        // Whole between any two statements: what panicked while holding the lock left it so.
+        let mut maker = self.maker.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, mut next) = (self.known.load_full(), Known::default());
+        for (number, name, address) in members.iter().filter(|(_, name, _)| *name != self.us) {
+            let as_it_was = before.peers.get(number).filter(|p| p.name == *name && p.address == *address);
+            let peer = match as_it_was {
+                Some(peer) => peer.clone(),
+                None => Arc::new(maker.peer(*number, name, address, &self.clock)),
+            };
+            next.peers.insert(*number, peer);
+            next.numbers.insert(name.clone(), *number);
+        }
+        self.known.store(Arc::new(next));
+    }
+
+    /// The peer of that number.
+    pub fn peer(&self, number: NodeId) -> Option<Arc<Peer>> {
+        self.known.load().peers.get(&number).cloned()
+    }
+
+    /// Its name.
+    pub fn name(&self, number: NodeId) -> Option<Name> {
+        self.known.load().peers.get(&number).map(|peer| peer.name.clone())
+    }
+
+    /// Whether there is a connection to it, of any class.
+    pub fn is_connected(&self, number: NodeId) -> bool {
+        self.known.load().peers.get(&number).is_some_and(|peer| peer.is_connected())
+    }
+
+    /// The number of the peer of that name; none where this node knows of no such member.
+    pub fn number_of(&self, name: &Name) -> Option<NodeId> {
+        self.known.load().numbers.get(name).copied()
+    }
+
+    /// How all links stand, by number.
+    pub fn states(&self) -> Vec<PeerState> {
+        self.known.load().peers.values().map(|peer| peer.state()).collect()
+    }
+
+    /// The breakers at `now`, in nanoseconds of boot time, by number.
+    pub fn breakers(&self, now: u64) -> Vec<BreakerStatus> {
+        self.known.load().peers.values().map(|peer| peer.breaker_status(now)).collect()
+    }
+
+    /// Closes the breaker of the link to `peer`; false where there is no such peer.
+    pub fn reset_breaker(&self, peer: &Name) -> bool {
+        let found = self.number_of(peer).and_then(|number| self.peer(number));
+        found.inspect(|peer| peer.breaker.reset()).is_some()
+    }
+
+    /// Answers a call of the kind [`Kind::RAFT`] that a peer has made: its bytes are for the Raft that `node` has.
+    pub async fn serve_raft<N>(&self, node: &Arc<N>, call: Call) -> Result<Opaque, Failure>
+    where
+        N: AsRef<raft::Node> + Send + Sync + 'static,
+    {
+        let Some(from) = self.number_of(&call.from.who.node) else {
+            return Err(Failure::Failed(format!("{} is no member of this cluster", call.from.who.node)));
+        };
+        let node = node.clone();
+        // A snapshot or a large policy takes its time to be read: not on a worker.
+        let handling =
+            self.control.spawn(async move { (*node).as_ref().serve(from, &call.request.bytes).await });
+        let answer = AbortOnDropHandle::new(handling).await;
+        let bytes = answer.map_err(|error| Failure::Failed(error.to_string()))?.into();
+        Ok(Opaque { kind: Kind::RAFT, bytes })
+    }
+}
+
+impl Maker {
+    fn peer(&mut self, number: NodeId, name: &Name, address: &str, clock: &SharedClock) -> Peer {
+        let turn = self.made;
+        self.made += 1;
+        let worker = match self.workers.len() {
+            0 => &self.control,
+            workers => &self.workers[(turn % workers as u64) as usize],
+        };
+        let made = |class, runs_on| {
+            let chance = self.seed.fork(Class::word(class), turn);
+            (self.make)(Wanted { peer: name, address, class, chance, runs_on })
+        };
+        Peer {
+            number,
+            name: name.clone(),
+            address: address.into(),
+            checks: made(Class::Checks, worker),
+            raft: made(Class::Raft, &self.control),
+            bulk: made(Class::Bulk, &self.control),
+            breaker: Breaker::new(self.seed.fork("breaker", turn)),
+            clock: clock.clone(),
+            last_failure: Mutex::default(),
+        }
+    }
+}
+
+impl Transport for Links {
+    // Who is asked before the log names any members has been told to `update` as well.
+    fn send<'a>(
+        &'a self,
+        to: NodeId,
+        _address: &'a str,
+        traffic: Traffic,
+        bytes: Vec<u8>,
+        within: Duration,
+    ) -> Sending<'a> {
+        Box::pin(async move {
+            let Some(peer) = self.peer(to) else {
+                return Err(TransportError::NotSent(format!("there is no link to node {to}")));
+            };
+            let link = match traffic {
+                Traffic::Raft | Traffic::Commands => &peer.raft,
+                Traffic::Bulk => &peer.bulk,
+            };
+            let request = Opaque { kind: Kind::RAFT, bytes: bytes.into() };
+            match link.call(request, within).await {
+                Ok(answer) => Ok(answer.bytes.into()),
+                Err(error) if error.was_not_handled() => Err(TransportError::NotSent(error.to_string())),
+                Err(CallError::DeadlinePassed(_)) => Err(TransportError::Late(within)),
+                Err(error) => Err(TransportError::NoAnswer(error.to_string())),
+            }
+        })
+    }
+}
+
+/// Dials an address of a network. One that can't be dialled is tried again like any other, and the link says why.
+struct Reach<N> {
+    network: Arc<N>,
+    address: String,
+}
+
+impl<N: Network> Dial for Reach<N> {
+    type Stream = <N::Dial as Dial>::Stream;
+    async fn dial(&mut self) -> io::Result<Self::Stream> {
+        self.network.dial(&self.address)?.dial().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! What goes on when a node is gone, and what its next life knows.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+use crate::rig::{instant, until};
+
+const POLICY: &str = r#"
+    default_tier = "free"
+    [tiers.free]
+    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
+"#;
+
+fn edit(cluster: &Cluster, through: usize, tenant: &str) -> (u16, Value) {
+    let answer = cluster.call(through, "PUT", &format!("/v1/tenants/{tenant}"), json!({"tier": "free"}));
+    (answer.status, answer.json())
+}
+
+#[test]
+fn with_any_one_node_killed_the_two_others_read_and_write_and_decide_what_they_own() {
+    for dead in 0..3 {
+        let mut cluster = Cluster::start(3, POLICY);
+        let alive: Vec<_> = (0..3).filter(|i| *i != dead).collect();
+        let owned: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
+        cluster.kill(dead);
+        let name = format!("n{}", dead + 1);
+        for &through in &alive {
+            // A leader that was killed is replaced within a few elections; until then the write waits.
+            let (status, said) = edit(&cluster, through, &format!("w{through}"));
+            assert_eq!((status, &said["pending"]), (200, &json!([name])), "{said}");
+            for &owner in &alive {
+                assert_eq!(cluster.check(through, json!({"tenant": owned[owner]}))["allowed"], true);
+            }
+            assert!(cluster.get(through, "/v1/policy")["tenants"].get(format!("w{through}")).is_some());
+            // What the dead one owns is an honest refusal, in time.
+            let (deadline, begun) = (300, instant());
+            let check = json!({"tenant": owned[dead], "deadline_ms": deadline});
+            let refused = cluster.call(through, "POST", "/v1/check", check);
+            let took = instant() - begun;
+            assert!(took < Duration::from_millis(deadline + 700), "{took:?}");
+            assert_eq!(
+                (refused.status, refused.header("retry-after")),
+                (503, Some("1")),
+                "{}",
+                refused.text()
+            );
+            assert_eq!(refused.problem(503)["type"], "urn:tidegate:problem:unreachable");
+            let nodes = cluster.status(through);
+            assert_eq!(nodes["nodes"][dead]["state"], "unreachable", "{nodes}");
+        }
+        cluster.begin(dead);
+        cluster.wait_ready(dead);
+        // It is back, catches up, and is asked again.
+        until("the node that is back decides what it owns", || {
+            let check = json!({"tenant": owned[dead]});
+            let answer = cluster.call(alive[0], "POST", "/v1/check", check);
+            (answer.status == 200 && answer.json()["node"] == name).then_some(())
+        });
+        assert_eq!(cluster.get(dead, "/v1/policy"), cluster.get(alive[0], "/v1/policy"));
+        let (status, said) = edit(&cluster, dead, "again");
+        assert_eq!((status, &said["pending"]), (200, &json!([])), "{said}");
+    }
+}
+
+#[test]
+fn a_process_that_was_killed_and_is_back_at_once_decides_under_a_higher_epoch() {
+    let mut cluster = Cluster::start(3, POLICY);
+    let tenant = cluster.tenant_of(1, 0, "t");
+    let before = cluster.check(0, json!({"tenant": tenant}));
+    cluster.kill(1);
+    cluster.begin(1);
+    let after = until("its next life decides", || {
+        let answer = cluster.call(0, "POST", "/v1/check", json!({"tenant": tenant}));
+        (answer.status == 200).then(|| answer.json())
+    });
+    assert_eq!((&after["node"], &before["node"]), (&json!("n2"), &json!("n2")));
+    assert!(after["epoch"].as_u64() > before["epoch"].as_u64(), "{before} {after}");
+}
+
+#[test]
+fn a_node_that_was_stopped_knows_what_was_spent() {
+    let mut cluster = Cluster::start(3, POLICY);
+    let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
+    for tenant in &tenants {
+        assert_eq!(cluster.check(0, json!({"tenant": tenant, "cost": 60}))["remaining"], 40);
+    }
+    for i in [1, 0, 2] {
+        cluster.stop(i);
+        cluster.begin(i);
+        cluster.wait_ready(i);
+    }
+    for (through, tenant) in tenants.iter().enumerate() {
+        let left = until("the owner decides again", || {
+            let answer = cluster.call(through, "POST", "/v1/peek", json!({"tenant": tenant}));
+            (answer.status == 200).then(|| answer.json()["remaining"].clone())
+        });
+        assert_eq!(left, 40, "{tenant}");
+    }
+}
+
+#[test]
+fn a_cluster_that_was_stopped_whole_knows_what_was_spent_and_agreed() {
+    let mut cluster = Cluster::start(3, POLICY);
+    let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
+    assert_eq!(edit(&cluster, 1, "acme").0, 200);
+    for tenant in &tenants {
+        cluster.check(2, json!({"tenant": tenant, "cost": 60}));
+    }
+    for _ in 0..2 {
+        (0..3).for_each(|i| cluster.stop(i));
+        (0..3).for_each(|i| cluster.begin(i));
+        (0..3).for_each(|i| cluster.wait_ready(i));
+        for tenant in &tenants {
+            assert_eq!(
+                cluster.call(1, "POST", "/v1/peek", json!({"tenant": tenant})).json()["remaining"],
+                40
+            );
+        }
+        assert!(cluster.get(0, "/v1/policy")["tenants"].get("acme").is_some());
+    }
+}
+
+#[test]
+fn without_a_majority_a_node_is_not_ready_and_says_why_and_decides_what_it_owns() {
+    let mut cluster = Cluster::start(3, POLICY);
+    let own = cluster.tenant_of(0, 0, "t");
+    cluster.kill(1);
+    cluster.kill(2);
+    let said = until("the node notices", || {
+        let answer = cluster.call(0, "GET", "/readyz", Value::Null);
+        (answer.status == 503).then(|| answer.text())
+    });
+    assert!(said.contains("no leader"), "{said}");
+    assert_eq!(cluster.call(0, "GET", "/livez", Value::Null).status, 200);
+    // Nobody else may decide it, so its owner still does.
+    assert_eq!(cluster.check(0, json!({"tenant": own}))["allowed"], true);
+    let status = cluster.status(0);
+    assert_eq!((&status["leader"], &status["quorum"]), (&Value::Null, &json!(false)), "{status}");
+    let (refused, problem) = edit(&cluster, 0, "acme");
+    assert_eq!(refused, 503, "{problem}");
+    for i in [1, 2] {
+        cluster.begin(i);
+    }
+    (0..3).for_each(|i| cluster.wait_ready(i));
+}

@@ -1,0 +1,9 @@
+//! Three nodes are one limiter: real processes, real sockets, asked through any of them.
+
+#[path = "../rig/mod.rs"]
+mod rig;
+
+mod counts;
+mod failures;
+mod harness;
+mod policy;
