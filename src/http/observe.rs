@@ -18,6 +18,7 @@ use crate::clock::SECOND;
 use crate::cluster::{BreakerStatus, ClusterStatus, NodeState};
 use crate::input::Fault;
 use crate::policy::print_instant;
+use crate::routing;
 use crate::shard::Outcomes;
 use crate::telemetry::{
     Alert, ClusterLevels, DATES_MAX, ForwardCounts, LinkLevels, Observed, Period, Scrape, Slice, Summary,
@@ -48,8 +49,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             list_entries: policy.document().access.len(),
             ready: unready(&app).is_none(),
             cluster: cluster_levels(&app.cluster.status().await, &app.cluster.breakers()),
-            // Every node decides what it is asked.
-            forwards: ForwardCounts::default(),
+            forwards: forward_counts(app.router.forwards()),
         };
         render(&app.telemetry, &scrape)
     });
@@ -85,6 +85,23 @@ fn cluster_levels(status: &ClusterStatus, breakers: &[BreakerStatus]) -> Cluster
         owned: own.map_or(0, |own| own.partitions),
         replicas: own.map_or(0, |own| own.replicas),
         links: breakers.iter().map(link).collect(),
+    }
+}
+
+/// What metrics show of checks between nodes.
+fn forward_counts(counts: &routing::ForwardCounts) -> ForwardCounts {
+    ForwardCounts {
+        forwarded: counts.forwarded.read(),
+        unreachable: counts.unreachable.read(),
+        resent: counts.resent.read(),
+        moved: counts.moved.read(),
+        received: counts.received.read(),
+        repeated: counts.repeated.read(),
+        not_owner: counts.not_owner.read(),
+        too_old: counts.too_old.read(),
+        caught_up: counts.caught_up.read(),
+        shared_asks: counts.shared_asks.read(),
+        shared_asked: counts.shared_asked.read(),
     }
 }
 
