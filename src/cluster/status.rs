@@ -72,6 +72,9 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Up, Self::Draining, Self::Unreachable];
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {

@@ -18,8 +18,8 @@ components! {
     ClusterName = text(1..=NAME_BYTES_MAX, NAME), "demo";
     /// A host and a port.
     Address = text(3..=ADDRESS_BYTES_MAX, r"^[!-~]+:[0-9]+$"), "127.0.0.1:7071";
-    /// Where the other nodes reach it; empty for a node that is alone.
-    PeerAddress = text(0..=ADDRESS_BYTES_MAX, r"^([!-~]+:[0-9]+)?$"), "127.0.0.1:7171";
+    /// Where the other nodes reach it; `none` for a node that is alone.
+    PeerAddress = text(3..=ADDRESS_BYTES_MAX, r"^([!-~]+:[0-9]+|none)$"), "127.0.0.1:7171";
     /// An entry of the log, counted from its beginning.
     LogIndex = at_least(0), 4711;
     /// Raft's term: it rises with each election. 0 for a node that is alone.
