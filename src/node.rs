@@ -137,6 +137,8 @@ impl Node {
         };
         let runtimes = runtimes(parts.workers, count)?;
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
+        let listens_at = listener.local_addr().unwrap_or(config.http);
+        let seeds = seeds(&config, listens_at, peers.as_ref().and_then(|peers| peers.local_addr().ok()));
         let us =
             Identity { cluster: config.cluster.clone(), node: config.node.clone(), boot, versions: VERSIONS };
         let links = Arc::new(Links::new(LinksArgs {
@@ -152,8 +154,8 @@ impl Node {
         }));
         let member = Member::start(MemberArgs {
             cluster: config.cluster.clone(),
-            seeds: seeds(&config, listener.local_addr().unwrap_or(config.http)),
-            own: config.nodes.iter().position(|node| node.id == config.node).unwrap_or(0),
+            own: own(&config, &seeds),
+            seeds,
             boot,
             environment: Some(config.environment.clone()),
             place: parts.place,
@@ -307,18 +309,32 @@ impl Node {
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 
-/// The nodes that the cluster begins with. This one listens at `http`, which it may have left to the system to choose.
-fn seeds(config: &Config, http: SocketAddr) -> Vec<SeedNode> {
-    let unchosen = config.http.to_string();
-    let seeds = config.nodes.iter().map(|node| SeedNode {
-        name: node.id.clone(),
-        http: match node.id == config.node && node.http == unchosen {
-            true => http.to_string(),
-            false => node.http.clone(),
-        },
-        peer: node.peer.clone().unwrap_or_default(),
+/// The nodes that the configuration lists. This one listens at `http` and `peer`, which it may have left to the system to
+/// choose.
+fn seeds(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -> Vec<SeedNode> {
+    let chosen = |asked: Option<SocketAddr>, got: Option<SocketAddr>, said: &str| match got {
+        Some(got) if asked.is_some_and(|asked| asked.to_string() == said) => got.to_string(),
+        _ => said.to_string(),
+    };
+    let seeds = config.nodes.iter().map(|node| {
+        let (at, peer_at) = (node.http.as_str(), node.peer.as_deref().unwrap_or_default());
+        let (http, peer) = match node.id == config.node {
+            true => (chosen(Some(config.http), Some(http), at), chosen(config.peer, peer, peer_at)),
+            false => (at.to_string(), peer_at.to_string()),
+        };
+        SeedNode { name: node.id.clone(), http, peer }
     });
     seeds.collect()
+}
+
+/// This node among them; the configuration lists it.
+fn own(config: &Config, seeds: &[SeedNode]) -> SeedNode {
+    let own = seeds.iter().find(|seed| seed.name == config.node).cloned();
+    own.unwrap_or_else(|| SeedNode {
+        name: config.node.clone(),
+        http: config.http.to_string(),
+        peer: String::new(),
+    })
 }
 
 /// Statistics are for looking back: a node without their file serves all the same, and says so.

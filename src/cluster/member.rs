@@ -1,5 +1,7 @@
 //! This node as a member of its cluster: what it proposes, and how what was agreed on comes into force here.
 //!
+//! Who it is stands with its log ([`Claim`]); at the very first start its place in the configuration's list says it.
+//!
 //! ```text
 //! first start     n1 begins the cluster, once n2 and n3 say that they are empty: policy, secret, members, placement
 //! every start     a node says that it is there, in this life: Seat(2, boot 9c…); the log gives it its partitions
@@ -17,10 +19,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::acquaintances::{acquaintances, number};
+use super::claim::{Claim, Found};
 use super::links::Links;
-use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport};
+use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::state::{
-    Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What,
+    self, Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What,
 };
 use super::status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
@@ -28,7 +32,7 @@ use crate::check::Name;
 use crate::clock::SharedClock;
 use crate::input::Fault;
 use crate::peer::{Ask, Kind};
-use crate::placement::{BootId, NodeId, Places, Seat, Secret};
+use crate::placement::{BootId, Places, Seat, Secret};
 use crate::policy::{ChangeError, Document, Policy};
 use crate::random::{Generator, Seed};
 
@@ -46,8 +50,8 @@ const TIDY_EVERY: u32 = 50;
 /// Who the audit log says has tidied up.
 const TIDIER: &str = "the cluster";
 
-/// A node that the configuration lists, in the list's order: a member from the beginning.
-#[derive(Clone, Debug)]
+/// A node as it stands in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedNode {
     /// Its name.
     pub name: Name,
@@ -64,10 +68,10 @@ pub type Initial = Box<dyn Fn() -> Result<Document, Vec<Fault>> + Send + Sync>;
 pub struct MemberArgs {
     /// The cluster's name.
     pub cluster: Name,
-    /// The nodes that the cluster begins with.
+    /// This node.
+    pub own: SeedNode,
+    /// The nodes that the configuration lists: those that the cluster begins with, if it hasn't begun.
     pub seeds: Vec<SeedNode>,
-    /// Which of them this is.
-    pub own: usize,
     /// Which life of it.
     pub boot: BootId,
     /// Which of the policy's environments it runs in.
@@ -92,6 +96,23 @@ pub enum MemberError {
     /// Its log can't be opened or gone on from.
     #[error(transparent)]
     Raft(#[from] raft::StartError),
+    /// Where its data should be, nothing can be read.
+    #[error(transparent)]
+    Place(#[from] raft::OpenError),
+    /// It has left.
+    #[error(
+        "{0} has left, and its number is spent: nobody can begin with its data again. With an empty directory and --join it \
+         can come back as another node"
+    )]
+    HasLeft(Claim),
+    /// Neither the list nor its data says who it is.
+    #[error("there is no node {name} in the list of the nodes that the cluster {cluster} begins with")]
+    NotListed {
+        /// Its name.
+        name: Name,
+        /// The cluster's.
+        cluster: Name,
+    },
     /// The policy of the very first start isn't valid.
     #[error("the policy is not valid: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
     Invalid(Vec<Fault>),
@@ -111,7 +132,8 @@ impl Ask for InForceAsk {
 
 /// A node's part in its cluster.
 pub struct Member {
-    cluster: Name,
+    claim: Claim,
+    own: SeedNode,
     seeds: Vec<SeedNode>,
     me: Seat,
     environment: Option<Name>,
@@ -135,21 +157,21 @@ const NO_CONTACT: u64 = u64::MAX;
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
     pub async fn start(args: MemberArgs) -> Result<Self, MemberError> {
-        let MemberArgs { cluster, seeds, own, boot, environment, place, timers, links, clock, seed, initial } =
+        let MemberArgs { cluster, own, seeds, boot, environment, place, timers, links, clock, seed, initial } =
             args;
-        let me = Seat { node: number(own), boot };
-        let settings =
-            Settings { timers, ..Settings::new(me.node, cluster.to_string(), place, seed.clone()) };
-        links.update(&others(&seeds, me.node));
+        let claim = claim(&place, cluster, &own, &seeds)?;
+        let me = Seat { node: claim.node, boot };
+        let settings = Settings { timers, ..Settings::new(claim.clone(), place, seed.clone()) };
         let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
-        if own == 0 && !raft.is_initialized().await {
+        if begins(&claim, &own, &seeds) && !raft.is_initialized().await {
             // A fault is to be heard of now, by whoever starts the first node.
             initial().map_err(MemberError::Invalid)?;
         }
         let placeholder = Policy::new(0, crate::policy::builtin(), None);
         let mut secret = seed.fork("cluster secret", 0);
-        Ok(Self {
-            cluster,
+        let member = Self {
+            claim,
+            own,
             seeds,
             me,
             environment,
@@ -164,7 +186,9 @@ impl Member {
             election_max: Duration::from_millis(timers.election_ms_max),
             contact_ms: AtomicU64::new(NO_CONTACT),
             recovered: AtomicBool::new(false),
-        })
+        };
+        member.look_up_others(&View { nodes: member.raft.roster().nodes, ..View::default() });
+        Ok(member)
     }
 
     /// What this node goes by.
@@ -224,6 +248,8 @@ impl Member {
             let view = views.borrow_and_update().clone();
             if let Some(agreed) = view.state.agreed() {
                 self.put_in_force(agreed);
+                self.look_up_others(&view);
+                self.in_force.announce();
             }
             self.reached.send_replace(view.applied);
             if views.changed().await.is_err() {
@@ -246,21 +272,23 @@ impl Member {
         if agreed.table.version() != self.in_force.places().load().version() {
             self.in_force.places().store(Places::new(self.me, agreed.table.clone()));
         }
-        let members = agreed.members.iter().filter(|(id, _)| *id != self.me.node);
-        let members: Vec<_> =
-            members.map(|(id, member)| (id, member.name.clone(), member.peer.clone())).collect();
-        self.links.update(&members);
         self.in_force.begin(agreed.secret());
-        self.in_force.announce();
+    }
+
+    /// Keeps links to whoever this node has to do with, by `view`.
+    fn look_up_others(&self, view: &View) {
+        let recovered = self.recovered.load(Ordering::Relaxed);
+        let listed = if recovered { &[][..] } else { &self.seeds };
+        self.links.update(&acquaintances(&self.claim, view, listed));
     }
 
     /// Begins the cluster, if this is the first of the seeds and nobody has.
     async fn begin(&self) {
-        let seeds: Vec<_> =
-            (0..).zip(&self.seeds).map(|(at, seed)| (number(at), Address(seed.peer.clone()))).collect();
-        if seeds.first().is_none_or(|(first, _)| *first != self.me.node) {
+        if !begins(&self.claim, &self.own, &self.seeds) {
             return;
         }
+        let address = |seed: &SeedNode| Address::new(seed.name.as_str(), seed.peer.as_str());
+        let seeds: Vec<_> = (0..).zip(&self.seeds).map(|(at, seed)| (number(at), address(seed))).collect();
         let members = self.seeds.iter().cloned();
         let members: Vec<_> =
             members.map(|SeedNode { name, http, peer }| NewMember { name, http, peer }).collect();
@@ -297,10 +325,9 @@ impl Member {
             let known = views.borrow_and_update().state.agreed().map(|agreed| self.is_seated(agreed));
             match known {
                 Some(false) => {
-                    let own = &self.seeds[(self.me.node.0 - 1) as usize];
-                    let (http, peer) = (own.http.clone(), own.peer.clone());
+                    let SeedNode { name, http, peer } = self.own.clone();
                     let what = What::Seat(self.me.node, Seating { boot: self.me.boot, http, peer });
-                    if let Err(error) = self.propose(what, own.name.to_string()).await {
+                    if let Err(error) = self.propose(what, name.to_string()).await {
                         tracing::warn!(%error, "this node is not in its seat yet");
                         tokio::time::sleep(AGAIN_AFTER).await;
                     }
@@ -316,10 +343,9 @@ impl Member {
     }
 
     fn is_seated(&self, agreed: &Agreed) -> bool {
-        let own = &self.seeds[(self.me.node.0 - 1) as usize];
         // Who is no member any more has no seat to keep.
         agreed.members.get(self.me.node).is_none_or(|member| {
-            (member.boot, &member.http, &member.peer) == (self.me.boot, &own.http, &own.peer)
+            (member.boot, &member.http, &member.peer) == (self.me.boot, &self.own.http, &self.own.peer)
         })
     }
 
@@ -341,7 +367,8 @@ impl Member {
     async fn tidy_up(&self) {
         let view = self.raft.view();
         let Some(agreed) = view.state.agreed() else { return };
-        let members = agreed.members.iter().map(|(id, member)| (id, Address(member.peer.clone())));
+        let address = |member: &state::Member| Address::new(member.name.as_str(), member.peer.as_str());
+        let members = agreed.members.iter().map(|(id, member)| (id, address(member)));
         if let Err(error) = self.raft.add_learners(&members.collect::<Vec<_>>()).await {
             tracing::debug!(%error, "a member doesn't get the log yet");
         }
@@ -361,6 +388,7 @@ impl Member {
             tracing::debug!(%error, "the log isn't known to be applied yet");
         }
         self.recovered.store(true, Ordering::Relaxed);
+        self.look_up_others(&self.raft.view());
     }
 
     fn command(&self, what: What, by: String) -> Command {
@@ -420,8 +448,8 @@ impl Member {
         let voters = self.raft.members();
         let agreed = view.state.agreed();
         let mut status = ClusterStatus {
-            name: self.cluster.clone(),
-            node: self.seeds[(self.me.node.0 - 1) as usize].name.clone(),
+            name: self.claim.cluster.clone(),
+            node: self.claim.name.clone(),
             leader: None,
             term: self.raft.term(),
             applied: view.applied.0,
@@ -490,14 +518,28 @@ fn warnings(status: &ClusterStatus) -> Vec<String> {
     warnings
 }
 
-/// The number of a node that was there from the beginning.
-fn number(place: usize) -> NodeId {
-    NodeId(place as u64 + 1)
+/// Who the node `own` is: who its data says, or else its place in the list.
+fn claim(
+    place: &raft::Place,
+    cluster: Name,
+    own: &SeedNode,
+    seeds: &[SeedNode],
+) -> Result<Claim, MemberError> {
+    match place.found()? {
+        Some(Found { claim, has_left: true, .. }) => Err(MemberError::HasLeft(claim)),
+        // Whether name and cluster are the same too is looked at as the log is opened.
+        Some(Found { claim, .. }) => Ok(Claim { name: own.name.clone(), cluster, ..claim }),
+        None => match seeds.iter().position(|seed| seed.name == own.name) {
+            Some(at) => Ok(Claim::first(number(at), own.name.clone(), cluster)),
+            None => Err(MemberError::NotListed { name: own.name.clone(), cluster }),
+        },
+    }
 }
 
-fn others(seeds: &[SeedNode], me: NodeId) -> Vec<(NodeId, Name, String)> {
-    let numbered = (0..).zip(seeds).map(|(at, seed)| (number(at), seed.name.clone(), seed.peer.clone()));
-    numbered.filter(|(id, ..)| *id != me).collect()
+/// Whether it is this node that begins a cluster which hasn't begun: the first of the list, then and now.
+fn begins(claim: &Claim, own: &SeedNode, seeds: &[SeedNode]) -> bool {
+    let is_first = seeds.first().is_some_and(|first| first.name == own.name);
+    is_first && claim.node == number(0) && claim.admission.is_none()
 }
 
 fn write_error(error: ProposeError) -> WriteError {

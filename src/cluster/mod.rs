@@ -1,10 +1,12 @@
 //! What the nodes agree on: the policy and its version, who the members are, who owns which partition, and the secret under
 //! which keys are hashed.
 //!
-//! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `links` are the ways to the other
+//! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `claim` says who a node is, `links` are the ways to the other
 //! members, `member` is this node's part: it proposes, and puts what was agreed on into force (`in_force`), which is what
 //! shards and routing go by. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
 
+mod acquaintances;
+pub mod claim;
 mod in_force;
 pub mod links;
 mod member;

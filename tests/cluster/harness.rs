@@ -10,8 +10,11 @@ use crate::rig::{Answer, Home, Node, Wire, until};
 
 /// Nodes `n1`, `n2`, …; those that are dropped are killed.
 pub struct Cluster {
-    home: Home,
+    pub home: Home,
     nodes: Vec<Option<Node>>,
+    /// Where each listens: for HTTP, and for the others.
+    ports: Vec<(u16, u16)>,
+    sections: String,
 }
 
 /// A port that nobody has at the moment.
@@ -29,19 +32,32 @@ impl Cluster {
     pub fn start_with(count: usize, policy: &str, sections: &str) -> Self {
         let home = Home::empty();
         home.write("policy.toml", policy.as_bytes());
-        let mut config = String::from("[cluster]\nname = \"test\"\n[policy]\nfile = \"policy.toml\"\n");
-        for i in 1..=count {
-            let (http, peer) = (free_port(), free_port());
-            config.push_str(&format!(
-                "[[nodes]]\nid = \"n{i}\"\nhttp = \"127.0.0.1:{http}\"\npeer = \"127.0.0.1:{peer}\"\n"
-            ));
-        }
-        config.push_str(sections);
-        home.write("cluster.toml", config.as_bytes());
-        let mut cluster = Self { home, nodes: (0..count).map(|_| None).collect() };
-        (0..count).for_each(|i| cluster.nodes[i] = Some(cluster.home.start_as(&format!("n{}", i + 1))));
+        let ports = (0..count).map(|_| (free_port(), free_port())).collect();
+        let nodes = (0..count).map(|_| None).collect();
+        let mut cluster = Self { home, nodes, ports, sections: sections.into() };
+        cluster.list(&(0..count).collect::<Vec<_>>());
+        (0..count).for_each(|i| cluster.begin(i));
         (0..count).for_each(|i| cluster.wait_ready(i));
         cluster
+    }
+
+    /// Writes the configuration: these nodes, in this order.
+    pub fn list(&self, order: &[usize]) {
+        let mut config = String::from("[cluster]\nname = \"test\"\n[policy]\nfile = \"policy.toml\"\n");
+        for i in order {
+            let (id, (http, peer)) = (i + 1, self.ports[*i]);
+            config.push_str(&format!(
+                "[[nodes]]\nid = \"n{id}\"\nhttp = \"127.0.0.1:{http}\"\npeer = \"127.0.0.1:{peer}\"\n"
+            ));
+        }
+        config.push_str(&self.sections);
+        self.home.write("cluster.toml", config.as_bytes());
+    }
+
+    /// Has every node listen elsewhere, once it is started the next time.
+    pub fn move_away(&mut self) {
+        self.ports.iter_mut().for_each(|ports| *ports = (free_port(), free_port()));
+        self.list(&(0..self.nodes.len()).collect::<Vec<_>>());
     }
 
     /// Starts a node that isn't running, and doesn't wait until it is ready.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
+use crate::cluster::claim::Claim;
 use crate::cluster::raft::{Address, BootstrapError, Node, Place, Settings};
 use crate::cluster::state::{Command, Edit, Made, NewMember, RequestId, What};
 use crate::net::pipes::Pipes;
@@ -297,7 +298,8 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
             workers: vec![worker.clone()],
         }));
         links.update(&members);
-        let settings = Settings::new(*number, "demo", Place::Memory, Seed::from_number(number.0));
+        let claim = Claim::first(*number, name.clone(), Name::new("demo").unwrap());
+        let settings = Settings::new(claim, Place::Memory, Seed::from_number(number.0));
         let node = Arc::new(Node::start(settings, links.clone()).await.unwrap());
         let handler = Arc::new(RaftOnly { links, node: node.clone() });
         let (workers, mut parcels) = net::handover(1);
@@ -305,7 +307,9 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
         tokio::spawn(peer::accept(listener, workers, stopped.clone()));
         nodes.insert(*number, node);
     }
-    let seeds: Vec<_> = members.iter().map(|(number, _, at)| (*number, Address(at.clone()))).collect();
+    let seed =
+        |(number, name, at): &(NodeId, Name, String)| (*number, Address::new(name.as_str(), at.as_str()));
+    let seeds: Vec<_> = members.iter().map(seed).collect();
     let new = |(_, name, at): &(NodeId, Name, String)| NewMember {
         name: name.clone(),
         http: at.clone(),

@@ -8,23 +8,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use openraft::storage::IOFlushed;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use tokio::sync::oneshot;
 
 use super::medium::Medium;
 use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::cluster::claim::{self, Claim};
 use crate::codec;
-use crate::placement::NodeId;
 
 /// Entries by index.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// `format`, `node`, `vote`, `committed`, `purged`.
+/// `format`, `claim`, `left`, `vote`, `committed`, `purged`.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 /// `newest`: its seal and bytes.
 const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
 /// The layout of the file.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 const FILE: &str = "raft.redb";
 
 /// Where a store keeps its file.
@@ -45,12 +45,12 @@ pub enum OpenError {
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
     /// It is another node's.
-    #[error("the directory holds the log of node {found}, this is node {expected}")]
+    #[error("the data there is that of {found}; this is {expected}")]
     OtherNode {
         /// Whose it is.
-        found: NodeId,
+        found: Box<Claim>,
         /// Who asks.
-        expected: NodeId,
+        expected: Box<Claim>,
     },
     /// It can't be read or written, or what is in it makes no sense.
     #[error("can't open the log: {0}")]
@@ -97,6 +97,10 @@ pub(super) enum Op {
     Read {
         told: Told<Option<Sealed>>,
     },
+    /// The node has left its cluster.
+    Left {
+        told: Told<()>,
+    },
 }
 
 /// What a store finds as it opens.
@@ -116,17 +120,9 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn open(place: &Place, node: NodeId) -> Result<(Self, Found), OpenError> {
-        let database = match place {
-            Place::Memory => Database::builder()
-                .create_with_backend(redb::backends::InMemoryBackend::new())
-                .map_err(OpenError::storage)?,
-            Place::Medium(medium) => {
-                Database::builder().create_with_backend(medium.open()).map_err(OpenError::storage)?
-            }
-            Place::Directory(directory) => open_file(directory)?,
-        };
-        claim(&database, node)?;
+    pub(super) fn open(place: &Place, claim: &Claim) -> Result<(Self, Found), OpenError> {
+        let database = open(place)?;
+        take(&database, claim)?;
         let found = find(&database).map_err(OpenError::storage)?;
         let snapshot = read_snapshot(&database).map_err(OpenError::storage)?;
         let published = snapshot.map(|sealed| sealed.open().map(|(meta, _)| meta.last_log_id));
@@ -152,6 +148,7 @@ impl Disk {
                 Op::Vote { told, .. }
                 | Op::Truncate { told, .. }
                 | Op::Purge { told, .. }
+                | Op::Left { told }
                 | Op::Publish { told, .. } => drop(told.send(result())),
                 Op::Read { told } => {
                     let read =
@@ -200,6 +197,7 @@ impl Disk {
                             published = Some(last);
                         }
                     }
+                    Op::Left { .. } => drop(values.insert("left", codec::encode(&true)?.as_slice())?),
                     Op::Read { .. } => {}
                 }
             }
@@ -207,6 +205,40 @@ impl Disk {
         txn.commit()?;
         self.published = published;
         Ok(())
+    }
+}
+
+impl Place {
+    /// Whose data is there; none where nobody has begun with it. Nobody may have it open.
+    pub fn found(&self) -> Result<Option<claim::Found>, OpenError> {
+        let is_new = match self {
+            Self::Memory => true,
+            Self::Medium(medium) => medium.is_empty(),
+            Self::Directory(directory) => !directory.join(FILE).exists(),
+        };
+        if is_new { Ok(None) } else { found(&open(self)?).map_err(OpenError::storage) }
+    }
+
+    /// Makes the place that of the node that `claim` names, before it begins. Where there is another node's claim already it
+    /// is replaced, as long as nothing was ever written under it.
+    pub fn claim(&self, claim: &Claim) -> Result<(), OpenError> {
+        let database = open(self)?;
+        match found(&database).map_err(OpenError::storage)? {
+            Some(found) if !found.is_blank => take(&database, claim),
+            Some(_) | None => write_claim(&database, claim).map_err(OpenError::storage),
+        }
+    }
+}
+
+fn open(place: &Place) -> Result<Database, OpenError> {
+    match place {
+        Place::Memory => Database::builder()
+            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .map_err(OpenError::storage),
+        Place::Medium(medium) => {
+            Database::builder().create_with_backend(medium.open()).map_err(OpenError::storage)
+        }
+        Place::Directory(directory) => open_file(directory),
     }
 }
 
@@ -219,27 +251,48 @@ fn open_file(directory: &Path) -> Result<Database, OpenError> {
     })
 }
 
-/// Makes the tables the first time; afterwards makes sure that they are this node's.
-fn claim(database: &Database, node: NodeId) -> Result<(), OpenError> {
-    let txn = database.begin_write().map_err(OpenError::storage)?;
-    {
-        txn.open_table(LOG).map_err(OpenError::storage)?;
-        txn.open_table(SNAPSHOT).map_err(OpenError::storage)?;
-        let mut values = txn.open_table(VALUES).map_err(OpenError::storage)?;
-        let format = value::<u16>(&values, "format").map_err(OpenError::storage)?;
-        if let Some(found) = format.filter(|found| *found != FORMAT) {
-            return Err(OpenError::Storage(format!("it has format {found}, this program reads {FORMAT}")));
-        }
-        if let Some(found) = value::<NodeId>(&values, "node").map_err(OpenError::storage)? {
-            return if found == node { Ok(()) } else { Err(OpenError::OtherNode { found, expected: node }) };
-        }
-        let rows = [("format", codec::encode(&FORMAT)), ("node", codec::encode(&node))];
-        for (name, bytes) in rows {
-            let bytes = bytes.map_err(OpenError::storage)?;
-            values.insert(name, bytes.as_slice()).map_err(OpenError::storage)?;
+/// Writes the claim the first time; afterwards makes sure that it is this node's.
+fn take(database: &Database, claim: &Claim) -> Result<(), OpenError> {
+    match found(database).map_err(OpenError::storage)? {
+        None => write_claim(database, claim).map_err(OpenError::storage),
+        Some(found) if found.claim.is_of(claim) => Ok(()),
+        Some(found) => {
+            Err(OpenError::OtherNode { found: Box::new(found.claim), expected: Box::new(claim.clone()) })
         }
     }
-    txn.commit().map_err(OpenError::storage)
+}
+
+fn write_claim(database: &Database, claim: &Claim) -> Result<(), AnyError> {
+    let txn = database.begin_write()?;
+    {
+        txn.open_table(LOG)?;
+        txn.open_table(SNAPSHOT)?;
+        let mut values = txn.open_table(VALUES)?;
+        values.insert("format", codec::encode(&FORMAT)?.as_slice())?;
+        values.insert("claim", codec::encode(claim)?.as_slice())?;
+    }
+    Ok(txn.commit()?)
+}
+
+/// Whose the database is; none where it is new.
+fn found(database: &Database) -> Result<Option<claim::Found>, AnyError> {
+    let txn = database.begin_read()?;
+    let values = match txn.open_table(VALUES) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        values => values?,
+    };
+    let format = value::<u16>(&values, "format")?;
+    if let Some(found) = format.filter(|found| *found != FORMAT) {
+        return Err(format!("it has format {found}, this program reads {FORMAT}").into());
+    }
+    let Some(claim) = value::<Claim>(&values, "claim")? else { return Ok(None) };
+    let written = ["vote", "purged"].iter().map(|name| Ok(values.get(*name)?.is_some()));
+    let written: Result<Vec<bool>, AnyError> = written.collect();
+    let is_blank = !written?.contains(&true)
+        && txn.open_table(LOG)?.is_empty()?
+        && txn.open_table(SNAPSHOT)?.is_empty()?;
+    let has_left = value::<bool>(&values, "left")?.unwrap_or(false);
+    Ok(Some(claim::Found { claim, is_blank, has_left }))
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;

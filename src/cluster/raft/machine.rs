@@ -3,6 +3,7 @@
 //! The state is in memory. What makes it durable is the log, and the snapshot that stands for the log's beginning; after a
 //! restart openraft installs the snapshot and applies the rest.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use tokio::sync::watch;
 
 use super::snapshot::{Builder, Sealed};
 use super::store::LogStore;
-use super::types::{LogId, Membership, Snapshot, SnapshotData, SnapshotMeta, TypeConfig};
+use super::types::{Address, LogId, Membership, Snapshot, SnapshotData, SnapshotMeta, TypeConfig};
 use crate::cluster::state::{LogIndex, State};
+use crate::placement::NodeId;
 
 /// The state, and how much of the log it comes from.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,8 @@ pub struct View {
     pub applied: LogIndex,
     /// The state after it.
     pub state: State,
+    /// Who gets the log by then: the members, and for a while those that have left.
+    pub nodes: BTreeMap<NodeId, Address>,
 }
 
 /// See the module.
@@ -44,7 +48,8 @@ impl Machine {
 
     fn show(&self) {
         let applied = LogIndex(self.applied.as_ref().map_or(0, |id| id.index));
-        self.view.send_replace(Arc::new(View { applied, state: self.state.clone() }));
+        let nodes = self.membership.membership().nodes().map(|(id, address)| (*id, address.clone()));
+        self.view.send_replace(Arc::new(View { applied, state: self.state.clone(), nodes: nodes.collect() }));
     }
 }
 

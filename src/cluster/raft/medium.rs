@@ -61,6 +61,10 @@ impl Medium {
         (contents.off, contents.cut) = (false, None);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.contents().bytes.is_empty()
+    }
+
     pub(super) fn open(&self) -> impl StorageBackend {
         let mut contents = self.contents();
         contents.life += 1;

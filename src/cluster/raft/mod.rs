@@ -29,6 +29,7 @@ mod network;
 mod node;
 mod parts;
 mod propose;
+mod roster;
 mod snapshot;
 mod store;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use network::{Sending, Traffic, Transport, TransportError};
 pub use node::{BootstrapError, Node, Settings, StartError, Timers, initial_voters};
 pub use parts::{MESSAGE_BYTES_MAX, PART_BYTES};
 pub use propose::{COMMAND_BYTES_MAX, ProposeError};
+pub use roster::{Following, Roster};
 pub use snapshot::SealError;
 pub use store::{APPEND_BYTES_MAX, BATCH_MAX, Closed, LogStore};
 pub use types::{Address, Answer, TypeConfig};

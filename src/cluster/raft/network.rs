@@ -112,12 +112,13 @@ impl Post {
         if to == self.own {
             return Err(TransportError::NotSent("a node has no connection to itself".into()));
         }
-        let bytes = codec::encode(request).map_err(|e| TransportError::NotSent(e.to_string()))?;
+        // Whom it is for goes along: after a mix-up of addresses a node must not answer in another's place.
+        let bytes = codec::encode(&(to, request)).map_err(|e| TransportError::NotSent(e.to_string()))?;
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let parts = async {
             for frame in cut(bytes, number) {
                 let frame = codec::encode(&frame).map_err(|e| TransportError::NoAnswer(e.to_string()))?;
-                let answer = self.transport.send(to, &address.0, traffic, frame, within).await?;
+                let answer = self.transport.send(to, &address.peer, traffic, frame, within).await?;
                 match codec::decode::<FrameReply>(&answer) {
                     Ok(FrameReply::More) => {}
                     Ok(FrameReply::Answer(reply)) => {

@@ -1,12 +1,12 @@
 //! One node's Raft: started, asked, told, stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::{InitializeError, RaftError};
-use openraft::{ChangeMembers, Config, Instant as _, SnapshotPolicy};
+use openraft::{Config, Instant as _, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::disk::{OpenError, Place};
@@ -16,6 +16,7 @@ use super::parts::{Arriving, Frame, FrameReply};
 use super::propose::{ProposeError, Proposed};
 use super::store::{Closed, LogStore};
 use super::types::{Address, Snapshot, TypeConfig, seeded};
+use crate::cluster::claim::Claim;
 use crate::cluster::state::{Command, Refusal};
 use crate::codec;
 use crate::placement::NodeId;
@@ -47,9 +48,7 @@ impl Default for Timers {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// This node.
-    pub id: NodeId,
-    /// The cluster's name.
-    pub cluster: String,
+    pub claim: Claim,
     /// Where its log is.
     pub place: Place,
     /// Where its chance comes from: two nodes that wait equally long for an election split the votes.
@@ -65,11 +64,9 @@ pub struct Settings {
 
 impl Settings {
     /// The usual ones.
-    pub fn new(id: NodeId, cluster: impl Into<String>, place: Place, seed: Seed) -> Self {
-        let cluster = cluster.into();
+    pub fn new(claim: Claim, place: Place, seed: Seed) -> Self {
         Self {
-            id,
-            cluster,
+            claim,
             place,
             seed,
             timers: Timers::default(),
@@ -80,7 +77,7 @@ impl Settings {
 
     fn config(&self) -> Config {
         Config {
-            cluster_name: self.cluster.clone(),
+            cluster_name: self.claim.cluster.to_string(),
             heartbeat_interval: self.timers.heartbeat_ms,
             election_timeout_min: self.timers.election_ms_min,
             election_timeout_max: self.timers.election_ms_max,
@@ -133,6 +130,7 @@ pub enum BootstrapError {
 pub struct Node {
     raft: openraft::Raft<TypeConfig, Machine>,
     id: NodeId,
+    store: LogStore,
     post: Post,
     view: watch::Receiver<Arc<View>>,
     arriving: Mutex<Arriving>,
@@ -142,15 +140,16 @@ pub struct Node {
 impl Node {
     /// Opens the log and takes part in whatever cluster it belongs to; in none, as long as it is empty.
     pub async fn start(settings: Settings, transport: Arc<dyn Transport>) -> Result<Self, StartError> {
-        let id = settings.id;
+        let id = settings.claim.node;
         let config = settings.config().validate().map_err(|e| StartError::Settings(e.to_string()))?;
-        let store = LogStore::open(&settings.place, id)?;
+        let store = LogStore::open(&settings.place, &settings.claim)?;
         let closed = store.closed();
         let (machine, view) = Machine::new(store.clone());
         let post = Post::new(id, transport);
-        let raft = openraft::Raft::new(id, Arc::new(config), Network(post.clone()), store, machine);
+        let network = Network(post.clone());
+        let raft = openraft::Raft::new(id, Arc::new(config), network, store.clone(), machine);
         let raft = seeded(&settings.seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
-        Ok(Self { raft, id, post, view, arriving: Mutex::default(), closed })
+        Ok(Self { raft, id, store, post, view, arriving: Mutex::default(), closed })
     }
 
     /// Begins a cluster of `seeds`, in the order of the configuration, with `begin` as its first command.
@@ -198,27 +197,6 @@ impl Node {
         }
     }
 
-    /// Sends the log to those of `nodes` that don't get it yet. Only a leader can; it doesn't wait until they have it.
-    pub async fn add_learners(&self, nodes: &[(NodeId, Address)]) -> Result<(), String> {
-        let known: BTreeSet<_> = self.members().into_keys().collect();
-        for (node, address) in nodes.iter().filter(|(node, _)| !known.contains(node)) {
-            self.raft.add_learner(*node, address.clone(), false).await.map_err(|e| e.to_string())?;
-        }
-        Ok(())
-    }
-
-    /// Makes `voters` the voters, all at once; those who were and aren't go on as learners. Only a leader can.
-    pub async fn change_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), String> {
-        let change = ChangeMembers::ReplaceAllVoters(voters);
-        self.raft.change_membership(change, true).await.map(drop).map_err(|e| e.to_string())
-    }
-
-    /// Stops sending the log to `nodes`, which are no voters (any more). Only a leader can.
-    pub async fn forget(&self, nodes: BTreeSet<NodeId>) -> Result<(), String> {
-        let change = ChangeMembers::RemoveNodes(nodes);
-        self.raft.change_membership(change, true).await.map(drop).map_err(|e| e.to_string())
-    }
-
     /// Asks `node` to lead, if this node does.
     pub async fn hand_leadership_to(&self, node: NodeId) -> Result<(), String> {
         self.raft.trigger().transfer_leader(node).await.map_err(|e| e.to_string())
@@ -262,13 +240,6 @@ impl Node {
     /// The term, which rises with each election.
     pub fn term(&self) -> u64 {
         self.raft.metrics().borrow_watched().current_term
-    }
-
-    /// Who gets the log, and who of them votes.
-    pub fn members(&self) -> BTreeMap<NodeId, bool> {
-        let membership = self.raft.metrics().borrow_watched().membership_config.clone();
-        let voters: BTreeSet<_> = membership.membership().voter_ids().collect();
-        membership.membership().nodes().map(|(id, _)| (*id, voters.contains(id))).collect()
     }
 
     /// The first entry that is still in the log, and the last one.
@@ -330,7 +301,10 @@ impl Node {
         let frame: Frame = codec::decode(frame).map_err(|e| e.to_string())?;
         let message = self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take(from, frame)?;
         let Some(message) = message else { return Ok(None) };
-        let request: Request = codec::decode(&message).map_err(|e| e.to_string())?;
+        let (to, request): (NodeId, Request) = codec::decode(&message).map_err(|e| e.to_string())?;
+        if to != self.id {
+            return Err(format!("this is node {}, not node {to}", self.id));
+        }
         let reply = self.answer(request).await;
         Ok(Some(codec::encode(&reply).map_err(|e| e.to_string())?))
     }
@@ -365,6 +339,11 @@ impl Node {
         }
     }
 
+    /// Writes down that this node has left its cluster, so that nobody begins with its data again.
+    pub async fn leave(&self) -> Result<(), String> {
+        self.store.leave().await.map_err(|e| e.to_string())
+    }
+
     /// Leaves Raft.
     pub async fn shut_down(&self) {
         if let Err(e) = self.raft.shutdown().await {
@@ -375,8 +354,8 @@ impl Node {
     /// Leaves Raft, and waits until the log's file is closed, so that it can be opened again.
     pub async fn stop(self) {
         self.shut_down().await;
-        let Self { raft, closed, .. } = self;
-        drop(raft);
+        let Self { raft, closed, store, .. } = self;
+        drop((raft, store));
         closed.wait().await;
     }
 

@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::disk::{Disk, Found, Op, OpenError, Place};
 use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::cluster::claim::Claim;
 use crate::codec;
-use crate::placement::NodeId;
 
 /// Operations in one transaction.
 pub const BATCH_MAX: usize = 256;
@@ -64,9 +64,9 @@ impl Closed {
 }
 
 impl LogStore {
-    /// Opens the store of `node`, or makes it.
-    pub fn open(place: &Place, node: NodeId) -> Result<Self, OpenError> {
-        let (disk, found) = Disk::open(place, node)?;
+    /// Opens the store of the node that `claim` names, or makes it.
+    pub fn open(place: &Place, claim: &Claim) -> Result<Self, OpenError> {
+        let (disk, found) = Disk::open(place, claim)?;
         let writer = match place {
             Place::Memory | Place::Medium(_) => Writer::InLine(Mutex::new(disk)),
             Place::Directory(_) => spawn(disk).map_err(OpenError::storage)?,
@@ -92,6 +92,11 @@ impl LogStore {
     /// Makes `snapshot` the one to be read, unless a newer one is; durable when it answers.
     pub(super) async fn publish(&self, snapshot: Sealed) -> io::Result<()> {
         self.ask(|told| Op::Publish { snapshot: Box::new(snapshot), told }).await
+    }
+
+    /// Writes down that the node has left its cluster; durable when it answers.
+    pub(super) async fn leave(&self) -> io::Result<()> {
+        self.ask(|told| Op::Left { told }).await
     }
 
     /// The newest snapshot.

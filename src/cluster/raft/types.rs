@@ -11,9 +11,22 @@ use crate::random::Seed;
 /// What applying an entry answers: nothing for entries of openraft's own, else what became of the command.
 pub type Answer = Option<Result<Done, Refusal>>;
 
-/// How a node reaches another.
+/// Whom a number stands for, and how that node is reached: what Raft's own records say of each, so that a node which has
+/// nothing but those knows whom to look for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Address(pub String);
+pub struct Address {
+    /// Its name; empty in openraft's own placeholder.
+    pub name: String,
+    /// Where other nodes reach it.
+    pub peer: String,
+}
+
+impl Address {
+    /// That of the node `name`, reached at `peer`.
+    pub fn new(name: impl Into<String>, peer: impl Into<String>) -> Self {
+        Self { name: name.into(), peer: peer.into() }
+    }
+}
 
 /// What openraft runs on: tokio, but for chance, which comes from where [`seeded`] was given it.
 type Runtime = DeterministicRng<TokioRuntime>;

@@ -211,3 +211,16 @@ async fn whoever_waits_for_the_end_of_raft_hears_of_it() {
     node.raft().shutdown().await.unwrap();
     tokio::time::timeout(WITHIN, node.failed()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_for_another_node_is_not_answered_in_its_place() {
+    let cluster = Cluster::start(2, |_| Place::Memory).await;
+    // What was meant for node 3 ends up at node 2, whose address node 3 once had.
+    let misled = cluster.hub.node(2);
+    cluster.hub.nodes.lock().unwrap().insert(NodeId(3), misled);
+    let seeds = [1, 3].map(|id| (NodeId(id), Address::new(format!("n{id}"), "")));
+    let what = What::Begin { secret: Secret::new(1, 2).into(), document: POLICY.into(), members: Vec::new() };
+    let refused = cluster.hub.node(1).bootstrap(&seeds, command(1, what), WITHIN).await;
+    let why = refused.unwrap_err().to_string();
+    assert!(why.ends_with("this is node 2, not node 3"), "{why}");
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::check::Name;
+use crate::cluster::claim::Claim;
 use crate::cluster::state::*;
 use crate::placement::{NodeId, Secret};
 use crate::random::Seed;
@@ -79,9 +80,14 @@ struct Cluster {
     places: BTreeMap<NodeId, Place>,
 }
 
+fn claim(id: NodeId) -> Claim {
+    let name = |text: &str| Name::new(text).unwrap();
+    Claim::first(id, name(&format!("n{id}")), name("test"))
+}
+
 fn settings(id: NodeId, place: Place) -> Settings {
     let timers = Timers { heartbeat_ms: 50, election_ms_min: 200, election_ms_max: 400 };
-    Settings { timers, keep_behind_snapshot: 5, ..Settings::new(id, "test", place, Seed::from_number(id.0)) }
+    Settings { timers, keep_behind_snapshot: 5, ..Settings::new(claim(id), place, Seed::from_number(id.0)) }
 }
 
 impl Cluster {
@@ -107,7 +113,7 @@ impl Cluster {
     }
 
     fn seeds(&self) -> Vec<(NodeId, Address)> {
-        self.places.keys().map(|id| (*id, Address(format!("n{id}:7171")))).collect()
+        self.places.keys().map(|id| (*id, Address::new(format!("n{id}"), format!("n{id}:7171")))).collect()
     }
 
     async fn begin(&self) {

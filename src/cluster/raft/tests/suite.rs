@@ -1,15 +1,18 @@
 //! Openraft's own suite for stores.
 
 use openraft::StorageError;
+use openraft::storage::RaftLogStorage as _;
 use openraft::testing::log::{StoreBuilder, Suite};
 
+use super::super::types::Vote;
 use super::*;
+use crate::cluster::claim::Found;
 
 struct InMemory;
 struct InFiles;
 
 fn opened(place: &Place) -> (LogStore, Machine) {
-    let store = LogStore::open(place, NodeId(0)).unwrap();
+    let store = LogStore::open(place, &claim(NodeId(0))).unwrap();
     let (machine, _) = Machine::new(store.clone());
     (store, machine)
 }
@@ -43,12 +46,37 @@ async fn the_store_in_a_file_does_what_openraft_asks_of_one() {
 async fn a_file_is_one_nodes_and_one_processes() {
     let directory = tempfile::tempdir().unwrap();
     let place = Place::Directory(directory.path().into());
-    let store = LogStore::open(&place, NodeId(1)).unwrap();
-    assert!(matches!(LogStore::open(&place, NodeId(1)), Err(OpenError::InUse(_))));
+    assert_eq!(place.found().unwrap(), None);
+    let store = LogStore::open(&place, &claim(NodeId(1))).unwrap();
+    assert!(matches!(LogStore::open(&place, &claim(NodeId(1))), Err(OpenError::InUse(_))));
+    assert!(matches!(place.found(), Err(OpenError::InUse(_))));
     let closed = store.closed();
     drop(store);
     closed.wait().await;
-    let other = LogStore::open(&place, NodeId(2));
-    assert!(matches!(other, Err(OpenError::OtherNode { found: NodeId(1), expected: NodeId(2) })));
-    assert!(LogStore::open(&place, NodeId(1)).is_ok());
+    let renamed = Claim { name: Name::new("n2").unwrap(), ..claim(NodeId(1)) };
+    let why = LogStore::open(&place, &renamed).err().unwrap().to_string();
+    let expected =
+        "the data there is that of n1 of the cluster test (node 1); this is n2 of the cluster test (node 1)";
+    assert_eq!(why, expected);
+    // Nothing was written yet, so the place may still become another's; then no more.
+    assert_eq!(
+        place.found().unwrap(),
+        Some(Found { claim: claim(NodeId(1)), is_blank: true, has_left: false })
+    );
+    place.claim(&claim(NodeId(7))).unwrap();
+    place.claim(&claim(NodeId(1))).unwrap();
+    let mut store = LogStore::open(&place, &claim(NodeId(1))).unwrap();
+    store.save_vote(&Vote::new(1, NodeId(1))).await.unwrap();
+    store.leave().await.unwrap();
+    let closed = store.closed();
+    drop(store);
+    closed.wait().await;
+    assert_eq!(
+        place.found().unwrap(),
+        Some(Found { claim: claim(NodeId(1)), is_blank: false, has_left: true })
+    );
+    assert!(matches!(place.claim(&claim(NodeId(7))), Err(OpenError::OtherNode { .. })));
+    let other = LogStore::open(&place, &claim(NodeId(2)));
+    assert!(matches!(other, Err(OpenError::OtherNode { .. })));
+    assert!(LogStore::open(&place, &claim(NodeId(1))).is_ok());
 }

@@ -1,0 +1,126 @@
+//! Whose a node's data is: written down before anything else, and read before the log.
+//!
+//! A node is who its data says it is, not who a file says. At the first start of a cluster the numbers follow the list of the
+//! configuration; a node that was admitted later brings its number along. From then on the number stands here:
+//!
+//! ```text
+//! n2 of demo, node 2              the second of the list, at the first start
+//! n4 of demo, node 57             admitted by the log's entry 57, with what it was given to begin with
+//! ```
+//!
+//! So the list may be put in another order afterwards, or name other nodes: who begins with this data is still node 2. And the
+//! data of one node is not taken for another's: the number, the name and the cluster's name have to be the same.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::Name;
+use crate::placement::NodeId;
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Its number, never given to another.
+    pub node: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// The name of its cluster.
+    pub cluster: Name,
+    /// What it was given as it was admitted; none for one that was there from the beginning.
+    pub admission: Option<Admission>,
+}
+
+/// What a cluster gives a node that it admits: enough to be found, to find the others, and to know who may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// Which of the policy's environments the cluster runs in.
+    pub environment: Name,
+    /// The members at that time, the new one among them.
+    pub members: Vec<Acquaintance>,
+    /// Who may do what; empty where anybody may do everything.
+    pub tokens: Vec<TokenDigest>,
+}
+
+/// Another member, as far as it takes to speak with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acquaintance {
+    /// Its number.
+    pub number: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// Where other nodes reach it.
+    pub peer: String,
+}
+
+/// A token by which nobody gets in who doesn't have it already.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenDigest {
+    /// By which logs and the audit know it.
+    pub name: String,
+    /// The word for what it may do.
+    pub role: String,
+    /// The SHA-256 of the secret.
+    pub sha256: [u8; 32],
+}
+
+/// Without the digest: a weak secret could be guessed from it.
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenDigest({}, {})", self.name, self.role)
+    }
+}
+
+impl Claim {
+    /// That of a node that is there from the beginning.
+    pub fn first(node: NodeId, name: Name, cluster: Name) -> Self {
+        Self { node, name, cluster, admission: None }
+    }
+
+    /// Whether it is the same node, whatever it was given.
+    pub fn is_of(&self, other: &Self) -> bool {
+        (self.node, &self.name, &self.cluster) == (other.node, &other.name, &other.cluster)
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, name, cluster, .. } = self;
+        write!(f, "{name} of the cluster {cluster} (node {node})")
+    }
+}
+
+/// What is found where a node is about to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whose it is.
+    pub claim: Claim,
+    /// Nothing was ever written to its log: it never voted, and nobody counts on what it knows.
+    pub is_blank: bool,
+    /// The node has left its cluster. Its number is spent.
+    pub has_left: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_shown_with_all_that_tells_it_from_another_and_no_digest() {
+        let name = |text| Name::new(text).unwrap();
+        let claim = Claim::first(NodeId(2), name("n2"), name("demo"));
+        assert_eq!(claim.to_string(), "n2 of the cluster demo (node 2)");
+        let token = TokenDigest { name: "ops".into(), role: "admin".into(), sha256: [0xab; 32] };
+        assert_eq!(format!("{token:?}"), "TokenDigest(ops, admin)");
+        let admission = Admission { environment: name("production"), members: vec![], tokens: vec![token] };
+        let admitted = Claim { admission: Some(admission), ..claim.clone() };
+        assert!(admitted.is_of(&claim) && admitted != claim);
+        for other in [
+            Claim { node: NodeId(3), ..claim.clone() },
+            Claim { name: name("n3"), ..claim.clone() },
+            Claim { cluster: name("prod"), ..claim.clone() },
+        ] {
+            assert!(!other.is_of(&claim), "{other}");
+        }
+    }
+}
