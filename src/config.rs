@@ -9,12 +9,14 @@ mod nodes;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
 use nodes::Entry;
 
 pub use forward_auth::{ForwardAuth, Header, Origin};
-pub use nodes::{ADDRESS_BYTES_MAX, NODES_MAX, SeedNode};
+pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, NODES_MAX, SeedNode, advertised};
 
 /// What one node needs to know.
 #[derive(Clone, Debug)]
@@ -54,18 +56,25 @@ pub enum Role {
     Admin,
 }
 
-/// A named token.
-#[derive(Clone)]
+/// A named token. The secret itself isn't kept.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     /// By which logs and the audit know it.
     pub name: String,
     /// What it may do.
     pub role: Role,
-    /// The secret itself.
-    pub value: String,
+    /// The SHA-256 of the secret.
+    pub sha256: [u8; 32],
 }
 
-/// Without the secret.
+impl Token {
+    /// A token with this secret.
+    pub fn new(name: impl Into<String>, role: Role, secret: &str) -> Self {
+        Self { name: name.into(), role, sha256: Sha256::digest(secret.as_bytes()).into() }
+    }
+}
+
+/// Without the digest: a weak secret could be guessed from it.
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Token({}, {:?})", self.name, self.role)
@@ -137,6 +146,20 @@ limits! {
     shared_keys = 1_000_000, 1..=1_000_000_000;
     /// Request ids remembered, of all tenants.
     request_ids = 1_000_000, 1..=1_000_000_000;
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Check, Self::Read, Self::Admin];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 impl Config {
@@ -268,10 +291,10 @@ fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String
         let values = fields.optional(r, member, |r, t| r.list(t, TOKENS_MAX, |r, t| secret(r, t, variable)));
         for (i, value) in values.unwrap_or_default().into_iter().enumerate() {
             let name = format!("{}-{}", member.trim_end_matches("_tokens"), i + 1);
-            tokens.push(Token { name, role, value });
+            tokens.push(Token::new(name, role, &value));
         }
     }
-    let roles = [("check", Role::Check), ("read", Role::Read), ("admin", Role::Admin)];
+    let roles = Role::ALL.map(|role| (role.word(), role));
     let named = fields.optional(r, "tokens", |r, t| {
         r.list(t, TOKENS_MAX, |r, t| {
             let mut fields = r.fields(t)?;
@@ -279,7 +302,7 @@ fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String
             let role = fields.required(r, "role", |r, t| r.choice(t, &roles));
             let value = fields.required(r, "value", |r, t| secret(r, t, variable));
             fields.finish(r);
-            Some(Token { name: name?.to_string(), role: role?, value: value? })
+            Some(Token::new(name?.to_string(), role?, &value?))
         })
     });
     tokens.extend(named.unwrap_or_default());
@@ -356,9 +379,8 @@ mod tests {
             "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \"ci\"\nrole = \"read\"\nvalue = \"x\"\n"
         );
         let config = read(&text, Some("n1")).unwrap();
-        let tokens: Vec<_> =
-            config.tokens.iter().map(|t| (t.name.as_str(), t.role, t.value.as_str())).collect();
-        assert_eq!(tokens, [("admin-1", Role::Admin, "sesame"), ("ci", Role::Read, "x")]);
+        let expected = [Token::new("admin-1", Role::Admin, "sesame"), Token::new("ci", Role::Read, "x")];
+        assert_eq!(config.tokens, expected);
         assert!(!format!("{config:?}").contains("sesame"));
         let unset = read(&format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"), Some("n1")).unwrap_err();
         assert_eq!(unset, ["auth.admin_tokens[0]: the environment variable NOPE is not set"]);

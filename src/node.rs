@@ -188,6 +188,7 @@ impl Node {
             router: Router::new(handles.clone(), in_force.clone(), forward, clock.clone()),
             store: member.clone(),
             cluster: member.clone(),
+            environment: config.environment.clone(),
             tokens: Tokens::new(&config.tokens),
             limits: config.limits.clone(),
             forward_auth: config.forward_auth.clone(),
@@ -253,11 +254,13 @@ impl Node {
     }
 
     /// Runs until `stop` is done, then drains the node: it stops being ready, gives up leading, finishes what it accepted, saves
-    /// its counts. Where it can take part in its cluster no more, it ends at once.
+    /// its counts. A node that has left its cluster does the same, a little later: whoever waits for that at its door is to see
+    /// it. Where it can take part in its cluster no more, it ends at once.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
         tokio::select! {
             biased;
             () = stop => {}
+            () = self.has_left() => {}
             why = self.member.failed() => return Err(NodeError::Ended(why)),
         }
         tracing::info!("stopping");
@@ -274,6 +277,11 @@ impl Node {
         }
         self.tasks.shutdown().await;
         drained
+    }
+
+    async fn has_left(&self) {
+        self.member.left().await;
+        tokio::time::sleep(LEFT_LINGER).await;
     }
 
     /// Waits for the connections to end, first those at the door, then those of peers, and saves what the shards remember.
@@ -306,6 +314,8 @@ impl Node {
     }
 }
 
+/// How long a node that has left goes on answering at its door.
+const LEFT_LINGER: Duration = Duration::from_secs(2);
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 

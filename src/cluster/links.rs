@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::check::Name;
 use crate::clock::{MS, SharedClock};
 use crate::net::{Dial, Network};
 use crate::peer::{
-    Breaker, BreakerState, Call, CallError, Class, Failure, Identity, Kind, Link, LinkArgs, LinkState,
+    self, Breaker, BreakerState, Call, CallError, Class, Failure, Identity, Kind, Link, LinkArgs, LinkState,
     Opaque, Outcome, Pass, link,
 };
 use crate::placement::NodeId;
@@ -58,6 +59,8 @@ pub struct Links {
     clock: SharedClock,
     control: Handle,
     known: ArcSwap<Known>,
+    /// Looks for a node at an address that no link leads to.
+    knock: Box<dyn Fn(Name, String) -> Knocking + Send + Sync>,
     /// Held while the members are changed.
     maker: Mutex<Maker>,
 }
@@ -68,6 +71,9 @@ struct Known {
     peers: BTreeMap<NodeId, Arc<Peer>>,
     numbers: BTreeMap<Name, NodeId>,
 }
+
+/// Whether a node was found, when it is known; if not, why.
+type Knocking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Makes links and runs their drivers.
 struct Maker {
@@ -238,6 +244,11 @@ impl Links {
     pub fn new<N: Network>(args: LinksArgs<N>) -> Self {
         let LinksArgs { us, network, clock, seed, control, workers } = args;
         let (own, network, time) = (us.node.clone(), Arc::new(network), clock.clone());
+        let (who, ways) = (us.clone(), network.clone());
+        let knock = move |name: Name, address: String| -> Knocking {
+            let (who, network) = (who.clone(), ways.clone());
+            Box::pin(async move { peer::knock(&who, &name, &mut Reach { network, address }).await })
+        };
         let make = move |wanted: Wanted<'_>| {
             let (link, driver) = link(LinkArgs {
                 us: us.clone(),
@@ -251,7 +262,8 @@ impl Links {
             link
         };
         let maker = Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
-        Self { us: own, clock, control, known: ArcSwap::default(), maker: Mutex::new(maker) }
+        let (known, knock) = (ArcSwap::default(), Box::new(knock));
+        Self { us: own, clock, control, known, knock, maker: Mutex::new(maker) }
     }
 
     /// Takes note of who the members are: number, name, and where other nodes reach them. This node may be among them.
@@ -269,6 +281,20 @@ impl Links {
             next.numbers.insert(name.clone(), *number);
         }
         self.known.store(Arc::new(next));
+    }
+
+    /// Looks for the node `name` at `address`, where it isn't a peer yet; says why it isn't found. Who waits bounds it.
+    pub async fn knock(&self, name: &Name, address: &str) -> Result<(), String> {
+        (self.knock)(name.clone(), address.into()).await
+    }
+
+    /// For how long each peer has refused this node as no member, in nanoseconds up to `now`; none for one that it hasn't.
+    pub fn unknown_for(&self, now: u64) -> BTreeMap<NodeId, Option<u64>> {
+        let unknown = |peer: &Arc<Peer>| match peer.raft.state() {
+            LinkState::Connecting { no_member_since, .. } => no_member_since.map(|at| now.saturating_sub(at)),
+            LinkState::Connected { .. } => None,
+        };
+        self.known.load().peers.iter().map(|(number, peer)| (*number, unknown(peer))).collect()
     }
 
     /// The peer of that number.

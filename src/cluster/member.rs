@@ -13,26 +13,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::acquaintances::{acquaintances, number};
+use super::admin::{Administering, Order};
 use super::claim::{Claim, Found};
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::state::{
-    self, Agreed, Command, Done, Edit, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What,
+    Agreed, Command, Done, Edit, Leaving, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What,
 };
 use super::status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
+use super::steward::Steward;
 use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
 use crate::check::Name;
 use crate::clock::SharedClock;
 use crate::input::Fault;
 use crate::peer::{Ask, Kind};
-use crate::placement::{BootId, Places, Seat, Secret};
+use crate::placement::{BootId, NodeId, Places, Seat, Secret};
 use crate::policy::{ChangeError, Document, Policy};
 use crate::random::{Generator, Seed};
 
@@ -44,11 +46,11 @@ const PENDING_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often a node looks whether a majority is with it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// After how many of those looks the leader looks for what has to be tidied up: members without the log, expired entries.
+/// After how many of those looks the leader looks for what has to be tidied up: expired entries.
 const TIDY_EVERY: u32 = 50;
 
 /// Who the audit log says has tidied up.
-const TIDIER: &str = "the cluster";
+pub(super) const TIDIER: &str = "the cluster";
 
 /// A node as it stands in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,23 +134,26 @@ impl Ask for InForceAsk {
 
 /// A node's part in its cluster.
 pub struct Member {
-    claim: Claim,
+    pub(super) claim: Claim,
     own: SeedNode,
     seeds: Vec<SeedNode>,
     me: Seat,
     environment: Option<Name>,
-    raft: Arc<Node>,
-    links: Arc<Links>,
+    pub(super) raft: Arc<Node>,
+    pub(super) links: Arc<Links>,
     in_force: Arc<InForce>,
     /// The last entry of the log that is in force.
     reached: watch::Sender<LogIndex>,
-    clock: SharedClock,
+    pub(super) clock: SharedClock,
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
     election_max: Duration,
     contact_ms: AtomicU64,
     recovered: AtomicBool,
+    /// Whether this node is a member no more.
+    left: watch::Sender<bool>,
+    steward: Mutex<Steward>,
 }
 
 /// Stands for a contact that there never was.
@@ -186,6 +191,8 @@ impl Member {
             election_max: Duration::from_millis(timers.election_ms_max),
             contact_ms: AtomicU64::new(NO_CONTACT),
             recovered: AtomicBool::new(false),
+            left: watch::Sender::new(false),
+            steward: Mutex::default(),
         };
         member.look_up_others(&View { nodes: member.raft.roster().nodes, ..View::default() });
         Ok(member)
@@ -208,12 +215,25 @@ impl Member {
 
     /// Takes part, until it is dropped.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.follow(), self.begin(), self.keep_seat(), self.look_around(), self.recover());
+        tokio::join!(
+            self.follow(),
+            self.begin(),
+            self.keep_seat(),
+            self.look_around(),
+            self.recover(),
+            self.keep_house()
+        );
     }
 
     /// Resolves, with the reason, when this node can take part no more; the process has to end then.
     pub async fn failed(&self) -> String {
         self.raft.failed().await
+    }
+
+    /// Resolves when this node is a member no more: its number is spent, and its data is of no use to anybody.
+    pub async fn left(&self) {
+        // Its sender lives as long as this node takes part.
+        let _ = self.left.subscribe().wait_for(|left| *left).await;
     }
 
     /// Gives up leading, if it leads, to a voter that can be reached.
@@ -250,6 +270,9 @@ impl Member {
                 self.put_in_force(agreed);
                 self.look_up_others(&view);
                 self.in_force.announce();
+                if agreed.members.has_left(self.me.node) && !*self.left.borrow() {
+                    self.leave().await;
+                }
             }
             self.reached.send_replace(view.applied);
             if views.changed().await.is_err() {
@@ -273,6 +296,14 @@ impl Member {
             self.in_force.places().store(Places::new(self.me, agreed.table.clone()));
         }
         self.in_force.begin(agreed.secret());
+    }
+
+    async fn leave(&self) {
+        if let Err(error) = self.raft.leave().await {
+            tracing::error!(%error, "that this node has left can't be written down");
+        }
+        tracing::info!(node = %self.claim, "this node has left its cluster");
+        self.left.send_replace(true);
     }
 
     /// Keeps links to whoever this node has to do with, by `view`.
@@ -365,13 +396,6 @@ impl Member {
     }
 
     async fn tidy_up(&self) {
-        let view = self.raft.view();
-        let Some(agreed) = view.state.agreed() else { return };
-        let address = |member: &state::Member| Address::new(member.name.as_str(), member.peer.as_str());
-        let members = agreed.members.iter().map(|(id, member)| (id, address(member)));
-        if let Err(error) = self.raft.add_learners(&members.collect::<Vec<_>>()).await {
-            tracing::debug!(%error, "a member doesn't get the log yet");
-        }
         let wall = self.clock.now().wall;
         if self.in_force.policy().load().has_expired(wall) {
             let what = What::Edit { expected: None, edit: Edit::DropExpired(wall) };
@@ -391,12 +415,16 @@ impl Member {
         self.look_up_others(&self.raft.view());
     }
 
+    pub(super) fn steward(&self) -> MutexGuard<'_, Steward> {
+        self.steward.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn command(&self, what: What, by: String) -> Command {
         let request = self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u128();
         Command { request: RequestId(request), time: self.clock.now().wall, by, what }
     }
 
-    async fn propose(&self, what: What, by: String) -> Result<Done, ProposeError> {
+    pub(super) async fn propose(&self, what: What, by: String) -> Result<Done, ProposeError> {
         self.raft.propose(self.command(what, by), WRITE_WITHIN).await
     }
 
@@ -436,7 +464,7 @@ impl Member {
         Some(self.contact_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_CONTACT)
     }
 
-    fn has_quorum(&self) -> bool {
+    pub(super) fn has_quorum(&self) -> bool {
         self.contact().is_some_and(|ms| u128::from(ms) <= self.election_max.as_millis())
             && self.raft.leader().is_some()
     }
@@ -471,18 +499,21 @@ impl Member {
         }
         for (id, member) in agreed.members.iter() {
             let up = id == self.me.node || self.links.is_connected(id);
+            let votes = voters.get(&id).copied().unwrap_or(false);
             let seat = Seat { node: id, boot: member.boot };
             status.nodes.push(NodeStatus {
                 id: member.name.clone(),
                 number: id.0,
                 http: member.http.clone(),
                 peer: Some(member.peer.clone()).filter(|peer| !peer.is_empty()),
-                state: match (up, member.draining) {
-                    (false, _) => NodeState::Unreachable,
-                    (true, true) => NodeState::Draining,
-                    (true, false) => NodeState::Up,
+                state: match (member.leaving, up, member.draining) {
+                    (Some(_), ..) => NodeState::Leaving,
+                    (None, false, _) => NodeState::Unreachable,
+                    (None, true, true) => NodeState::Draining,
+                    (None, true, false) => NodeState::Up,
                 },
-                voter: voters.get(&id).copied().unwrap_or(false),
+                waits_for: waits_for(agreed, id, up, votes),
+                voter: votes,
                 leader: leader == Some(id),
                 boot: (member.boot != BootId::NEVER).then(|| member.boot.to_string()),
                 partitions: match member.boot == BootId::NEVER {
@@ -516,6 +547,22 @@ fn warnings(status: &ClusterStatus) -> Vec<String> {
     let unseated = status.nodes.iter().filter(|node| node.boot.is_none());
     warnings.extend(unseated.map(|node| format!("node {} has not been there yet", node.id)));
     warnings
+}
+
+/// What keeps a member that is drained or leaves, in words.
+fn waits_for(agreed: &Agreed, id: NodeId, up: bool, votes: bool) -> Option<String> {
+    let member = agreed.members.get(id).filter(|member| member.draining)?;
+    let owned = agreed.owned_by(id);
+    let hands_over = owned > 0 && member.leaving != Some(Leaving::Abandoned);
+    match (hands_over, up, member.leaving.is_some(), votes) {
+        (true, true, ..) => Some(format!("{owned} partitions are to be handed over")),
+        (true, false, ..) => {
+            Some(format!("it can't be reached, so its {owned} partitions can't be handed over"))
+        }
+        (false, _, true, true) => Some("another node has to be able to vote in its place".into()),
+        (false, _, true, false) => Some("it is about to be removed".into()),
+        (false, _, false, _) => None,
+    }
 }
 
 /// Who the node `own` is: who its data says, or else its place in the list.
@@ -621,6 +668,10 @@ impl Membership for Member {
 
     fn reset_breaker(&self, peer: &Name) -> bool {
         self.links.reset_breaker(peer)
+    }
+
+    fn administer(&self, order: Order, by: String) -> Administering<'_> {
+        Box::pin(self.order(order, by))
     }
 
     fn readiness(&self) -> Readiness {

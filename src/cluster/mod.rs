@@ -3,9 +3,11 @@
 //!
 //! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `claim` says who a node is, `links` are the ways to the other
 //! members, `member` is this node's part: it proposes, and puts what was agreed on into force (`in_force`), which is what
-//! shards and routing go by. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
+//! shards and routing go by. `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says
+//! who should vote. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
 
 mod acquaintances;
+mod admin;
 pub mod claim;
 mod in_force;
 pub mod links;
@@ -13,11 +15,14 @@ mod member;
 pub mod raft;
 pub mod state;
 mod status;
+mod steward;
+mod voters;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use admin::{Administering, Denied, Granted, Order, OrderAsk};
 pub use in_force::InForce;
 pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode};
 pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};

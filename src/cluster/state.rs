@@ -10,6 +10,7 @@
 //! 5  Edit(expected 1, put tenant other)     refused: the policy is at version 2, the change expects 1
 //! 6  Admit(n4)                              member 6
 //! 7  Seat(1, boot 9c…)                      what node 1 is placed to own is owned by that life of it
+//! 8  Remove(6)                              refused: node 6 is not leaving
 //! 4' the command of 4 again                 version 2, as it was answered; nothing changes
 //! ```
 //!
@@ -24,6 +25,7 @@
 mod command;
 mod edit;
 mod history;
+mod leaving;
 mod members;
 #[cfg(test)]
 mod tests;
@@ -31,7 +33,7 @@ mod tests;
 pub use command::{BY_BYTES_MAX, Command, Done, Made, Refusal, RequestId, Seating, SecretWords, What};
 pub use edit::Edit;
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
-pub use members::{ADDRESS_BYTES_MAX, MEMBERS_MAX, Member, Members, NewMember};
+pub use members::{ADDRESS_BYTES_MAX, Leaving, MEMBERS_MAX, Member, Members, NewMember};
 
 use std::sync::Arc;
 
@@ -49,7 +51,7 @@ pub const AUDIT_MAX: usize = 10_000;
 /// Commands whose answers are remembered: far more than are proposed while one is being proposed again.
 pub const REQUESTS_MAX: usize = 10_000;
 /// The layout of an encoded state.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// The number of an entry in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -108,6 +110,7 @@ impl State {
             let detail = format!("is longer than {BY_BYTES_MAX} bytes");
             return Err(Refusal::invalid(vec![Fault::new("by", detail)]));
         }
+        let told = self.0.as_ref().and_then(|agreed| agreed.tell_of_members(&command.what));
         let (mut next, made) = match (&self.0, &command.what) {
             (None, What::Begin { secret, document, members }) => {
                 Agreed::begin(at, *secret, document, members, command.time)?
@@ -121,7 +124,7 @@ impl State {
             }
         };
         let done = Done { at, made };
-        next.remember(at, command, &done);
+        next.remember(at, command, &done, told);
         self.0 = Some(next);
         Ok(done)
     }
@@ -215,14 +218,19 @@ impl Agreed {
             }
             What::Admit(new) => Ok(Made::Member(self.members.admit_at(at, new, command.time)?)),
             What::Remove(id) => {
-                if self.members.len() == 1 && self.members.get(*id).is_some() {
-                    return Err(Refusal::LastMember(*id));
-                }
-                self.members.remove(*id)?;
+                self.remove(*id, at)?;
                 Ok(Made::Member(*id))
             }
             What::Drain(id, draining) => {
+                if *draining {
+                    self.spare(*id)?;
+                }
                 self.members.drain(*id, *draining)?;
+                Ok(Made::Member(*id))
+            }
+            What::Leave(id, how) => {
+                self.spare(*id)?;
+                self.members.leave(*id, *how)?;
                 Ok(Made::Member(*id))
             }
             What::Seat(id, seating) => {
@@ -268,8 +276,10 @@ impl Agreed {
         }
     }
 
-    fn remember(&mut self, at: LogIndex, command: &Command, done: &Done) {
+    /// `told` is what was done, where the state before it says more than the command and the state after it.
+    fn remember(&mut self, at: LogIndex, command: &Command, done: &Done, told: Option<String>) {
         let what = match (&command.what, done.made) {
+            _ if told.is_some() => told.unwrap_or_default(),
             (What::Admit(_), Made::Member(id)) => format!("{} as node {id}", command.what),
             (What::Edit { .. }, Made::Version(_)) => {
                 self.history.iter().next().map(|past| past.what.clone()).unwrap_or_default()

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::admin::{Administering, Order};
 use crate::check::Name;
 
 /// How a cluster stands.
@@ -48,6 +49,8 @@ pub struct NodeStatus {
     pub peer: Option<String>,
     /// How this node sees it.
     pub state: NodeState,
+    /// What it is waiting for that is drained or leaves, in words; none for any other.
+    pub waits_for: Option<String>,
     /// Whether it votes; else it only gets the log.
     pub voter: bool,
     /// Whether it leads.
@@ -67,19 +70,22 @@ pub enum NodeState {
     Up,
     /// It is up, and to own nothing any more.
     Draining,
+    /// It is to be no member any more, whether or not there is a connection to it.
+    Leaving,
     /// There is no connection to it.
     Unreachable,
 }
 
 impl NodeState {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Up, Self::Draining, Self::Unreachable];
+    pub const ALL: [Self; 4] = [Self::Up, Self::Draining, Self::Leaving, Self::Unreachable];
 
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Draining => "draining",
+            Self::Leaving => "leaving",
             Self::Unreachable => "unreachable",
         }
     }
@@ -117,6 +123,9 @@ pub trait Membership: Send + Sync + 'static {
 
     /// Closes the breaker of the link to `peer`; false where there is no such peer.
     fn reset_breaker(&self, peer: &Name) -> bool;
+
+    /// Has an order about the members carried out, for whoever has the token named `by`.
+    fn administer(&self, order: Order, by: String) -> Administering<'_>;
 
     /// Whether the node may take traffic as far as the cluster is concerned: a leader is known and heard of, and the log
     /// is applied.

@@ -17,7 +17,8 @@ pub const NODES_MAX: usize = 256;
 pub const ADDRESS_BYTES_MAX: usize = 256;
 
 const LISTEN: &str = "an address and a port, such as 127.0.0.1:7071";
-const ADVERTISE: &str = "a host and a port, such as gateway.example:7071, of at most 256 bytes";
+/// What an address looks like at which a node is reached.
+pub const ADVERTISED: &str = "a host and a port, such as gateway.example:7071, of at most 256 bytes";
 
 /// A node of the cluster's first start, as others reach it. Addresses are `host:port`, of at most [`ADDRESS_BYTES_MAX`]
 /// bytes; no two nodes have the same.
@@ -77,7 +78,7 @@ fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, is_alone: bool) 
         r.fault_at("peer", "is required where there are several nodes");
     }
     let peer = fields.optional(r, "peer", |r, t| plain(r, t, is_alone));
-    let http_advertise = fields.optional(r, "http_advertise", |r, t| r.parsed(t, ADVERTISE, advertised));
+    let http_advertise = fields.optional(r, "http_advertise", |r, t| r.parsed(t, ADVERTISED, advertised));
     let peer_advertise = peer_advertise(r, &mut fields);
     let data_dir = fields.optional(r, "data_dir", |r, t| Some(beside.join(r.text(t)?)));
     fields.finish(r);
@@ -125,8 +126,8 @@ fn peer_advertise(r: &mut Reader, fields: &mut Fields<'_>) -> Option<SocketAddr>
     fields.optional(r, "peer_advertise", |r, t| plain(r, t, false))
 }
 
-/// A host's name or address, and a port.
-fn advertised(text: &str) -> Option<String> {
+/// A host's name or address, and a port, in one way of writing it.
+pub fn advertised(text: &str) -> Option<String> {
     if text.len() > ADDRESS_BYTES_MAX {
         return None;
     }

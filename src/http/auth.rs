@@ -21,15 +21,17 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The digests of `tokens`; the secrets themselves are dropped.
+    /// These tokens.
     pub fn new(tokens: &[Token]) -> Self {
         Self {
-            tokens: tokens
-                .iter()
-                .map(|t| (t.name.clone(), t.role, Sha256::digest(t.value.as_bytes()).into()))
-                .collect(),
+            tokens: tokens.iter().map(|t| (t.name.clone(), t.role, t.sha256)).collect(),
             deciding_needs_one: tokens.iter().any(|t| t.role == Role::Check),
         }
+    }
+
+    /// All of them: name, role and the secret's SHA-256, by which nobody gets in.
+    pub fn digests(&self) -> &[(String, Role, [u8; 32])] {
+        &self.tokens
     }
 
     /// Lets a decision call in: anybody, unless there are tokens for deciding.
@@ -107,7 +109,7 @@ mod tests {
     use axum::response::IntoResponse;
 
     fn tokens() -> Tokens {
-        let token = |name: &str, role| Token { name: name.into(), role, value: format!("{name}-secret") };
+        let token = |name: &str, role| Token::new(name, role, &format!("{name}-secret"));
         Tokens::new(&[token("c", Role::Check), token("r", Role::Read), token("a", Role::Admin)])
     }
 
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn without_a_check_token_deciding_needs_none_and_ignores_what_is_sent() {
-        let t = Tokens::new(&[Token { name: "a".into(), role: Role::Admin, value: "s".into() }]);
+        let t = Tokens::new(&[Token::new("a", Role::Admin, "s")]);
         assert!(t.admit_decision(&with("whatever")).is_ok());
         assert_eq!(t.admit(&Method::GET, &HeaderMap::new()).err().map_or(0, status), 401);
     }

@@ -62,6 +62,7 @@ fn of_node(node: &NodeStatus) -> Value {
         "http": node.http,
         "peer": node.peer,
         "state": node.state.word(),
+        "waits_for": node.waits_for,
         "voter": node.voter,
         "leader": node.leader,
         "boot": node.boot,
@@ -96,9 +97,10 @@ mod tests {
     use crate::check::Name;
     use crate::clock::{ManualClock, Now, SECOND};
     use crate::cluster::links::{Links, LinksArgs};
+    use crate::cluster::state::{Leaving, LogIndex, NewMember};
     use crate::cluster::{
-        AuditEntry, InForce, Looking, Membership, NodeState, PastVersion, PolicyStore, Proposal, Readiness,
-        WriteError, Writing,
+        Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Order,
+        PastVersion, PolicyStore, Proposal, Readiness, WriteError, Writing,
     };
     use crate::config::{ForwardAuth, Limits};
     use crate::http::{Tokens, routes};
@@ -115,6 +117,7 @@ mod tests {
     struct Painted {
         readiness: Mutex<Readiness>,
         resets: Mutex<Vec<Name>>,
+        orders: Mutex<Vec<Order>>,
     }
 
     fn n(number: u64) -> Name {
@@ -129,10 +132,11 @@ mod tests {
                 http: format!("127.0.0.1:707{number}"),
                 peer: Some(format!("127.0.0.1:717{number}")),
                 state,
+                waits_for: (number == 2).then(|| "7 partitions are to be handed over".into()),
                 voter: number == 1,
                 leader: number == 1,
                 boot: (number == 1).then(|| "00ff".into()),
-                partitions: 4096 * usize::from(number == 1),
+                partitions: if number == 1 { 4089 } else { 7 },
                 replicas: 0,
             };
             Box::pin(async move {
@@ -146,7 +150,7 @@ mod tests {
                     quorum: false,
                     policy_version: 12,
                     placement_version: Some(9),
-                    nodes: vec![node(1, NodeState::Unreachable), node(2, NodeState::Up)],
+                    nodes: vec![node(1, NodeState::Unreachable), node(2, NodeState::Draining)],
                     warnings: vec!["of two nodes only n1 votes".into()],
                 }
             })
@@ -167,6 +171,20 @@ mod tests {
         fn reset_breaker(&self, peer: &Name) -> bool {
             self.resets.lock().unwrap().push(peer.clone());
             *peer == n(1)
+        }
+
+        fn administer(&self, order: Order, by: String) -> Administering<'_> {
+            let denied = match &order {
+                Order::Leave { node, .. } if *node == n(1) => Err(Denied::Unsafe("n1 is needed".into())),
+                Order::Leave { node, .. } if *node == n(9) => Err(Denied::NoSuchNode(n(9))),
+                Order::Admit(new) if new.name == n(9) => {
+                    Err(Denied::Impossible { path: "peer".into(), detail: "nobody is there".into() })
+                }
+                Order::Drain { draining: false, .. } => Err(Denied::NoLeader),
+                _ => Ok(Granted { node: NodeId(7), at: LogIndex(9), is_new: by == "anyone" }),
+            };
+            self.orders.lock().unwrap().push(order);
+            Box::pin(async move { denied })
         }
 
         fn readiness(&self) -> Readiness {
@@ -204,7 +222,7 @@ mod tests {
         let seed = Seed::from_number(1);
         let clock = Arc::new(ManualClock::at(Now { boot: SECOND, wall: 1_000_000 * SECOND }));
         let readiness = Mutex::new(Readiness { leader: true, recovered: true });
-        let painted = Arc::new(Painted { readiness, resets: Mutex::default() });
+        let painted = Arc::new(Painted { readiness, resets: Mutex::default(), orders: Mutex::default() });
         let boot = BootId(1);
         let in_force = Arc::new(InForce::new(
             Seat { node: NodeId(2), boot },
@@ -236,6 +254,7 @@ mod tests {
             router: Router::new(shards, in_force, forward, clock.clone()),
             store: painted.clone(),
             cluster: painted.clone(),
+            environment: Name::new("production").unwrap(),
             tokens: Tokens::new(&[]),
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
@@ -269,11 +288,11 @@ mod tests {
             "quorum": false, "policy_version": 12, "placement_version": 9,
             "nodes": [
                 {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",
-                 "state": "unreachable", "voter": true, "leader": true, "boot": "00ff", "partitions": 4096,
+                 "state": "unreachable", "waits_for": null, "voter": true, "leader": true, "boot": "00ff", "partitions": 4089,
                  "replicas": 0},
                 {"id": "n2", "number": 2, "http": "127.0.0.1:7072", "peer": "127.0.0.1:7172",
-                 "state": "up", "voter": false, "leader": false, "boot": null, "partitions": 0,
-                 "replicas": 0},
+                 "state": "draining", "waits_for": "7 partitions are to be handed over", "voter": false,
+                 "leader": false, "boot": null, "partitions": 7, "replicas": 0},
             ],
             "warnings": ["of two nodes only n1 votes"],
         });
@@ -326,5 +345,84 @@ mod tests {
             let checks = ["accepting", "leader", "log"].map(|check| &verbose["checks"][check]["ok"]);
             assert_eq!(checks, [&json!(!stopping), &json!(leader), &json!(recovered)]);
         }
+    }
+
+    async fn send(app: &Arc<App>, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = Request::builder().method(method).uri(path).body(body).unwrap();
+        let answer = routes(app.clone()).oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_admitted_hears_all_that_it_needs_to_begin() {
+        let (app, painted) = app();
+        let body = json!({"id": "n7", "http": "127.0.0.1:7077", "peer": "127.0.0.1:7177"});
+        let expected = json!({
+            "id": "n7", "number": 7, "http": "127.0.0.1:7077", "peer": "127.0.0.1:7177", "cluster": "demo",
+            "environment": "production", "tokens": [],
+            "members": [{"id": "n1", "number": 1, "peer": "127.0.0.1:7171"},
+                        {"id": "n2", "number": 2, "peer": "127.0.0.1:7172"}],
+        });
+        assert_eq!(send(&app, "POST", "/v1/cluster/nodes", &body).await, (201, expected));
+        let (name, http, peer) = (n(7), "127.0.0.1:7077".into(), "127.0.0.1:7177".into());
+        assert_eq!(*painted.orders.lock().unwrap(), [Order::Admit(NewMember { name, http, peer })]);
+        for (body, status, why) in [
+            (json!({"id": "n9", "http": "127.0.0.1:1", "peer": "127.0.0.1:2"}), 422, "nobody is there"),
+            (json!({"id": "n8", "http": "198.51.100.7:1", "peer": "127.0.0.1:2"}), 422, "without [auth]"),
+            (json!({"id": "n8", "http": "127.0.0.1:0", "peer": "127.0.0.1:2"}), 400, "http: "),
+            (
+                json!({"id": "n8", "http": "127.0.0.1:1", "peer": "127.0.0.1:1"}),
+                400,
+                "peer: is the http address too",
+            ),
+            (json!({"id": "n8", "http": "127.0.0.1:1"}), 400, "peer: is required"),
+            (json!({"id": "a b", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "weight": 2}), 400, "id: "),
+            (json!([]), 400, ""),
+        ] {
+            let (answered, problem) = send(&app, "POST", "/v1/cluster/nodes", &body).await;
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(answered == status && detail.contains(why), "{body}: {answered} {detail}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_leaves_or_is_drained_is_shown_as_it_stands() {
+        let (app, painted) = app();
+        let stands = json!({"id": "n2", "number": 2, "state": "draining", "voter": false, "partitions": 7,
+            "waits_for": "7 partitions are to be handed over"});
+        assert_eq!(send(&app, "DELETE", "/v1/cluster/nodes/n2", &Value::Null).await, (202, stands.clone()));
+        assert_eq!(send(&app, "DELETE", "/v1/cluster/nodes/n2?force", &Value::Null).await.0, 202);
+        assert_eq!(send(&app, "POST", "/v1/cluster/nodes/n2/drain", &Value::Null).await, (202, stands));
+        // It has left already, as far as this node knows.
+        let gone = json!({"id": "n3", "number": 7, "state": "gone", "voter": false, "partitions": 0, "waits_for": null});
+        assert_eq!(send(&app, "DELETE", "/v1/cluster/nodes/n3", &Value::Null).await, (202, gone));
+        for (path, status, kind) in [
+            ("n1", 409, "unsafe"),
+            ("n9", 404, "not-found"),
+            ("a%20b", 400, "bad-input"),
+            ("n2?force=perhaps", 400, "bad-input"),
+            ("n2/drain", 503, "no-leader"),
+        ] {
+            let (answered, problem) =
+                send(&app, "DELETE", &format!("/v1/cluster/nodes/{path}"), &Value::Null).await;
+            let expected = format!("urn:tidegate:problem:{kind}");
+            assert_eq!((answered, &problem["type"]), (status, &json!(expected)), "{path}: {problem}");
+        }
+        let leave = |node, how| Order::Leave { node: n(node), how };
+        let drain = |draining| Order::Drain { node: n(2), draining };
+        let given = painted.orders.lock().unwrap();
+        let expected = [
+            leave(2, Leaving::HandingOver),
+            leave(2, Leaving::Abandoned),
+            drain(true),
+            leave(3, Leaving::HandingOver),
+            leave(1, Leaving::HandingOver),
+            leave(9, Leaving::HandingOver),
+            drain(false),
+        ];
+        assert_eq!(*given, expected);
     }
 }

@@ -15,6 +15,7 @@ mod denial;
 mod forward_auth;
 mod head;
 mod headers;
+mod members;
 mod observe;
 mod openapi;
 mod ops;
@@ -46,6 +47,7 @@ use tower::Service;
 pub use auth::Tokens;
 pub use read::fuzz_check_body;
 
+use crate::check::Name;
 use crate::clock::MS;
 use crate::cluster::{Membership, PolicyStore};
 use crate::config::{ForwardAuth, Limits};
@@ -64,6 +66,8 @@ pub struct App {
     pub store: Arc<dyn PolicyStore>,
     /// The cluster.
     pub cluster: Arc<dyn Membership>,
+    /// Which of the policy's environments this node runs in.
+    pub environment: Name,
     /// Who may do what.
     pub tokens: Tokens,
     /// Bounds of bodies and times.
@@ -147,6 +151,9 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
         .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/nodes", post(members::admit))
+        .route("/v1/cluster/nodes/{id}", delete(members::leave))
+        .route("/v1/cluster/nodes/{id}/drain", post(members::drain).delete(members::end_drain))
         .route("/v1/cluster/breakers", get(cluster::breakers))
         .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
         .route("/api/config", get(config::list))

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Map, Value, json};
 
-use crate::cluster::WriteError;
+use crate::cluster::{Denied, WriteError};
 use crate::input::Fault;
 use crate::policy::ChangeError;
 use crate::shard::Refusal;
@@ -49,6 +49,11 @@ impl Problem {
     /// 404.
     pub fn not_found(what: impl std::fmt::Display) -> Self {
         Self::new(404, format!("there is no {what}"), "not-found")
+    }
+
+    /// 409: it could be done, and would cost what can't be had back.
+    pub fn unsafe_now(detail: impl Into<String>) -> Self {
+        Self::new(409, detail, "unsafe")
     }
 
     /// 413: more bytes or items than allowed.
@@ -153,6 +158,19 @@ impl From<Refusal> for Problem {
             Refusal::Unreachable => {
                 Self::new(503, refusal.to_string(), "unreachable").with_header(header::RETRY_AFTER, "1")
             }
+        }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let later = |kind| Self::new(503, denied.to_string(), kind).with_header(header::RETRY_AFTER, "1");
+        match &denied {
+            Denied::NoLeader => later("no-leader"),
+            Denied::Unknown => later("outcome-unknown"),
+            Denied::NoSuchNode(name) => Self::not_found(format!("node {name}")),
+            Denied::Impossible { path, detail } => Self::impossible(detail, vec![Fault::new(path, detail)]),
+            Denied::Unsafe(detail) => Self::unsafe_now(detail),
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::cluster::links::Links;
-use crate::cluster::{InForceAsk, Member};
+use crate::cluster::{InForceAsk, Member, OrderAsk};
 use crate::peer::{Ask, Call, Failure, Handler, Hello, Kind, Opaque};
 use crate::routing::Owner;
 
@@ -12,12 +15,25 @@ pub struct Peers {
     owner: Owner,
     member: Arc<Member>,
     links: Arc<Links>,
+    control: Handle,
 }
 
 impl Peers {
-    /// Answers for these.
+    /// Answers for these; on the control runtime, which calls this, whatever takes its time.
     pub fn new(owner: Owner, member: Arc<Member>, links: Arc<Links>) -> Self {
-        Self { owner, member, links }
+        Self { owner, member, links, control: Handle::current() }
+    }
+}
+
+impl Peers {
+    /// An order may take seconds and a look at the whole table: not on a worker.
+    async fn order(&self, call: Call) -> Result<Opaque, Failure> {
+        let OrderAsk { order, by } = call.request.read_question::<OrderAsk>()?;
+        let member = self.member.clone();
+        let taking = self.control.spawn(async move { member.take_order(order, by).await });
+        let answer = AbortOnDropHandle::new(taking).await;
+        let answer = answer.map_err(|error| Failure::Failed(error.to_string()))?;
+        Opaque::answer::<OrderAsk>(&answer).map_err(|error| Failure::Failed(error.to_string()))
     }
 }
 
@@ -34,6 +50,7 @@ impl Handler for Peers {
                 self.member.reach(call.request.read_question::<InForceAsk>()?.at).await;
                 Opaque::answer::<InForceAsk>(&()).map_err(|error| Failure::Failed(error.to_string()))
             }
+            OrderAsk::KIND => self.order(call).await,
             _ => Err(Failure::UnknownKind),
         }
     }

@@ -87,7 +87,7 @@ pub struct Frame {
     pub ttl_us: u32,
     /// The call it belongs to; 0 where it belongs to none.
     pub id: u64,
-    /// What kind of message the body is, or how a call failed; 0 where there is no more to say.
+    /// What kind of message the body is, how a call failed, or why the other end is refused; 0 where there is no more to say.
     pub message: u16,
     /// The rest.
     pub body: Bytes,
@@ -102,6 +102,11 @@ impl Frame {
     /// A frame of the handshake.
     pub(super) fn greeting(kind: FrameKind, body: Bytes) -> Self {
         Self { kind, ttl_us: 0, id: 0, message: 0, body }
+    }
+
+    /// A refusal, with a number for programs beside the reason for people.
+    pub(super) fn refusal(code: u16, reason: Bytes) -> Self {
+        Self { message: code, ..Self::greeting(FrameKind::Refusal, reason) }
     }
 }
 

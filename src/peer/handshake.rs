@@ -162,6 +162,16 @@ pub enum Refusal {
     NoMember(Name),
 }
 
+/// The number of [`Refusal::NoMember`] on the wire: the one reason that the refused has to act on.
+const NO_MEMBER: u16 = 1;
+
+impl Refusal {
+    fn frame(&self) -> Frame {
+        let code = if matches!(self, Self::NoMember(_)) { NO_MEMBER } else { 0 };
+        Frame::refusal(code, Bytes::from(self.to_string()))
+    }
+}
+
 /// Why two ends didn't come together.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
@@ -183,6 +193,19 @@ pub enum HandshakeError {
     /// The other end refuses.
     #[error("the peer refused: {0}")]
     RefusedByPeer(String),
+    /// The other end knows of no such member as this one.
+    #[error("the peer refused: {0}")]
+    NoMemberToPeer(String),
+}
+
+impl HandshakeError {
+    /// What a refusal that came in says.
+    pub(super) fn refused_by(frame: &Frame) -> Self {
+        match frame.message {
+            NO_MEMBER => Self::NoMemberToPeer(reason(&frame.body)),
+            _ => Self::RefusedByPeer(reason(&frame.body)),
+        }
+    }
 }
 
 /// What both ends agreed on.
@@ -262,7 +285,7 @@ async fn greeting<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<H
     let frame = reader.next().await.ok_or(HandshakeError::Closed)??;
     match frame.kind {
         FrameKind::Hello => Hello::read(&frame.body),
-        FrameKind::Refusal => Err(HandshakeError::RefusedByPeer(reason(&frame.body))),
+        FrameKind::Refusal => Err(HandshakeError::refused_by(&frame)),
         _ => Err(HandshakeError::Malformed("it is another frame")),
     }
 }
@@ -293,9 +316,8 @@ async fn settle<S: AsyncRead + AsyncWrite>(
             Ok(Agreed { version, peer })
         }
         Err(refusal) => {
-            let reason = Bytes::from(refusal.to_string());
             // It is courtesy: the connection ends whether or not the other end hears why.
-            let _ = writer.send(Frame::greeting(FrameKind::Refusal, reason)).await;
+            let _ = writer.send(refusal.frame()).await;
             let _ = writer.close().await;
             Err(HandshakeError::Refused(refusal))
         }

@@ -63,6 +63,8 @@ pub enum LinkState {
         since: u64,
         /// Why the last attempt failed, or the last connection ended; none before the first.
         why: Option<String>,
+        /// Since when every attempt has ended in hearing that the peer knows of no such member as this node.
+        no_member_since: Option<u64>,
     },
     /// There is one.
     Connected {
@@ -153,7 +155,11 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         live: ArcSwapOption::empty(),
         next_id: AtomicU64::new(1),
     });
-    let (states, state) = watch::channel(LinkState::Connecting { since: args.clock.now().boot, why: None });
+    let (states, state) = watch::channel(LinkState::Connecting {
+        since: args.clock.now().boot,
+        why: None,
+        no_member_since: None,
+    });
     let end = CancellationToken::new();
     let driver = Driver { us: args.us, shared: shared.clone(), states };
     let ended = end.clone();
@@ -344,11 +350,13 @@ impl Driver {
         }
         let now = self.shared.clock.now().boot;
         self.states.send_modify(|state| {
-            let since = match state {
-                LinkState::Connecting { since, .. } => *since,
-                LinkState::Connected { .. } => now,
+            let (since, before) = match state {
+                LinkState::Connecting { since, no_member_since, .. } => (*since, *no_member_since),
+                LinkState::Connected { .. } => (now, None),
             };
-            *state = LinkState::Connecting { since, why: Some(text) };
+            let is_unknown = matches!(why, LinkError::Handshake(HandshakeError::NoMemberToPeer(_)));
+            let no_member_since = is_unknown.then(|| before.unwrap_or(now));
+            *state = LinkState::Connecting { since, why: Some(text), no_member_since };
         });
     }
 }
@@ -394,7 +402,7 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, class: Class) -> Li
                 FrameKind::Failure => live.pending.resolve(frame.id, Err(Failure::of(&frame))),
                 FrameKind::Pong => {}
                 FrameKind::Refusal => {
-                    return HandshakeError::RefusedByPeer(handshake::reason(&frame.body)).into();
+                    return HandshakeError::refused_by(&frame).into();
                 }
                 FrameKind::Hello | FrameKind::Request | FrameKind::Cancel | FrameKind::Ping => {
                     return LinkError::OutOfPlace;

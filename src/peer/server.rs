@@ -234,8 +234,7 @@ impl<H: Handler> Connection<H> {
                 }
                 FrameKind::Ping => room.send(Outgoing::lasting(Frame::bare(FrameKind::Pong, frame.id))),
                 FrameKind::Refusal => {
-                    let reason = handshake::reason(&frame.body);
-                    return Err(HandshakeError::RefusedByPeer(reason).into());
+                    return Err(HandshakeError::refused_by(&frame).into());
                 }
                 FrameKind::Hello | FrameKind::Answer | FrameKind::Failure | FrameKind::Pong => {
                     return Err(ServeError::OutOfPlace);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Edit, LogIndex, NewMember};
+use super::{Edit, Leaving, LogIndex, NewMember};
 use crate::check::Name;
 use crate::input::Fault;
 use crate::placement::{BootId, NodeId, Secret};
@@ -64,12 +64,14 @@ pub enum What {
     },
     /// A new member.
     Admit(NewMember),
-    /// A member leaves, and its id with it.
+    /// A member that is leaving is none any more, and its id goes with it.
     Remove(NodeId),
-    /// A member is to own nothing any more, or may own again.
+    /// A member is to own nothing any more; or may own again, and stays if it was leaving.
     Drain(NodeId, bool),
     /// A process of a member is there: what the member is placed to own is owned by that life of it.
     Seat(NodeId, Seating),
+    /// A member is to leave.
+    Leave(NodeId, Leaving),
 }
 
 /// What a process says of itself as it begins.
@@ -94,6 +96,10 @@ impl fmt::Display for What {
             Self::Drain(id, true) => write!(f, "drains node {id}"),
             Self::Drain(id, false) => write!(f, "ended the draining of node {id}"),
             Self::Seat(id, seating) => write!(f, "seated node {id} in boot {}", seating.boot),
+            Self::Leave(id, Leaving::HandingOver) => write!(f, "node {id} is to leave"),
+            Self::Leave(id, Leaving::Abandoned) => {
+                write!(f, "node {id} is given up: what it owns begins anew elsewhere")
+            }
         }
     }
 }
@@ -195,6 +201,20 @@ pub enum Refusal {
     /// A cluster without members could never be changed again.
     #[error("node {0} is the last member")]
     LastMember(NodeId),
+    /// Somebody has to own the partitions.
+    #[error("node {0} is the last that may own partitions")]
+    LastOwner(NodeId),
+    /// It stays, as far as anybody said.
+    #[error("node {0} is not leaving")]
+    NotLeaving(NodeId),
+    /// It would take with it what it has counted.
+    #[error("node {id} still owns {partitions} partitions")]
+    StillOwns {
+        /// Which node.
+        id: NodeId,
+        /// How many.
+        partitions: usize,
+    },
 }
 
 impl Refusal {

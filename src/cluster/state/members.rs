@@ -39,10 +39,33 @@ pub struct Member {
     pub peer: String,
     /// It is to own nothing any more.
     pub draining: bool,
+    /// It is to be no member any more, and how; whoever leaves is draining too.
+    pub leaving: Option<Leaving>,
     /// Since when it is in, wall nanoseconds.
     pub since: u64,
     /// The life of its process that was there last; [`BootId::NEVER`] before the first.
     pub boot: BootId,
+}
+
+/// How a member leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leaving {
+    /// Once it has handed over what it owns: nothing that was counted is lost.
+    HandingOver,
+    /// Without: it is gone, and what it owns begins anew elsewhere.
+    Abandoned,
+}
+
+impl Member {
+    /// Whether a process of it has ever been there.
+    pub fn was_there(&self) -> bool {
+        self.boot != BootId::NEVER
+    }
+
+    /// Whether it may be given partitions: it was there once, and is neither drained nor about to leave.
+    pub fn may_own(&self) -> bool {
+        !self.draining && self.was_there()
+    }
 }
 
 /// All members, by id.
@@ -62,6 +85,11 @@ impl Members {
     /// All, by id.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.rows.iter().map(|(id, member)| (*id, member))
+    }
+
+    /// Whether the node of that id was a member and is none any more. Ids rise: one above all that were given is still to come.
+    pub fn has_left(&self, id: NodeId) -> bool {
+        id <= self.newest && !self.rows.contains_key(&id)
     }
 
     /// How many there are.
@@ -85,7 +113,10 @@ impl Members {
         let id = NodeId(least.max(self.newest.0 + 1));
         self.newest = id;
         let NewMember { name, http, peer } = new.clone();
-        self.rows.insert(id, Member { name, http, peer, draining: false, since, boot: BootId::NEVER });
+        self.rows.insert(
+            id,
+            Member { name, http, peer, draining: false, leaving: None, since, boot: BootId::NEVER },
+        );
         Ok(id)
     }
 
@@ -105,10 +136,20 @@ impl Members {
         Ok(())
     }
 
-    pub(super) fn drain(&mut self, id: NodeId, draining: bool) -> Result<Name, Refusal> {
+    /// Whoever is to own again stays, too.
+    pub(super) fn drain(&mut self, id: NodeId, draining: bool) -> Result<(), Refusal> {
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         member.draining = draining;
-        Ok(member.name.clone())
+        member.leaving = member.leaving.filter(|_| draining);
+        Ok(())
+    }
+
+    /// Whoever was given up isn't waited for again.
+    pub(super) fn leave(&mut self, id: NodeId, how: Leaving) -> Result<(), Refusal> {
+        let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
+        member.draining = true;
+        member.leaving = Some(member.leaving.filter(|before| *before == Leaving::Abandoned).unwrap_or(how));
+        Ok(())
     }
 }
 

@@ -72,17 +72,103 @@ fn a_command_that_comes_again_is_answered_again_and_done_once() {
     assert_eq!(state, before);
 }
 
+/// The same, with a process of each of the three there, in boot 1.
+fn seated() -> State {
+    let mut state = begun();
+    for node in 1..=3 {
+        let seating =
+            Seating { boot: BootId(1), http: format!("n{node}:7071"), peer: format!("n{node}:7171") };
+        made(&mut state, 10 + node, What::Seat(NodeId(node), seating)).unwrap();
+    }
+    state
+}
+
+fn made(state: &mut State, at: u64, what: What) -> Result<Made, Refusal> {
+    state.apply(LogIndex(at), &command(1_000_000 + u128::from(at), what)).map(|done| done.made)
+}
+
 #[test]
 fn an_id_is_never_given_twice() {
-    let mut state = begun();
-    let admitted = |state: &mut State, at: u64, who: &str| {
-        state.apply(LogIndex(at), &command(u128::from(at), What::Admit(member(who)))).unwrap().made
-    };
+    let mut state = seated();
     // The entry's index is 2, but node 2 has been there from the beginning.
-    assert_eq!(admitted(&mut state, 2, "n4"), Made::Member(NodeId(4)));
-    assert_eq!(admitted(&mut state, 30, "n5"), Made::Member(NodeId(30)));
-    state.apply(LogIndex(31), &command(31, What::Remove(NodeId(30)))).unwrap();
-    assert_eq!(admitted(&mut state, 32, "n5"), Made::Member(NodeId(32)));
+    assert_eq!(made(&mut state, 2, What::Admit(member("n4"))), Ok(Made::Member(NodeId(4))));
+    assert_eq!(made(&mut state, 30, What::Admit(member("n5"))), Ok(Made::Member(NodeId(30))));
+    made(&mut state, 31, What::Leave(NodeId(30), Leaving::HandingOver)).unwrap();
+    made(&mut state, 32, What::Remove(NodeId(30))).unwrap();
+    assert_eq!(made(&mut state, 33, What::Admit(member("n5"))), Ok(Made::Member(NodeId(33))));
+}
+
+#[test]
+fn a_member_leaves_by_itself_only_once_it_owns_nothing() {
+    let mut state = seated();
+    assert_eq!(made(&mut state, 20, What::Remove(NodeId(2))), Err(Refusal::NotLeaving(NodeId(2))));
+    made(&mut state, 21, What::Leave(NodeId(2), Leaving::HandingOver)).unwrap();
+    let leaving = state.agreed().unwrap().members.get(NodeId(2)).unwrap();
+    assert!(leaving.draining && !leaving.may_own());
+    let partitions = state.agreed().unwrap().owned_by(NodeId(2));
+    let still = Refusal::StillOwns { id: NodeId(2), partitions };
+    assert_eq!(made(&mut state, 22, What::Remove(NodeId(2))), Err(still));
+    // Whoever is to own again doesn't leave either.
+    made(&mut state, 23, What::Drain(NodeId(2), false)).unwrap();
+    assert_eq!(made(&mut state, 24, What::Remove(NodeId(2))), Err(Refusal::NotLeaving(NodeId(2))));
+    let told: Vec<_> = state.agreed().unwrap().audit.iter().skip(4).map(|line| line.what.clone()).collect();
+    assert_eq!(told, ["n2 (node 2) is to leave", "ended the draining of n2 (node 2)"]);
+}
+
+#[test]
+fn what_a_member_was_given_up_with_begins_anew_on_those_who_stay_and_nothing_else_moves() {
+    let mut state = seated();
+    let before = state.agreed().unwrap().table.clone();
+    let owned = state.agreed().unwrap().owned_by(NodeId(2));
+    made(&mut state, 21, What::Leave(NodeId(2), Leaving::HandingOver)).unwrap();
+    made(&mut state, 22, What::Leave(NodeId(2), Leaving::Abandoned)).unwrap();
+    // Nobody waits for it again.
+    made(&mut state, 23, What::Leave(NodeId(2), Leaving::HandingOver)).unwrap();
+    made(&mut state, 24, What::Remove(NodeId(2))).unwrap();
+    let agreed = state.agreed().unwrap();
+    assert!(agreed.members.get(NodeId(2)).is_none());
+    for ((partition, before), (_, after)) in before.rows().zip(agreed.table.rows()) {
+        assert_ne!(after.owner.node, NodeId(2), "{partition}");
+        assert_eq!(after.owner.boot, BootId(1), "{partition}");
+        // There are two left, so each keeps the other's replicas.
+        assert_eq!(after.replica, Some(NodeId(4 - after.owner.node.0)), "{partition}");
+        let concerns = before.owner.node == NodeId(2) || before.replica == Some(NodeId(2));
+        assert_eq!(after.epoch.follows(before.epoch), concerns, "{partition}");
+        assert!(before.owner.node == NodeId(2) || before.owner == after.owner, "{partition}");
+    }
+    assert!(agreed.owned_by(NodeId(1)).abs_diff(agreed.owned_by(NodeId(3))) <= 1);
+    let told = &agreed.audit.last().unwrap().what;
+    assert_eq!(*told, format!("removed n2 (node 2); {owned} partitions begin anew elsewhere"));
+}
+
+#[test]
+fn somebody_has_to_stay_who_may_own() {
+    let mut state = seated();
+    // One that was admitted and has never been there can own nothing.
+    made(&mut state, 20, What::Admit(member("n4"))).unwrap();
+    made(&mut state, 21, What::Drain(NodeId(1), true)).unwrap();
+    made(&mut state, 22, What::Leave(NodeId(2), Leaving::Abandoned)).unwrap();
+    for what in [
+        What::Drain(NodeId(3), true),
+        What::Leave(NodeId(3), Leaving::HandingOver),
+        What::Leave(NodeId(3), Leaving::Abandoned),
+    ] {
+        assert_eq!(made(&mut state, 23, what), Err(Refusal::LastOwner(NodeId(3))));
+    }
+    assert_eq!(
+        made(&mut state, 24, What::Leave(NodeId(9), Leaving::Abandoned)),
+        Err(Refusal::NoSuchMember(NodeId(9)))
+    );
+    made(&mut state, 25, What::Remove(NodeId(2))).unwrap();
+    made(&mut state, 26, What::Leave(NodeId(20), Leaving::HandingOver)).unwrap();
+    made(&mut state, 27, What::Remove(NodeId(20))).unwrap();
+    made(&mut state, 28, What::Leave(NodeId(1), Leaving::Abandoned)).unwrap();
+    made(&mut state, 29, What::Remove(NodeId(1))).unwrap();
+    assert_eq!(state.agreed().unwrap().owned_by(NodeId(3)), 4096);
+    assert_eq!(
+        made(&mut state, 30, What::Leave(NodeId(3), Leaving::Abandoned)),
+        Err(Refusal::LastMember(NodeId(3)))
+    );
 }
 
 #[test]
@@ -112,15 +198,10 @@ fn partitions_are_placed_as_the_cluster_begins_and_owned_once_a_process_is_there
 }
 
 #[test]
-fn names_are_given_once_and_the_last_member_stays() {
+fn a_name_is_one_members_at_a_time() {
     let mut state = begun();
     let again = state.apply(LogIndex(4), &command(4, What::Admit(member("n2"))));
     assert_eq!(again, Err(Refusal::MemberExists { name: name("n2"), id: NodeId(2) }));
-    for id in [1, 2] {
-        state.apply(LogIndex(4 + id), &command(u128::from(4 + id), What::Remove(NodeId(id)))).unwrap();
-    }
-    let last = state.apply(LogIndex(9), &command(9, What::Remove(NodeId(3))));
-    assert_eq!(last, Err(Refusal::LastMember(NodeId(3))));
 }
 
 #[test]
@@ -243,6 +324,8 @@ enum Step {
     Enforce(bool),
     Back(u64),
     Admit(u8),
+    Leave(u64, bool),
+    Stay(u64),
     Remove(u64),
     Again(usize),
 }
@@ -260,7 +343,9 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Option<u64>)>> {
         any::<bool>().prop_map(Step::Enforce),
         (0..30u64).prop_map(Step::Back),
         (0..4u8).prop_map(Step::Admit),
-        (0..60u64).prop_map(Step::Remove),
+        (0..40u64, any::<bool>()).prop_map(|(id, given_up)| Step::Leave(id, given_up)),
+        (0..40u64).prop_map(Step::Stay),
+        (0..40u64).prop_map(Step::Remove),
         (0..60usize).prop_map(Step::Again),
     ];
     proptest::collection::vec((step, proptest::option::weighted(0.2, 1..20u64)), 1..60)
@@ -317,7 +402,12 @@ impl Model {
             }
             Step::List(entry, Some(whom)) => drop(self.lists.insert(format!("e{entry}"), format!("c{whom}"))),
             Step::List(entry, None) => return self.lists.remove(&format!("e{entry}")).is_some(),
-            Step::Back(_) | Step::Admit(_) | Step::Remove(_) | Step::Again(_) => return false,
+            Step::Back(_)
+            | Step::Admit(_)
+            | Step::Leave(..)
+            | Step::Stay(_)
+            | Step::Remove(_)
+            | Step::Again(_) => return false,
         }
         true
     }
@@ -390,6 +480,9 @@ fn what(step: &Step, expected: Option<u64>) -> Option<What> {
         Step::List(entry, None) => Edit::DeleteAccess(name(&format!("e{entry}"))),
         Step::Back(to) => return Some(What::Rollback { expected, to: *to }),
         Step::Admit(who) => return Some(What::Admit(member(&format!("m{who}")))),
+        Step::Leave(id, true) => return Some(What::Leave(NodeId(*id), Leaving::Abandoned)),
+        Step::Leave(id, false) => return Some(What::Leave(NodeId(*id), Leaving::HandingOver)),
+        Step::Stay(id) => return Some(What::Drain(NodeId(*id), false)),
         Step::Remove(id) => return Some(What::Remove(NodeId(*id))),
         Step::Again(_) => return None,
     };
@@ -401,15 +494,17 @@ proptest! {
 
     #[test]
     fn random_commands_do_what_a_naive_model_says_whole_or_not_at_all(steps in steps()) {
-        let mut state = begun();
-        let mut other = begun();
+        let mut state = seated();
+        let mut other = seated();
         let first = Model { tiers: [("t0".into(), ()), ("t1".into(), ())].into(), ..Model::default() };
         let mut versions = vec![first];
         let mut members: BTreeMap<u64, String> = (1..=3).map(|i| (i, format!("n{i}"))).collect();
+        // Who leaves, and whether it was given up. The first three alone have been there and own anything.
+        let mut leaving: BTreeMap<u64, bool> = BTreeMap::new();
         let mut given = vec![1, 2, 3];
         let mut sent = vec![command(1, begin())];
         for (i, (step, expected)) in steps.iter().enumerate() {
-            let at = LogIndex(4 + i as u64);
+            let at = LogIndex(20 + i as u64);
             let before = state.encode().unwrap();
             let (command, new) = match (step, what(step, *expected)) {
                 (_, Some(what)) => (command(1_000 + i as u128, what), true),
@@ -437,10 +532,22 @@ proptest! {
                         }
                         fine
                     }
-                    Step::Remove(id) => {
-                        let fine = members.contains_key(id) && members.len() > 1;
+                    Step::Leave(id, given_up) => {
+                        let fine = members.contains_key(id) && others_own(&members, &leaving, *id);
                         if fine {
-                            members.remove(id);
+                            *leaving.entry(*id).or_default() |= given_up;
+                        }
+                        fine
+                    }
+                    Step::Stay(id) => {
+                        leaving.remove(id);
+                        members.contains_key(id)
+                    }
+                    Step::Remove(id) => {
+                        let goes = leaving.get(id).is_some_and(|given_up| *given_up || *id > 3);
+                        let fine = goes && others_own(&members, &leaving, *id);
+                        if fine {
+                            (members.remove(id), leaving.remove(id));
                         }
                         fine
                     }
@@ -469,6 +576,7 @@ proptest! {
             prop_assert!(versions.last().unwrap().is(&agreed.document));
             let ids: Vec<_> = agreed.members.iter().map(|(id, m)| (id.0, m.name.to_string())).collect();
             prop_assert_eq!(ids, members.clone().into_iter().collect::<Vec<_>>());
+            prop_assert!(agreed.table.rows().all(|(_, row)| members.contains_key(&row.owner.node.0)));
             // Another node applies the same entry, and was once restored from bytes.
             if i == steps.len() / 2 {
                 other = State::decode(&other.encode().unwrap()).unwrap();
@@ -481,6 +589,11 @@ proptest! {
             prop_assert!(model.is(&agreed.document_at(i as u64 + 1).unwrap()), "version {}", i + 1);
         }
     }
+}
+
+/// Whether somebody else may own what `id` would leave behind.
+fn others_own(members: &BTreeMap<u64, String>, leaving: &BTreeMap<u64, bool>, id: u64) -> bool {
+    (1..=3).any(|other| other != id && members.contains_key(&other) && !leaving.contains_key(&other))
 }
 
 /// Whether the command had been done in the state that `bytes` are.

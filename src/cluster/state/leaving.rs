@@ -1,0 +1,98 @@
+//! What it takes that a member leaves: somebody else has to go on, and what it owned has to be somebody's.
+
+use std::collections::BTreeMap;
+
+use super::{Agreed, Leaving, LogIndex, Refusal, What};
+use crate::placement::planner::{self, Effect};
+use crate::placement::{self, Change, NodeId, Partition, Row, Seat, Table, TableVersion, Weight};
+
+impl Agreed {
+    /// Partitions that the member owns, whatever life of it.
+    pub fn owned_by(&self, id: NodeId) -> usize {
+        self.table.owned_by(id).count()
+    }
+
+    /// Refuses unless the others can do without the member: somebody has to own the partitions.
+    pub(super) fn spare(&self, id: NodeId) -> Result<(), Refusal> {
+        self.members.get(id).ok_or(Refusal::NoSuchMember(id))?;
+        if self.members.len() == 1 {
+            return Err(Refusal::LastMember(id));
+        }
+        let mut others = self.members.iter().filter(|(other, _)| *other != id);
+        if others.any(|(_, other)| other.may_own()) { Ok(()) } else { Err(Refusal::LastOwner(id)) }
+    }
+
+    /// Ends the membership of one that is leaving. What it was given up with begins anew, on those who stay.
+    pub(super) fn remove(&mut self, id: NodeId, at: LogIndex) -> Result<(), Refusal> {
+        let member = self.members.get(id).ok_or(Refusal::NoSuchMember(id))?;
+        let leaving = member.leaving.ok_or(Refusal::NotLeaving(id))?;
+        self.spare(id)?;
+        let partitions = self.owned_by(id);
+        if leaving == Leaving::HandingOver && partitions > 0 {
+            return Err(Refusal::StillOwns { id, partitions });
+        }
+        self.members.remove(id)?;
+        self.table = self.table_without(id, at)?.into();
+        Ok(())
+    }
+
+    /// The table in which `gone` owns nothing and keeps no replica. Nothing else moves.
+    fn table_without(&self, gone: NodeId, at: LogIndex) -> Result<Table, Refusal> {
+        let unplaced = |error: &dyn std::fmt::Display| Refusal::NotPlaced(error.to_string());
+        let placed = self.members.iter().map(|(id, member)| placement::Member {
+            id,
+            weight: Weight::ONE,
+            may_own: member.may_own(),
+        });
+        let placed = placement::Members::new(placed).map_err(|e| unplaced(&e))?;
+        let mut changes: BTreeMap<Partition, Change> = self
+            .table
+            .rows()
+            .filter(|(_, row)| row.owner.node == gone || row.replica == Some(gone))
+            .map(|(partition, row)| (partition, without(partition, row, gone)))
+            .collect();
+        for effect in planner::moves(&placed, &self.table).map_err(|e| unplaced(&e))? {
+            let Some(change) = changes.get_mut(&effect.partition()) else { continue };
+            match effect {
+                Effect::Move { to, .. } if change.owner.node == gone => {
+                    let boot = self.members.get(to).ok_or(Refusal::NoSuchMember(to))?.boot;
+                    change.owner = Seat { node: to, boot };
+                    change.replica = change.replica.filter(|replica| *replica != to);
+                }
+                // For an even load only: that is for later.
+                Effect::Move { .. } => {}
+                Effect::PlaceReplica { to, .. } => {
+                    change.replica = to.filter(|replica| *replica != change.owner.node);
+                }
+            }
+        }
+        Ok(self.table.with(&changes.into_values().collect::<Vec<_>>(), TableVersion(at.0))?)
+    }
+
+    /// What a command does to a member, with the name that people know it by: afterwards it may be gone.
+    pub(super) fn tell_of_members(&self, what: &What) -> Option<String> {
+        let name = |id: &NodeId| self.members.get(*id).map(|member| format!("{} (node {id})", member.name));
+        match what {
+            What::Remove(id) => {
+                let begins_anew = self.members.get(*id)?.leaving == Some(Leaving::Abandoned);
+                let lost = match begins_anew.then(|| self.owned_by(*id)).unwrap_or_default() {
+                    0 => String::new(),
+                    partitions => format!("; {partitions} partitions begin anew elsewhere"),
+                };
+                Some(format!("removed {}{lost}", name(id)?))
+            }
+            What::Drain(id, true) => Some(format!("drains {}", name(id)?)),
+            What::Drain(id, false) => Some(format!("ended the draining of {}", name(id)?)),
+            What::Leave(id, Leaving::HandingOver) => Some(format!("{} is to leave", name(id)?)),
+            What::Leave(id, Leaving::Abandoned) => Some(format!("gave up {}", name(id)?)),
+            What::Seat(id, seating) => Some(format!("seated {} in boot {}", name(id)?, seating.boot)),
+            What::Begin { .. } | What::Edit { .. } | What::Rollback { .. } | What::Admit(_) => None,
+        }
+    }
+}
+
+/// A row as it is, but for what `gone` does for it.
+fn without(partition: Partition, row: &Row, gone: NodeId) -> Change {
+    let replica = row.replica.filter(|replica| *replica != gone);
+    Change { partition, expected: row.epoch, owner: row.owner, replica }
+}

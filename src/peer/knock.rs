@@ -1,0 +1,92 @@
+//! Whether a node is there: it is greeted and left again.
+//!
+//! Whoever wants to become a member is looked for at the address that it names, before it is one: the greeting has to come
+//! about, so it is that node, of that cluster, in a version that is spoken here. A node that isn't running yet stands on its
+//! [`Doorstep`] meanwhile, greets whoever comes, and answers nothing.
+
+use std::time::Duration;
+
+use super::Class;
+use super::handshake::{self, Identity};
+use crate::check::Name;
+use crate::net::{Dial, Listen};
+
+/// How long to wait where the system can't give a connection: it has too many, and some will end.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Greets the node `peer` at the other end; fails, with the reason, where somebody else answers, or nobody.
+pub async fn knock<D: Dial>(us: &Identity, peer: &Name, dial: &mut D) -> Result<(), String> {
+    let stream = dial.dial().await.map_err(|error| error.to_string())?;
+    let (mut reader, mut writer) = handshake::framed(stream);
+    let greeted = handshake::call(&mut reader, &mut writer, us, Class::Raft, peer).await;
+    greeted.map(drop).map_err(|error| error.to_string())
+}
+
+/// Where a node stands that has an address and isn't running yet.
+pub struct Doorstep<'l, L> {
+    listener: &'l mut L,
+    us: Identity,
+}
+
+impl<'l, L: Listen> Doorstep<'l, L> {
+    /// That of the node which `us` names, at the address where `listener` listens.
+    pub fn new(listener: &'l mut L, us: Identity) -> Self {
+        Self { listener, us }
+    }
+
+    /// Greets whoever comes, one after another, for as long as it is polled.
+    pub async fn greet(self) {
+        loop {
+            // Who can't be accepted, or doesn't greet within a second, comes again.
+            let Ok((stream, _)) = self.listener.accept().await else {
+                tokio::time::sleep(AGAIN_AFTER).await;
+                continue;
+            };
+            let (mut reader, mut writer) = handshake::framed(stream);
+            let greeted = handshake::answer(&mut reader, &mut writer, &self.us, |_| true).await;
+            if let Err(error) = greeted {
+                tracing::debug!(%error, "somebody at the door");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Network as _;
+    use crate::net::pipes::Pipes;
+    use crate::peer::{BootId, VERSIONS};
+
+    fn identity(node: &str, cluster: &str) -> Identity {
+        let name = |text| Name::new(text).unwrap();
+        Identity { cluster: name(cluster), node: name(node), boot: BootId(1), versions: VERSIONS }
+    }
+
+    #[tokio::test]
+    async fn who_stands_on_its_doorstep_is_found_by_its_name_and_cluster_alone() {
+        let pipes = Pipes::default();
+        let mut listener = pipes.listen("n4");
+        let knocks = async {
+            let mut said = Vec::new();
+            for (us, peer) in [("demo", "n4"), ("demo", "n5"), ("prod", "n4")] {
+                let mut dial = pipes.dial("n4").unwrap();
+                said.push(knock(&identity("n1", us), &Name::new(peer).unwrap(), &mut dial).await);
+            }
+            let mut nowhere = pipes.dial("n9").unwrap();
+            said.push(knock(&identity("n1", "demo"), &Name::new("n9").unwrap(), &mut nowhere).await);
+            said.into_iter().map(|said| said.err().unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let said = tokio::select! {
+            said = knocks => said,
+            () = Doorstep::new(&mut listener, identity("n4", "demo")).greet() => unreachable!(),
+        };
+        let expected = [
+            "",
+            "refused the peer: it is node n4, where node n5 was called",
+            "the peer refused: it belongs to the cluster prod, this is the cluster demo",
+            "connection refused",
+        ];
+        assert_eq!(said, expected);
+    }
+}
