@@ -41,8 +41,23 @@ pub struct Config {
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
     pub forward_auth: ForwardAuth,
-    /// All nodes of the file, this one among them, in its order: the members of the cluster's first start.
+    /// All nodes of the file, in its order: the members of the cluster's first start.
     pub nodes: Vec<SeedNode>,
+    /// This node, where it isn't among them.
+    pub unlisted: Option<SeedNode>,
+}
+
+/// What is said of one node beside the file: it comes before what the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Where it listens for HTTP, and is reached.
+    pub http: Option<SocketAddr>,
+    /// Where it listens for peers, and is reached.
+    pub peer: Option<SocketAddr>,
+    /// Where it keeps what must survive.
+    pub data_dir: Option<PathBuf>,
+    /// Its tokens may come from elsewhere, so that an open address without `[auth]` is not judged here.
+    pub may_have_tokens: bool,
 }
 
 /// What a token may do.
@@ -179,20 +194,48 @@ impl Config {
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
             nodes: vec![SeedNode { id: name("n1"), http: http.to_string(), peer: None }],
+            unlisted: None,
         }
     }
 
-    /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `variable` looks up what
-    /// `env:NAME` stands for.
+    /// The same under another name, or elsewhere.
+    pub fn standalone_as(node: Option<&str>, own: &Own) -> Result<Self, Vec<Fault>> {
+        let standalone = Self::standalone();
+        let mut r = Reader::default();
+        let id = match node {
+            Some(node) => r.member("node", |r| r.parsed(&Tree::Text(node.into()), Name::EXPECTED, Name::new)),
+            None => Some(standalone.node.clone()),
+        };
+        let entry = id.map(|id| {
+            let seed = SeedNode { id, ..standalone.nodes[0].clone() };
+            let (http, data_dir) = (standalone.http, standalone.data_dir.clone());
+            own.put(Entry { seed, http, peer: None, data_dir, at: 0 })
+        });
+        let entry = entry.and_then(|entry| {
+            nodes::judge(&mut r, &entry);
+            let open = "is not a loopback address, and without [auth] anybody could change the policy";
+            if !entry.http.ip().is_loopback() && !own.may_have_tokens {
+                r.fault_at("http", format!("{} {open}", entry.http));
+            }
+            Some(entry)
+        });
+        let Entry { seed, http, peer, data_dir, .. } = r.finish(entry)?;
+        let nodes = vec![seed.clone()];
+        Ok(Self { node: seed.id, http, peer, data_dir, nodes, ..standalone })
+    }
+
+    /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `own` is what is said of it beside
+    /// the file. `variable` looks up what `env:NAME` stands for.
     pub fn load(
         path: &Path,
         node: Option<&str>,
+        own: &Own,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<Fault>> {
         let bytes =
             std::fs::read(path).map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])?;
         let beside = path.parent().unwrap_or(Path::new("."));
-        Self::read(&bytes, beside, node, variable)
+        Self::read_as(&bytes, beside, node, own, variable)
     }
 
     /// Reads the text of a file that lies in the directory `beside`.
@@ -202,21 +245,54 @@ impl Config {
         node: Option<&str>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<Fault>> {
+        Self::read_as(bytes, beside, node, &Own::default(), variable)
+    }
+
+    fn read_as(
+        bytes: &[u8],
+        beside: &Path,
+        node: Option<&str>,
+        own: &Own,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Fault>> {
         let tree = Tree::from_toml(bytes).map_err(|fault| vec![fault])?;
         let mut reader = Reader::default();
-        let config = config(&mut reader, &tree, beside, node, &variable);
+        let config = config(&mut reader, &tree, beside, (node, own), &variable);
         reader.finish(config)
     }
 }
 
+impl Own {
+    /// The entry of the node, with what is said of it beside the list.
+    fn put(&self, mut entry: Entry) -> Entry {
+        if let Some(http) = self.http {
+            (entry.http, entry.seed.http) = (http, http.to_string());
+        }
+        if let Some(peer) = self.peer {
+            (entry.peer, entry.seed.peer) = (Some(peer), Some(peer.to_string()));
+        }
+        if let Some(data_dir) = &self.data_dir {
+            entry.data_dir.clone_from(data_dir);
+        }
+        entry
+    }
+
+    /// The entry of a node that no list has, if enough is said of it.
+    fn entry(&self, id: &str, at: usize) -> Option<Entry> {
+        let (id, http, peer, data_dir) = (Name::new(id)?, self.http?, self.peer?, self.data_dir.clone()?);
+        let seed = SeedNode { id, http: http.to_string(), peer: Some(peer.to_string()) };
+        Some(Entry { seed, http, peer: Some(peer), data_dir, at })
+    }
+}
+
 /// Tokens in one file.
-const TOKENS_MAX: usize = 1_024;
+pub const TOKENS_MAX: usize = 1_024;
 
 fn config(
     r: &mut Reader,
     tree: &Tree,
     beside: &Path,
-    node: Option<&str>,
+    (node, own): (Option<&str>, &Own),
     variable: &impl Fn(&str) -> Option<String>,
 ) -> Option<Config> {
     let standalone = Config::standalone();
@@ -242,38 +318,45 @@ fn config(
     let forward_auth = fields.optional(r, "forward_auth", forward_auth::read).unwrap_or_default();
     fields.finish(r);
 
-    let nodes = nodes?;
-    let chosen = chosen(r, &nodes, node)?;
-    if !has_auth && !chosen.http.ip().is_loopback() {
+    let mut nodes = nodes?;
+    let chosen = chosen(r, &nodes, node, own)?;
+    if !has_auth && !chosen.http.ip().is_loopback() && !own.may_have_tokens {
         let detail = format!(
             "{} is not a loopback address, and without [auth] anybody could change the policy",
             chosen.http
         );
         r.member("nodes", |r| r.item(chosen.at, |r| r.fault_at("http", detail)));
     }
+    let Entry { seed, http, peer, data_dir, at } = chosen;
+    let listed = nodes.get_mut(at).map(|entry| entry.seed = seed.clone());
     Some(Config {
         environment,
         cluster: cluster.unwrap_or(standalone.cluster),
-        node: chosen.seed.id.clone(),
-        http: chosen.http,
-        peer: chosen.peer,
-        data_dir: chosen.data_dir.clone(),
+        node: seed.id.clone(),
+        http,
+        peer,
+        data_dir,
         policy_file,
         tokens,
         limits,
         forward_auth,
         nodes: nodes.into_iter().map(|entry| entry.seed).collect(),
+        unlisted: listed.is_none().then_some(seed),
     })
 }
 
-/// The node of that id, or the only one.
-fn chosen<'n>(r: &mut Reader, nodes: &'n [Entry], node: Option<&str>) -> Option<&'n Entry> {
+/// The node of that id, or the only one; one that isn't listed, if it is said where it is.
+fn chosen(r: &mut Reader, nodes: &[Entry], node: Option<&str>, own: &Own) -> Option<Entry> {
     let found = match node {
         Some(id) => nodes.iter().find(|entry| entry.seed.id.as_str() == id),
         None if nodes.len() == 1 => nodes.first(),
         None => None,
     };
-    if found.is_none() {
+    let unlisted = || own.entry(node?, nodes.len());
+    let found = found.cloned().map(|entry| own.put(entry)).or_else(unlisted);
+    if let Some(entry) = &found {
+        nodes::judge(r, entry);
+    } else {
         let which = node
             .map_or("say with --node which one this is".to_string(), |id| format!("there is no node {id}"));
         let ids = nodes.iter().map(|entry| entry.seed.id.to_string()).collect::<Vec<_>>().join(", ");

@@ -137,8 +137,8 @@ impl Node {
         };
         let runtimes = runtimes(parts.workers, count)?;
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
-        let listens_at = listener.local_addr().unwrap_or(config.http);
-        let seeds = seeds(&config, listens_at, peers.as_ref().and_then(|peers| peers.local_addr().ok()));
+        let peers_at = peers.as_ref().and_then(|peers| peers.local_addr().ok());
+        let own = own(&config, listener.local_addr().unwrap_or(config.http), peers_at);
         let us =
             Identity { cluster: config.cluster.clone(), node: config.node.clone(), boot, versions: VERSIONS };
         let links = Arc::new(Links::new(LinksArgs {
@@ -154,8 +154,8 @@ impl Node {
         }));
         let member = Member::start(MemberArgs {
             cluster: config.cluster.clone(),
-            own: own(&config, &seeds),
-            seeds,
+            seeds: seeds(&config, &own),
+            own,
             boot,
             environment: Some(config.environment.clone()),
             place: parts.place,
@@ -319,32 +319,31 @@ const LEFT_LINGER: Duration = Duration::from_secs(2);
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 
-/// The nodes that the configuration lists. This one listens at `http` and `peer`, which it may have left to the system to
-/// choose.
-fn seeds(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -> Vec<SeedNode> {
-    let chosen = |asked: Option<SocketAddr>, got: Option<SocketAddr>, said: &str| match got {
-        Some(got) if asked.is_some_and(|asked| asked.to_string() == said) => got.to_string(),
-        _ => said.to_string(),
-    };
-    let seeds = config.nodes.iter().map(|node| {
-        let (at, peer_at) = (node.http.as_str(), node.peer.as_deref().unwrap_or_default());
-        let (http, peer) = match node.id == config.node {
-            true => (chosen(Some(config.http), Some(http), at), chosen(config.peer, peer, peer_at)),
-            false => (at.to_string(), peer_at.to_string()),
-        };
-        SeedNode { name: node.id.clone(), http, peer }
-    });
-    seeds.collect()
+/// This node, which listens at `http` and `peer`: it may have left the ports to the system to choose.
+fn own(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -> SeedNode {
+    let listed = config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
+    let said = listed.map_or_else(|| config.http.to_string(), |node| node.http.clone());
+    let peer_said = listed.and_then(|node| node.peer.clone()).unwrap_or_default();
+    let peer_chosen =
+        config.peer.filter(|asked| asked.port() == 0 && asked.to_string() == peer_said).and(peer);
+    SeedNode {
+        name: config.node.clone(),
+        http: if said == config.http.to_string() { http.to_string() } else { said },
+        peer: peer_chosen.map_or(peer_said, |chosen| chosen.to_string()),
+    }
 }
 
-/// This node among them; the configuration lists it.
-fn own(config: &Config, seeds: &[SeedNode]) -> SeedNode {
-    let own = seeds.iter().find(|seed| seed.name == config.node).cloned();
-    own.unwrap_or_else(|| SeedNode {
-        name: config.node.clone(),
-        http: config.http.to_string(),
-        peer: String::new(),
-    })
+/// The nodes that the configuration lists, in its order; `own` is this one.
+fn seeds(config: &Config, own: &SeedNode) -> Vec<SeedNode> {
+    let listed = config.nodes.iter().map(|node| match node.id == own.name {
+        true => own.clone(),
+        false => SeedNode {
+            name: node.id.clone(),
+            http: node.http.clone(),
+            peer: node.peer.clone().unwrap_or_default(),
+        },
+    });
+    listed.collect()
 }
 
 /// Statistics are for looking back: a node without their file serves all the same, and says so.

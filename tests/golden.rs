@@ -198,6 +198,13 @@ const PLAY: &[(&str, i32, &str)] = &[
     // The cluster.
     ("cluster-status", 0, "cluster status -o json"),
     ("cluster-status", 0, "cluster status"),
+    ("cluster-leave-last", 5, "cluster leave n1 -o json"),
+    ("cluster-leave-last", 5, "cluster leave n1"),
+    ("cluster-leave-unknown", 1, "cluster leave n9 --wait -o json"),
+    ("cluster-leave-unknown", 1, "cluster leave n9 --wait"),
+    ("cluster-drain-last", 5, "cluster drain n1 -o json"),
+    ("cluster-drain-end", 0, "cluster drain n1 --end -o json"),
+    ("cluster-drain-end", 0, "cluster drain n1 --end"),
     ("cluster-breakers", 0, "cluster breakers -o json"),
     ("cluster-breakers", 0, "cluster breakers"),
     ("cluster-breakers-reset", 1, "cluster breakers --reset n9 -o json"),

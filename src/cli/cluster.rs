@@ -13,7 +13,10 @@
 //! n3    up     voter         1365      1365  127.0.0.1:7073
 //! ```
 //!
-//! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask it with `--url`.
+//! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask it with `--url`. How nodes
+//! leave and are drained is in [`members`].
+
+mod members;
 
 use clap::builder::NonEmptyStringValueParser;
 use serde::Deserialize;
@@ -28,6 +31,7 @@ use super::output::{Column, Output, plain, span};
 #[command(after_help = "\
 Examples:
   tidegate cluster status
+  tidegate cluster leave n3 --wait
   tidegate cluster breakers")]
 pub struct ClusterArgs {
     #[command(subcommand)]
@@ -44,6 +48,8 @@ Examples:
   tidegate cluster status
   tidegate cluster status --url http://127.0.0.1:7072 -o json")]
     Status,
+    Leave(members::LeaveArgs),
+    Drain(members::DrainArgs),
     /// Show the circuit breakers of the links from the node at --url to the others, or close one
     #[command(after_help = "\
 While a breaker is open, nothing is sent to that peer. --reset closes it: the next call is tried.
@@ -64,6 +70,8 @@ impl ClusterArgs {
         let client = server.client()?;
         match self.verb {
             Verb::Status => status(&client, out)?,
+            Verb::Leave(arguments) => arguments.run(&client, out)?,
+            Verb::Drain(arguments) => arguments.run(&client, out)?,
             Verb::Breakers { reset: None } => breakers(&client, out)?,
             Verb::Breakers { reset: Some(peer) } => reset(&client, &peer, out)?,
         }
@@ -90,6 +98,8 @@ struct Status {
 struct Node {
     id: String,
     state: String,
+    #[serde(default)]
+    waits_for: Option<String>,
     voter: bool,
     leader: bool,
     partitions: u64,
@@ -120,7 +130,12 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
         Column::Right("REPLICAS"),
         Column::Left("HTTP"),
     ];
+    let waiting = status.nodes.iter().filter_map(|node| Some((node.id.clone(), node.waits_for.clone()?)));
+    let waiting: Vec<_> = waiting.collect();
     out.table(&columns, &status.nodes.into_iter().map(row).collect::<Vec<_>>())?;
+    for (id, what) in waiting {
+        out.note(&format!("{}: {}", plain(&id), plain(&what)));
+    }
     for warning in &status.warnings {
         out.note(&format!("warning: {}", plain(warning)));
     }
@@ -213,7 +228,7 @@ mod tests {
         "policy_version":12,"placement_version":9,"nodes":[
         {"id":"n1","number":1,"http":"127.0.0.1:7071","peer":"127.0.0.1:7171","state":"up","voter":true,"leader":true,
          "boot":"0a","partitions":1366,"replicas":1365},
-        {"id":"n2","number":2,"http":"127.0.0.1:7072","peer":"127.0.0.1:7172","state":"draining","voter":true,"leader":false,
+        {"id":"n2","number":2,"http":"127.0.0.1:7072","peer":"127.0.0.1:7172","state":"draining","waits_for":"it \u0007 hands over","voter":true,"leader":false,
          "boot":"0b","partitions":0,"replicas":1366},
         {"id":"n3","number":3,"http":"gateway.example:80","peer":"127.0.0.1:7173","state":"unreachable","voter":false,
          "leader":false,"boot":null,"partitions":2730,"replicas":1365}],"warnings":["of \u001b[2J"]}"#;
@@ -235,7 +250,7 @@ n2    draining     voter             0      1366  127.0.0.1:7072
 n3    unreachable  learner        2730      1365  gateway.example:80
 ";
         assert_eq!(ran.data, expected);
-        assert_eq!(ran.notes, "warning: of \u{fffd}[2J\n");
+        assert_eq!(ran.notes, "n2: it \u{fffd} hands over\nwarning: of \u{fffd}[2J\n");
         assert_eq!(server.seen()[0].line, "GET /v1/cluster");
     }
 

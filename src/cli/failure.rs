@@ -47,6 +47,15 @@ impl Failure {
         }
     }
 
+    /// Whether it may be over in a moment: nobody answered, or whoever did can't at the moment.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Problem(problem) => problem.status == http::StatusCode::SERVICE_UNAVAILABLE,
+            Self::Usage(_) | Self::Failed(_) => false,
+        }
+    }
+
     /// Whether it is about a state that has changed since it was read.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Problem(problem) if problem.status == http::StatusCode::PRECONDITION_FAILED)

@@ -35,6 +35,7 @@ mod testing;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -120,11 +121,14 @@ struct Cli {
 enum Command {
     /// Run a node
     #[command(after_help = "\
-Without --config it is one node on 127.0.0.1:7070 with the built-in policy and its data in ./tidegate-data.
+Without --config it is one node on 127.0.0.1:7070 with the built-in policy and its data in ./tidegate-data. With --join it asks a
+cluster to admit it, with the --token of an administrator, and gets from there what it needs; once its folder holds its data,
+--join is ignored, and the same line starts it again.
 
 Examples:
   tidegate serve
   tidegate serve --config cluster.toml --node n1 --log-format json
+  tidegate serve --node n4 --http 127.0.0.1:7074 --peer 127.0.0.1:7174 --data-dir data/n4 --join http://127.0.0.1:7071
   TIDEGATE_CONFIG=cluster.toml TIDEGATE_NODE=n1 tidegate serve")]
     Serve(ServeArgs),
     Dev(dev::DevArgs),
@@ -143,9 +147,21 @@ struct ServeArgs {
     /// The configuration (cluster.toml)
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     config: Option<PathBuf>,
-    /// Which of the configuration's nodes this one is
+    /// Which node this one is: one of the configuration's, or a new one
     #[arg(long, value_name = "ID", env = "TIDEGATE_NODE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     node: Option<String>,
+    /// Where it listens for HTTP, rather than where the configuration says
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP")]
+    http: Option<SocketAddr>,
+    /// Where it listens for the other nodes, rather than where the configuration says
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER")]
+    peer: Option<SocketAddr>,
+    /// Where it keeps its data, rather than where the configuration says
+    #[arg(long, value_name = "FOLDER", env = "TIDEGATE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Ask the cluster of the node at this URL to admit this one; ignored where the folder holds a node already
+    #[arg(long, value_name = "URL", env = "TIDEGATE_JOIN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    join: Option<String>,
     /// What is logged: info, tidegate=debug, warn,tidegate::http=trace, …
     #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG", default_value = FILTER_DEFAULT)]
     log: Filter,
@@ -156,6 +172,10 @@ struct ServeArgs {
     #[arg(long, env = "TIDEGATE_STOP_AT_EOF", value_parser = BoolishValueParser::new())]
     stop_at_eof: bool,
 }
+
+/// The flags that only running a node takes.
+const SERVING: [&str; 9] =
+    ["config", "node", "http", "peer", "data_dir", "join", "log", "log_format", "stop_at_eof"];
 
 /// What a log line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -194,6 +214,18 @@ impl Line {
                 if !typed(after, "node") {
                     serve.node = cli.serve.node.take();
                 }
+                if !typed(after, "http") {
+                    serve.http = cli.serve.http;
+                }
+                if !typed(after, "peer") {
+                    serve.peer = cli.serve.peer;
+                }
+                if !typed(after, "data_dir") {
+                    serve.data_dir = cli.serve.data_dir.take();
+                }
+                if !typed(after, "join") {
+                    serve.join = cli.serve.join.take();
+                }
                 if !typed(after, "log") {
                     serve.log = cli.serve.log.clone();
                 }
@@ -206,9 +238,7 @@ impl Line {
             }
             (Some(_), Some((name, _))) => {
                 // Else `tidegate --node n2 check acme` would ask the default node and look as if it had asked n2.
-                let misplaced = ["config", "node", "log", "log_format", "stop_at_eof"]
-                    .into_iter()
-                    .find(|id| typed(&matches, id));
+                let misplaced = SERVING.into_iter().find(|id| typed(&matches, id));
                 if let Some(id) = misplaced {
                     let id = id.replace('_', "-");
                     let why = format!("--{id} is for running a node: `tidegate {name}` doesn't take it");
@@ -223,8 +253,8 @@ impl Line {
     /// Does what the line asks for.
     pub fn run(self) -> ExitCode {
         match self.0.command {
-            None => serve::run(self.0.serve),
-            Some(Command::Serve(serve)) => serve::run(serve),
+            None => serve::run(self.0.serve, self.0.server.token),
+            Some(Command::Serve(serve)) => serve::run(serve, self.0.server.token),
             Some(command) => {
                 let stdout = std::io::stdout();
                 let colour = is_coloured(stdout.is_terminal(), std::env::var_os("NO_COLOR"));

@@ -1,4 +1,9 @@
-//! `tidegate [serve]`: runs a node on real sockets until it is told to stop.
+//! `tidegate [serve]`: runs a node on real sockets until it is told to stop, or has left its cluster.
+//!
+//! Who the node is, its data says, if there is any. A node without data is one of the configuration's; or with `--join` one that
+//! asks a cluster to admit it ([`join`]).
+
+mod join;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -10,10 +15,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use tidegate::check::Name;
 use tidegate::clock::SystemClock;
 use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
-use tidegate::config::Config;
+use tidegate::config::{Config, Own};
 use tidegate::input::Fault;
 use tidegate::net::{Plain, PlainListener};
 use tidegate::node::{Node, NodeError, Parts, Workers};
@@ -21,6 +27,7 @@ use tidegate::policy::Document;
 use tidegate::random::Seed;
 
 use super::ServeArgs;
+use join::Joining;
 
 /// Something was wrong while running.
 const FAILED: u8 = 1;
@@ -35,21 +42,25 @@ const STATISTICS_FILE: &str = "stats.redb";
 const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
-pub fn run(arguments: ServeArgs) -> ExitCode {
-    let ServeArgs { config, node, log, log_format, stop_at_eof } = arguments;
+pub fn run(arguments: ServeArgs, token: Option<String>) -> ExitCode {
+    let ServeArgs { config: file, node, http, peer, data_dir, join, log, log_format, stop_at_eof } =
+        arguments;
     tidegate::telemetry::log::start(log_format.into(), &log);
-    let loaded = match &config {
-        Some(path) => Config::load(path, node.as_deref(), |name| std::env::var(name).ok()),
-        None => Ok(Config::standalone()),
+    // Where there is no file, the tokens of a node that was admitted come with its data.
+    let own = Own { http, peer, data_dir, may_have_tokens: join.is_some() || file.is_none() };
+    let loaded = match &file {
+        Some(path) => Config::load(path, node.as_deref(), &own, |name| std::env::var(name).ok()),
+        None => Config::standalone_as(node.as_deref(), &own),
     };
     let config = match loaded {
         Ok(config) => config,
         Err(faults) => return refuse("the configuration", &faults),
     };
+    let joining = Joining { url: join, token, has_file: file.is_some(), is_named: node.is_some() };
     // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
     match control.worker_threads(2).thread_name("control").enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(config, stop_at_eof)),
+        Ok(runtime) => runtime.block_on(serve(config, joining, stop_at_eof)),
         Err(error) => fail(error),
     }
 }
@@ -65,7 +76,7 @@ fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
+async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
     let seed = match Seed::from_system() {
         Ok(seed) => seed,
@@ -75,7 +86,7 @@ async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
         Ok(listener) => listener,
         Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
     };
-    let peers = match config.peer {
+    let mut peers = match config.peer {
         Some(address) => match PlainListener::bind(address).await {
             Ok(listener) => Some(listener),
             Err(error) => return fail(format!("can't listen for peers on {address}: {error}")),
@@ -88,6 +99,13 @@ async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
     };
     let http = listener.local_addr().unwrap_or(config.http);
     let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
+    let (config, members) = match joining.settle(config, &place, http, peers.as_mut()).await {
+        Ok(settled) => settled,
+        Err(failure) => {
+            eprintln!("tidegate: {failure}");
+            return ExitCode::from(failure.exit().code());
+        }
+    };
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
         statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
@@ -107,11 +125,11 @@ async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
         Err(NodeError::Member(MemberError::Invalid(faults))) => return refuse("the policy", &faults),
         Err(error) => return fail(error),
     };
-    if config.nodes.len() == 1 {
+    if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
         let _ = tokio::time::timeout(SEATED_WITHIN, node.is_seated()).await;
     }
-    introduce(&config, http, &node);
+    introduce(&config, &members, http, &node);
     match node.run(stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
@@ -180,10 +198,10 @@ fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
 }
 
 /// A few lines on what runs where, and one to paste.
-fn introduce(config: &Config, http: std::net::SocketAddr, node: &Node) {
+fn introduce(config: &Config, members: &[Name], http: std::net::SocketAddr, node: &Node) {
     println!("tidegate {}  node {}  http://{http}", env!("CARGO_PKG_VERSION"), config.node);
-    if config.nodes.len() > 1 {
-        let names: Vec<_> = config.nodes.iter().map(|node| node.id.as_str()).collect();
+    if members.len() > 1 {
+        let names: Vec<_> = members.iter().map(Name::as_str).collect();
         println!("  cluster {}: {}", config.cluster, names.join(", "));
     }
     let policy = node.member().current();

@@ -108,7 +108,10 @@ pub enum MemberError {
     )]
     HasLeft(Claim),
     /// Neither the list nor its data says who it is.
-    #[error("there is no node {name} in the list of the nodes that the cluster {cluster} begins with")]
+    #[error(
+        "there is no node {name} in the list of the nodes that the cluster {cluster} begins with; with --join it asks to be \
+         admitted"
+    )]
     NotListed {
         /// Its name.
         name: Name,

@@ -33,6 +33,7 @@ pub struct SeedNode {
 }
 
 /// One item of the list.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub seed: SeedNode,
     /// Where it listens for HTTP.
@@ -111,11 +112,25 @@ fn plain(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
     if address.ip().to_canonical().is_loopback() {
         return Some(address);
     }
-    r.fault(format!(
+    r.fault(far(address));
+    None
+}
+
+/// Faults what can't be of a node of which something is said beside the list.
+pub(super) fn judge(r: &mut Reader, entry: &Entry) {
+    if let Some(peer) = entry.peer.filter(|peer| !peer.ip().to_canonical().is_loopback()) {
+        r.fault_at("peer", far(peer));
+    }
+    if entry.peer == Some(entry.http) && entry.http.port() != 0 {
+        r.fault_at("peer", format!("{} is the http address too", entry.http));
+    }
+}
+
+fn far(address: SocketAddr) -> String {
+    format!(
         "{address} is not a loopback address: peers talk in plain text, and that is for loopback addresses \
          (127.0.0.0/8, ::1) alone"
-    ));
-    None
+    )
 }
 
 /// Peers dial addresses, not names, and only those at which they may talk in plain text.

@@ -33,7 +33,7 @@ pub use read::{
     tenant as read_tenant, tier as read_tier,
 };
 pub use responses::{DIALECTS_MAX, DenialBody, Dialect, Dialects, Responses, XReset};
-pub use text::{Decimal, print_instant};
+pub use text::{DURATION, Decimal, parse_duration, print_instant};
 
 /// The policy of a node that was given none: what `policies/builtin.toml` says.
 pub fn builtin() -> Document {

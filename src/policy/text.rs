@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::clock::{MS, SECOND};
 use crate::limit::{Rate, UNITS_MAX, WINDOW_MAX};
 
+/// What a duration looks like.
 pub const DURATION: &str = "a duration: a whole number and ms, s, m, h, d or w, at most ten years";
 pub const RATE: &str = "a rate: a whole number per unit or duration, such as 5/s, 10/m or 1/10s";
 pub const DECIMAL: &str = "a decimal above 0 and up to 1000000, of at most six places, as a string";

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::rig::{Answer, Home, Node, Wire, until};
+use crate::rig::{Answer, Home, Node, Process, Wire, program, until};
 
 /// Nodes `n1`, `n2`, …; those that are dropped are killed.
 pub struct Cluster {
@@ -15,6 +15,8 @@ pub struct Cluster {
     /// Where each listens: for HTTP, and for the others.
     ports: Vec<(u16, u16)>,
     sections: String,
+    /// Who asks in [`Cluster::call`]; nobody if it is empty.
+    token: String,
 }
 
 /// A port that nobody has at the moment.
@@ -30,11 +32,16 @@ impl Cluster {
 
     /// The same, with further sections of `cluster.toml`.
     pub fn start_with(count: usize, policy: &str, sections: &str) -> Self {
+        Self::with_auth(count, policy, sections, "")
+    }
+
+    /// The same, and this token where one is needed.
+    pub fn with_auth(count: usize, policy: &str, sections: &str, token: &str) -> Self {
         let home = Home::empty();
         home.write("policy.toml", policy.as_bytes());
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
-        let mut cluster = Self { home, nodes, ports, sections: sections.into() };
+        let mut cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
         cluster.list(&(0..count).collect::<Vec<_>>());
         (0..count).for_each(|i| cluster.begin(i));
         (0..count).for_each(|i| cluster.wait_ready(i));
@@ -52,6 +59,67 @@ impl Cluster {
         }
         config.push_str(&self.sections);
         self.home.write("cluster.toml", config.as_bytes());
+    }
+
+    /// The line of a node that no list has, and that asks node `via` to be admitted; with further words.
+    pub fn joins(&mut self, i: usize, via: usize, more: &[&str]) -> Vec<String> {
+        while self.ports.len() <= i {
+            self.ports.push((free_port(), free_port()));
+            self.nodes.push(None);
+        }
+        let (http, peer) = self.ports[i];
+        let mut line: Vec<_> = ["serve", "--node"].map(String::from).into();
+        line.push(format!("n{}", i + 1));
+        line.extend(["--http".into(), format!("127.0.0.1:{http}"), "--peer".into(), format!("127.0.0.1:{peer}")]);
+        line.extend(["--data-dir".into(), format!("data/n{}", i + 1)]);
+        line.extend(["--join".into(), format!("http://{}", self.node(via).addr)]);
+        line.extend(more.iter().map(|word| word.to_string()));
+        line
+    }
+
+    /// Starts such a line, and waits until the node says where it listens.
+    pub fn start_line(&mut self, i: usize, line: &[String]) {
+        self.nodes[i] = Some(self.run_line(line).started());
+    }
+
+    /// Starts such a line, and doesn't wait.
+    pub fn run_line(&self, line: &[String]) -> Process {
+        self.home.run_without_file(&line.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Has a node join, and waits until node `via` sees that it is there.
+    pub fn join(&mut self, i: usize, via: usize) {
+        let line = self.joins(i, via, &[]);
+        self.start_line(i, &line);
+        self.wait_seated(i, via);
+    }
+
+    pub fn wait_seated(&self, i: usize, via: usize) {
+        until("the new node is there", || {
+            let known = self.member(via, i)?["boot"].is_string();
+            (known && self.node(i).call("GET", "/readyz", "").status == 200).then_some(())
+        });
+    }
+
+    /// How node `via` sees the member `n{i + 1}`; none if it is no member.
+    pub fn member(&self, via: usize, i: usize) -> Option<Value> {
+        let status = self.status(via);
+        let id = format!("n{}", i + 1);
+        status["nodes"].as_array().unwrap().iter().find(|node| node["id"] == id).cloned()
+    }
+
+    /// Waits until node `i` has ended by itself; its exit code and its log.
+    pub fn wait_ended(&mut self, i: usize) -> (Option<i32>, String) {
+        let mut node = self.nodes[i].take().unwrap();
+        (node.process.end().code(), node.process.log())
+    }
+
+    /// Runs a command against node `via`: its exit code, what it printed, what it said.
+    pub fn command(&self, via: usize, words: &[&str]) -> (i32, String, String) {
+        let url = format!("http://{}", self.node(via).addr);
+        let ran = program().args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (ran.status.code().unwrap(), text(ran.stdout), text(ran.stderr))
     }
 
     /// Has every node listen elsewhere, once it is started the next time.
@@ -98,7 +166,10 @@ impl Cluster {
 
     pub fn call(&self, i: usize, method: &str, path: &str, body: Value) -> Answer {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        self.node(i).call(method, path, body)
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("authorization", bearer.as_str())];
+        let headers = if self.token.is_empty() { &[][..] } else { &headers };
+        self.node(i).connect().call(method, path, headers, &body)
     }
 
     pub fn get(&self, i: usize, path: &str) -> Value {

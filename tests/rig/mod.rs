@@ -107,13 +107,23 @@ impl Home {
     }
 
     fn run_line(&self, words: &[&str], id: &str) -> Process {
+        let config = self.path("cluster.toml");
+        let config = config.to_str().unwrap();
+        self.spawn(words, &[("TIDEGATE_CONFIG", config), ("TIDEGATE_NODE", id)])
+    }
+
+    /// Starts the program with these words and no configuration, and doesn't wait for it.
+    pub fn run_without_file(&self, words: &[&str]) -> Process {
+        self.spawn(words, &[])
+    }
+
+    fn spawn(&self, words: &[&str], variables: &[(&str, &str)]) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
         let child = program()
             .args(words)
-            .env("TIDEGATE_CONFIG", self.path("cluster.toml"))
-            .env("TIDEGATE_NODE", id)
+            .envs(variables.iter().copied())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
@@ -131,16 +141,7 @@ impl Home {
 
     /// The same as the node `id`.
     pub fn start_as(&self, id: &str) -> Node {
-        let mut process = self.run_as(id);
-        let addr = until("the node's address", || {
-            if let Some(status) = process.child.try_wait().unwrap() {
-                panic!("the node ended with {status}: {}", process.log());
-            }
-            let said = process.out();
-            let (_, after) = said.split_once("http://")?;
-            after.split_once('\n')?.0.trim().parse().ok()
-        });
-        Node { process, addr }
+        self.run_as(id).started()
     }
 }
 
@@ -154,6 +155,19 @@ pub struct Process {
 }
 
 impl Process {
+    /// Waits until it says where it listens.
+    pub fn started(mut self) -> Node {
+        let addr = until("the node's address", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the node ended with {status}: {}", self.log());
+            }
+            let said = self.out();
+            let (_, after) = said.split_once("http://")?;
+            after.split_once('\n')?.0.trim().parse().ok()
+        });
+        Node { process: self, addr }
+    }
+
     pub fn out(&self) -> String {
         read(&self.out)
     }

@@ -1,14 +1,14 @@
 //! The cluster as one of its nodes sees it, and the breakers of that node's links.
 
 use utoipa::ToSchema;
-use utoipa::openapi::path::HttpMethod::{Get, Post};
+use utoipa::openapi::path::HttpMethod::{Delete, Get, Post};
 use utoipa::openapi::schema::ArrayBuilder;
 
 use super::call::{Access, Answer, Call};
 use super::ops::NodeId;
-use super::words::{Millis, NAME, Shown, at_least, components, reference, text};
+use super::words::{Millis, NAME, Shown, at_least, components, one_of, reference, text};
 use crate::check::NAME_BYTES_MAX;
-use crate::config::{ADDRESS_BYTES_MAX, NODES_MAX};
+use crate::config::{ADDRESS_BYTES_MAX, NODES_MAX, TOKENS_MAX};
 
 /// The tag of these calls.
 pub const CLUSTER: &str = "cluster";
@@ -30,12 +30,26 @@ components! {
     Partitions = at_least(0), 1366;
     /// The members, by their number.
     Members [Member] = ArrayBuilder::new().items(reference::<Member>()).max_items(Some(NODES_MAX)),
-        [{"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171", "state": "up", "voter": true,
-          "leader": true, "boot": "9f86d081884c7d65", "partitions": 1366, "replicas": 1365}];
+        [{"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171", "state": "up", "waits_for": null,
+          "voter": true, "leader": true, "boot": "9f86d081884c7d65", "partitions": 1366, "replicas": 1365}];
     /// What is unwise about the cluster as it is, in whole sentences.
     Warnings [Warning] = ArrayBuilder::new().items(reference::<Warning>()), ["of two nodes only n1 votes"];
     /// A sentence.
     Warning = super::words::of_format("sentence"), "of two nodes only n1 votes";
+    /// The members that a new node may speak with, itself among them.
+    Acquaintances [Acquaintance] = ArrayBuilder::new().items(reference::<Acquaintance>()).max_items(Some(NODES_MAX)),
+        [{"id": "n1", "number": 1, "peer": "127.0.0.1:7171"}];
+    /// The tokens of the node that answered, without their secrets; none where anybody may do everything.
+    Tokens [TokenDigest] = ArrayBuilder::new().items(reference::<TokenDigest>()).max_items(Some(TOKENS_MAX)),
+        [{"name": "admin-1", "role": "admin", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}];
+    /// The SHA-256 of a secret, in hexadecimal.
+    Sha256 = text(64..=64, "^[0-9a-f]{64}$"), "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    /// The number of a member in the log, never given again.
+    Number = at_least(1), 57;
+    /// Whether what the node owns is given up: `true`, or bare.
+    Force = one_of(["", "true", "false"]), "true";
+    /// What keeps a node that is drained or leaves, in words.
+    WaitsFor = super::words::of_format("sentence"), "1365 partitions are to be handed over";
     /// The breakers of the links to all other nodes.
     Breakers [Breaker] = ArrayBuilder::new().items(reference::<Breaker>()).max_items(Some(NODES_MAX)),
         [{"id": "n2", "state": "open", "failures": 5, "opened": 1, "retry_after_ms": 250, "connected": false,
@@ -88,6 +102,9 @@ pub struct Member {
     peer: Option<PeerAddress>,
     /// How this node sees it.
     state: MemberState,
+    /// What keeps it from being drained or gone; null where nothing does.
+    #[schema(required)]
+    waits_for: Option<WaitsFor>,
     /// Whether it votes; else it only gets the log.
     #[schema(examples(true))]
     voter: bool,
@@ -103,14 +120,116 @@ pub struct Member {
     replicas: Partitions,
 }
 
-/// It is this node, or there is a connection to it; it is up and to own nothing any more; there is no connection to it.
+/// It is this node, or there is a connection to it; it is up and to own nothing any more; it is to be no member any more; there
+/// is no connection to it.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("up"))]
 pub enum MemberState {
     Up,
     Draining,
+    Leaving,
     Unreachable,
+}
+
+/// A node that wants to become a member.
+#[derive(ToSchema)]
+#[schema(examples(json!({"id": "n4", "http": "127.0.0.1:7074", "peer": "127.0.0.1:7174"})))]
+#[serde(deny_unknown_fields)]
+pub struct NewNode {
+    /// What it is called; no member has that name.
+    id: NodeId,
+    /// Where people and programs reach it.
+    http: Address,
+    /// Where the other nodes reach it. It has to answer there already.
+    peer: Address,
+}
+
+/// What a node that was admitted needs to begin.
+#[derive(ToSchema)]
+pub struct Admission {
+    /// What it is called.
+    id: NodeId,
+    /// Its number.
+    number: Number,
+    /// Where people and programs reach it.
+    http: Address,
+    /// Where the other nodes reach it.
+    peer: Address,
+    /// What the cluster is called.
+    cluster: ClusterName,
+    /// Which of the policy's environments the node that answered runs in.
+    #[schema(examples("production"))]
+    environment: String,
+    /// Whom it may speak with.
+    members: Acquaintances,
+    /// Who may do what.
+    tokens: Tokens,
+}
+
+/// A member that a new node may speak with.
+#[derive(ToSchema)]
+pub struct Acquaintance {
+    /// What it is called.
+    id: NodeId,
+    /// Its number.
+    number: Number,
+    /// Where the other nodes reach it.
+    #[schema(required)]
+    peer: Option<Address>,
+}
+
+/// A token, without its secret.
+#[derive(ToSchema)]
+pub struct TokenDigest {
+    /// By which logs and the audit know it.
+    #[schema(examples("admin-1"))]
+    name: String,
+    /// What it may do.
+    role: TokenRole,
+    /// By which its secret is known.
+    sha256: Sha256,
+}
+
+/// Decide; see; do all.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(examples("admin"))]
+pub enum TokenRole {
+    Check,
+    Read,
+    Admin,
+}
+
+/// How a node stands that is drained or leaves.
+#[derive(ToSchema)]
+pub struct MemberProgress {
+    /// What it is called.
+    id: NodeId,
+    /// Its number.
+    number: Number,
+    /// How this node sees it.
+    state: ProgressState,
+    /// Whether it votes.
+    #[schema(examples(true))]
+    voter: bool,
+    /// Those that it still owns.
+    partitions: Partitions,
+    /// What keeps it; null where nothing does.
+    #[schema(required)]
+    waits_for: Option<WaitsFor>,
+}
+
+/// As of a member; or it is none any more.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(examples("leaving"))]
+pub enum ProgressState {
+    Up,
+    Draining,
+    Leaving,
+    Unreachable,
+    Gone,
 }
 
 /// The breakers of one node.
@@ -176,6 +295,42 @@ pub fn calls() -> Vec<Call> {
                 "One node's word: another may reach whom this one doesn't, and that is often what is looked for.",
             )
             .answers(200, Answer::json::<ClusterView>("How it stands.")),
+        Call::new(Post, "/v1/cluster/nodes", "admitNode", CLUSTER)
+            .open_to(Access::Change)
+            .does(
+                "Admit a node",
+                "It becomes a member that gets the log, owns its share of the partitions once it is there, and votes where that is of \
+                 use. It has to answer at its peer address already, as `tidegate serve --join` does. Asked again for a node that \
+                 hasn't been there yet, with the same addresses, the answer is the same.",
+            )
+            .takes::<NewNode>("The node.")
+            .answers(201, Answer::json::<Admission>("It is admitted."))
+            .answers(200, Answer::json::<Admission>("It was admitted before, and has never been there."))
+            .fails(&[422]),
+        Call::new(Delete, "/v1/cluster/nodes/{id}", "removeNode", CLUSTER)
+            .open_to(Access::Change)
+            .does(
+                "Have a node leave",
+                "It hands over what it owns, gives its vote back, and is a member no more; its process ends then. `GET /v1/cluster` \
+                 shows how far that has come. With `force` a node that is gone is given up: what it owned begins anew elsewhere, as if \
+                 nothing had been taken.",
+            )
+            .part::<NodeId>("id", "The node.")
+            .query::<Force>("force", "Whether it is given up; only where it hasn't been heard of for five seconds.")
+            .answers(202, Answer::json::<MemberProgress>("It is leaving."))
+            .fails(&[404, 409, 422]),
+        Call::new(Post, "/v1/cluster/nodes/{id}/drain", "drainNode", CLUSTER)
+            .open_to(Access::Change)
+            .does("Drain a node", "It hands over what it owns, is given nothing more, and stays a member.")
+            .part::<NodeId>("id", "The node.")
+            .answers(202, Answer::json::<MemberProgress>("It is being drained."))
+            .fails(&[404, 409, 422]),
+        Call::new(Delete, "/v1/cluster/nodes/{id}/drain", "endDrain", CLUSTER)
+            .open_to(Access::Change)
+            .does("End the draining of a node", "It may own partitions again. If it was leaving, it stays.")
+            .part::<NodeId>("id", "The node.")
+            .answers(200, Answer::json::<MemberProgress>("It may own again."))
+            .fails(&[404, 422]),
         Call::new(Get, "/v1/cluster/breakers", "listBreakers", CLUSTER)
             .open_to(Access::See)
             .does(

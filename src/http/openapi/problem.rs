@@ -65,7 +65,7 @@ pub fn name_of(status: u16) -> &'static str {
     SHARED.iter().find(|(known, ..)| *known == status).map_or("Internal", |(_, name, _)| *name)
 }
 
-const SHARED: [(u16, &str, &str); 10] = [
+const SHARED: [(u16, &str, &str); 11] = [
     (400, "BadInput", "The request is malformed. `errors` names every fault by its path."),
     (401, "Unauthorized", "A token is needed, or the one that came is not known."),
     (
@@ -76,6 +76,12 @@ const SHARED: [(u16, &str, &str); 10] = [
     (404, "NotFound", "What the path names is not there."),
     (408, "Timeout", "The body didn't arrive in time (`body_ms`, 5 s by default)."),
     (
+        409,
+        "Unsafe",
+        "It could be done, and would cost what can't be had back: the majority, the last node that may own partitions, or what a node \
+         could still hand over. Nothing has changed.",
+    ),
+    (
         412,
         "Stale",
         "`If-Match` names another version than the current one. Judged before the body is looked at; nothing has changed.",
@@ -84,7 +90,8 @@ const SHARED: [(u16, &str, &str); 10] = [
     (
         422,
         "Impossible",
-        "Well-formed, but it can't be: an unknown tier, a request id used for another check, a policy that would not be valid.",
+        "Well-formed, but it can't be: an unknown tier, a request id used for another check, a policy that would not be valid, a node \
+         that doesn't answer.",
     ),
     (500, "Internal", "The node failed."),
     (

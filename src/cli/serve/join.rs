@@ -1,0 +1,333 @@
+//! How a node comes by who it is: by its data, by the configuration, or by asking a cluster to admit it.
+//!
+//! ```text
+//! the folder is empty          POST /v1/cluster/nodes → its number, the cluster's name, members, tokens; written down, durably
+//! it holds what was given      and nothing of the log: asked again, and the answer is the same, or newer
+//! it holds a node              that is who it is, and nobody is asked
+//! ```
+//!
+//! The node listens at its peer address before it asks, since the cluster looks for it there first.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use tidegate::check::Name;
+use tidegate::cluster::claim::{Acquaintance, Admission, Claim, Found, TokenDigest};
+use tidegate::cluster::raft::Place;
+use tidegate::config::{Config, Role, Token};
+use tidegate::net::{Listen as _, PlainListener};
+use tidegate::peer::{BootId, Doorstep, Identity, VERSIONS};
+use tidegate::placement::NodeId;
+
+use super::super::client::{Request, ServerArgs};
+use super::super::failure::Failure;
+
+/// How long a cluster is asked that doesn't answer or has no leader.
+const ASK_FOR: Duration = Duration::from_secs(30);
+/// How long to wait before it is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// What the node that is asked may take beyond what any call may: it looks for the new node first.
+const LOOKS_FOR: Duration = Duration::from_secs(15);
+
+/// Whom to ask, and what else is known of the node.
+pub struct Joining {
+    /// Where to ask; none asks nobody.
+    pub url: Option<String>,
+    /// As whom.
+    pub token: Option<String>,
+    /// Whether there is a configuration: then it says which cluster this is.
+    pub has_file: bool,
+    /// Whether the node was told its name.
+    pub is_named: bool,
+}
+
+impl Joining {
+    /// Finds out who the node is; the answer is its configuration, and the names of the members as far as they are known.
+    /// It listens at `http`, and at the address of `peers`.
+    pub async fn settle(
+        &self,
+        config: Config,
+        place: &Place,
+        http: SocketAddr,
+        peers: Option<&mut PlainListener>,
+    ) -> Result<(Config, Vec<Name>), Failure> {
+        let found = place.found().map_err(|error| Failure::Failed(error.to_string()))?;
+        let claim = match (found, &self.url) {
+            (Some(found), Some(url)) if !found.is_blank || found.has_left => {
+                tracing::info!(url, "the folder holds {} already: --join is ignored", found.claim);
+                Some(found.claim)
+            }
+            (found, Some(url)) => Some(self.ask(url, &config, place, found, http, peers).await?),
+            (found, None) => found.map(|found| found.claim),
+        };
+        self.as_claimed(config, claim)
+    }
+
+    /// Asks to be admitted, and writes the answer down. Where nobody answers, what was given before still holds.
+    async fn ask(
+        &self,
+        url: &str,
+        config: &Config,
+        place: &Place,
+        found: Option<Found>,
+        http: SocketAddr,
+        peers: Option<&mut PlainListener>,
+    ) -> Result<Claim, Failure> {
+        if !self.is_named {
+            return Err(Failure::Usage("a node that joins says with --node how it is called".into()));
+        }
+        let Some(peers) = peers else {
+            let why = "a node that joins says with --peer where the others reach it";
+            return Err(Failure::Usage(why.into()));
+        };
+        let own = Reached::of(config, http, peers.local_addr().ok());
+        let before = found.map(|found| found.claim).filter(|claim| claim.admission.is_some());
+        let claim = match (self.until_answered(url, config, &own, peers).await, before) {
+            (Ok(claim), _) => claim,
+            (Err(failure), Some(before)) if failure.is_passing() => {
+                tracing::warn!(%failure, "nobody says anything newer than what this node was told before");
+                return Ok(before);
+            }
+            (Err(failure), _) => return Err(failure),
+        };
+        place.claim(&claim).map_err(|error| Failure::Failed(error.to_string()))?;
+        tracing::info!("admitted as {claim}");
+        Ok(claim)
+    }
+
+    async fn until_answered(
+        &self,
+        url: &str,
+        config: &Config,
+        own: &Reached,
+        peers: &mut PlainListener,
+    ) -> Result<Claim, Failure> {
+        let (mut told, mut waited) = (String::new(), Duration::ZERO);
+        loop {
+            let failure = match self.once(url, config, own, peers).await {
+                Err(failure) if failure.is_passing() && waited < ASK_FOR => failure.to_string(),
+                outcome => return outcome,
+            };
+            if failure != told {
+                tracing::warn!(url, why = failure, "not admitted yet");
+            }
+            told = failure;
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            waited += ASK_AGAIN_AFTER;
+        }
+    }
+
+    /// Asks once. The cluster's name comes first: by it the nodes know the one that wants in when they look for it.
+    async fn once(
+        &self,
+        url: &str,
+        config: &Config,
+        own: &Reached,
+        peers: &mut PlainListener,
+    ) -> Result<Claim, Failure> {
+        let server = ServerArgs { url: url.into(), token: self.token.clone() };
+        let client = std::sync::Arc::new(server.client()?);
+        let asks = client.clone();
+        let seen = blocking(move || asks.send(Request::get("/v1/cluster"))?.read::<Seen>()).await?;
+        if self.has_file && seen.name != config.cluster {
+            return Err(Failure::Failed(format!(
+                "the cluster at {url} is {}, and this node's configuration is for {}",
+                seen.name, config.cluster
+            )));
+        }
+        let body = json!({"id": config.node, "http": own.http, "peer": own.peer});
+        let admitting = blocking(move || {
+            let request = Request::post("/v1/cluster/nodes").json(&body).wait(LOOKS_FOR);
+            client.send(request)?.read::<Admitted>()
+        });
+        // Any run of it will do: the one that takes part gives itself a name of its own.
+        let us =
+            Identity { cluster: seen.name, node: config.node.clone(), boot: BootId(1), versions: VERSIONS };
+        let admitted = tokio::select! {
+            biased;
+            admitted = admitting => admitted?,
+            () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is polled"),
+        };
+        admitted.claim()
+    }
+
+    /// The configuration of the node that the claim names.
+    fn as_claimed(&self, mut config: Config, claim: Option<Claim>) -> Result<(Config, Vec<Name>), Failure> {
+        let mut members: Vec<_> = config.nodes.iter().map(|node| node.id.clone()).collect();
+        if let Some(Claim { name, cluster, admission: Some(admission), .. }) = claim {
+            if !self.has_file {
+                (config.cluster, config.environment) = (cluster, admission.environment);
+                if !self.is_named {
+                    rename(&mut config, name);
+                }
+                if config.peer.is_none() {
+                    let why = format!("{} has others: say with --peer where they reach it", config.node);
+                    return Err(Failure::Usage(why));
+                }
+            }
+            if config.tokens.is_empty() {
+                // One that can't be understood must not be left out: without any, everybody may do everything.
+                let tokens = admission.tokens.into_iter().map(token);
+                config.tokens = tokens.collect::<Result<_, _>>()?;
+            }
+            members = admission.members.into_iter().map(|member| member.name).collect();
+        }
+        if config.tokens.is_empty() && !config.http.ip().is_loopback() {
+            return Err(Failure::Usage(format!(
+                "{} is not a loopback address, and without [auth] anybody could change the policy",
+                config.http
+            )));
+        }
+        Ok((config, members))
+    }
+}
+
+/// Calls a node that has no list of its own by the name that its data has.
+fn rename(config: &mut Config, name: Name) {
+    for node in config.nodes.iter_mut().filter(|node| node.id == config.node) {
+        node.id = name.clone();
+    }
+    config.node = name;
+}
+
+/// Where the node is reached, with the ports that it got.
+struct Reached {
+    http: String,
+    peer: String,
+}
+
+impl Reached {
+    fn of(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -> Self {
+        let own = config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
+        let said =
+            |said: Option<&str>, asked: Option<SocketAddr>, got: Option<SocketAddr>| match (said, asked) {
+                (Some(said), Some(asked)) if asked.to_string() != said => said.to_string(),
+                _ => got.map(|got| got.to_string()).unwrap_or_default(),
+            };
+        Self {
+            http: said(own.map(|own| own.http.as_str()), Some(config.http), Some(http)),
+            peer: said(own.and_then(|own| own.peer.as_deref()), config.peer, peer),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let called = tokio::task::spawn_blocking(call).await;
+    called.unwrap_or_else(|error| Err(Failure::Failed(error.to_string())))
+}
+
+/// The cluster, as far as it matters here.
+#[derive(Deserialize)]
+struct Seen {
+    name: Name,
+}
+
+/// What a node that was admitted is told.
+#[derive(Deserialize)]
+struct Admitted {
+    id: Name,
+    number: u64,
+    cluster: Name,
+    environment: Name,
+    members: Vec<Known>,
+    tokens: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct Known {
+    id: Name,
+    number: u64,
+    peer: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Digest {
+    name: String,
+    role: String,
+    sha256: String,
+}
+
+impl Admitted {
+    fn claim(self) -> Result<Claim, Failure> {
+        let known = |known: Known| Acquaintance {
+            number: NodeId(known.number),
+            name: known.id,
+            peer: known.peer.unwrap_or_default(),
+        };
+        let digest = |Digest { name, role, sha256 }: Digest| {
+            let sha256 = bytes(&sha256).ok_or_else(|| strange(&name))?;
+            Ok(TokenDigest { name, role, sha256 })
+        };
+        let admission = Admission {
+            environment: self.environment,
+            members: self.members.into_iter().map(known).collect(),
+            tokens: self.tokens.into_iter().map(digest).collect::<Result<_, Failure>>()?,
+        };
+        let (node, name, cluster) = (NodeId(self.number), self.id, self.cluster);
+        Ok(Claim { node, name, cluster, admission: Some(admission) })
+    }
+}
+
+/// 32 bytes in hexadecimal.
+fn bytes(hex: &str) -> Option<[u8; 32]> {
+    let digit = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
+    let bytes: Option<Vec<_>> = hex.as_bytes().chunks(2).map(digit).collect();
+    bytes?.try_into().ok()
+}
+
+fn token(digest: TokenDigest) -> Result<Token, Failure> {
+    let TokenDigest { name, role, sha256 } = digest;
+    let known = Role::ALL.into_iter().find(|known| known.word() == role);
+    Ok(Token { role: known.ok_or_else(|| strange(&name))?, name, sha256 })
+}
+
+fn strange(token: &str) -> Failure {
+    Failure::Failed(format!("what the cluster says of the token {token} can't be understood"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(text: &str) -> Result<Claim, String> {
+        let read: Admitted = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        read.claim().map_err(|failure| failure.to_string())
+    }
+
+    const ANSWER: &str = r#"{"id":"n4","number":57,"http":"127.0.0.1:7074","peer":"127.0.0.1:7174","cluster":"demo",
+        "environment":"production","members":[{"id":"n1","number":1,"peer":"127.0.0.1:7171"}],
+        "tokens":[{"name":"ops","role":"admin","sha256":"SUM"}]}"#;
+
+    #[test]
+    fn a_node_that_is_admitted_knows_who_it_is_whom_it_may_speak_with_and_who_may_ask() {
+        let sum = Token::new("ops", Role::Admin, "sesame").sha256;
+        let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let claim = admitted(&ANSWER.replace("SUM", &hex)).unwrap();
+        assert_eq!(claim.to_string(), "n4 of the cluster demo (node 57)");
+        let admission = claim.admission.clone().unwrap();
+        assert_eq!((admission.environment.as_str(), admission.members[0].number), ("production", NodeId(1)));
+        let joining = Joining { url: None, token: None, has_file: false, is_named: false };
+        let config = Config { peer: Some(([127, 0, 0, 1], 7174).into()), ..Config::standalone() };
+        let (config, members) = joining.as_claimed(config, Some(claim)).unwrap();
+        assert_eq!((config.node.as_str(), config.cluster.as_str()), ("n4", "demo"));
+        assert_eq!(config.nodes[0].id.as_str(), "n4");
+        assert_eq!(config.tokens, [Token::new("ops", Role::Admin, "sesame")]);
+        assert_eq!(members.iter().map(Name::as_str).collect::<Vec<_>>(), ["n1"]);
+    }
+
+    #[test]
+    fn a_token_that_is_not_understood_is_not_left_out() {
+        let why = "what the cluster says of the token ops can't be understood";
+        for sum in ["", "00", &"0".repeat(63), &"g".repeat(64), &"0".repeat(66)] {
+            assert_eq!(admitted(&ANSWER.replace("SUM", sum)).unwrap_err(), why, "{sum}");
+        }
+        let claim = admitted(&ANSWER.replace("SUM", &"0".repeat(64)).replace("admin", "owner")).unwrap();
+        let joining = Joining { url: None, token: None, has_file: false, is_named: true };
+        let config = Config { peer: Some(([127, 0, 0, 1], 7174).into()), ..Config::standalone() };
+        assert_eq!(joining.as_claimed(config, Some(claim)).err().unwrap().to_string(), why);
+    }
+}
