@@ -37,6 +37,9 @@ use crate::peer::{
 use crate::placement::NodeId;
 use crate::random::{Generator, Seed};
 
+/// Stands for all whose number this node doesn't know; it is nobody's.
+const STRANGER: NodeId = NodeId(0);
+
 /// What links are made of.
 pub struct LinksArgs<N> {
     /// What this node says of itself.
@@ -338,9 +341,8 @@ impl Links {
     where
         N: AsRef<raft::Node> + Send + Sync + 'static,
     {
-        let Some(from) = self.number_of(&call.from.who.node) else {
-            return Err(Failure::Failed(format!("{} is no member of this cluster", call.from.who.node)));
-        };
+        // Whom this node doesn't know yet it may learn of by just this call.
+        let from = self.number_of(&call.from.who.node).unwrap_or(STRANGER);
         let node = node.clone();
         // A snapshot or a large policy takes its time to be read: not on a worker.
         let handling =

@@ -49,6 +49,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After how many of those looks the leader looks for what has to be tidied up: expired entries.
 const TIDY_EVERY: u32 = 50;
 
+/// How long the others have to say that they know of no such member until a node believes it: longer than any of them takes
+/// to catch up after a restart.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 /// Who the audit log says has tidied up.
 pub(super) const TIDIER: &str = "the cluster";
 
@@ -138,8 +141,8 @@ impl Ask for InForceAsk {
 /// A node's part in its cluster.
 pub struct Member {
     pub(super) claim: Claim,
-    own: SeedNode,
-    seeds: Vec<SeedNode>,
+    pub(super) own: SeedNode,
+    pub(super) seeds: Vec<SeedNode>,
     me: Seat,
     environment: Option<Name>,
     pub(super) raft: Arc<Node>,
@@ -156,6 +159,8 @@ pub struct Member {
     recovered: AtomicBool,
     /// Whether this node is a member no more.
     left: watch::Sender<bool>,
+    /// Why it can't take part, if it has found that out.
+    ended: watch::Sender<Option<String>>,
     steward: Mutex<Steward>,
 }
 
@@ -167,9 +172,13 @@ impl Member {
     pub async fn start(args: MemberArgs) -> Result<Self, MemberError> {
         let MemberArgs { cluster, own, seeds, boot, environment, place, timers, links, clock, seed, initial } =
             args;
-        let claim = claim(&place, cluster, &own, &seeds)?;
+        let found = place.found()?;
+        // Who begins with nothing among several may have had something.
+        let listens = found.as_ref().is_some_and(|found| !found.is_blank) || seeds.len() < 2;
+        let claim = claim(found, cluster, &own, &seeds)?;
         let me = Seat { node: claim.node, boot };
-        let settings = Settings { timers, ..Settings::new(claim.clone(), place, seed.clone()) };
+        let listens = listens || claim.admission.is_some();
+        let settings = Settings { timers, listens, ..Settings::new(claim.clone(), place, seed.clone()) };
         let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
         if begins(&claim, &own, &seeds) && !raft.is_initialized().await {
             // A fault is to be heard of now, by whoever starts the first node.
@@ -195,6 +204,7 @@ impl Member {
             contact_ms: AtomicU64::new(NO_CONTACT),
             recovered: AtomicBool::new(false),
             left: watch::Sender::new(false),
+            ended: watch::Sender::new(None),
             steward: Mutex::default(),
         };
         member.look_up_others(&View { nodes: member.raft.roster().nodes, ..View::default() });
@@ -204,6 +214,12 @@ impl Member {
     /// What this node goes by.
     pub fn in_force(&self) -> &Arc<InForce> {
         &self.in_force
+    }
+
+    /// Whether this node listens to whoever of its cluster speaks with it about the log, known or not. As long as it hears of no
+    /// leader it may have been away for long, and the leader be one that it has never heard of.
+    pub fn listens_to_strangers(&self) -> bool {
+        !self.has_quorum() || !self.recovered.load(Ordering::Relaxed)
     }
 
     /// This node in this life.
@@ -224,13 +240,20 @@ impl Member {
             self.keep_seat(),
             self.look_around(),
             self.recover(),
-            self.keep_house()
+            self.keep_house(),
+            self.make_sure()
         );
     }
 
     /// Resolves, with the reason, when this node can take part no more; the process has to end then.
     pub async fn failed(&self) -> String {
-        self.raft.failed().await
+        let mut ended = self.ended.subscribe();
+        tokio::select! {
+            biased;
+            why = self.raft.failed() => why,
+            // Its sender lives as long as this node takes part.
+            Ok(why) = ended.wait_for(Option::is_some) => why.clone().unwrap_or_default(),
+        }
     }
 
     /// Resolves when this node is a member no more: its number is spent, and its data is of no use to anybody.
@@ -361,9 +384,13 @@ impl Member {
                 Some(false) => {
                     let SeedNode { name, http, peer } = self.own.clone();
                     let what = What::Seat(self.me.node, Seating { boot: self.me.boot, http, peer });
-                    if let Err(error) = self.propose(what, name.to_string()).await {
-                        tracing::warn!(%error, "this node is not in its seat yet");
-                        tokio::time::sleep(AGAIN_AFTER).await;
+                    match self.propose(what, name.to_string()).await {
+                        // What comes before it in the log may still say otherwise here.
+                        Ok(done) => self.reach(done.at).await,
+                        Err(error) => {
+                            tracing::warn!(%error, "this node is not in its seat yet");
+                            tokio::time::sleep(AGAIN_AFTER).await;
+                        }
                     }
                 }
                 // A proposal of an earlier life that comes late would give the seat back to it.
@@ -392,10 +419,39 @@ impl Member {
             let age = self.raft.contact_age().await;
             let ms = age.map_or(NO_CONTACT, |age| u64::try_from(age.as_millis()).unwrap_or(NO_CONTACT));
             self.contact_ms.store(ms, Ordering::Relaxed);
+            if !self.has_quorum() && self.is_unknown() {
+                self.end(format!(
+                    "{} is no member, say the others; if it has left, nobody can begin with its data again, and if it is new, \
+                     it has to ask with --join",
+                    self.claim
+                ));
+            }
             if turn.is_multiple_of(TIDY_EVERY) && self.raft.is_leader() {
                 self.tidy_up().await;
             }
         }
+    }
+
+    pub(super) fn end(&self, why: String) {
+        self.ended.send_if_modified(|ended| {
+            let is_new = ended.is_none();
+            if is_new {
+                *ended = Some(why);
+            }
+            is_new
+        });
+    }
+
+    /// Whether most of those who vote, or of all it knows if it doesn't know who does, have long said that this node is no
+    /// member: it was removed while it was away, or was never admitted.
+    fn is_unknown(&self) -> bool {
+        let unknown_for = self.links.unknown_for(self.clock.now().boot);
+        let voters = self.raft.roster().voters;
+        let asked = unknown_for.iter().filter(|(id, _)| voters.is_empty() || voters.contains(id));
+        let refused = asked.clone().filter(|(_, unknown)| {
+            unknown.is_some_and(|unknown| u128::from(unknown) >= UNKNOWN_AFTER.as_nanos())
+        });
+        refused.count() * 2 > asked.count()
     }
 
     async fn tidy_up(&self) {
@@ -570,12 +626,12 @@ fn waits_for(agreed: &Agreed, id: NodeId, up: bool, votes: bool) -> Option<Strin
 
 /// Who the node `own` is: who its data says, or else its place in the list.
 fn claim(
-    place: &raft::Place,
+    found: Option<Found>,
     cluster: Name,
     own: &SeedNode,
     seeds: &[SeedNode],
 ) -> Result<Claim, MemberError> {
-    match place.found()? {
+    match found {
         Some(Found { claim, has_left: true, .. }) => Err(MemberError::HasLeft(claim)),
         // Whether name and cluster are the same too is looked at as the log is opened.
         Some(Found { claim, .. }) => Ok(Claim { name: own.name.clone(), cluster, ..claim }),

@@ -3,7 +3,8 @@
 //!
 //! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `claim` says who a node is, `links` are the ways to the other
 //! members, `member` is this node's part: it proposes, and puts what was agreed on into force (`in_force`), which is what
-//! shards and routing go by. `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says
+//! shards and routing go by. `lost` makes sure that nobody
+//! begins anew whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says
 //! who should vote. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
 
 mod acquaintances;
@@ -11,6 +12,7 @@ mod admin;
 pub mod claim;
 mod in_force;
 pub mod links;
+mod lost;
 mod member;
 pub mod raft;
 pub mod state;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 pub use admin::{Administering, Denied, Granted, Order, OrderAsk};
 pub use in_force::InForce;
+pub use lost::{Known, KnownAsk};
 pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode};
 pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 

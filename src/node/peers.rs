@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cluster::links::Links;
-use crate::cluster::{InForceAsk, Member, OrderAsk};
-use crate::peer::{Ask, Call, Failure, Handler, Hello, Kind, Opaque};
+use crate::cluster::{InForceAsk, KnownAsk, Member, OrderAsk};
+use crate::peer::{Ask, Call, Class, Failure, Handler, Hello, Kind, Opaque};
 use crate::routing::Owner;
 
 /// See the module.
@@ -39,7 +39,8 @@ impl Peers {
 
 impl Handler for Peers {
     fn admits(&self, hello: &Hello) -> bool {
-        self.links.number_of(&hello.who.node).is_some()
+        let is_known = self.links.number_of(&hello.who.node).is_some();
+        is_known || (hello.class != Class::Checks && self.member.listens_to_strangers())
     }
 
     async fn handle(&self, call: Call) -> Result<Opaque, Failure> {
@@ -49,6 +50,10 @@ impl Handler for Peers {
             InForceAsk::KIND => {
                 self.member.reach(call.request.read_question::<InForceAsk>()?.at).await;
                 Opaque::answer::<InForceAsk>(&()).map_err(|error| Failure::Failed(error.to_string()))
+            }
+            KnownAsk::KIND => {
+                let known = self.member.known(&call.request.read_question::<KnownAsk>()?).await;
+                Opaque::answer::<KnownAsk>(&known).map_err(|error| Failure::Failed(error.to_string()))
             }
             OrderAsk::KIND => self.order(call).await,
             _ => Err(Failure::UnknownKind),

@@ -166,7 +166,7 @@ pub enum Refusal {
 const NO_MEMBER: u16 = 1;
 
 impl Refusal {
-    fn frame(&self) -> Frame {
+    pub(super) fn frame(&self) -> Frame {
         let code = if matches!(self, Self::NoMember(_)) { NO_MEMBER } else { 0 };
         Frame::refusal(code, Bytes::from(self.to_string()))
     }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
-use super::handshake::{self, Agreed, HandshakeError, Hello, Identity, Reader};
+use super::handshake::{self, Agreed, HandshakeError, Hello, Identity, Reader, Refusal};
 use super::link::PINGS_IN_SILENCE;
 use super::message::{Failure, Opaque};
 use super::writer::{self, Outgoing, WriteError};
@@ -48,7 +48,8 @@ pub struct Call {
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Whether a node is a member, and may ask. Its cluster's name and its versions have been looked at.
+    /// Whether a node is a member, and may ask. Its cluster's name and its versions have been looked at. Asked at the greeting,
+    /// and every so often after it: members change.
     fn admits(&self, hello: &Hello) -> bool;
     /// The answer, or why there is none. Dropped where it is cancelled or late, at any await.
     fn handle(&self, call: Call) -> impl Future<Output = Result<Opaque, Failure>> + Send;
@@ -200,6 +201,11 @@ impl<H: Handler> Connection<H> {
                 }
                 frame = reader.next(), if !stopping => frame,
                 _ = ticks.tick() => {
+                    // Who was a member at the greeting may be none by now.
+                    if !self.handler.admits(&peer) {
+                        room.send(Outgoing::lasting(Refusal::NoMember(peer.who.node.clone()).frame()));
+                        return Ok(());
+                    }
                     silent += 1;
                     if silent > PINGS_IN_SILENCE && !stopping {
                         return Err(ServeError::Silent(class.silence_max()));

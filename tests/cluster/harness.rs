@@ -70,7 +70,12 @@ impl Cluster {
         let (http, peer) = self.ports[i];
         let mut line: Vec<_> = ["serve", "--node"].map(String::from).into();
         line.push(format!("n{}", i + 1));
-        line.extend(["--http".into(), format!("127.0.0.1:{http}"), "--peer".into(), format!("127.0.0.1:{peer}")]);
+        line.extend([
+            "--http".into(),
+            format!("127.0.0.1:{http}"),
+            "--peer".into(),
+            format!("127.0.0.1:{peer}"),
+        ]);
         line.extend(["--data-dir".into(), format!("data/n{}", i + 1)]);
         line.extend(["--join".into(), format!("http://{}", self.node(via).addr)]);
         line.extend(more.iter().map(|word| word.to_string()));
@@ -80,6 +85,11 @@ impl Cluster {
     /// Starts such a line, and waits until the node says where it listens.
     pub fn start_line(&mut self, i: usize, line: &[String]) {
         self.nodes[i] = Some(self.run_line(line).started());
+    }
+
+    /// Takes a node that was started in some other way.
+    pub fn put(&mut self, i: usize, node: Node) {
+        self.nodes[i] = Some(node);
     }
 
     /// Starts such a line, and doesn't wait.
@@ -117,7 +127,8 @@ impl Cluster {
     /// Runs a command against node `via`: its exit code, what it printed, what it said.
     pub fn command(&self, via: usize, words: &[&str]) -> (i32, String, String) {
         let url = format!("http://{}", self.node(via).addr);
-        let ran = program().args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
+        let ran =
+            program().args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (ran.status.code().unwrap(), text(ran.stdout), text(ran.stderr))
     }

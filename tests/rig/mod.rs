@@ -106,6 +106,11 @@ impl Home {
         self.run_line(words, "n1")
     }
 
+    /// The same as the node `id`.
+    pub fn run_words_as(&self, words: &[&str], id: &str) -> Process {
+        self.run_line(words, id)
+    }
+
     fn run_line(&self, words: &[&str], id: &str) -> Process {
         let config = self.path("cluster.toml");
         let config = config.to_str().unwrap();

@@ -274,6 +274,9 @@ impl Admitted {
 
 /// 32 bytes in hexadecimal.
 fn bytes(hex: &str) -> Option<[u8; 32]> {
+    if hex.len() != 64 {
+        return None;
+    }
     let digit = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
     let bytes: Option<Vec<_>> = hex.as_bytes().chunks(2).map(digit).collect();
     bytes?.try_into().ok()

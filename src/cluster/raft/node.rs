@@ -1,6 +1,7 @@
 //! One node's Raft: started, asked, told, stopped.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub seed: Seed,
     /// Its times.
     pub timers: Timers,
+    /// Whether it takes part from the start, rather than from [`Node::listen`] on.
+    pub listens: bool,
     /// Entries after which a snapshot is made.
     pub snapshot_after: u64,
     /// Entries that are kept behind a snapshot, for followers that are a little late. Fewer than a thousand is for tests:
@@ -70,6 +73,7 @@ impl Settings {
             place,
             seed,
             timers: Timers::default(),
+            listens: true,
             snapshot_after: 5_000,
             keep_behind_snapshot: 1_000,
         }
@@ -134,6 +138,7 @@ pub struct Node {
     post: Post,
     view: watch::Receiver<Arc<View>>,
     arriving: Mutex<Arriving>,
+    listens: AtomicBool,
     closed: Closed,
 }
 
@@ -149,7 +154,8 @@ impl Node {
         let network = Network(post.clone());
         let raft = openraft::Raft::new(id, Arc::new(config), network, store.clone(), machine);
         let raft = seeded(&settings.seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
-        Ok(Self { raft, id, store, post, view, arriving: Mutex::default(), closed })
+        let listens = AtomicBool::new(settings.listens);
+        Ok(Self { raft, id, store, post, view, arriving: Mutex::default(), listens, closed })
     }
 
     /// Begins a cluster of `seeds`, in the order of the configuration, with `begin` as its first command.
@@ -210,6 +216,16 @@ impl Node {
     /// Whether its log has a beginning: whether it was ever part of a cluster. A node whose Raft has stopped was.
     pub async fn is_initialized(&self) -> bool {
         self.raft.is_initialized().await.unwrap_or(true)
+    }
+
+    /// Takes part from now on.
+    pub fn listen(&self) {
+        self.listens.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it takes part.
+    pub fn listens(&self) -> bool {
+        self.listens.load(Ordering::Relaxed)
     }
 
     /// This node.
@@ -304,6 +320,9 @@ impl Node {
         let (to, request): (NodeId, Request) = codec::decode(&message).map_err(|e| e.to_string())?;
         if to != self.id {
             return Err(format!("this is node {}, not node {to}", self.id));
+        }
+        if !self.listens.load(Ordering::Relaxed) && !matches!(request, Request::IsEmpty) {
+            return Err(format!("node {} takes no part yet", self.id));
         }
         let reply = self.answer(request).await;
         Ok(Some(codec::encode(&reply).map_err(|e| e.to_string())?))
