@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
+use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
@@ -178,9 +179,10 @@ impl Node {
         }));
         let owner =
             Owner::new(handles.clone(), in_force.clone(), links.clone(), clock.clone(), counts.clone());
+        let target = Target::new(handles.clone(), in_force.clone());
         let far: Arc<dyn Far> =
             Arc::new(FarLimits::new(in_force.clone(), links.clone(), clock.clone(), counts));
-        let handler = Arc::new(Peers::new(owner, member.clone(), links));
+        let handler = Arc::new(Peers::new(owner, member.clone(), links.clone(), target));
         let app = Arc::new(App {
             node: config.node.to_string(),
             router: Router::new(handles.clone(), in_force.clone(), forward, clock.clone()),
@@ -236,6 +238,8 @@ impl Node {
             tasks.spawn(peer::accept(peers, peers_to_workers, stops.peers.subscribe()));
         }
         tasks.spawn(member.clone().run());
+        let mover = Mover::new(handles.clone(), member.clone(), links, clock.clone());
+        tasks.spawn(Arc::new(mover).run());
         tasks.spawn(keep_statistics(app.clone()));
         Ok(Self { app, member, handles, state_file: parts.state_file, tasks, running, stops })
     }
@@ -261,6 +265,7 @@ impl Node {
         tracing::info!("stopping");
         self.app.ready.store(false, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(self.app.limits.notice_ms)).await;
+        self.member.hand_over(Duration::from_millis(self.app.limits.drain_ms)).await;
         self.member.step_down().await;
         let drained = self.drain().await;
         self.member.stop().await;

@@ -39,6 +39,8 @@ pub struct Member {
     pub peer: String,
     /// It is to own nothing any more.
     pub draining: bool,
+    /// Its process is about to end, and hands over what it owns; its next one owns again.
+    pub stopping: bool,
     /// Since when it is in, wall nanoseconds.
     pub since: u64,
     /// The life of its process that was there last; [`BootId::NEVER`] before the first.
@@ -85,7 +87,10 @@ impl Members {
         let id = NodeId(least.max(self.newest.0 + 1));
         self.newest = id;
         let NewMember { name, http, peer } = new.clone();
-        self.rows.insert(id, Member { name, http, peer, draining: false, since, boot: BootId::NEVER });
+        self.rows.insert(
+            id,
+            Member { name, http, peer, draining: false, stopping: false, since, boot: BootId::NEVER },
+        );
         Ok(id)
     }
 
@@ -97,11 +102,18 @@ impl Members {
         self.rows.remove(&id).ok_or(Refusal::NoSuchMember(id))
     }
 
+    pub(super) fn stop(&mut self, id: NodeId, boot: BootId) -> Result<(), Refusal> {
+        let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
+        // An earlier life that is late says nothing about this one.
+        member.stopping |= member.boot == boot;
+        Ok(())
+    }
+
     pub(super) fn seat(&mut self, id: NodeId, seating: &Seating) -> Result<(), Refusal> {
         check(&seating.http, &seating.peer)?;
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         let Seating { boot, http, peer } = seating.clone();
-        (member.boot, member.http, member.peer) = (boot, http, peer);
+        (member.boot, member.http, member.peer, member.stopping) = (boot, http, peer, false);
         Ok(())
     }
 
