@@ -145,7 +145,7 @@ impl Node {
             clock: clock.clone(),
             seed: seed.clone(),
             control: tokio::runtime::Handle::current(),
-            workers: runtimes.iter().flatten().map(|runtime| runtime.handle().clone()).collect(),
+            workers: runtimes.iter().filter_map(|runtime| Some(runtime.0.as_ref()?.handle().clone())).collect(),
         }));
         let member = Member::start(MemberArgs {
             cluster: config.cluster.clone(),
@@ -398,25 +398,36 @@ async fn worker<S: Carried>(
     peers.abort();
 }
 
+/// The runtime of a worker. A node that doesn't start lets it go where nobody may wait for it.
+struct WorkerRuntime(Option<Runtime>);
+
+impl Drop for WorkerRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// A runtime for each worker that is to be a thread; none for each that is not.
-fn runtimes(workers: Workers, count: usize) -> Result<Vec<Option<Runtime>>, NodeError> {
+fn runtimes(workers: Workers, count: usize) -> Result<Vec<WorkerRuntime>, NodeError> {
     let runtime = |_| match workers {
-        Workers::Tasks => Ok(None),
+        Workers::Tasks => Ok(WorkerRuntime(None)),
         Workers::Threads => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            Ok(Some(runtime.map_err(NodeError::Worker)?))
+            Ok(WorkerRuntime(Some(runtime.map_err(NodeError::Worker)?)))
         }
     };
     (0..count).map(runtime).collect()
 }
 
 fn start(
-    runtime: Option<Runtime>,
+    mut runtime: WorkerRuntime,
     index: usize,
     worker: impl Future<Output = ()> + Send + 'static,
     tasks: &mut JoinSet<()>,
 ) -> Result<Running, NodeError> {
-    let Some(runtime) = runtime else {
+    let Some(runtime) = runtime.0.take() else {
         tasks.spawn(worker);
         return Ok(Running::Task);
     };

@@ -163,15 +163,14 @@ fn a_table_that_no_log_can_have_led_to_is_not_read() {
         ("1", "1", "partition 0 has owner and replica on one node, 1"),
         ("2", "0", "partition 0 is at epoch 0, in a table of version 40"),
         ("2", "41", "partition 0 is at epoch 41, in a table of version 40"),
-        ("0", "1", "expected a nonzero u64"),
     ] {
         assert!(row(replica, epoch).contains(why), "{}", row(replica, epoch));
     }
 }
 
 #[test]
-fn a_table_is_128_kilobytes_in_memory() {
-    assert_eq!(size_of::<Row>() * usize::from(PARTITIONS), 128 * 1024);
+fn a_table_is_160_kilobytes_in_memory() {
+    assert_eq!(size_of::<Row>() * usize::from(PARTITIONS), 160 * 1024);
 }
 
 /// A change that is often right: few partitions, low epochs, few nodes.

@@ -47,15 +47,29 @@ enum Way {
     There(Check, AccountHash, Seat, Epoch),
 }
 
-/// Where a page of the tenants in memory begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a page of the tenants in memory begins: in some node's memory, in one of its shards. The default is the beginning. It
+/// prints as what it reads back from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListPlace {
-    /// The node whose memory it is.
-    pub node: NodeId,
-    /// The shard of that node.
-    pub shard: usize,
-    /// The place in that shard.
-    pub at: usize,
+    node: NodeId,
+    shard: usize,
+    at: usize,
+}
+
+impl ListPlace {
+    /// The place that was printed as `text`, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(':').map(|number| number.parse::<u64>().ok());
+        let mut next = || numbers.next().flatten();
+        let (node, shard, at) = (NodeId(next()?), usize::try_from(next()?).ok()?, usize::try_from(next()?).ok()?);
+        numbers.next().is_none().then_some(Self { node, shard, at })
+    }
+}
+
+impl std::fmt::Display for ListPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.node, self.shard, self.at)
+    }
 }
 
 /// The answers to several checks, as they came: in groups by who gave them. Within a group they are in the order of the
@@ -280,19 +294,19 @@ impl Router {
     /// A page of the tenants in memory, node by node, and where the next begins; none at the end.
     pub async fn list(
         &self,
-        from: Option<ListPlace>,
+        from: ListPlace,
         most: usize,
     ) -> Result<(Listed, Option<ListPlace>), Refusal> {
         let nodes = self.nodes();
-        let first = nodes.first().map(|node| ListPlace { node: *node, shard: 0, at: 0 });
-        let Some(place) = from.or(first) else { return Ok((Listed::default(), None)) };
-        let ListPlace { node, shard, at } = place;
+        let ListPlace { node, shard, at } = from;
         let listed = match node == self.in_force.places().load().me().node {
             true => match self.shards.get(shard) {
                 Some(shard) => Some(shard.list(at, most).await),
                 None => None,
             },
-            false => self.forward.list(node, shard, at, most).await,
+            false if nodes.contains(&node) => self.forward.list(node, shard, at, most).await,
+            // The beginning, or a node that owns nothing any more.
+            false => None,
         };
         let Some(listed) = listed else {
             let next = nodes.into_iter().find(|other| *other > node);
@@ -300,8 +314,8 @@ impl Router {
         };
         let listed = listed?;
         let next = match listed.next {
-            Some(at) => ListPlace { at, ..place },
-            None => ListPlace { shard: shard + 1, at: 0, ..place },
+            Some(at) => ListPlace { at, ..from },
+            None => ListPlace { shard: shard + 1, at: 0, ..from },
         };
         Ok((listed, Some(next)))
     }

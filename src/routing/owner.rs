@@ -313,5 +313,5 @@ fn encoded<A: Ask>(answer: &A::Answer) -> Result<Opaque, Failure> {
 
 /// A decision as its router shows it: who made it, under which epoch.
 pub(super) fn decided_by(node: &Name, epoch: u64, decision: Decision) -> Decision {
-    Decision { epoch, node: Some(node.clone()), ..decision }
+    Decision { epoch, node: Some(Box::new(node.clone())), ..decision }
 }
