@@ -145,7 +145,10 @@ impl Node {
             clock: clock.clone(),
             seed: seed.clone(),
             control: tokio::runtime::Handle::current(),
-            workers: runtimes.iter().filter_map(|runtime| Some(runtime.0.as_ref()?.handle().clone())).collect(),
+            workers: runtimes
+                .iter()
+                .filter_map(|runtime| Some(runtime.0.as_ref()?.handle().clone()))
+                .collect(),
         }));
         let member = Member::start(MemberArgs {
             cluster: config.cluster.clone(),
@@ -301,8 +304,6 @@ impl Node {
     }
 }
 
-/// What stands for the address at which peers reach a node that has none.
-const NO_PEERS: &str = "none";
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -315,7 +316,7 @@ fn seeds(config: &Config, http: SocketAddr) -> Vec<SeedNode> {
             true => http.to_string(),
             false => node.http.clone(),
         },
-        peer: node.peer.clone().unwrap_or_else(|| NO_PEERS.into()),
+        peer: node.peer.clone().unwrap_or_default(),
     });
     seeds.collect()
 }

@@ -53,7 +53,7 @@ pub struct SeedNode {
     pub name: Name,
     /// Where its door is.
     pub http: String,
-    /// Where other nodes reach it; what stands here for a node that is alone is never dialled.
+    /// Where other nodes reach it; empty for a node that is alone.
     pub peer: String,
 }
 
@@ -448,7 +448,7 @@ impl Member {
                 id: member.name.clone(),
                 number: id.0,
                 http: member.http.clone(),
-                peer: member.peer.clone(),
+                peer: Some(member.peer.clone()).filter(|peer| !peer.is_empty()),
                 state: match (up, member.draining) {
                     (false, _) => NodeState::Unreachable,
                     (true, true) => NodeState::Draining,

@@ -127,7 +127,7 @@ mod tests {
                 id: n(number),
                 number,
                 http: format!("127.0.0.1:707{number}"),
-                peer: format!("127.0.0.1:717{number}"),
+                peer: Some(format!("127.0.0.1:717{number}")),
                 state,
                 voter: number == 1,
                 leader: number == 1,

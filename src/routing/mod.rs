@@ -61,7 +61,8 @@ impl ListPlace {
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(':').map(|number| number.parse::<u64>().ok());
         let mut next = || numbers.next().flatten();
-        let (node, shard, at) = (NodeId(next()?), usize::try_from(next()?).ok()?, usize::try_from(next()?).ok()?);
+        let (node, shard, at) =
+            (NodeId(next()?), usize::try_from(next()?).ok()?, usize::try_from(next()?).ok()?);
         numbers.next().is_none().then_some(Self { node, shard, at })
     }
 }
@@ -292,11 +293,7 @@ impl Router {
     }
 
     /// A page of the tenants in memory, node by node, and where the next begins; none at the end.
-    pub async fn list(
-        &self,
-        from: ListPlace,
-        most: usize,
-    ) -> Result<(Listed, Option<ListPlace>), Refusal> {
+    pub async fn list(&self, from: ListPlace, most: usize) -> Result<(Listed, Option<ListPlace>), Refusal> {
         let nodes = self.nodes();
         let ListPlace { node, shard, at } = from;
         let listed = match node == self.in_force.places().load().me().node {

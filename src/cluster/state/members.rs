@@ -24,7 +24,7 @@ pub struct NewMember {
     pub name: Name,
     /// Where its door is, for people and clients.
     pub http: String,
-    /// Where other nodes reach it.
+    /// Where other nodes reach it; empty where it has no others.
     pub peer: String,
 }
 
@@ -113,11 +113,10 @@ impl Members {
 }
 
 fn check(http: &str, peer: &str) -> Result<(), Refusal> {
-    let bounds = 1..=ADDRESS_BYTES_MAX;
-    let faults: Vec<_> = [("http", http), ("peer", peer)]
+    let faults: Vec<_> = [("http", http, 1), ("peer", peer, 0)]
         .into_iter()
-        .filter(|(_, address)| !bounds.contains(&address.len()))
-        .map(|(path, _)| Fault::new(path, format!("is not 1 to {ADDRESS_BYTES_MAX} bytes long")))
+        .filter(|(_, address, least)| !(*least..=ADDRESS_BYTES_MAX).contains(&address.len()))
+        .map(|(path, _, least)| Fault::new(path, format!("is not {least} to {ADDRESS_BYTES_MAX} bytes long")))
         .collect();
     if faults.is_empty() { Ok(()) } else { Err(Refusal::invalid(faults)) }
 }

@@ -84,8 +84,8 @@ pub struct Member {
     number: u64,
     /// Where people and programs reach it.
     http: Address,
-    /// Where the other nodes reach it.
-    peer: PeerAddress,
+    /// Where the other nodes reach it; null for a node alone.
+    peer: Option<PeerAddress>,
     /// How this node sees it.
     state: MemberState,
     /// Whether it votes; else it only gets the log.

@@ -1,0 +1,5 @@
+//! What simulations stand on.
+
+pub mod net;
+
+pub use net::*;
