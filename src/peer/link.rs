@@ -136,6 +136,8 @@ struct Shared {
     live: ArcSwapOption<Live>,
     /// Numbers go on over connections: an id never means two calls.
     next_id: AtomicU64,
+    /// Frames that have come, over all connections.
+    heard: AtomicU64,
 }
 
 /// A connection that is up.
@@ -152,6 +154,7 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         clock: args.clock.clone(),
         live: ArcSwapOption::empty(),
         next_id: AtomicU64::new(1),
+        heard: AtomicU64::new(0),
     });
     let (states, state) = watch::channel(LinkState::Connecting { since: args.clock.now().boot, why: None });
     let end = CancellationToken::new();
@@ -226,6 +229,11 @@ impl Link {
         let mut states = self.states();
         // The driver holds the other end; once it is gone there will be no connection, and no more to wait for.
         let _ = states.wait_for(|state| matches!(state, LinkState::Connected { .. })).await;
+    }
+
+    /// Frames that have come from the peer so far: whether it is silent, or only slow with one answer.
+    pub fn heard(&self) -> u64 {
+        self.shared.heard.load(Ordering::Relaxed)
     }
 
     /// Calls that wait for an answer.
@@ -326,7 +334,7 @@ impl Driver {
         let written = writer::write(writer, queued, shared.clock.clone(), class.silence_max());
         tokio::select! {
             biased;
-            why = read(reader, &live, class) => why,
+            why = read(reader, &live, &shared.heard, class) => why,
             // It doesn't end by itself, since `live` holds a sender.
             written = written => written.map_or_else(LinkError::Write, |()| LinkError::Closed),
         }
@@ -367,7 +375,12 @@ impl Drop for Up<'_> {
 }
 
 /// Resolves what is answered, and pings, until the peer is gone or silent.
-async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, class: Class) -> LinkError {
+async fn read<S: Stream>(
+    mut reader: Reader<S>,
+    live: &Live,
+    heard: &AtomicU64,
+    class: Class,
+) -> LinkError {
     let silence_max = class.silence_max();
     let mut ticks = tokio::time::interval(silence_max / PINGS_IN_SILENCE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -386,6 +399,7 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, class: Class) -> Li
             }
         };
         silent = 0;
+        heard.fetch_add(1, Ordering::Relaxed);
         match frame {
             None => return LinkError::Closed,
             Some(Err(error)) => return error.into(),

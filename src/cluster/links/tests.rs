@@ -163,7 +163,7 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
     let (there, gone) = (links.peer(NodeId(2)).unwrap(), links.peer(NodeId(3)).unwrap());
     there.checks().connected().await;
     for _ in 0..5 {
-        let late = there.call(opaque("never"), Duration::from_millis(30)).await.unwrap_err();
+        let late = there.call(opaque("never"), Duration::from_millis(60)).await.unwrap_err();
         assert!(matches!(late, AskError::Call(CallError::DeadlinePassed(_))) && !late.was_not_handled());
         let unsent = gone.call(opaque("x"), SECOND).await.unwrap_err();
         assert!(matches!(unsent, AskError::Call(CallError::NotConnected(_))) && unsent.was_not_handled());
