@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport};
@@ -31,6 +30,7 @@ use crate::peer::{Ask, Kind};
 use crate::placement::{BootId, NodeId, Places, Seat, Secret};
 use crate::policy::{ChangeError, Document, Policy};
 use crate::random::{Generator, Seed};
+use crate::watch;
 
 /// How long a change may take to be agreed on before whoever asked hears that nothing is known.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
