@@ -55,7 +55,20 @@ const HOUSE: [(&str, &[&str]); 18] = [
     ),
     (
         "node",
-        &["clock", "cluster", "config", "http", "net", "random", "routing", "shard", "telemetry", "watch"],
+        &[
+            "clock",
+            "cluster",
+            "config",
+            "http",
+            "net",
+            "peer",
+            "placement",
+            "random",
+            "routing",
+            "shard",
+            "telemetry",
+            "watch",
+        ],
     ),
 ];
 
