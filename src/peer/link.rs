@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,6 +29,7 @@ use crate::clock::SharedClock;
 use crate::codec::CodecError;
 use crate::net::{Dial, Stream};
 use crate::random::Generator;
+use crate::watch;
 
 /// How long a connection may take to come about.
 const DIAL_MAX: Duration = Duration::from_secs(1);

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::watch;
-
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::cluster::raft::{Address, BootstrapError, Node, Place, Settings};
@@ -13,6 +11,7 @@ use crate::net::pipes::Pipes;
 use crate::net::{self, Listen, Plain, PlainListener};
 use crate::peer::{self, BootId, Handler, Hello, VERSIONS};
 use crate::placement::Secret;
+use crate::watch;
 
 const SECOND: Duration = Duration::from_secs(1);
 const WITHIN: Duration = Duration::from_secs(20);
