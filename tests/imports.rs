@@ -8,7 +8,7 @@ const HOUSE: [(&str, &[&str]); 17] = [
     ("clock", &[]),
     ("random", &[]),
     ("codec", &[]),
-    ("net", &[]),
+    ("net", &["check"]),
     ("input", &[]),
     ("limit", &["check", "clock"]),
     ("check", &["clock", "limit"]),
@@ -21,7 +21,7 @@ const HOUSE: [(&str, &[&str]); 17] = [
         &["check", "clock", "codec", "input", "net", "peer", "placement", "policy", "random", "shard"],
     ),
     ("routing", &["check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"]),
-    ("config", &["check", "input", "policy"]),
+    ("config", &["check", "input", "net", "policy"]),
     ("telemetry", &["clock", "codec", "random", "shard"]),
     (
         "http",

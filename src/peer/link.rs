@@ -300,9 +300,12 @@ impl Driver {
     ) -> Result<(Agreed, Reader<D::Stream>, handshake::Writer<D::Stream>), LinkError> {
         let dialled =
             tokio::time::timeout(DIAL_MAX, dial.dial()).await.map_err(|_| LinkError::DialTooSlow)?;
-        let (mut reader, mut writer) = handshake::framed(dialled.map_err(LinkError::Dial)?);
+        let stream = dialled.map_err(LinkError::Dial)?;
+        let certified = stream.certified().cloned();
+        let (mut reader, mut writer) = handshake::framed(stream);
         let (class, peer) = (self.shared.class, &self.shared.peer);
-        let agreed = handshake::call(&mut reader, &mut writer, &self.us, class, peer).await?;
+        let agreed =
+            handshake::call(&mut reader, &mut writer, &self.us, certified.as_ref(), class, peer).await?;
         Ok((agreed, reader, writer))
     }
 
