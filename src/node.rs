@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
+use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
@@ -145,7 +146,10 @@ impl Node {
             clock: clock.clone(),
             seed: seed.clone(),
             control: tokio::runtime::Handle::current(),
-            workers: runtimes.iter().flatten().map(|runtime| runtime.handle().clone()).collect(),
+            workers: runtimes
+                .iter()
+                .filter_map(|runtime| Some(runtime.0.as_ref()?.handle().clone()))
+                .collect(),
         }));
         let member = Member::start(MemberArgs {
             cluster: config.cluster.clone(),
@@ -175,9 +179,10 @@ impl Node {
         }));
         let owner =
             Owner::new(handles.clone(), in_force.clone(), links.clone(), clock.clone(), counts.clone());
+        let target = Target::new(handles.clone(), in_force.clone());
         let far: Arc<dyn Far> =
             Arc::new(FarLimits::new(in_force.clone(), links.clone(), clock.clone(), counts));
-        let handler = Arc::new(Peers::new(owner, member.clone(), links));
+        let handler = Arc::new(Peers::new(owner, member.clone(), links.clone(), target));
         let app = Arc::new(App {
             node: config.node.to_string(),
             router: Router::new(handles.clone(), in_force.clone(), forward, clock.clone()),
@@ -233,6 +238,8 @@ impl Node {
             tasks.spawn(peer::accept(peers, peers_to_workers, stops.peers.subscribe()));
         }
         tasks.spawn(member.clone().run());
+        let mover = Mover::new(handles.clone(), member.clone(), links, clock.clone());
+        tasks.spawn(Arc::new(mover).run());
         tasks.spawn(keep_statistics(app.clone()));
         Ok(Self { app, member, handles, state_file: parts.state_file, tasks, running, stops })
     }
@@ -258,6 +265,7 @@ impl Node {
         tracing::info!("stopping");
         self.app.ready.store(false, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(self.app.limits.notice_ms)).await;
+        self.member.hand_over(Duration::from_millis(self.app.limits.drain_ms)).await;
         self.member.step_down().await;
         let drained = self.drain().await;
         self.member.stop().await;
@@ -301,8 +309,6 @@ impl Node {
     }
 }
 
-/// What stands for the address at which peers reach a node that has none.
-const NO_PEERS: &str = "none";
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -315,7 +321,7 @@ fn seeds(config: &Config, http: SocketAddr) -> Vec<SeedNode> {
             true => http.to_string(),
             false => node.http.clone(),
         },
-        peer: node.peer.clone().unwrap_or_else(|| NO_PEERS.into()),
+        peer: node.peer.clone().unwrap_or_default(),
     });
     seeds.collect()
 }
@@ -398,25 +404,36 @@ async fn worker<S: Carried>(
     peers.abort();
 }
 
+/// The runtime of a worker. A node that doesn't start lets it go where nobody may wait for it.
+struct WorkerRuntime(Option<Runtime>);
+
+impl Drop for WorkerRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// A runtime for each worker that is to be a thread; none for each that is not.
-fn runtimes(workers: Workers, count: usize) -> Result<Vec<Option<Runtime>>, NodeError> {
+fn runtimes(workers: Workers, count: usize) -> Result<Vec<WorkerRuntime>, NodeError> {
     let runtime = |_| match workers {
-        Workers::Tasks => Ok(None),
+        Workers::Tasks => Ok(WorkerRuntime(None)),
         Workers::Threads => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            Ok(Some(runtime.map_err(NodeError::Worker)?))
+            Ok(WorkerRuntime(Some(runtime.map_err(NodeError::Worker)?)))
         }
     };
     (0..count).map(runtime).collect()
 }
 
 fn start(
-    runtime: Option<Runtime>,
+    mut runtime: WorkerRuntime,
     index: usize,
     worker: impl Future<Output = ()> + Send + 'static,
     tasks: &mut JoinSet<()>,
 ) -> Result<Running, NodeError> {
-    let Some(runtime) = runtime else {
+    let Some(runtime) = runtime.0.take() else {
         tasks.spawn(worker);
         return Ok(Running::Task);
     };

@@ -12,7 +12,7 @@ use serde_json::Value;
 const POLICY: &str = r#"
 default_tier = "tiny"
 [tiers.tiny]
-limits = [{ name = "day", algorithm = "sliding_log", limit = 2, window = "1d" }]
+limits = [{ name = "day", algorithm = "sliding_log", limit = 5, window = "1d" }]
 "#;
 
 /// A local cluster whose folder is in a folder of the test's own.
@@ -45,6 +45,10 @@ impl Dev {
             data_dir: text(&node["data_dir"]).into(),
         });
         Self { nodes: nodes.collect(), config: text(&said["config"]).into(), process, home }
+    }
+
+    fn url(&self, node: usize) -> String {
+        format!("http://{}", self.nodes[node].http)
     }
 
     /// Waits until it has said this.
@@ -105,6 +109,51 @@ fn a_cluster_comes_up_and_leaves_nothing_behind() {
         assert!(log.lines().any(stopping), "{log}");
     }
     assert!(!log.contains("killed"), "{log}");
+}
+
+/// The sum of a metric's series over all nodes.
+fn sum(dev: &Dev, series: &str) -> f64 {
+    let of = |text: &str| -> f64 {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        lines.map(|value| value.parse::<f64>().unwrap()).sum()
+    };
+    dev.nodes.iter().map(|node| of(&node.answers("/metrics"))).sum()
+}
+
+#[test]
+fn its_nodes_are_one_cluster() {
+    let files = Home::empty();
+    files.write("policy.toml", POLICY.as_bytes());
+    let dev = Dev::start(&["--policy", files.path("policy.toml").to_str().unwrap()]);
+    until("every partition is owned", || {
+        (sum(&dev, r#"tidegate_partitions{role="owner"}"#) == 4096.0).then_some(())
+    });
+    assert_eq!(sum(&dev, "tidegate_raft_is_leader"), 1.0);
+    assert_eq!(sum(&dev, r#"tidegate_members{state="up"}"#), 9.0);
+    until("all links are up", || (sum_connected(&dev) == 6.0).then_some(()));
+    // A tenant has one owner, so two of three nodes pass its check on.
+    for (used, node) in (1..).zip(&dev.nodes) {
+        let answer = Wire::to(node.http).unwrap().call("POST", "/v1/check", &[], br#"{"tenant":"acme"}"#);
+        let decision = answer.json();
+        let (left, limit) = (&decision["remaining"], &decision["limit"]);
+        assert_eq!((left.as_u64(), limit.as_u64()), (Some(5 - used), Some(5)), "{decision}");
+    }
+    assert_eq!(sum(&dev, r#"tidegate_forwarded_checks_total{result="answered"}"#), 2.0);
+    assert_eq!(sum(&dev, r#"tidegate_received_checks_total{result="decided"}"#), 2.0);
+    let printed = rig::program().args(["cluster", "status", "--url", &dev.url(1)]).output().unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.starts_with("cluster      dev, as n2 sees it\nleader       n"), "{printed}");
+    assert_eq!(printed.matches("  up     ").count(), 3, "{printed}");
+    let breakers = ["cluster", "breakers", "--reset", "n3", "--url", &dev.url(0)];
+    let printed = rig::program().args(breakers).output().unwrap();
+    assert_eq!(String::from_utf8(printed.stdout).unwrap(), "n3: breaker closed\n");
+}
+
+fn sum_connected(dev: &Dev) -> f64 {
+    ["n1", "n2", "n3"]
+        .iter()
+        .map(|peer| sum(dev, &format!("tidegate_peer_connected{{peer=\"{peer}\"}}")))
+        .sum()
 }
 
 #[test]

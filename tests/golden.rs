@@ -289,9 +289,10 @@ fn settled_line(line: &str) -> String {
         return format!("{before} heard of A MOMENT ago\n");
     }
     match line.split_once(": ") {
-        // Zero is a time here like any other.
-        Some((member, value)) if member.trim_start() == "\"contact_ms\"" => {
-            format!("{member}: \"MILLISECONDS\"{}", value.trim_start_matches(|c: char| c.is_ascii_digit()))
+        // What a cluster says of itself differs with every run, zero included; null is said in every run or in none.
+        Some((member, value)) if !value.starts_with("null") && of_a_run(member).is_some() => {
+            let end = if value.ends_with(",\n") { ",\n" } else { "\n" };
+            format!("{member}: {:?}{end}", of_a_run(member).unwrap_or_default())
         }
         Some((member, value)) if TIMES.contains(&member.trim_start()) => {
             let end = value.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -300,6 +301,16 @@ fn settled_line(line: &str) -> String {
             if is_time { format!("{member}: \"MILLISECONDS\"{end}") } else { line.to_string() }
         }
         _ => settled_instants(line),
+    }
+}
+
+/// What stands for a member of one run's cluster.
+fn of_a_run(member: &str) -> Option<&'static str> {
+    match member.trim_start() {
+        "\"contact_ms\"" => Some("MILLISECONDS"),
+        "\"applied\"" | "\"placement_version\"" => Some("ENTRY"),
+        "\"boot\"" => Some("BOOT"),
+        _ => None,
     }
 }
 

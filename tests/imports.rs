@@ -39,7 +39,22 @@ const HOUSE: [(&str, &[&str]); 17] = [
             "telemetry",
         ],
     ),
-    ("node", &["clock", "cluster", "config", "http", "net", "random", "routing", "shard", "telemetry"]),
+    (
+        "node",
+        &[
+            "clock",
+            "cluster",
+            "config",
+            "http",
+            "net",
+            "peer",
+            "placement",
+            "random",
+            "routing",
+            "shard",
+            "telemetry",
+        ],
+    ),
 ];
 
 /// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same answer, always.

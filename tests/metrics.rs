@@ -154,6 +154,16 @@ fn the_counts_are_those_of_the_checks_that_were_made() {
         ("tidegate_policy_version", 1.0),
         ("tidegate_shards_silent", 0.0),
         ("tidegate_ready", 1.0),
+        // It is its whole cluster.
+        ("tidegate_raft_is_leader", 1.0),
+        ("tidegate_quorum", 1.0),
+        ("tidegate_voters", 1.0),
+        (r#"tidegate_members{state="up"}"#, 1.0),
+        (r#"tidegate_members{state="unreachable"}"#, 0.0),
+        (r#"tidegate_partitions{role="owner"}"#, 4096.0),
+        (r#"tidegate_partitions{role="replica"}"#, 0.0),
+        (r#"tidegate_forwarded_checks_total{result="answered"}"#, 0.0),
+        (r#"tidegate_received_checks_total{result="decided"}"#, 0.0),
         // Eleven checks of their own, three of one id, and one that got no decision.
         (r#"tidegate_decision_duration_seconds_count{call="check"}"#, 16.0),
         (r#"tidegate_decision_duration_seconds_count{call="peek"}"#, 1.0),
@@ -169,7 +179,10 @@ fn the_counts_are_those_of_the_checks_that_were_made() {
     assert_eq!(m.get(r#"tidegate_block_duration_seconds_bucket{le="3600"}"#), 2.0);
     assert!(m.get("process_resident_memory_bytes") > 0.0);
     assert_eq!(m.series("tidegate_build_info").len(), 1);
-    assert!(m.0.contains_key("tidegate_uptime_seconds"));
+    for there in ["tidegate_uptime_seconds", "tidegate_raft_term", "tidegate_quorum_contact_age_seconds"] {
+        assert!(m.0.contains_key(there), "{there} in {:#?}", m.0);
+    }
+    assert_eq!(m.series("tidegate_peer_breaker_state"), []);
 }
 
 #[test]

@@ -34,8 +34,8 @@ fn start() -> Node {
 
 /// A call with the token it needs; its answer has to keep the secrets.
 fn call(node: &Node, method: &str, path: &str, body: &[u8]) -> Answer {
-    let token =
-        if path.starts_with("/v1/policy") || path.starts_with("/v1/t") { ADMIN_TOKEN } else { CHECK_TOKEN };
+    let guarded = ["/v1/policy", "/v1/t", "/v1/access", "/v1/audit", "/api/config", "/admin"];
+    let token = if guarded.iter().any(|start| path.starts_with(start)) { ADMIN_TOKEN } else { CHECK_TOKEN };
     let bearer = format!("Bearer {token}");
     let answer = node.connect().call(method, path, &[("authorization", &bearer)], body);
     keeps_secrets(&answer);
@@ -640,12 +640,27 @@ fn a_bad_part_of_the_policy_is_refused_and_nothing_changes() {
     put("/v1/tenants/x/limits/other", r#"{"name":"n","algorithm":"token_bucket","rate":"1/s"}"#, 422, "name");
     put("/v1/tenants/x/limits/n", r#"{"name":7,"algorithm":"token_bucket","rate":"1/s"}"#, 422, "name");
     put("/v1/tiers/x", r#"{"weight":"0"}"#, 422, "weight");
-    for path in ["/v1/tenants/x", "/v1/tenants/x/limits/n", "/v1/tiers/x"] {
+    put("/v1/policy/enforce", r#"{"enforce":1}"#, 422, "enforce");
+    put("/api/config/global", r#"{"max_requests":1e3,"window_duration_seconds":60}"#, 400, "max_requests");
+    for (method, path) in [
+        ("PUT", "/v1/tenants/x"),
+        ("PUT", "/v1/tenants/x/limits/n"),
+        ("PUT", "/v1/tiers/x"),
+        ("PUT", "/v1/policy/enforce"),
+        ("POST", "/v1/policy/rollback"),
+        ("POST", "/v1/access"),
+        ("PUT", "/api/config/global"),
+        ("PUT", "/api/config/tenant/x/action/y"),
+        ("PUT", "/api/config/tenant/x/client/c/action/y"),
+    ] {
         for body in ["", "{", "{\"a\":1e309}", "{}{}", "\u{feff}{}"] {
-            let answer = call(&node, "PUT", path, body.as_bytes());
+            let answer = call(&node, method, path, body.as_bytes());
             assert!(answer.problem(400)["errors"][0]["path"].is_string(), "{path} {body}");
         }
-        call(&node, "PUT", path, b"{\"tier\":\"\xff\"}").problem(400);
+        call(&node, method, path, b"{\"tier\":\"\xff\"}").problem(400);
+        let nested = ["[".repeat(1_500), "]".repeat(1_500)].concat();
+        call(&node, method, path, nested.as_bytes()).problem(400);
+        call(&node, method, path, &[b' '; 65_537]).problem(413);
     }
     assert_eq!(call(&node, "GET", "/v1/policy", b"").header("etag"), Some("\"1\""));
 }
@@ -667,6 +682,13 @@ fn a_bad_id_in_a_path_is_refused_as_a_problem() {
             ("DELETE", format!("/v1/tenants/x/limits/{id}")),
             ("GET", format!("/v1/tiers/{id}")),
             ("PUT", format!("/v1/tiers/{id}")),
+            ("GET", format!("/v1/access/{id}")),
+            ("DELETE", format!("/v1/access/{id}")),
+            ("GET", format!("/api/config/tenant/{id}")),
+            ("DELETE", format!("/api/config/tenant/{id}/action/x")),
+            ("DELETE", format!("/api/config/tenant/{id}/client/c/action/x")),
+            ("GET", format!("/admin/ratelimit/tenants/{id}")),
+            ("DELETE", format!("/admin/ratelimit/tenants/{id}/reset")),
             ("DELETE", format!("/v1/permits/{id}")),
             ("POST", format!("/v1/permits/{id}/renew")),
             ("GET", format!("/api/status/{id}/c/x?max_requests=1&window_duration_seconds=1")),
@@ -729,6 +751,13 @@ fn bad_parameters_and_headers_are_refused_by_name() {
         ("GET", "/v1/tenants?limit=99999999999999999999", "limit"),
         ("GET", "/v1/tenants?after=FORGED", "after"),
         ("GET", "/v1/tenants?after=active:-1:0", "after"),
+        ("GET", "/v1/access?limit=99999999999999999999", "limit"),
+        ("GET", "/v1/access?after=%0AFORGED", "after"),
+        ("GET", "/v1/access?list=%00", "list"),
+        ("GET", "/v1/audit?before=1e3", "before"),
+        ("GET", "/v1/policy?version=99999999999999999999", "version"),
+        ("GET", "/v1/policy?version=%FF", ANYWHERE),
+        ("GET", "/api/config?after=%0AFORGED", "after"),
     ] {
         let answer = call(&node, method, path, br#"{"tenant":"a"}"#);
         match fault {
@@ -765,6 +794,7 @@ fn no_answer_and_no_line_of_the_log_holds_a_key_a_token_or_a_forged_line() {
     let key = format!(r#"{{"tenant":"a","api_key":"{API_KEY}"}}"#);
     let spoilt = format!(r#"{{"tenant":"a","api_key":"{API_KEY}","cost":-1}}"#);
     let broken = format!(r#"{{"tenant":"a","api_key":"{API_KEY}"#);
+    let listed = format!(r#"{{"list":"deny","api_key":"{API_KEY}"}}"#);
     for token in [ADMIN_TOKEN, CHECK_TOKEN, UNKNOWN_TOKEN] {
         for (method, path) in [
             ("POST", "/v1/check"),
@@ -772,12 +802,14 @@ fn no_answer_and_no_line_of_the_log_holds_a_key_a_token_or_a_forged_line() {
             ("GET", "/v1/policy"),
             ("PUT", "/v1/policy"),
             ("PUT", "/v1/tenants/x"),
+            ("POST", "/v1/access"),
+            ("PUT", "/api/config/global"),
             ("POST", "/v1/tenants/x/reset"),
             ("GET", "/livez"),
             ("GET", "/nowhere"),
             ("DELETE", "/v1/check"),
         ] {
-            for body in [&key, &spoilt, &broken] {
+            for body in [&key, &spoilt, &broken, &listed] {
                 for name in ["authorization", "x-tidegate-token"] {
                     let value = if name == "authorization" { bearer(token) } else { token.to_string() };
                     let answer = node.connect().call(method, path, &[(name, &value)], body.as_bytes());

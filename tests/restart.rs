@@ -283,15 +283,15 @@ fn damaged_counts_are_refused_by_name_and_kept() {
 }
 
 #[test]
-fn a_damaged_policy_store_is_refused() {
+fn a_damaged_log_is_refused() {
     let home = Home::new(POLICY, "");
     home.start().stop();
-    let path = home.path("data/policy.redb");
+    let path = home.path("data/raft.redb");
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.iter_mut().take(4_096).for_each(|byte| *byte ^= 0x55);
     std::fs::write(&path, bytes).unwrap();
     let log = fails(&home, 1);
-    assert!(log.contains("can't open the policy store"), "{log}");
+    assert!(log.contains("can't open the log"), "{log}");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //! which keys are hashed.
 //!
 //! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `links` are the ways to the other
-//! members, `member` is this node's part: it proposes, and puts what was agreed on into force (`in_force`), which is what
+//! members, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts what was agreed on into force (`in_force`), which is what
 //! shards and routing go by. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
 
+pub mod handoff;
 mod in_force;
 pub mod links;
 mod member;

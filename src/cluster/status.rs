@@ -44,8 +44,8 @@ pub struct NodeStatus {
     pub number: u64,
     /// Where its door is.
     pub http: String,
-    /// Where other nodes reach it.
-    pub peer: String,
+    /// Where other nodes reach it; none where it has no others.
+    pub peer: Option<String>,
     /// How this node sees it.
     pub state: NodeState,
     /// Whether it votes; else it only gets the log.
@@ -72,6 +72,9 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Up, Self::Draining, Self::Unreachable];
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {

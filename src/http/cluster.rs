@@ -104,7 +104,7 @@ mod tests {
     use crate::http::{Tokens, routes};
     use crate::net::Plain;
     use crate::peer::{Identity, VERSIONS};
-    use crate::placement::{BootId, NodeId, Seat};
+    use crate::placement::{BootId, NodeId, Seat, Secret};
     use crate::policy::{Document, Policy};
     use crate::random::Seed;
     use crate::routing::{Forwarder, ForwarderArgs, Router};
@@ -127,7 +127,7 @@ mod tests {
                 id: n(number),
                 number,
                 http: format!("127.0.0.1:707{number}"),
-                peer: format!("127.0.0.1:717{number}"),
+                peer: Some(format!("127.0.0.1:717{number}")),
                 state,
                 voter: number == 1,
                 leader: number == 1,
@@ -210,6 +210,7 @@ mod tests {
             Seat { node: NodeId(2), boot },
             Policy::new(12, crate::policy::builtin(), None),
         ));
+        in_force.begin(Secret::new(1, 2));
         let us = Identity { cluster: Name::new("demo").unwrap(), node: n(2), boot, versions: VERSIONS };
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {

@@ -146,6 +146,9 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/tenants/{tenant}/reset", post(tenants::reset))
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
+        .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/breakers", get(cluster::breakers))
+        .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
         .route("/api/config", get(config::list))
         .route("/api/config/global", put(config::put_global))
         .route("/api/config/tenant/{tenant}", get(config::get))
@@ -157,9 +160,6 @@ fn routes(app: Arc<App>) -> Routes {
             "/api/config/tenant/{tenant}/client/{client}/action/{action}",
             put(config::put_client_action).delete(config::delete_client_action),
         )
-        .route("/v1/cluster", get(cluster::get))
-        .route("/v1/cluster/breakers", get(cluster::breakers))
-        .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))
         .route("/admin/ratelimit/tenants", get(tenants::list))
         .route("/admin/ratelimit/tenants/{tenant}", get(tenants::get))
         .route("/admin/ratelimit/tenants/{tenant}/reset", delete(tenants::reset))
@@ -177,6 +177,10 @@ fn routes(app: Arc<App>) -> Routes {
         .with_state(app)
 }
 
+/// The calls, by the beginning of their paths, that are answered before the cluster has begun: by them one finds out why it
+/// hasn't.
+const BEFORE_THE_BEGINNING: [&str; 2] = ["/v1/cluster", "/admin/ratelimit/circuit-breaker"];
+
 /// Lets in whoever has the role, and moves the work to the control runtime.
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let line = Line::begin(&app, &request);
@@ -188,7 +192,8 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
             return response;
         }
     };
-    if !app.router.has_begun() && !request.uri().path().starts_with("/v1/cluster") {
+    let path = request.uri().path();
+    if !app.router.has_begun() && !BEFORE_THE_BEGINNING.iter().any(|calls| path.starts_with(calls)) {
         let detail = "the cluster has not begun: not all of its first nodes are there";
         let problem = Problem::new(503, detail, "not-begun").with_header(header::RETRY_AFTER, "1");
         let response = problem.into_response();

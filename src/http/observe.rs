@@ -15,11 +15,14 @@ use super::ops::unready;
 use super::problem::Problem;
 use super::query::Query;
 use crate::clock::SECOND;
+use crate::cluster::{BreakerStatus, ClusterStatus, NodeState};
 use crate::input::Fault;
 use crate::policy::print_instant;
+use crate::routing;
 use crate::shard::Outcomes;
 use crate::telemetry::{
-    Alert, DATES_MAX, Observed, Period, Scrape, Slice, Summary, alerts, block_rate, render,
+    Alert, ClusterLevels, DATES_MAX, ForwardCounts, LinkLevels, Observed, Period, Scrape, Slice, Summary,
+    alerts, block_rate, render,
 };
 
 /// What a date looks like, for error messages.
@@ -45,6 +48,8 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             policy_version: policy.version(),
             list_entries: policy.document().access.len(),
             ready: unready(&app).is_none(),
+            cluster: cluster_levels(&app.cluster.status().await, &app.cluster.breakers()),
+            forwards: forward_counts(app.router.forwards()),
         };
         render(&app.telemetry, &scrape)
     });
@@ -55,6 +60,48 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             Err(failed())
         }
         Err(_) => Err(failed()),
+    }
+}
+
+/// What metrics show of the cluster.
+fn cluster_levels(status: &ClusterStatus, breakers: &[BreakerStatus]) -> ClusterLevels {
+    let own = status.nodes.iter().find(|node| node.id == status.node);
+    let of_state = |state| status.nodes.iter().filter(|node| node.state == state).count();
+    let link = |breaker: &BreakerStatus| LinkLevels {
+        peer: breaker.id.to_string(),
+        breaker: breaker.state,
+        opened: breaker.opened,
+        connected: breaker.connected,
+    };
+    ClusterLevels {
+        term: status.term,
+        applied: status.applied,
+        is_leader: status.leader.as_ref() == Some(&status.node),
+        has_quorum: status.quorum,
+        contact_ms: status.contact_ms,
+        placement_version: status.placement_version,
+        members: NodeState::ALL.map(|state| (state.word(), of_state(state))).into(),
+        voters: status.nodes.iter().filter(|node| node.voter).count(),
+        owned: own.map_or(0, |own| own.partitions),
+        replicas: own.map_or(0, |own| own.replicas),
+        links: breakers.iter().map(link).collect(),
+    }
+}
+
+/// What metrics show of checks between nodes.
+fn forward_counts(counts: &routing::ForwardCounts) -> ForwardCounts {
+    ForwardCounts {
+        forwarded: counts.forwarded.read(),
+        unreachable: counts.unreachable.read(),
+        resent: counts.resent.read(),
+        moved: counts.moved.read(),
+        received: counts.received.read(),
+        repeated: counts.repeated.read(),
+        not_owner: counts.not_owner.read(),
+        too_old: counts.too_old.read(),
+        caught_up: counts.caught_up.read(),
+        shared_asks: counts.shared_asks.read(),
+        shared_asked: counts.shared_asked.read(),
     }
 }
 

@@ -7,7 +7,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::check::{Decision, Dimension, Name, Reason, Verdict};
+use crate::check::{Decision, Dimension, Reason, Verdict};
 use crate::clock::MS;
 use crate::limit::Outcome;
 
@@ -89,7 +89,7 @@ pub fn members(out: &mut Vec<u8>, decision: &Decision, node: &str) {
         raw(out, "}");
     }
     raw(out, r#","node":"#);
-    json(out, decision.node.as_ref().map_or(node, Name::as_str));
+    json(out, decision.node.as_ref().map_or(node, |node| node.as_str()));
     raw(out, r#","epoch":"#);
     number(out, decision.epoch);
     raw(out, r#","policy_version":"#);

@@ -16,7 +16,6 @@ use super::query::Query;
 use super::render::limit_values;
 use crate::check::{Limit, TenantId};
 use crate::input::{Fault, Reader, Tree};
-use crate::placement::NodeId;
 use crate::policy::{Change, read_limit, read_tenant};
 use crate::routing::ListPlace;
 
@@ -131,12 +130,7 @@ impl Cursor {
     fn parse(text: &str) -> Option<Self> {
         match text.split_once(':')? {
             ("named", after) => Some(Self::Named(after.into())),
-            ("active", place) => {
-                let (node, place) = place.split_once(':')?;
-                let (shard, at) = place.split_once(':')?;
-                let node = NodeId(node.parse().ok()?);
-                Some(Self::Active(ListPlace { node, shard: shard.parse().ok()?, at: at.parse().ok()? }))
-            }
+            ("active", place) => Some(Self::Active(ListPlace::parse(place)?)),
             _ => None,
         }
     }
@@ -159,9 +153,9 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
         json!({"id": id, "tier": tier, "named": named, "active": active})
     };
     let mut page: Vec<Value> = Vec::new();
-    let mut place = None;
+    let mut place = ListPlace::default();
     match cursor {
-        Some(Cursor::Active(at)) => place = Some(at),
+        Some(Cursor::Active(at)) => place = at,
         named => {
             let after = match named {
                 Some(Cursor::Named(after)) => std::ops::Bound::Excluded(after),
@@ -192,11 +186,10 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
                 None => page.push(json!({"id": &*id, "tier": null, "named": false, "active": true})),
             }
         }
-        if next.is_none() {
+        let Some(next) = next else {
             return Ok(Json(json!({"tenants": page, "next": null})).into_response());
-        }
+        };
         place = next;
     }
-    let next = place.map(|place| format!("active:{}:{}:{}", place.node, place.shard, place.at));
-    Ok(Json(json!({"tenants": page, "next": next})).into_response())
+    Ok(Json(json!({"tenants": page, "next": format!("active:{place}")})).into_response())
 }

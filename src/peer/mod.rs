@@ -31,6 +31,7 @@ mod frame;
 mod handshake;
 mod link;
 mod message;
+pub mod moving;
 mod pending;
 mod plain;
 mod server;

@@ -29,7 +29,8 @@ impl Shard {
     /// The decision, where this way has one; the question back, where it hasn't.
     pub(super) fn at_once(&mut self, question: Question, now: Now) -> AtOnce {
         let check = &question.check;
-        if check.request_id.is_some() || check.permit_ttl_ms.is_some() {
+        let partition = question.hash.partition();
+        if check.request_id.is_some() || check.permit_ttl_ms.is_some() || !self.is_open(partition) {
             return AtOnce::NotMine(question);
         }
         let ix = self.account_of(&question, now);

@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use crate::check::Limit;
 use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, State};
+use crate::placement::Partition;
 
 use super::op::{Home, OpRef, Said};
 use super::plans::Plans;
@@ -236,6 +237,20 @@ impl SharedBuckets {
     pub fn states(&self, now: Now) -> impl Iterator<Item = (u128, &State, bool)> {
         let used = self.buckets.iter().filter(move |(_, bucket)| !bucket.state.is_fresh(now));
         used.map(|(key, bucket)| (*key, &bucket.state, bucket.overflow))
+    }
+
+    /// The keys of buckets with holds or waiting questions.
+    pub fn busy_keys(&self) -> impl Iterator<Item = u128> {
+        self.busy.iter().copied()
+    }
+
+    /// Forgets the buckets of partitions that others own; those that stand in for others stay.
+    pub fn forget_partitions(&mut self, partitions: &BTreeSet<Partition>) {
+        let goes = |key: &u128, bucket: &SharedBucket| {
+            !bucket.overflow && partitions.contains(&Partition::of_key(*key))
+        };
+        self.buckets.retain(|key, bucket| !goes(key, bucket));
+        self.busy.retain(|key| self.buckets.contains_key(key));
     }
 
     /// Puts back a saved bucket.

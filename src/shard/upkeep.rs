@@ -41,6 +41,7 @@ impl Shard {
         }
         self.work_off(now, effects);
         self.dismiss_overdue(now);
+        self.dismiss_waiting(now);
         if sweep {
             self.accounts.tick(&mut self.plans, now);
             self.shared.sweep(&self.plans, now);

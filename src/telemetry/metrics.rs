@@ -5,8 +5,10 @@
 //! together, so that ("ab", "c") and ("a", "bc") would be one.
 //!
 //! How many series there can be: a name each of [`TIERS_MAX`](crate::shard::TIERS_MAX) tiers a shard and
-//! [`TENANTS_MAX`](crate::shard::TENANTS_MAX) tenants, one series a shard, and the fixed rest. A tier or tenant of the name
+//! [`TENANTS_MAX`](crate::shard::TENANTS_MAX) tenants, one series a shard, five a peer, and the fixed rest. A tier or tenant of the name
 //! `_other` is counted with the others: one series for both, never two of one name.
+
+mod cluster;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -15,6 +17,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Registry, TextEncoder};
+
+pub use cluster::{ClusterLevels, ForwardCounts, LinkLevels};
 
 use super::latency::BOUNDS;
 use super::{Call, Observed, Telemetry};
@@ -33,6 +37,10 @@ pub struct Scrape {
     pub list_entries: usize,
     /// Whether the node wants new work.
     pub ready: bool,
+    /// How the cluster stands.
+    pub cluster: ClusterLevels,
+    /// What passed between this node and others.
+    pub forwards: ForwardCounts,
 }
 
 /// The metrics as text (version 0.0.4), and the content type that says so.
@@ -72,6 +80,7 @@ impl Families {
         families.levels(scrape)?;
         families.durations(telemetry, scrape)?;
         families.node(telemetry, scrape)?;
+        families.cluster(scrape)?;
         Ok(families)
     }
 

@@ -71,6 +71,16 @@ impl Cluster {
         assert!(status.success(), "{status}: {log}");
     }
 
+    /// A node, to be stopped by the caller: it is among those that run no more.
+    pub fn take_away(&mut self, i: usize) -> Node {
+        self.nodes[i].take().unwrap()
+    }
+
+    /// Where the nodes that run are asked.
+    pub fn ready(&self) -> Vec<SocketAddr> {
+        self.running().iter().map(|i| self.node(*i).addr).collect()
+    }
+
     pub fn node(&self, i: usize) -> &Node {
         self.nodes[i].as_ref().unwrap()
     }

@@ -6,4 +6,5 @@ mod rig;
 mod counts;
 mod failures;
 mod harness;
+mod moves;
 mod policy;

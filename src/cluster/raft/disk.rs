@@ -11,6 +11,7 @@ use openraft::storage::IOFlushed;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;
 
+use super::medium::Medium;
 use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::codec;
@@ -33,6 +34,8 @@ pub enum Place {
     Directory(PathBuf),
     /// In memory, gone with the store, written in line: for tests and simulations.
     Memory,
+    /// In memory that outlives the store, written in line: for simulations in which nodes come back.
+    Medium(Medium),
 }
 
 /// Why a store can't be opened.
@@ -118,6 +121,9 @@ impl Disk {
             Place::Memory => Database::builder()
                 .create_with_backend(redb::backends::InMemoryBackend::new())
                 .map_err(OpenError::storage)?,
+            Place::Medium(medium) => {
+                Database::builder().create_with_backend(medium.open()).map_err(OpenError::storage)?
+            }
             Place::Directory(directory) => open_file(directory)?,
         };
         claim(&database, node)?;

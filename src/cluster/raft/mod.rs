@@ -24,6 +24,7 @@
 
 mod disk;
 mod machine;
+mod medium;
 mod network;
 mod node;
 mod parts;
@@ -36,6 +37,7 @@ mod types;
 
 pub use disk::{OpenError, Place};
 pub use machine::{Machine, View};
+pub use medium::Medium;
 pub use network::{Sending, Traffic, Transport, TransportError};
 pub use node::{BootstrapError, Node, Settings, StartError, Timers, initial_voters};
 pub use parts::{MESSAGE_BYTES_MAX, PART_BYTES};

@@ -289,7 +289,9 @@ impl Node {
             (metrics.state.is_leader(), metrics.last_quorum_acked)
         };
         if leads {
-            return acked.map(|at| at.elapsed());
+            // Who votes alone is a majority, and has nobody to hear it from.
+            let alone = self.members().values().filter(|votes| **votes).count() == 1;
+            return if alone { Some(Duration::ZERO) } else { acked.map(|at| at.elapsed()) };
         }
         let heard = self.raft.with_raft_state(|state| state.vote_last_modified()).await;
         heard.ok().flatten().map(|at| at.elapsed())

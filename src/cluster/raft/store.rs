@@ -68,7 +68,7 @@ impl LogStore {
     pub fn open(place: &Place, node: NodeId) -> Result<Self, OpenError> {
         let (disk, found) = Disk::open(place, node)?;
         let writer = match place {
-            Place::Memory => Writer::InLine(Mutex::new(disk)),
+            Place::Memory | Place::Medium(_) => Writer::InLine(Mutex::new(disk)),
             Place::Directory(_) => spawn(disk).map_err(OpenError::storage)?,
         };
         let Found { log, vote, committed, purged } = found;

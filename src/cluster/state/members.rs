@@ -24,7 +24,7 @@ pub struct NewMember {
     pub name: Name,
     /// Where its door is, for people and clients.
     pub http: String,
-    /// Where other nodes reach it.
+    /// Where other nodes reach it; empty where it has no others.
     pub peer: String,
 }
 
@@ -39,6 +39,8 @@ pub struct Member {
     pub peer: String,
     /// It is to own nothing any more.
     pub draining: bool,
+    /// Its process is about to end, and hands over what it owns; its next one owns again.
+    pub stopping: bool,
     /// Since when it is in, wall nanoseconds.
     pub since: u64,
     /// The life of its process that was there last; [`BootId::NEVER`] before the first.
@@ -85,7 +87,10 @@ impl Members {
         let id = NodeId(least.max(self.newest.0 + 1));
         self.newest = id;
         let NewMember { name, http, peer } = new.clone();
-        self.rows.insert(id, Member { name, http, peer, draining: false, since, boot: BootId::NEVER });
+        self.rows.insert(
+            id,
+            Member { name, http, peer, draining: false, stopping: false, since, boot: BootId::NEVER },
+        );
         Ok(id)
     }
 
@@ -97,11 +102,18 @@ impl Members {
         self.rows.remove(&id).ok_or(Refusal::NoSuchMember(id))
     }
 
+    pub(super) fn stop(&mut self, id: NodeId, boot: BootId) -> Result<(), Refusal> {
+        let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
+        // An earlier life that is late says nothing about this one.
+        member.stopping |= member.boot == boot;
+        Ok(())
+    }
+
     pub(super) fn seat(&mut self, id: NodeId, seating: &Seating) -> Result<(), Refusal> {
         check(&seating.http, &seating.peer)?;
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         let Seating { boot, http, peer } = seating.clone();
-        (member.boot, member.http, member.peer) = (boot, http, peer);
+        (member.boot, member.http, member.peer, member.stopping) = (boot, http, peer, false);
         Ok(())
     }
 
@@ -113,11 +125,10 @@ impl Members {
 }
 
 fn check(http: &str, peer: &str) -> Result<(), Refusal> {
-    let bounds = 1..=ADDRESS_BYTES_MAX;
-    let faults: Vec<_> = [("http", http), ("peer", peer)]
+    let faults: Vec<_> = [("http", http, 1), ("peer", peer, 0)]
         .into_iter()
-        .filter(|(_, address)| !bounds.contains(&address.len()))
-        .map(|(path, _)| Fault::new(path, format!("is not 1 to {ADDRESS_BYTES_MAX} bytes long")))
+        .filter(|(_, address, least)| !(*least..=ADDRESS_BYTES_MAX).contains(&address.len()))
+        .map(|(path, _, least)| Fault::new(path, format!("is not {least} to {ADDRESS_BYTES_MAX} bytes long")))
         .collect();
     if faults.is_empty() { Ok(()) } else { Err(Refusal::invalid(faults)) }
 }

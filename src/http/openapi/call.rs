@@ -108,8 +108,8 @@ impl Call {
             Access::Open => &[],
             Access::Decide => &[401, 403],
             Access::Forward => &[401],
-            // These run as a task of their own, and a task can fail.
-            Access::See | Access::Change => &[401, 403, 500],
+            // These run as a task of their own, and a task can fail; and there is nothing to see before the cluster has begun.
+            Access::See | Access::Change => &[401, 403, 500, 503],
         };
         self.with(|operation| operation.securities(Some(ways))).fails(failing)
     }

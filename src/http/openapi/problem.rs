@@ -90,7 +90,8 @@ const SHARED: [(u16, &str, &str); 10] = [
     (
         503,
         "Unavailable",
-        "No decision in time, or the change can't be stored. Nothing was taken, nothing has changed.",
+        "No decision in time; the cluster hasn't begun or has no leader; or the change can't be stored. Nothing was taken. Nothing has \
+         changed, unless `type` ends in `outcome-unknown`.",
     ),
 ];
 
