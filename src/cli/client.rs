@@ -327,6 +327,10 @@ impl Client {
             }
             ureq::Error::Timeout(_) => ("no answer in time".to_string(), true),
             ureq::Error::Io(e) => (e.to_string(), broke_off(e)),
+            ureq::Error::Protocol(why) if self.base.starts_with("http:") => {
+                let hint = "where a node has TLS, its URL begins with https:";
+                return Failure::Failed(format!("{}: {why}; {hint}", self.base));
+            }
             // It is reached, but speaks no HTTP or too much of it.
             other => return Failure::Failed(format!("{}: {other}", self.base)),
         };

@@ -263,6 +263,7 @@ fn introduce(config: &Config, http: SocketAddr, node: &Node) {
         "  access  {}",
         if config.tokens.is_empty() { "open (no [auth]; loopback only)" } else { "by token" }
     );
-    let ca = if has_tls { " --cacert CA.pem" } else { "" };
+    let ca = config.tls.as_ref().filter(|_| has_tls).and_then(Tls::client_ca);
+    let ca = ca.map(|ca| format!(" --cacert {}", ca.display())).unwrap_or_default();
     println!("  try     curl -s{ca} {url}/v1/check -d '{{\"tenant\":\"acme\"}}'");
 }

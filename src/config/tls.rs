@@ -41,6 +41,11 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// The file with the authority that has signed what clients are shown; none where that is somebody else's business.
+    pub fn client_ca(&self) -> Option<&Path> {
+        self.files.door.is_none().then_some(&self.files.ca)
+    }
+
     /// Reads the files again, and puts what is in them in force; says until when this node's certificate is valid. Where
     /// something is wrong with them, what is in force stays.
     pub fn reload(&self) -> Result<Option<Timestamp>, Vec<Fault>> {
@@ -257,11 +262,12 @@ mod tests {
             assert_eq!(config.peer, Some(peer.parse().unwrap()));
             let tls = config.tls.unwrap();
             assert!(tls.http && tls.until.is_some());
+            assert_eq!(tls.client_ca(), Some(folder.dir.path().join("ca.pem").as_path()));
         }
         assert!(!folder.read(&format!("{THREE}http = false"), "n1").unwrap().tls.unwrap().http);
         folder.issue("n1", "public");
         let own = format!("{THREE}http_cert = \"public.pem\"\nhttp_key = \"public.key\"");
-        assert!(folder.read(&own, "n1").is_ok());
+        assert_eq!(folder.read(&own, "n1").unwrap().tls.unwrap().client_ca(), None);
     }
 
     #[test]
@@ -326,6 +332,24 @@ mod tests {
         );
         assert_eq!(with("htttp = true"), ["tls.htttp: unknown member; did you mean http?"]);
         assert_eq!(folder.faults(&THREE.replace("ca.pem", "")), ["tls.ca: \"\" is not a path"]);
+    }
+
+    #[test]
+    fn the_sample_file_shows_a_section_that_is_taken() {
+        let folder = Folder::new();
+        std::fs::create_dir(folder.dir.path().join("certs")).unwrap();
+        folder.write("certs/ca.pem", folder.authority.certificate());
+        ["n1", "n2", "n3"].iter().for_each(|node| folder.issue(node, &format!("certs/{node}")));
+        folder.issue("n1", "public");
+        let sample = include_str!("../../cluster.toml");
+        let (_, section) = sample.split_once("# [tls]\n").unwrap();
+        let section: Vec<_> = section.lines().map_while(|line| line.strip_prefix("# ")).collect();
+        assert_eq!(section.len(), 6);
+        let text = format!("{sample}\n[tls]\n{}\n", section.join("\n"));
+        for node in ["n1", "n2", "n3"] {
+            let config = Config::read(text.as_bytes(), folder.dir.path(), Some(node), |_| None).unwrap();
+            assert!(config.tls.unwrap().http, "{node}");
+        }
     }
 
     #[test]

@@ -180,6 +180,18 @@ async fn new_material_is_for_the_connections_from_then_on() {
     assert_eq!(&said, b"still here");
 }
 
+#[tokio::test]
+async fn while_both_are_believed_one_authority_takes_anothers_place() {
+    let (old, new) = (authority(), authority());
+    let both = Trusted::from_pem([old.certificate(), new.certificate()].concat().as_bytes()).unwrap();
+    let of = |own: Own| Tls::new(Material::new(&both, &own, &own).unwrap());
+    let (n1, n2) = (of(own(&old, "n1")), of(own(&new, "n2")));
+    for (dialling, dialled) in [(&n1, &n2), (&n2, &n1)] {
+        let (dialling, dialled) = meet(dialling, dialled).await;
+        assert!(dialling.is_ok() && dialled.is_ok());
+    }
+}
+
 #[test]
 fn a_nodes_own_certificate_is_judged_as_its_peers_will() {
     let (ours, foreign) = (authority(), authority());
