@@ -18,7 +18,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
@@ -36,6 +35,7 @@ use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
 use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
 use crate::telemetry::{History, Telemetry};
+use crate::watch;
 use peers::Peers;
 
 /// How often the statistics take in what the shards have counted; how exactly a minute's end is met.

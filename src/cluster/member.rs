@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::handoff;
 use super::links::Links;
@@ -32,6 +31,7 @@ use crate::peer::{Ask, Kind};
 use crate::placement::{BootId, NodeId, Partition, Places, Seat, Secret, TableVersion};
 use crate::policy::{ChangeError, Document, Policy};
 use crate::random::{Generator, Seed};
+use crate::watch;
 
 /// How long a change may take to be agreed on before whoever asked hears that nothing is known.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);

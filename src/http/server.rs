@@ -21,7 +21,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::forward_auth;
@@ -31,6 +30,7 @@ use super::{Body, Door, request_id};
 use crate::config::Limits;
 use crate::net::{self, Carried, Listen, Receiver, Sender, Stream};
 use crate::telemetry::Telemetry;
+use crate::watch;
 
 /// How often connections are looked at for having taken too long; how exact the times are.
 const PULSE_TICK: Duration = Duration::from_millis(250);

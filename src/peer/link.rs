@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,6 +29,7 @@ use crate::clock::SharedClock;
 use crate::codec::CodecError;
 use crate::net::{Dial, Stream};
 use crate::random::Generator;
+use crate::watch;
 
 /// How long a connection may take to come about.
 const DIAL_MAX: Duration = Duration::from_secs(1);
@@ -136,6 +137,8 @@ struct Shared {
     live: ArcSwapOption<Live>,
     /// Numbers go on over connections: an id never means two calls.
     next_id: AtomicU64,
+    /// Frames that have come, over all connections.
+    heard: AtomicU64,
 }
 
 /// A connection that is up.
@@ -152,6 +155,7 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         clock: args.clock.clone(),
         live: ArcSwapOption::empty(),
         next_id: AtomicU64::new(1),
+        heard: AtomicU64::new(0),
     });
     let (states, state) = watch::channel(LinkState::Connecting { since: args.clock.now().boot, why: None });
     let end = CancellationToken::new();
@@ -226,6 +230,11 @@ impl Link {
         let mut states = self.states();
         // The driver holds the other end; once it is gone there will be no connection, and no more to wait for.
         let _ = states.wait_for(|state| matches!(state, LinkState::Connected { .. })).await;
+    }
+
+    /// Frames that have come from the peer so far: whether it is silent, or only slow with one answer.
+    pub fn heard(&self) -> u64 {
+        self.shared.heard.load(Ordering::Relaxed)
     }
 
     /// Calls that wait for an answer.
@@ -329,7 +338,7 @@ impl Driver {
         let written = writer::write(writer, queued, shared.clock.clone(), class.silence_max());
         tokio::select! {
             biased;
-            why = read(reader, &live, class) => why,
+            why = read(reader, &live, &shared.heard, class) => why,
             // It doesn't end by itself, since `live` holds a sender.
             written = written => written.map_or_else(LinkError::Write, |()| LinkError::Closed),
         }
@@ -370,7 +379,7 @@ impl Drop for Up<'_> {
 }
 
 /// Resolves what is answered, and pings, until the peer is gone or silent.
-async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, class: Class) -> LinkError {
+async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, heard: &AtomicU64, class: Class) -> LinkError {
     let silence_max = class.silence_max();
     let mut ticks = tokio::time::interval(silence_max / PINGS_IN_SILENCE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -389,6 +398,7 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, class: Class) -> Li
             }
         };
         silent = 0;
+        heard.fetch_add(1, Ordering::Relaxed);
         match frame {
             None => return LinkError::Closed,
             Some(Err(error)) => return error.into(),

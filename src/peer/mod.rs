@@ -110,12 +110,13 @@ impl Class {
     }
 
     /// How long a peer may be silent before the connection is given up; pings go out four times as often. A ping stands
-    /// behind the frame that is being sent, so that classes with large frames wait longer.
+    /// behind the frame that is being sent, so that classes with large frames wait longer; and a node that was cut off may need
+    /// a snapshot, which waits for this on a connection that leads nowhere.
     pub fn silence_max(self) -> Duration {
         match self {
             Self::Checks => Duration::from_secs(2),
             Self::Raft => Duration::from_secs(5),
-            Self::Bulk => Duration::from_secs(30),
+            Self::Bulk => Duration::from_secs(10),
         }
     }
 

@@ -28,6 +28,8 @@ pub struct InstallAsk {
     pub gone: Vec<String>,
     /// The same of shared buckets.
     pub gone_shared: Vec<u128>,
+    /// Partitions whose counts were lost, and when by the sender's clocks: boot, then wall nanoseconds.
+    pub lost: Vec<(Partition, u64, u64)>,
     /// In the last part: the partitions, the entries of the log that began their moves, and the epochs under which they will be owned.
     pub last: Option<Vec<(Partition, TableVersion, Epoch)>>,
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -26,6 +26,7 @@ use super::message::{Failure, Opaque};
 use super::writer::{self, Outgoing, WriteError};
 use crate::clock::SharedClock;
 use crate::net::{self, Carried, Listen, Receiver, Sender, Stream};
+use crate::watch;
 
 /// Open connections on all workers: three from each of a hundred peers, and as many again that they haven't noticed to be gone.
 const CONNECTIONS_MAX: usize = 600;

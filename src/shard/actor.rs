@@ -332,9 +332,7 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
     let mut shard = Shard::new(args.index, shards, args.caps, args.secret, places, policy, args.generator);
     let mut foreign = Foreign::default();
     let mut freezing = Vec::new();
-    if let Some(saved) = &args.saved {
-        shard.restore(saved, now);
-    }
+    shard.find(args.saved.as_deref(), now);
     drop(args.saved);
     let mut deadlines = ticker(DEADLINE_TICK);
     let mut sweeps = ticker(SWEEP_TICK);

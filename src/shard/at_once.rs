@@ -108,12 +108,14 @@ impl Shard {
         if !self.has_room_for(ix, missing) {
             return false;
         }
+        let lost = &self.lost;
         let account = self.accounts.get_mut(ix);
+        let partition = account.hash.partition();
         for selected in &self.selected {
             if let BucketKey::Own(key) = selected.key
                 && account.buckets.get(key).is_none()
             {
-                account.buckets.insert(key, State::fresh(&selected.limit.rule, now));
+                account.buckets.insert(key, lost.newborn(partition, &selected.limit.rule, now));
             }
         }
         self.accounts.buckets += missing;

@@ -105,7 +105,7 @@ impl Shard {
         for (home, ask) in asks {
             if home == Home::Here(self.index) {
                 let Some(ask) = self.hold_back_ask(ask, effects) else { continue };
-                self.inbox.extend(self.shared.ask(ask, &self.plans, now));
+                self.inbox.extend(self.shared.ask(ask, &self.plans, &self.lost, now));
             } else {
                 effects.push(Effect::Ask(home, ask));
             }
@@ -225,7 +225,7 @@ impl Shard {
     /// Another shard asks a bucket that is kept here.
     pub fn asked(&mut self, ask: Ask, now: Now, effects: &mut Vec<Effect>) {
         let Some(ask) = self.hold_back_ask(ask, effects) else { return };
-        if let Some(reply) = self.shared.ask(ask, &self.plans, now) {
+        if let Some(reply) = self.shared.ask(ask, &self.plans, &self.lost, now) {
             self.send_reply(reply, effects);
         }
         self.work_off(now, effects);

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::accounts::{AccountIx, Accounts};
 use super::at_once::AtOnce;
+use super::lost::Lost;
 use super::moving::Moves;
 use super::op::{Answer, AnswerTo, Home, Op, OpId, OpRef, Part};
 use super::plans::Plans;
@@ -102,6 +103,7 @@ pub struct Shard {
     pub(super) shared: SharedBuckets,
     pub(super) tally: Tally,
     pub(super) moves: Moves,
+    pub(super) lost: Lost,
     pub(super) open: BTreeMap<OpId, Box<Op>>,
     pub(super) parked: usize,
     /// The accounts that they are parked in.
@@ -142,6 +144,7 @@ impl Shard {
             shared: SharedBuckets::new(index, caps.shared_keys),
             tally: Tally::new(shards),
             moves: Moves::default(),
+            lost: Lost::default(),
             open: BTreeMap::new(),
             parked: 0,
             parked_in: BTreeSet::new(),

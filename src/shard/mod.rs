@@ -15,6 +15,7 @@ mod at_once;
 mod coordinate;
 mod core;
 mod judge;
+mod lost;
 mod moving;
 mod op;
 mod plans;

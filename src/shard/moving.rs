@@ -43,6 +43,8 @@ pub struct Moved {
     pub accounts: Vec<MovedAccount>,
     /// Shared buckets that are not.
     pub shared: Vec<(u128, State)>,
+    /// Partitions whose counts were lost, and when.
+    pub lost: Vec<(Partition, Now)>,
 }
 
 /// One account.
@@ -84,6 +86,9 @@ impl Moved {
             }
         }
         self.shared.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
+        for (_, then) in &mut self.lost {
+            then.boot = u64::try_from((i128::from(then.boot) + forward).max(0)).unwrap_or(u64::MAX);
+        }
         self.boot = now.boot;
     }
 }
@@ -184,6 +189,8 @@ impl Shard {
         let shared = self.shared.states(now).filter(|(_, _, overflow)| !overflow);
         let shared = shared.filter(|(key, ..)| partitions.contains(&Partition::of_key(*key)));
         moved.shared = shared.map(|(key, state, _)| (key, state.clone())).collect();
+        let mine = partitions.iter().filter(|p| p.shard(self.shards) == self.index);
+        moved.lost = mine.filter_map(|p| Some((*p, self.lost.get(*p)?))).collect();
         moved
     }
 
@@ -217,6 +224,11 @@ impl Shard {
         for (key, state) in moved.shared {
             if let Some((_, moved)) = staged.get_mut(&Partition::of_key(key)) {
                 moved.shared.push((key, state));
+            }
+        }
+        for (partition, then) in moved.lost {
+            if let Some((_, moved)) = staged.get_mut(&partition) {
+                moved.lost.push((partition, then));
             }
         }
         self.moves.staged.extend(staged);
@@ -350,6 +362,7 @@ impl Shard {
         for (key, state) in moved.shared {
             self.shared.restore(key, state, false);
         }
+        moved.lost.into_iter().for_each(|(partition, then)| self.lost.insert(partition, then));
     }
 
     fn load_extras(&mut self, ix: AccountIx, permits: Permits, replays: Vec<MovedReplay>) {
@@ -387,5 +400,6 @@ impl Shard {
             }
         }
         self.shared.forget_partitions(partitions);
+        partitions.iter().for_each(|partition| self.lost.remove(*partition));
     }
 }

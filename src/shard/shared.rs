@@ -20,6 +20,7 @@ use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, State};
 use crate::placement::Partition;
 
+use super::lost::Lost;
 use super::op::{Home, OpRef, Said};
 use super::plans::Plans;
 
@@ -144,7 +145,7 @@ impl SharedBuckets {
     }
 
     /// Answers a question, unless it has to wait.
-    pub fn ask(&mut self, mut ask: Ask, plans: &Plans, now: Now) -> Option<Reply> {
+    pub fn ask(&mut self, mut ask: Ask, plans: &Plans, lost: &Lost, now: Now) -> Option<Reply> {
         let since = plans.since();
         if !self.buckets.contains_key(&ask.key) && self.buckets.len() >= self.max {
             self.forget(SWEEP_PER_INSERT, plans, now);
@@ -154,7 +155,11 @@ impl SharedBuckets {
             }
         }
         let overflow = ask.key == ask.overflow_key;
-        let fresh = || SharedBucket::new(State::fresh(&ask.limit.rule, now), overflow);
+        let rule = &ask.limit.rule;
+        let fresh = || match overflow {
+            true => SharedBucket::new(State::fresh(rule, now), true),
+            false => SharedBucket::new(lost.newborn(Partition::of_key(ask.key), rule, now), false),
+        };
         if !ask.hold && !self.buckets.contains_key(&ask.key) {
             // Looking makes no bucket.
             return fresh().ask(&ask, self.index, since, now);

@@ -114,3 +114,57 @@ fn each_of_three_nodes_is_restarted_in_turn_under_traffic_and_every_tenant_gets_
     assert!(exact && seen.allowed.len() == 60, "{:?}", seen.allowed);
     assert!(seen.slowest < Duration::from_secs(1), "{:?}", seen.slowest);
 }
+
+#[test]
+fn a_node_that_is_killed_and_back_within_200_ms_never_admits_more_than_the_limit() {
+    const TEN: &str = r#"
+        default_tier = "free"
+        [tiers.free]
+        limits = [{ name = "hour", algorithm = "sliding_log", limit = 10, window = "1h" }]
+    "#;
+    for spent in [3, 10] {
+        let mut cluster = Cluster::start(3, TEN);
+        let tenant = cluster.tenant_of(1, 0, "k");
+        let ask = |cluster: &Cluster, through: usize| {
+            let answer = cluster.call(through, "POST", "/v1/check", json!({"tenant": tenant}));
+            (answer.status == 200).then(|| answer.json()["allowed"] == true)
+        };
+        let mut allowed = (0..spent).filter(|_| ask(&cluster, 0) == Some(true)).count();
+        cluster.kill(1);
+        std::thread::sleep(Duration::from_millis(150));
+        cluster.begin(1);
+        cluster.wait_ready(1);
+        // It decides again, and knows that it doesn't know.
+        until("its next life decides", || ask(&cluster, 2));
+        allowed += (0..30).filter(|i| ask(&cluster, i % 3) == Some(true)).count();
+        assert!(allowed <= 10, "{allowed} were allowed");
+    }
+}
+
+#[test]
+fn a_whole_cluster_that_is_stopped_and_started_twice_gives_nothing_back() {
+    const TEN: &str = r#"
+        default_tier = "free"
+        [tiers.free]
+        limits = [{ name = "hour", algorithm = "sliding_log", limit = 10, window = "1h" }]
+    "#;
+    let mut cluster = Cluster::start(3, TEN);
+    let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "w")).collect();
+    for tenant in &tenants {
+        assert_eq!(cluster.admitted(3, 12, |_| json!({"tenant": tenant})), 10);
+    }
+    for _ in 0..2 {
+        // All at once, as an operator's tool would.
+        let nodes: Vec<_> = (0..3).map(|i| cluster.take_away(i)).collect();
+        nodes.iter().for_each(|node| node.process.signal(rustix::process::Signal::TERM));
+        for mut node in nodes {
+            let status = node.process.end();
+            assert!(status.success(), "{status}: {}", node.process.log());
+        }
+        (0..3).for_each(|i| cluster.begin(i));
+        (0..3).for_each(|i| cluster.wait_ready(i));
+        for tenant in &tenants {
+            assert_eq!(cluster.check(1, json!({"tenant": tenant}))["allowed"], false, "{tenant}");
+        }
+    }
+}

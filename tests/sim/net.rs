@@ -1,7 +1,5 @@
 //! A simulated network under the seam that real nodes use: turmoil's streams, carried nowhere since all runs on one thread.
 
-#![allow(dead_code, reason = "each test uses what it needs")]
-
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;

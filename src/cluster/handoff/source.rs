@@ -225,6 +225,7 @@ impl Mover {
             shared: Vec::new(),
             gone: Vec::new(),
             gone_shared: Vec::new(),
+            lost: Vec::new(),
             last: None,
         };
         let hash = |bytes: &[u8]| {
@@ -265,6 +266,7 @@ impl Mover {
         let part = parts.last_mut()?;
         part.gone = std::mem::replace(&mut of.accounts, accounts).into_keys().collect();
         part.gone_shared = std::mem::replace(&mut of.shared, shared).into_keys().collect();
+        part.lost = moved.lost.iter().map(|(partition, then)| (*partition, then.boot, then.wall)).collect();
         if last {
             let places = self.in_force.places().load();
             let epoch = |partition: Partition| places.table().row(partition).epoch.number() + 1;
@@ -283,6 +285,7 @@ fn merged(said: Vec<Result<Moved, crate::shard::Refusal>>) -> Option<Moved> {
         let moved = moved.ok()?;
         all.accounts.extend(moved.accounts);
         all.shared.extend(moved.shared);
+        all.lost.extend(moved.lost);
     }
     Some(all)
 }

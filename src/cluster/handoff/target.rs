@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::clock::Now;
 use crate::cluster::InForce;
 use crate::limit::State;
 use crate::peer::moving::{InstallAsk as Part, PlainAccount};
@@ -27,6 +28,7 @@ struct Incoming {
     begun: u64,
     accounts: BTreeMap<String, PlainAccount>,
     shared: BTreeMap<u128, State>,
+    lost: BTreeMap<Partition, Now>,
 }
 
 /// See the module.
@@ -63,6 +65,9 @@ impl Target {
         for (key, state) in incoming.shared {
             parts[Partition::of_key(key).shard(self.shards.len())].shared.push((key, state));
         }
+        for (partition, then) in incoming.lost {
+            parts[partition.shard(self.shards.len())].lost.push((partition, then));
+        }
         let epochs: Arc<[(Partition, Epoch)]> =
             moves.iter().map(|(partition, _, epoch)| (*partition, *epoch)).collect();
         for (shard, moved) in self.shards.iter().zip(parts) {
@@ -86,6 +91,9 @@ impl Target {
         });
         transfer.accounts.extend(part.accounts.into_iter().map(|account| (account.id.clone(), account)));
         transfer.shared.extend(part.shared);
+        let lost =
+            part.lost.iter().map(|(partition, boot, wall)| (*partition, Now { boot: *boot, wall: *wall }));
+        transfer.lost.extend(lost);
         part.gone.iter().for_each(|id| drop(transfer.accounts.remove(id)));
         part.gone_shared.iter().for_each(|key| drop(transfer.shared.remove(key)));
         if complete { transfers.remove(&part.transfer) } else { None }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::watch;
-
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::cluster::raft::{Address, BootstrapError, Node, Place, Settings};
@@ -13,6 +11,7 @@ use crate::net::pipes::Pipes;
 use crate::net::{self, Listen, Plain, PlainListener};
 use crate::peer::{self, BootId, Handler, Hello, VERSIONS};
 use crate::placement::Secret;
+use crate::watch;
 
 const SECOND: Duration = Duration::from_secs(1);
 const WITHIN: Duration = Duration::from_secs(20);
@@ -163,7 +162,7 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
     let (there, gone) = (links.peer(NodeId(2)).unwrap(), links.peer(NodeId(3)).unwrap());
     there.checks().connected().await;
     for _ in 0..5 {
-        let late = there.call(opaque("never"), Duration::from_millis(30)).await.unwrap_err();
+        let late = there.call(opaque("never"), Duration::from_millis(60)).await.unwrap_err();
         assert!(matches!(late, AskError::Call(CallError::DeadlinePassed(_))) && !late.was_not_handled());
         let unsent = gone.call(opaque("x"), SECOND).await.unwrap_err();
         assert!(matches!(unsent, AskError::Call(CallError::NotConnected(_))) && unsent.was_not_handled());
