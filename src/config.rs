@@ -5,16 +5,19 @@
 
 mod forward_auth;
 mod nodes;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
+use crate::net::Certified;
 use nodes::Entry;
 
 pub use forward_auth::{ForwardAuth, Header, Origin};
 pub use nodes::{ADDRESS_BYTES_MAX, NODES_MAX, SeedNode};
+pub use tls::Tls;
 
 /// What one node needs to know.
 #[derive(Clone, Debug)]
@@ -27,7 +30,8 @@ pub struct Config {
     pub node: Name,
     /// Where it listens for HTTP; port 0 lets the system choose.
     pub http: SocketAddr,
-    /// Where it listens for peers, on loopback; port 0 lets the system choose where it is the only node. None is nowhere.
+    /// Where it listens for peers, without `tls` on loopback; port 0 lets the system choose where it is the only node. None is
+    /// nowhere.
     pub peer: Option<SocketAddr>,
     /// Where it keeps what must survive.
     pub data_dir: PathBuf,
@@ -35,6 +39,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// Who may do what; empty where there is no `[auth]`.
     pub tokens: Vec<Token>,
+    /// Its certificates; none, and it speaks plain text.
+    pub tls: Option<Tls>,
     /// Bounds.
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
@@ -153,6 +159,7 @@ impl Config {
             data_dir: PathBuf::from("tidegate-data"),
             policy_file: None,
             tokens: Vec::new(),
+            tls: None,
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
             nodes: vec![SeedNode { id: name("n1"), http: http.to_string(), peer: None }],
@@ -206,7 +213,8 @@ fn config(
         fields.finish(r);
         cluster
     });
-    let nodes = fields.required(r, "nodes", |r, t| nodes::read(r, t, beside));
+    let has_tls = fields.has("tls");
+    let nodes = fields.required(r, "nodes", |r, t| nodes::read(r, t, beside, has_tls));
     let policy_file = fields.optional(r, "policy", |r, t| {
         let mut fields = r.fields(t)?;
         let file = fields.optional(r, "file", |r, t| Some(beside.join(r.text(t)?)));
@@ -215,6 +223,7 @@ fn config(
     });
     let has_auth = fields.has("auth");
     let tokens = fields.optional(r, "auth", |r, t| tokens(r, t, variable)).unwrap_or_default();
+    let tls = fields.optional(r, "tls", tls::read);
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
     let forward_auth = fields.optional(r, "forward_auth", forward_auth::read).unwrap_or_default();
     fields.finish(r);
@@ -228,15 +237,19 @@ fn config(
         );
         r.member("nodes", |r| r.item(chosen.at, |r| r.fault_at("http", detail)));
     }
+    let cluster = cluster.unwrap_or(standalone.cluster);
+    let us = Certified { cluster: cluster.clone(), node: chosen.seed.id.clone() };
+    let tls = tls.and_then(|section| r.member("tls", |r| section.open(r, beside, us)));
     Some(Config {
         environment,
-        cluster: cluster.unwrap_or(standalone.cluster),
+        cluster,
         node: chosen.seed.id.clone(),
         http: chosen.http,
         peer: chosen.peer,
         data_dir: chosen.data_dir.clone(),
         policy_file,
         tokens,
+        tls,
         limits,
         forward_auth,
         nodes: nodes.into_iter().map(|entry| entry.seed).collect(),

@@ -9,7 +9,7 @@ const HOUSE: [(&str, &[&str]); 18] = [
     ("random", &[]),
     ("codec", &[]),
     ("watch", &[]),
-    ("net", &["watch"]),
+    ("net", &["check", "watch"]),
     ("input", &[]),
     ("limit", &["check", "clock"]),
     ("check", &["clock", "limit"]),
@@ -34,7 +34,7 @@ const HOUSE: [(&str, &[&str]); 18] = [
         ],
     ),
     ("routing", &["check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"]),
-    ("config", &["check", "input", "policy"]),
+    ("config", &["check", "input", "net", "policy"]),
     ("telemetry", &["clock", "codec", "random", "shard"]),
     (
         "http",

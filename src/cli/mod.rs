@@ -16,6 +16,7 @@
 //! variable counts as absent. What a node does once it runs is the library's business.
 
 mod access;
+mod certs;
 mod check;
 mod client;
 mod cluster;

@@ -1,6 +1,7 @@
 //! `tidegate [serve]`: runs a node on real sockets until it is told to stop.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use tokio::sync::oneshot;
 use tidegate::clock::SystemClock;
 use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
-use tidegate::config::Config;
+use tidegate::config::{Config, Tls};
 use tidegate::input::Fault;
-use tidegate::net::{Plain, PlainListener};
+use tidegate::net::{Listen, Network, Plain, PlainListener};
 use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
@@ -67,24 +68,55 @@ fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
 
 async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
-    let seed = match Seed::from_system() {
-        Ok(seed) => seed,
-        Err(error) => return fail(format!("the system gives no randomness: {error}")),
-    };
     let listener = match TcpListener::bind(config.http).await {
         Ok(listener) => listener,
         Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
     };
-    let peers = match config.peer {
-        Some(address) => match PlainListener::bind(address).await {
-            Ok(listener) => Some(listener),
-            Err(error) => return fail(format!("can't listen for peers on {address}: {error}")),
-        },
-        None => None,
-    };
     let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
         Err(error) => return fail(error),
+    };
+    let Some(Tls { http, tls, .. }) = &config.tls else {
+        return match listen_for_peers(config.peer, PlainListener::bind).await {
+            Ok(peers) => run_node(config, listener, peers, Plain, stop).await,
+            Err(error) => fail(error),
+        };
+    };
+    if let Err(error) = reload_at_hangup(&config) {
+        return fail(error);
+    }
+    let (http, tls) = (*http, tls.clone());
+    let peers = match listen_for_peers(config.peer, TcpListener::bind).await {
+        Ok(peers) => peers.map(|peers| tls.peers(peers)),
+        Err(error) => return fail(error),
+    };
+    match http {
+        true => run_node(config, tls.door(listener), peers, tls.network(), stop).await,
+        false => run_node(config, listener, peers, tls.network(), stop).await,
+    }
+}
+
+/// What `bind` makes of the address for peers, if there is one.
+async fn listen_for_peers<L>(
+    address: Option<SocketAddr>,
+    bind: impl AsyncFnOnce(SocketAddr) -> std::io::Result<L>,
+) -> Result<Option<L>, String> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = bind(address).await;
+    bound.map(Some).map_err(|error| format!("can't listen for peers on {address}: {error}"))
+}
+
+/// Runs the node on what it listens on and dials with.
+async fn run_node<L: Listen, P: Listen, N: Network>(
+    config: Config,
+    listener: L,
+    peers: Option<P>,
+    network: N,
+    stop: impl Future<Output = ()>,
+) -> ExitCode {
+    let seed = match Seed::from_system() {
+        Ok(seed) => seed,
+        Err(error) => return fail(format!("the system gives no randomness: {error}")),
     };
     let http = listener.local_addr().unwrap_or(config.http);
     let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
@@ -94,7 +126,7 @@ async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
         config: config.clone(),
         listener,
         peers,
-        network: Plain,
+        network,
         clock: Arc::new(SystemClock::new()),
         seed,
         place,
@@ -116,6 +148,30 @@ async fn serve(config: Config, stop_at_eof: bool) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
     }
+}
+
+/// From here on the node reads its certificates again at each SIGHUP, for the connections that come after it.
+fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let Some(tls) = config.tls.clone() else { return Ok(()) };
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let again = tls.clone();
+            match tokio::task::spawn_blocking(move || again.reload()).await {
+                Ok(Ok(until)) => {
+                    tracing::info!(
+                        until = until.map(tracing::field::display),
+                        "the certificates were read again"
+                    );
+                }
+                Ok(Err(faults)) => faults.iter().for_each(|fault| {
+                    tracing::error!(%fault, "the certificates were not read again: those in force stay");
+                }),
+                Err(error) => tracing::error!(%error, "the certificates were not read again"),
+            }
+        }
+    });
+    Ok(())
 }
 
 /// The policy of the very first start.
@@ -180,8 +236,10 @@ fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
 }
 
 /// A few lines on what runs where, and one to paste.
-fn introduce(config: &Config, http: std::net::SocketAddr, node: &Node) {
-    println!("tidegate {}  node {}  http://{http}", env!("CARGO_PKG_VERSION"), config.node);
+fn introduce(config: &Config, http: SocketAddr, node: &Node) {
+    let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
+    let url = format!("{}://{http}", if has_tls { "https" } else { "http" });
+    println!("tidegate {}  node {}  {url}", env!("CARGO_PKG_VERSION"), config.node);
     if config.nodes.len() > 1 {
         let names: Vec<_> = config.nodes.iter().map(|node| node.id.as_str()).collect();
         println!("  cluster {}: {}", config.cluster, names.join(", "));
@@ -197,9 +255,15 @@ fn introduce(config: &Config, http: std::net::SocketAddr, node: &Node) {
         ),
     }
     println!("  data    {}", config.data_dir.display());
+    if let Some(tls) = &config.tls {
+        let until = tls.until.map(|until| format!(", certificate until {until}")).unwrap_or_default();
+        println!("  tls     {}{until}", if tls.http { "peers and HTTP" } else { "peers" });
+    }
     println!(
         "  access  {}",
         if config.tokens.is_empty() { "open (no [auth]; loopback only)" } else { "by token" }
     );
-    println!("  try     curl -s http://{http}/v1/check -d '{{\"tenant\":\"acme\"}}'");
+    let ca = config.tls.as_ref().filter(|_| has_tls).and_then(Tls::client_ca);
+    let ca = ca.map(|ca| format!(" --cacert {}", ca.display())).unwrap_or_default();
+    println!("  try     curl -s{ca} {url}/v1/check -d '{{\"tenant\":\"acme\"}}'");
 }

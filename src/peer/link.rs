@@ -309,9 +309,12 @@ impl Driver {
     ) -> Result<(Agreed, Reader<D::Stream>, handshake::Writer<D::Stream>), LinkError> {
         let dialled =
             tokio::time::timeout(DIAL_MAX, dial.dial()).await.map_err(|_| LinkError::DialTooSlow)?;
-        let (mut reader, mut writer) = handshake::framed(dialled.map_err(LinkError::Dial)?);
+        let stream = dialled.map_err(LinkError::Dial)?;
+        let certified = stream.certified().cloned();
+        let (mut reader, mut writer) = handshake::framed(stream);
         let (class, peer) = (self.shared.class, &self.shared.peer);
-        let agreed = handshake::call(&mut reader, &mut writer, &self.us, class, peer).await?;
+        let agreed =
+            handshake::call(&mut reader, &mut writer, &self.us, certified.as_ref(), class, peer).await?;
         Ok((agreed, reader, writer))
     }
 
@@ -376,12 +379,7 @@ impl Drop for Up<'_> {
 }
 
 /// Resolves what is answered, and pings, until the peer is gone or silent.
-async fn read<S: Stream>(
-    mut reader: Reader<S>,
-    live: &Live,
-    heard: &AtomicU64,
-    class: Class,
-) -> LinkError {
+async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, heard: &AtomicU64, class: Class) -> LinkError {
     let silence_max = class.silence_max();
     let mut ticks = tokio::time::interval(silence_max / PINGS_IN_SILENCE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -27,7 +27,11 @@ impl Cluster {
 
     /// The same, with further sections of `cluster.toml`.
     pub fn start_with(count: usize, policy: &str, sections: &str) -> Self {
-        let home = Home::empty();
+        Self::start_in(Home::empty(), count, policy, sections)
+    }
+
+    /// The same, in a folder in which something lies already.
+    pub fn start_in(home: Home, count: usize, policy: &str, sections: &str) -> Self {
         home.write("policy.toml", policy.as_bytes());
         let mut config = String::from("[cluster]\nname = \"test\"\n[policy]\nfile = \"policy.toml\"\n");
         for i in 1..=count {
@@ -79,6 +83,16 @@ impl Cluster {
     /// Where the nodes that run are asked.
     pub fn ready(&self) -> Vec<SocketAddr> {
         self.running().iter().map(|i| self.node(*i).addr).collect()
+    }
+
+    /// The folder of all nodes.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Where a node listens for the others.
+    pub fn peer(&self, i: usize) -> String {
+        self.status(self.running()[0])["nodes"][i]["peer"].as_str().unwrap().into()
     }
 
     pub fn node(&self, i: usize) -> &Node {

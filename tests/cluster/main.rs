@@ -8,3 +8,4 @@ mod failures;
 mod harness;
 mod moves;
 mod policy;
+mod tls;

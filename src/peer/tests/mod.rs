@@ -141,7 +141,7 @@ async fn connected(class: Class) -> (Link, Arc<Echo>) {
 async fn played(listener: &mut PipeListener) -> (Reader<DuplexStream>, Writer<DuplexStream>) {
     let (stream, _) = listener.accept().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
-    handshake::answer(&mut reader, &mut writer, &identity("n2"), |_| true).await.unwrap();
+    handshake::answer(&mut reader, &mut writer, &identity("n2"), None, |_| true).await.unwrap();
     (reader, writer)
 }
 
