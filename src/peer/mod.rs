@@ -145,4 +145,29 @@ pub fn fuzz_frames(bytes: &[u8]) {
     frame::fuzz(bytes);
     handshake::fuzz(bytes);
     check::fuzz(bytes);
+    fuzz_message::<batch::AllAsk>(bytes);
+    fuzz_message::<batch::EachAsk>(bytes);
+    fuzz_message::<tenant::PermitAsk>(bytes);
+    fuzz_message::<tenant::DescribeAsk>(bytes);
+    fuzz_message::<tenant::ResetAsk>(bytes);
+    fuzz_message::<tenant::ListAsk>(bytes);
+    fuzz_message::<shared::SettleAsk>(bytes);
+    fuzz_message::<moving::InstallAsk>(bytes);
+    let opaque = fuzz_message::<shared::SharedAsk>(bytes);
+    if let Ok(ask) = opaque.read_question::<shared::SharedAsk>() {
+        // What the limit says is held to the bounds of the door, or refused.
+        let _ = ask.ask(0);
+    }
+}
+
+/// Reads bytes as a question and as its answer: an error at worst. What was read can be written.
+fn fuzz_message<A: Ask>(bytes: &[u8]) -> Opaque {
+    let opaque = Opaque { kind: A::KIND, bytes: bytes.to_vec().into() };
+    if let Ok(question) = opaque.read_question::<A>() {
+        assert!(Opaque::question(&question).is_ok());
+    }
+    if let Ok(answer) = opaque.read_answer::<A>() {
+        assert!(Opaque::answer::<A>(&answer).is_ok());
+    }
+    opaque
 }
