@@ -1,8 +1,8 @@
 //! Connections of clients: handed to the workers in turn (as [`net::accept`] says), bounded in number and in time.
 //!
 //! Each connection has a `Pulse`: idle, in the head of a request, or busy with one. A worker looks at all pulses every
-//! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
-//! without a timer for each request. (Bodies have a timeout of their own, where they are read.)
+//! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed; TLS's handshake has as long as a
+//! head. That bounds slow senders without a timer for each request. (Bodies have a timeout of their own, where they are read.)
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
