@@ -132,10 +132,6 @@ impl Node {
     pub async fn start<L: Listen, P: Listen, N: Network>(parts: Parts<L, P, N>) -> Result<Self, NodeError> {
         let Parts { config, listener, peers, network, clock, seed, .. } = parts;
         let count = usize::try_from(config.limits.workers).unwrap_or(1).max(1);
-        let saved = match &parts.state_file {
-            Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
-            None => None,
-        };
         let runtimes = runtimes(parts.workers, count)?;
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
         let us =
@@ -165,6 +161,11 @@ impl Node {
             initial: parts.initial,
         });
         let member = Arc::new(member.await?);
+        // Only who has the data directory for himself may take what lies in it.
+        let saved = match &parts.state_file {
+            Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
+            None => None,
+        };
         let in_force = member.in_force().clone();
         let (handles, mailboxes) = shard::mailboxes(count);
         let counts = Arc::new(ForwardCounts::default());

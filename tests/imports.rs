@@ -24,6 +24,7 @@ const HOUSE: [(&str, &[&str]); 18] = [
             "clock",
             "codec",
             "input",
+            "limit",
             "net",
             "peer",
             "placement",

@@ -38,6 +38,9 @@ const ATTEMPT_MIN: Duration = Duration::from_millis(50);
 /// How long calls that no check waits for may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A check, the hash of its account, and the epoch of its partition's row.
+pub type Placed = (Check, AccountHash, Epoch);
+
 /// The way to the owners.
 pub struct Forwarder {
     shards: Vec<Handle>,
@@ -179,21 +182,17 @@ impl Forwarder {
     }
 
     /// The decisions of checks that each stand alone and whose partitions `seat` owns, as far as this node knows.
-    pub async fn check_each(
-        &self,
-        seat: Seat,
-        checks: Vec<(Check, AccountHash, Epoch)>,
-    ) -> Vec<Result<Decision, Refusal>> {
+    pub async fn check_each(&self, seat: Seat, checks: Vec<Placed>) -> Vec<Result<Decision, Refusal>> {
         let deadline_ms = checks.iter().map(|(check, ..)| check.deadline_ms).max().unwrap_or(0);
         let until = self.until(deadline_ms);
-        let one = |(check, hash, epoch): &(Check, AccountHash, Epoch)| One {
+        let one = |(check, hash, epoch): &Placed| One {
             partition: hash.partition(),
             epoch: epoch.number(),
             check: check.clone(),
         };
         let (source, policy_version) = (self.source(), self.policy_version());
         let ask = EachAsk { source, policy_version, checks: checks.iter().map(one).collect() };
-        let one_by_one = |checks: Vec<(Check, AccountHash, Epoch)>| {
+        let one_by_one = |checks: Vec<Placed>| {
             join_all(checks.into_iter().map(|(check, hash, _)| self.check(check, hash)))
         };
         let Some(peer) = self.peer(seat) else {

@@ -149,7 +149,7 @@ impl Router {
         let mut listed = Vec::new();
         let room = checks.len() / self.shards.len() + 1;
         let mut questions: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::with_capacity(room)).collect();
-        let mut others: Vec<(Seat, Vec<(Check, AccountHash, Epoch)>)> = Vec::new();
+        let mut others: Vec<(Seat, Vec<forward::Placed>)> = Vec::new();
         // The groups: one for each shard, one for the lists, one for each other node.
         let (of_lists, of_others) = (self.shards.len(), self.shards.len() + 1);
         for check in checks {

@@ -31,11 +31,14 @@ struct Incoming {
     lost: BTreeMap<Partition, Now>,
 }
 
+/// Transfers by whose they are and their number, and how many have ever begun.
+type Transfers = (u64, BTreeMap<(BootId, u64), Incoming>);
+
 /// See the module.
 pub struct Target {
     shards: Vec<Handle>,
     in_force: Arc<InForce>,
-    incoming: Mutex<(u64, BTreeMap<(BootId, u64), Incoming>)>,
+    incoming: Mutex<Transfers>,
 }
 
 impl Target {

@@ -130,7 +130,7 @@ fn who_comes_while_a_partition_is_frozen_waits_and_goes_after_it_or_on_here() {
             nodes.commit(&partitions, began);
             let Err(Refusal::Moved(back)) = now(&mut waits) else { panic!("it was decided") };
             let back: Vec<_> = back.questions().map(|question| question.check).collect();
-            assert_eq!(back, [theirs.clone()]);
+            assert_eq!(back, std::slice::from_ref(&theirs));
         }
     }
 }
