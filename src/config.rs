@@ -5,6 +5,7 @@
 
 mod forward_auth;
 mod nodes;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,12 @@ use sha2::{Digest, Sha256};
 
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
+use crate::net::Certified;
 use nodes::Entry;
 
 pub use forward_auth::{ForwardAuth, Header, Origin};
 pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, NODES_MAX, SeedNode, advertised};
+pub use tls::Tls;
 
 /// What one node needs to know.
 #[derive(Clone, Debug)]
@@ -29,7 +32,8 @@ pub struct Config {
     pub node: Name,
     /// Where it listens for HTTP; port 0 lets the system choose.
     pub http: SocketAddr,
-    /// Where it listens for peers, on loopback; port 0 lets the system choose where it is the only node. None is nowhere.
+    /// Where it listens for peers, without `tls` on loopback; port 0 lets the system choose where it is the only node. None is
+    /// nowhere.
     pub peer: Option<SocketAddr>,
     /// Where it keeps what must survive.
     pub data_dir: PathBuf,
@@ -37,6 +41,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// Who may do what; empty where there is no `[auth]`.
     pub tokens: Vec<Token>,
+    /// Its certificates; none, and it speaks plain text.
+    pub tls: Option<Tls>,
     /// Bounds.
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
@@ -191,6 +197,7 @@ impl Config {
             data_dir: PathBuf::from("tidegate-data"),
             policy_file: None,
             tokens: Vec::new(),
+            tls: None,
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
             nodes: vec![SeedNode { id: name("n1"), http: http.to_string(), peer: None }],
@@ -212,7 +219,7 @@ impl Config {
             own.put(Entry { seed, http, peer: None, data_dir, at: 0 })
         });
         let entry = entry.and_then(|entry| {
-            nodes::judge(&mut r, &entry);
+            nodes::judge(&mut r, &entry, false);
             let open = "is not a loopback address, and without [auth] anybody could change the policy";
             if !entry.http.ip().is_loopback() && !own.may_have_tokens {
                 r.fault_at("http", format!("{} {open}", entry.http));
@@ -305,7 +312,8 @@ fn config(
         fields.finish(r);
         cluster
     });
-    let nodes = fields.required(r, "nodes", |r, t| nodes::read(r, t, beside));
+    let has_tls = fields.has("tls");
+    let nodes = fields.required(r, "nodes", |r, t| nodes::read(r, t, beside, has_tls));
     let policy_file = fields.optional(r, "policy", |r, t| {
         let mut fields = r.fields(t)?;
         let file = fields.optional(r, "file", |r, t| Some(beside.join(r.text(t)?)));
@@ -314,12 +322,13 @@ fn config(
     });
     let has_auth = fields.has("auth");
     let tokens = fields.optional(r, "auth", |r, t| tokens(r, t, variable)).unwrap_or_default();
+    let tls = fields.optional(r, "tls", tls::read);
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
     let forward_auth = fields.optional(r, "forward_auth", forward_auth::read).unwrap_or_default();
     fields.finish(r);
 
     let mut nodes = nodes?;
-    let chosen = chosen(r, &nodes, node, own)?;
+    let chosen = chosen(r, &nodes, (node, own), has_tls)?;
     if !has_auth && !chosen.http.ip().is_loopback() && !own.may_have_tokens {
         let detail = format!(
             "{} is not a loopback address, and without [auth] anybody could change the policy",
@@ -329,15 +338,19 @@ fn config(
     }
     let Entry { seed, http, peer, data_dir, at } = chosen;
     let listed = nodes.get_mut(at).map(|entry| entry.seed = seed.clone());
+    let cluster = cluster.unwrap_or(standalone.cluster);
+    let us = Certified { cluster: cluster.clone(), node: seed.id.clone() };
+    let tls = tls.and_then(|section| r.member("tls", |r| section.open(r, beside, us)));
     Some(Config {
         environment,
-        cluster: cluster.unwrap_or(standalone.cluster),
+        cluster,
         node: seed.id.clone(),
         http,
         peer,
         data_dir,
         policy_file,
         tokens,
+        tls,
         limits,
         forward_auth,
         nodes: nodes.into_iter().map(|entry| entry.seed).collect(),
@@ -346,7 +359,12 @@ fn config(
 }
 
 /// The node of that id, or the only one; one that isn't listed, if it is said where it is.
-fn chosen(r: &mut Reader, nodes: &[Entry], node: Option<&str>, own: &Own) -> Option<Entry> {
+fn chosen(
+    r: &mut Reader,
+    nodes: &[Entry],
+    (node, own): (Option<&str>, &Own),
+    has_tls: bool,
+) -> Option<Entry> {
     let found = match node {
         Some(id) => nodes.iter().find(|entry| entry.seed.id.as_str() == id),
         None if nodes.len() == 1 => nodes.first(),
@@ -355,7 +373,7 @@ fn chosen(r: &mut Reader, nodes: &[Entry], node: Option<&str>, own: &Own) -> Opt
     let unlisted = || own.entry(node?, nodes.len());
     let found = found.cloned().map(|entry| own.put(entry)).or_else(unlisted);
     if let Some(entry) = &found {
-        nodes::judge(r, entry);
+        nodes::judge(r, entry, has_tls);
     } else {
         let which = node
             .map_or("say with --node which one this is".to_string(), |id| format!("there is no node {id}"));

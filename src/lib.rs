@@ -5,6 +5,7 @@
 //! - [`clock`]: the one door for time. Boot time for rates, disciplined wall time for windows and quotas.
 //! - [`random`]: the one door for chance. Everything random in a node follows from one seed.
 //! - [`codec`]: the one door to the binary encoding.
+//! - [`watch`]: a value that some change and others watch, woken in order.
 //! - [`net`]: the one seam for the network: sockets, or simulated ones.
 //! - [`input`]: what comes from outside, read so that every fault is found at once and named by its path.
 //! - [`limit`]: the arithmetic, one algorithm a file; pure, exact integers.
@@ -37,3 +38,4 @@ pub mod random;
 pub mod routing;
 pub mod shard;
 pub mod telemetry;
+pub mod watch;

@@ -5,10 +5,11 @@
 //! one runtime and is served on another is [`Carried`] there, and [`accept`] hands such streams to the workers in turn.
 //!
 //! [`Plain`] is the network of peers without encryption. It knows loopback addresses alone: between machines, a check would show
-//! who is whose tenant to everybody on the way, and anybody could pass for a peer.
+//! who is whose tenant to everybody on the way, and anybody could pass for a peer. [`tls`] is the one with.
 
 mod handover;
 mod plain;
+pub mod tls;
 
 #[cfg(test)]
 pub(crate) mod pipes;
@@ -22,20 +23,27 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub use handover::{Counted, Parcel, Receiver, Sender, accept, handover};
 pub use plain::{Plain, PlainDial, PlainListener};
+pub use tls::Certified;
 
 /// What a connection reads from and writes to.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whose certificate the other end has shown, and proven to be its own; none where nobody asks for one.
+    fn certified(&self) -> Option<&Certified> {
+        None
+    }
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
-
-/// A stream that can be carried from the runtime that accepted it to the one that serves it.
-pub trait Carried: Stream + Sized {
-    /// The stream on its way.
+/// A connection that can be carried from the runtime that accepted it to the one that serves it.
+pub trait Carried: Sized + Send + 'static {
+    /// The connection on its way.
     type Parcel: Send + 'static;
+    /// What is served.
+    type Served: Stream;
     /// Takes it off the runtime it is on.
     fn pack(self) -> io::Result<Self::Parcel>;
-    /// Puts it onto the runtime of the caller.
-    fn unpack(parcel: Self::Parcel) -> io::Result<Self>;
+    /// Puts it onto the runtime of the caller, and does what comes before its first byte: the handshake of TLS. It need not watch
+    /// the time: whoever calls does.
+    fn unpack(parcel: Self::Parcel) -> impl Future<Output = io::Result<Self::Served>> + Send;
 }
 
 /// Where connections come from.
@@ -74,14 +82,17 @@ impl Listen for TcpListener {
     }
 }
 
+impl Stream for TcpStream {}
+
 impl Carried for TcpStream {
     type Parcel = std::net::TcpStream;
+    type Served = Self;
     fn pack(self) -> io::Result<Self::Parcel> {
         // What is written was gathered before: waiting for more would only cost time.
         self.set_nodelay(true)?;
         self.into_std()
     }
-    fn unpack(parcel: Self::Parcel) -> io::Result<Self> {
+    async fn unpack(parcel: Self::Parcel) -> io::Result<Self> {
         Self::from_std(parcel)
     }
 }

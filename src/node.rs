@@ -18,10 +18,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
+use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
@@ -35,6 +35,7 @@ use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
 use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
 use crate::telemetry::{History, Telemetry};
+use crate::watch;
 use peers::Peers;
 
 /// How often the statistics take in what the shards have counted; how exactly a minute's end is met.
@@ -131,10 +132,6 @@ impl Node {
     pub async fn start<L: Listen, P: Listen, N: Network>(parts: Parts<L, P, N>) -> Result<Self, NodeError> {
         let Parts { config, listener, peers, network, clock, seed, .. } = parts;
         let count = usize::try_from(config.limits.workers).unwrap_or(1).max(1);
-        let saved = match &parts.state_file {
-            Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
-            None => None,
-        };
         let runtimes = runtimes(parts.workers, count)?;
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
         let peers_at = peers.as_ref().and_then(|peers| peers.local_addr().ok());
@@ -166,6 +163,11 @@ impl Node {
             initial: parts.initial,
         });
         let member = Arc::new(member.await?);
+        // Only who has the data directory for himself may take what lies in it.
+        let saved = match &parts.state_file {
+            Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
+            None => None,
+        };
         let in_force = member.in_force().clone();
         let (handles, mailboxes) = shard::mailboxes(count);
         let counts = Arc::new(ForwardCounts::default());
@@ -180,9 +182,10 @@ impl Node {
         }));
         let owner =
             Owner::new(handles.clone(), in_force.clone(), links.clone(), clock.clone(), counts.clone());
+        let target = Target::new(handles.clone(), in_force.clone());
         let far: Arc<dyn Far> =
             Arc::new(FarLimits::new(in_force.clone(), links.clone(), clock.clone(), counts));
-        let handler = Arc::new(Peers::new(owner, member.clone(), links));
+        let handler = Arc::new(Peers::new(owner, member.clone(), links.clone(), target));
         let app = Arc::new(App {
             node: config.node.to_string(),
             router: Router::new(handles.clone(), in_force.clone(), forward, clock.clone()),
@@ -239,6 +242,8 @@ impl Node {
             tasks.spawn(peer::accept(peers, peers_to_workers, stops.peers.subscribe()));
         }
         tasks.spawn(member.clone().run());
+        let mover = Mover::new(handles.clone(), member.clone(), links, clock.clone());
+        tasks.spawn(Arc::new(mover).run());
         tasks.spawn(keep_statistics(app.clone()));
         Ok(Self { app, member, handles, state_file: parts.state_file, tasks, running, stops })
     }
@@ -257,16 +262,20 @@ impl Node {
     /// its counts. A node that has left its cluster does the same, a little later: whoever waits for that at its door is to see
     /// it. Where it can take part in its cluster no more, it ends at once.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+        let mut is_member = true;
         tokio::select! {
             biased;
             () = stop => {}
-            () = self.has_left() => {}
+            () = self.has_left() => is_member = false,
             why = self.member.failed() => return Err(NodeError::Ended(why)),
         }
         tracing::info!("stopping");
         self.app.ready.store(false, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(self.app.limits.notice_ms)).await;
-        self.member.step_down().await;
+        if is_member {
+            self.member.hand_over(Duration::from_millis(self.app.limits.drain_ms)).await;
+            self.member.step_down().await;
+        }
         let drained = self.drain().await;
         self.member.stop().await;
         self.stops.all.send_replace(true);

@@ -209,6 +209,10 @@ const PLAY: &[(&str, i32, &str)] = &[
     ("cluster-breakers", 0, "cluster breakers"),
     ("cluster-breakers-reset", 1, "cluster breakers --reset n9 -o json"),
     ("cluster-breakers-reset", 1, "cluster breakers --reset n9"),
+    ("cluster-certs", 0, "cluster certs --cluster demo n1 n2 -o json"),
+    ("cluster-certs", 0, "cluster certs --cluster demo --host gateway.example n3"),
+    ("cluster-certs-there", 1, "cluster certs --cluster demo n4 n2 -o json"),
+    ("cluster-certs-faults", 2, "cluster certs n1 ca -o json"),
     // What goes wrong before a node is asked, or because it is not there or not for everybody.
     ("no-token", 1, "policy get -o json --token="),
     ("unknown-token", 1, "policy get -o json --token nonsense"),
@@ -219,7 +223,8 @@ const PLAY: &[(&str, i32, &str)] = &[
     ("usage-flag", 2, "check acme --costs 3 -o json"),
     ("usage-value", 2, "check acme --cost 0 -o json"),
     ("usage-format", 2, "policy get -o yaml"),
-    ("usage-url", 2, "policy get -o json --url https://127.0.0.1"),
+    ("usage-url", 2, "policy get -o json --url ftp://127.0.0.1"),
+    ("usage-ca-cert", 2, "policy get -o json --url https://127.0.0.1"),
     ("usage-misplaced", 2, "--node n1 tenant list -o json"),
 ];
 

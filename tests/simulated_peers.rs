@@ -33,7 +33,7 @@ impl Handler for Echo {
 async fn serve_echo() -> io::Result<()> {
     let listener = sim::SimulatedListener::bind(PORT).await?;
     let (workers, mut parcels) = net::handover(1);
-    let (_stop, never) = tokio::sync::watch::channel(false);
+    let (_stop, never) = tidegate::watch::channel(false);
     let clock = Arc::new(ManualClock::default());
     let serving = peer::serve(parcels.remove(0), identity("n2"), Arc::new(Echo), clock, never.clone());
     tokio::join!(peer::accept(listener, workers, never), serving);

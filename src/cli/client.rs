@@ -4,13 +4,16 @@
 //! back an [`Answer`] with a 2xx status or a [`Failure`].
 //!
 //! Neither proxies named by the environment nor redirects are followed: the token is for the node that the user named and
-//! for nobody else. There is no TLS here; a node behind TLS is asked from where it can be reached without.
+//! for nobody else. With an https URL the node has to show a certificate that an authority of `--ca-cert` has signed; there is no
+//! other list of authorities.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use super::failure::{Failure, Problem};
 
@@ -51,12 +54,35 @@ pub struct ServerArgs {
         help_heading = "Global options"
     )]
     pub token: Option<String>,
+    /// With an https URL: the certificates of those whose signature on the node's is believed (PEM)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TIDEGATE_CACERT",
+        help_heading = "Global options"
+    )]
+    pub ca_cert: Option<PathBuf>,
 }
 
 impl ServerArgs {
     /// A client for that node. It connects with the first request.
     pub fn client(&self) -> Result<Client, Failure> {
+        let base = base_of(&self.url)?;
+        let trusted = match (base.starts_with("https:"), &self.ca_cert) {
+            (false, _) => Vec::new(),
+            (true, Some(path)) => authorities(path)?,
+            (true, None) => {
+                let why = format!("{base} asks for TLS: say with --ca-cert whose certificates to believe");
+                return Err(Failure::Usage(why));
+            }
+        };
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(tidegate::net::tls::provider())
+            .root_certs(RootCerts::new_with_certs(&trusted));
         let config = ureq::Agent::config_builder()
+            .tls_config(tls.build())
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -68,7 +94,7 @@ impl ServerArgs {
             .build();
         Ok(Client {
             agent: config.new_agent(),
-            base: base_of(&self.url)?,
+            base,
             authorization: authorization_of(self.token.as_deref().unwrap_or_default())?,
         })
     }
@@ -80,18 +106,37 @@ fn base_of(url: &str) -> Result<String, Failure> {
     let authority = parsed.as_ref().and_then(http::Uri::authority);
     let usage = |why: &str| Err(Failure::Usage(format!("{url:?} (--url) {why}")));
     match (&parsed, authority) {
-        (Some(uri), Some(_)) if uri.scheme_str() == Some("https") => {
-            usage("asks for TLS, which this command lacks")
-        }
         // It would be shown in messages, and sent beside the token.
         (Some(_), Some(authority)) if authority.as_str().contains('@') => {
             Err(Failure::Usage("the URL holds a user's name; use --token".into()))
         }
-        (Some(uri), Some(_)) if uri.scheme_str() == Some("http") && uri.query().is_none() => {
-            Ok(url.trim_end_matches('/').to_string())
+        (Some(uri), Some(_))
+            if matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none() =>
+        {
+            let (scheme, rest) = url.split_once(':').unwrap_or_default();
+            Ok(format!("{}:{}", scheme.to_ascii_lowercase(), rest.trim_end_matches('/')))
         }
         _ => usage("is not a URL like http://127.0.0.1:7070"),
     }
+}
+
+/// The certificates in a file.
+fn authorities(path: &Path) -> Result<Vec<ureq::tls::Certificate<'static>>, Failure> {
+    let usage = |why: String| Failure::Usage(format!("{} (--ca-cert) {why}", path.display()));
+    let pem =
+        std::fs::read(path).map_err(|e| Failure::Usage(format!("{} (--ca-cert): {e}", path.display())))?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => found.push(certificate),
+            Ok(_) => {}
+            Err(error) => return Err(usage(format!("is not PEM: {error}"))),
+        }
+    }
+    if found.is_empty() {
+        return Err(usage("has no certificate in it".into()));
+    }
+    Ok(found)
 }
 
 fn authorization_of(token: &str) -> Result<Option<String>, Failure> {
@@ -271,6 +316,9 @@ impl Client {
     /// A failure to get any answer. After a write that was sent it matters that nobody knows what became of it.
     fn failure(&self, error: ureq::Error, writes: bool) -> Failure {
         use ureq::Timeout::{Connect, Resolve};
+        if let Some(why) = tls_error(&error) {
+            return Failure::Failed(format!("{}: {why}", self.base));
+        }
         let (why, sent) = match &error {
             ureq::Error::HostNotFound => ("no such host".to_string(), false),
             ureq::Error::ConnectionFailed => ("no connection".to_string(), false),
@@ -279,12 +327,34 @@ impl Client {
             }
             ureq::Error::Timeout(_) => ("no answer in time".to_string(), true),
             ureq::Error::Io(e) => (e.to_string(), broke_off(e)),
+            ureq::Error::Protocol(why) if self.base.starts_with("http:") => {
+                let hint = "where a node has TLS, its URL begins with https:";
+                return Failure::Failed(format!("{}: {why}; {hint}", self.base));
+            }
             // It is reached, but speaks no HTTP or too much of it.
             other => return Failure::Failed(format!("{}: {other}", self.base)),
         };
         let unknown = if sent && writes { "; it may have taken effect all the same" } else { "" };
         Failure::Unreachable(format!("{}: {why}{unknown}", self.base))
     }
+}
+
+/// What went wrong in TLS's handshake, if it was that.
+fn tls_error(error: &ureq::Error) -> Option<String> {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    use rustls::Error::{InvalidCertificate, InvalidMessage};
+    let error = match error {
+        ureq::Error::Rustls(error) => error,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+        _ => return None,
+    };
+    Some(match error {
+        InvalidCertificate(UnknownIssuer | BadSignature) => {
+            "its certificate is signed by nobody whose certificate is in the file of --ca-cert".into()
+        }
+        InvalidMessage(_) => "it speaks no TLS; without, its URL begins with http:".into(),
+        error => error.to_string(),
+    })
 }
 
 /// Whether a connection was there and then ended; everything else happens before a byte is sent.
@@ -300,7 +370,7 @@ mod tests {
     use super::*;
 
     fn client(url: &str, token: Option<&str>) -> Client {
-        let server = ServerArgs { url: url.into(), token: token.map(Into::into) };
+        let server = ServerArgs { url: url.into(), token: token.map(Into::into), ca_cert: None };
         server.client().unwrap()
     }
 
@@ -379,17 +449,42 @@ mod tests {
             "127.0.0.1:7070",
             "ftp://h",
             "http://",
-            "https://h:1",
+            "https://",
             "http://h:1/?a=b",
             "http://u:secret@h:1",
+            "https://u:secret@h:1",
         ] {
             let failure = base_of(url).unwrap_err();
             assert_eq!(failure.exit(), Exit::Usage, "{url}");
             assert!(!failure.to_string().contains("secret"), "{failure}");
         }
         assert_eq!(base_of("http://h:1/gate/").unwrap(), "http://h:1/gate");
+        assert_eq!(base_of("HTTPS://h").unwrap(), "https://h");
         assert_eq!(authorization_of("a\u{7f}").unwrap_err().exit(), Exit::Usage);
         assert_eq!(authorization_of("").unwrap(), None);
+    }
+
+    #[test]
+    fn tls_takes_somebody_to_be_believed() {
+        let asked = |ca_cert: Option<&Path>| {
+            let ca_cert = ca_cert.map(Into::into);
+            ServerArgs { url: "https://h:1".into(), token: None, ca_cert }.client().err().unwrap()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (none, empty) = (folder.path().join("none.pem"), folder.path().join("empty.pem"));
+        std::fs::write(&empty, "nothing").unwrap();
+        for (ca_cert, why) in [
+            (None, "https://h:1 asks for TLS: say with --ca-cert whose certificates to believe"),
+            (Some(&none), "none.pem (--ca-cert): No such file or directory (os error 2)"),
+            (Some(&empty), "empty.pem (--ca-cert) has no certificate in it"),
+        ] {
+            let failure = asked(ca_cert.map(PathBuf::as_path));
+            assert_eq!(failure.exit(), Exit::Usage);
+            assert!(failure.to_string().ends_with(why), "{failure}");
+        }
+        // Without TLS nobody looks for it.
+        let server = ServerArgs { url: "http://h:1".into(), token: None, ca_cert: Some(none) };
+        assert!(server.client().is_ok());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use clap::builder::NonEmptyStringValueParser;
 use serde::Deserialize;
 
 use super::Exit;
+use super::certs::CertsArgs;
 use super::client::{Client, Request, ServerArgs, encode};
 use super::failure::Failure;
 use super::output::{Column, Output, plain, span};
@@ -32,7 +33,8 @@ use super::output::{Column, Output, plain, span};
 Examples:
   tidegate cluster status
   tidegate cluster leave n3 --wait
-  tidegate cluster breakers")]
+  tidegate cluster breakers
+  tidegate cluster certs --cluster demo n1 n2 n3")]
 pub struct ClusterArgs {
     #[command(subcommand)]
     verb: Verb,
@@ -62,18 +64,19 @@ Examples:
         #[arg(long, value_name = "ID", env = "TIDEGATE_BREAKERS_RESET", value_parser = NonEmptyStringValueParser::new())]
         reset: Option<String>,
     },
+    Certs(CertsArgs),
 }
 
 impl ClusterArgs {
     /// Does what the verb says.
     pub fn run(self, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
-        let client = server.client()?;
         match self.verb {
-            Verb::Status => status(&client, out)?,
-            Verb::Leave(arguments) => arguments.run(&client, out)?,
-            Verb::Drain(arguments) => arguments.run(&client, out)?,
-            Verb::Breakers { reset: None } => breakers(&client, out)?,
-            Verb::Breakers { reset: Some(peer) } => reset(&client, &peer, out)?,
+            Verb::Status => status(&server.client()?, out)?,
+            Verb::Leave(arguments) => arguments.run(&server.client()?, out)?,
+            Verb::Drain(arguments) => arguments.run(&server.client()?, out)?,
+            Verb::Breakers { reset: None } => breakers(&server.client()?, out)?,
+            Verb::Breakers { reset: Some(peer) } => reset(&server.client()?, &peer, out)?,
+            Verb::Certs(arguments) => arguments.run(out)?,
         }
         Ok(Exit::Done)
     }

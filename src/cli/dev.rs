@@ -225,7 +225,8 @@ async fn run(
             // What ends this process, be it SIGKILL, closes its end of their standard input, and so ends them.
             "--stop-at-eof".into(),
         ];
-        let client = ServerArgs { url: format!("http://{}", node.http), token: None }.client()?;
+        let client =
+            ServerArgs { url: format!("http://{}", node.http), token: None, ca_cert: None }.client()?;
         processes.start(Spec { id: &node.id, program, words: &words, client })?;
     }
     if processes.until_ready(READY_MAX, out).await? {

@@ -16,6 +16,7 @@
 //! variable counts as absent. What a node does once it runs is the library's business.
 
 mod access;
+mod certs;
 mod check;
 mod client;
 mod cluster;
@@ -253,8 +254,8 @@ impl Line {
     /// Does what the line asks for.
     pub fn run(self) -> ExitCode {
         match self.0.command {
-            None => serve::run(self.0.serve, self.0.server.token),
-            Some(Command::Serve(serve)) => serve::run(serve, self.0.server.token),
+            None => serve::run(self.0.serve, self.0.server),
+            Some(Command::Serve(serve)) => serve::run(serve, self.0.server),
             Some(command) => {
                 let stdout = std::io::stdout();
                 let colour = is_coloured(stdout.is_terminal(), std::env::var_os("NO_COLOR"));

@@ -6,6 +6,7 @@
 mod join;
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,14 +20,15 @@ use tidegate::check::Name;
 use tidegate::clock::SystemClock;
 use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
-use tidegate::config::{Config, Own};
+use tidegate::config::{Config, Own, Tls};
 use tidegate::input::Fault;
-use tidegate::net::{Plain, PlainListener};
+use tidegate::net::{Listen, Network, Plain, PlainListener};
 use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
 
 use super::ServeArgs;
+use super::client::ServerArgs;
 use join::Joining;
 
 /// Something was wrong while running.
@@ -42,7 +44,7 @@ const STATISTICS_FILE: &str = "stats.redb";
 const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
-pub fn run(arguments: ServeArgs, token: Option<String>) -> ExitCode {
+pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
     let ServeArgs { config: file, node, http, peer, data_dir, join, log, log_format, stop_at_eof } =
         arguments;
     tidegate::telemetry::log::start(log_format.into(), &log);
@@ -56,7 +58,7 @@ pub fn run(arguments: ServeArgs, token: Option<String>) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return refuse("the configuration", &faults),
     };
-    let joining = Joining { url: join, token, has_file: file.is_some(), is_named: node.is_some() };
+    let joining = Joining { url: join, server, has_file: file.is_some(), is_named: node.is_some() };
     // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
     match control.worker_threads(2).thread_name("control").enable_all().build() {
@@ -78,24 +80,55 @@ fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
 
 async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
-    let seed = match Seed::from_system() {
-        Ok(seed) => seed,
-        Err(error) => return fail(format!("the system gives no randomness: {error}")),
-    };
     let listener = match TcpListener::bind(config.http).await {
         Ok(listener) => listener,
         Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
     };
-    let mut peers = match config.peer {
-        Some(address) => match PlainListener::bind(address).await {
-            Ok(listener) => Some(listener),
-            Err(error) => return fail(format!("can't listen for peers on {address}: {error}")),
-        },
-        None => None,
-    };
     let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
         Err(error) => return fail(error),
+    };
+    let Some(Tls { http, tls, .. }) = &config.tls else {
+        return match listen_for_peers(config.peer, PlainListener::bind).await {
+            Ok(peers) => run_node((config, joining), listener, peers, Plain, stop).await,
+            Err(error) => fail(error),
+        };
+    };
+    if let Err(error) = reload_at_hangup(&config) {
+        return fail(error);
+    }
+    let (http, tls) = (*http, tls.clone());
+    let peers = match listen_for_peers(config.peer, TcpListener::bind).await {
+        Ok(peers) => peers.map(|peers| tls.peers(peers)),
+        Err(error) => return fail(error),
+    };
+    match http {
+        true => run_node((config, joining), tls.door(listener), peers, tls.network(), stop).await,
+        false => run_node((config, joining), listener, peers, tls.network(), stop).await,
+    }
+}
+
+/// What `bind` makes of the address for peers, if there is one.
+async fn listen_for_peers<L>(
+    address: Option<SocketAddr>,
+    bind: impl AsyncFnOnce(SocketAddr) -> std::io::Result<L>,
+) -> Result<Option<L>, String> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = bind(address).await;
+    bound.map(Some).map_err(|error| format!("can't listen for peers on {address}: {error}"))
+}
+
+/// Runs the node on what it listens on and dials with.
+async fn run_node<L: Listen, P: Listen, N: Network>(
+    (config, joining): (Config, Joining),
+    listener: L,
+    mut peers: Option<P>,
+    network: N,
+    stop: impl Future<Output = ()>,
+) -> ExitCode {
+    let seed = match Seed::from_system() {
+        Ok(seed) => seed,
+        Err(error) => return fail(format!("the system gives no randomness: {error}")),
     };
     let http = listener.local_addr().unwrap_or(config.http);
     let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
@@ -112,7 +145,7 @@ async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode 
         config: config.clone(),
         listener,
         peers,
-        network: Plain,
+        network,
         clock: Arc::new(SystemClock::new()),
         seed,
         place,
@@ -134,6 +167,30 @@ async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode 
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
     }
+}
+
+/// From here on the node reads its certificates again at each SIGHUP, for the connections that come after it.
+fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let Some(tls) = config.tls.clone() else { return Ok(()) };
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let again = tls.clone();
+            match tokio::task::spawn_blocking(move || again.reload()).await {
+                Ok(Ok(until)) => {
+                    tracing::info!(
+                        until = until.map(tracing::field::display),
+                        "the certificates were read again"
+                    );
+                }
+                Ok(Err(faults)) => faults.iter().for_each(|fault| {
+                    tracing::error!(%fault, "the certificates were not read again: those in force stay");
+                }),
+                Err(error) => tracing::error!(%error, "the certificates were not read again"),
+            }
+        }
+    });
+    Ok(())
 }
 
 /// The policy of the very first start.
@@ -198,8 +255,10 @@ fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
 }
 
 /// A few lines on what runs where, and one to paste.
-fn introduce(config: &Config, members: &[Name], http: std::net::SocketAddr, node: &Node) {
-    println!("tidegate {}  node {}  http://{http}", env!("CARGO_PKG_VERSION"), config.node);
+fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
+    let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
+    let url = format!("{}://{http}", if has_tls { "https" } else { "http" });
+    println!("tidegate {}  node {}  {url}", env!("CARGO_PKG_VERSION"), config.node);
     if members.len() > 1 {
         let names: Vec<_> = members.iter().map(Name::as_str).collect();
         println!("  cluster {}: {}", config.cluster, names.join(", "));
@@ -215,9 +274,15 @@ fn introduce(config: &Config, members: &[Name], http: std::net::SocketAddr, node
         ),
     }
     println!("  data    {}", config.data_dir.display());
+    if let Some(tls) = &config.tls {
+        let until = tls.until.map(|until| format!(", certificate until {until}")).unwrap_or_default();
+        println!("  tls     {}{until}", if tls.http { "peers and HTTP" } else { "peers" });
+    }
     println!(
         "  access  {}",
         if config.tokens.is_empty() { "open (no [auth]; loopback only)" } else { "by token" }
     );
-    println!("  try     curl -s http://{http}/v1/check -d '{{\"tenant\":\"acme\"}}'");
+    let ca = config.tls.as_ref().filter(|_| has_tls).and_then(Tls::client_ca);
+    let ca = ca.map(|ca| format!(" --cacert {}", ca.display())).unwrap_or_default();
+    println!("  try     curl -s{ca} {url}/v1/check -d '{{\"tenant\":\"acme\"}}'");
 }

@@ -279,7 +279,7 @@ fn granted(name: &Name, proposed: Result<super::state::Done, ProposeError>) -> R
     })?;
     match done.made {
         super::state::Made::Member(node) => Ok(Granted { node, at: done.at, is_new: true }),
-        super::state::Made::Version(_) => Err(Denied::Unknown),
+        super::state::Made::Version(_) | super::state::Made::Placement => Err(Denied::Unknown),
     }
 }
 

@@ -5,11 +5,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::watch;
-
 use crate::placement::{Places, Seat, Secret};
 use crate::policy::Policy;
 use crate::shard::{PlacesCell, PolicyCell};
+use crate::watch;
 
 /// See the module.
 pub struct InForce {

@@ -39,6 +39,9 @@ use crate::random::{Generator, Seed};
 
 /// Stands for all whose number this node doesn't know; it is nobody's.
 const STRANGER: NodeId = NodeId(0);
+/// A call that had less time than this says nothing about its peer: callers choose their deadlines, and some who choose them too
+/// short must not close the way for all.
+const SHORTEST_JUDGED: Duration = Duration::from_millis(50);
 
 /// What links are made of.
 pub struct LinksArgs<N> {
@@ -186,8 +189,13 @@ impl Peer {
         let Some(pass) = self.breaker.ask(self.clock.now().boot) else {
             return Err(AskError::Open(self.name.clone()));
         };
+        let heard = self.checks.heard();
         let ended = self.checks.call(request, ttl).await;
-        self.judge(pass, &ended, self.clock.now().boot);
+        match &ended {
+            // One answer took longer than somebody was willing to wait, but the peer is there. A pass that is let go says nothing.
+            Err(CallError::DeadlinePassed(_)) if self.checks.heard() != heard || ttl < SHORTEST_JUDGED => {}
+            ended => self.judge(pass, ended, self.clock.now().boot),
+        }
         Ok(ended?)
     }
 

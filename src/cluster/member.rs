@@ -17,26 +17,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::acquaintances::{acquaintances, number};
 use super::admin::{Administering, Order};
 use super::claim::{Claim, Found};
+use super::handoff;
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::state::{
-    Agreed, Command, Done, Edit, Leaving, LogIndex, Made, NewMember, Refusal, RequestId, Seating, What,
+    Agreed, Command, Done, Edit, Leaving, LogIndex, MOVES_MAX, Made, NewMember, Refusal, RequestId, Seating,
+    What,
 };
 use super::status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
 use super::steward::Steward;
 use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
 use crate::check::Name;
-use crate::clock::SharedClock;
+use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
 use crate::peer::{Ask, Kind};
-use crate::placement::{BootId, NodeId, Places, Seat, Secret};
+use crate::placement::{BootId, NodeId, Partition, Places, Seat, Secret, TableVersion};
 use crate::policy::{ChangeError, Document, Policy};
 use crate::random::{Generator, Seed};
+use crate::watch;
 
 /// How long a change may take to be agreed on before whoever asked hears that nothing is known.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
@@ -54,6 +56,9 @@ const TIDY_EVERY: u32 = 50;
 const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 /// Who the audit log says has tidied up.
 pub(super) const TIDIER: &str = "the cluster";
+
+/// How long a move may be under way before the leader gives it up, in nanoseconds: its source or its target is not what it was.
+const MOVE_MAX: u64 = 10 * SECOND;
 
 /// A node as it stands in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,6 +280,34 @@ impl Member {
         }
     }
 
+    /// Hands over all that this node owns, as long as somebody is there who may take it, and `within` at most.
+    pub async fn hand_over(&self, within: Duration) {
+        let stop = What::Stop(self.me.node, self.me.boot);
+        let handing = async {
+            if !self.may_hand_over() || self.propose_own(stop).await.is_err() {
+                return;
+            }
+            let mut ticker = tokio::time::interval(LOOK_EVERY);
+            while self.in_force.places().load().count_here() > 0 && self.may_hand_over() {
+                ticker.tick().await;
+            }
+        };
+        if tokio::time::timeout(within, handing).await.is_err() {
+            let left = self.in_force.places().load().count_here();
+            tracing::warn!(left, "not all partitions were handed over in time: their counts are saved");
+        }
+    }
+
+    /// Whether there is a majority to agree on it, and another member that may own.
+    fn may_hand_over(&self) -> bool {
+        let view = self.raft.view();
+        let Some(agreed) = view.state.agreed() else { return false };
+        let takers = agreed.members.iter().filter(|(id, member)| {
+            *id != self.me.node && !member.draining && !member.stopping && self.links.is_connected(*id)
+        });
+        self.has_quorum() && takers.count() > 0
+    }
+
     /// Takes part no more.
     pub async fn stop(&self) {
         self.raft.shut_down().await;
@@ -414,6 +447,7 @@ impl Member {
     async fn look_around(&self) {
         let mut ticker = tokio::time::interval(LOOK_EVERY);
         ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut moving = BTreeMap::new();
         for turn in 1u32.. {
             ticker.tick().await;
             let age = self.raft.contact_age().await;
@@ -426,8 +460,11 @@ impl Member {
                     self.claim
                 ));
             }
-            if turn.is_multiple_of(TIDY_EVERY) && self.raft.is_leader() {
-                self.tidy_up().await;
+            if self.raft.is_leader() && self.has_quorum() {
+                self.rebalance(&mut moving).await;
+                if turn.is_multiple_of(TIDY_EVERY) {
+                    self.tidy_up().await;
+                }
             }
         }
     }
@@ -452,6 +489,36 @@ impl Member {
             unknown.is_some_and(|unknown| u128::from(unknown) >= UNKNOWN_AFTER.as_nanos())
         });
         refused.count() * 2 > asked.count()
+    }
+
+    /// Begins what is to move next, and gives up what has been under way for too long; `moving` is since when each move is.
+    async fn rebalance(&self, moving: &mut BTreeMap<(TableVersion, Partition), u64>) {
+        let view = self.raft.view();
+        let Some(agreed) = view.state.agreed() else { return };
+        let now = self.clock.now().boot;
+        let under_way: Vec<_> = agreed.table.moves().map(|(p, _, moving)| (moving.id, p)).collect();
+        moving.retain(|key, _| under_way.contains(key));
+        for key in under_way {
+            moving.entry(key).or_insert(now);
+        }
+        let late = moving.iter().filter(|(_, since)| now.saturating_sub(**since) > MOVE_MAX);
+        let late: Vec<_> =
+            late.take(MOVES_MAX).map(|((id, partition), _)| (*partition, LogIndex(id.0))).collect();
+        let what = match late.is_empty() {
+            false => What::AbortMoves(late),
+            true => {
+                let others = agreed.members.iter().map(|(id, _)| id);
+                let reachable = others.filter(|id| *id == self.me.node || self.links.is_connected(*id));
+                let moves = handoff::next_moves(agreed, &reachable.collect());
+                if moves.is_empty() {
+                    return;
+                }
+                What::BeginMoves(moves)
+            }
+        };
+        if let Err(error) = self.propose_own(what).await {
+            tracing::debug!(%error, "the placement was not changed");
+        }
     }
 
     async fn tidy_up(&self) {
@@ -485,6 +552,11 @@ impl Member {
 
     pub(super) async fn propose(&self, what: What, by: String) -> Result<Done, ProposeError> {
         self.raft.propose(self.command(what, by), WRITE_WITHIN).await
+    }
+
+    /// Proposes something in this node's own name.
+    pub(super) async fn propose_own(&self, what: What) -> Result<Done, ProposeError> {
+        self.propose(what, self.own.name.to_string()).await
     }
 
     async fn make(&self, proposal: Proposal) -> Result<Written, WriteError> {

@@ -1,15 +1,16 @@
 //! What the nodes agree on: the policy and its version, who the members are, who owns which partition, and the secret under
 //! which keys are hashed.
 //!
-//! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `claim` says who a node is, `links` are the ways to the other
-//! members, `member` is this node's part: it proposes, and puts what was agreed on into force (`in_force`), which is what
-//! shards and routing go by. `lost` makes sure that nobody
-//! begins anew whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says
-//! who should vote. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
+//! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `claim` says who a node is, `links` are
+//! the ways to the other members, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts
+//! what was agreed on into force (`in_force`), which is what shards and routing go by. `lost` makes sure that nobody begins anew
+//! whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says who
+//! should vote. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
 
 mod acquaintances;
 mod admin;
 pub mod claim;
+pub mod handoff;
 mod in_force;
 pub mod links;
 mod lost;

@@ -30,7 +30,9 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-pub use command::{BY_BYTES_MAX, Command, Done, Made, Refusal, RequestId, Seating, SecretWords, What};
+pub use command::{
+    BY_BYTES_MAX, Command, Done, MOVES_MAX, Made, Refusal, RequestId, Seating, SecretWords, What,
+};
 pub use edit::Edit;
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
 pub use members::{ADDRESS_BYTES_MAX, Leaving, MEMBERS_MAX, Member, Members, NewMember};
@@ -233,6 +235,38 @@ impl Agreed {
                 self.members.leave(*id, *how)?;
                 Ok(Made::Member(*id))
             }
+            What::Stop(id, boot) => {
+                self.members.stop(*id, *boot)?;
+                Ok(Made::Member(*id))
+            }
+            What::BeginMoves(moves) => {
+                let to = |(partition, epoch, node): &(_, _, NodeId)| {
+                    let member = self.members.get(*node).ok_or(Refusal::NoSuchMember(*node))?;
+                    Ok((*partition, *epoch, Seat { node: *node, boot: member.boot }))
+                };
+                let moves = bounded(moves)?.iter().map(to).collect::<Result<Vec<_>, Refusal>>()?;
+                if moves.iter().any(|(.., to)| to.boot == BootId::NEVER) {
+                    return Err(Refusal::NotPlaced(
+                        "a node that has never been there can't be moved to".into(),
+                    ));
+                }
+                self.table = Arc::new(self.table.begin_moves(&moves, TableVersion(at.0))?);
+                Ok(Made::Placement)
+            }
+            What::CommitMoves(moves) => {
+                let moves =
+                    bounded(moves)?.iter().map(|(partition, began)| (*partition, TableVersion(began.0)));
+                self.table =
+                    Arc::new(self.table.commit_moves(&moves.collect::<Vec<_>>(), TableVersion(at.0))?);
+                Ok(Made::Placement)
+            }
+            What::AbortMoves(moves) => {
+                let moves =
+                    bounded(moves)?.iter().map(|(partition, began)| (*partition, TableVersion(began.0)));
+                self.table =
+                    Arc::new(self.table.abort_moves(&moves.collect::<Vec<_>>(), TableVersion(at.0))?);
+                Ok(Made::Placement)
+            }
             What::Seat(id, seating) => {
                 self.members.seat(*id, seating)?;
                 self.table = Arc::new(self.table.seat(*id, seating.boot, TableVersion(at.0))?);
@@ -286,7 +320,10 @@ impl Agreed {
             }
             (what, _) => what.to_string(),
         };
-        self.audit.push_back(Audited { at, time: command.time, by: command.by.clone(), what });
+        // Who owns what follows from who is a member: a line for each batch of partitions would only push the others out.
+        if done.made != Made::Placement {
+            self.audit.push_back(Audited { at, time: command.time, by: command.by.clone(), what });
+        }
         if self.audit.len() > AUDIT_MAX {
             self.audit.pop_front();
         }
@@ -343,6 +380,10 @@ struct Saved {
     audit: Vec<Audited>,
     secret: SecretWords,
     requests: Vec<(RequestId, Done)>,
+}
+
+fn bounded<T>(moves: &[T]) -> Result<&[T], Refusal> {
+    if (1..=MOVES_MAX).contains(&moves.len()) { Ok(moves) } else { Err(Refusal::Moves) }
 }
 
 /// Where the partitions are at first: on all members, and on no life of theirs yet.

@@ -2,7 +2,8 @@
 //!
 //! A node listens on `http` and `peer`, and is reached there unless `http_advertise` and `peer_advertise` say otherwise: behind
 //! a load balancer, or in a container. A node alone needs no `peer`, and the system may choose its ports (port 0); of several,
-//! each has to be found by the others. The list seeds the first start; afterwards the replicated membership is the truth.
+//! each has to be found by the others. Without `[tls]` peers talk in plain text, so their addresses are loopback ones; with it they
+//! may be anywhere, and `peer_advertise` a name. The list seeds the first start; afterwards the replicated membership is the truth.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,6 +46,15 @@ pub(super) struct Entry {
     pub at: usize,
 }
 
+/// What holds for all nodes of a list.
+#[derive(Clone, Copy)]
+struct Rules {
+    /// There is but one.
+    is_alone: bool,
+    /// Peers show certificates.
+    has_tls: bool,
+}
+
 /// What the nodes before have taken.
 #[derive(Default)]
 struct Taken {
@@ -54,14 +64,15 @@ struct Taken {
 }
 
 /// All nodes, in their order; none where one can't be read.
-pub(super) fn read(r: &mut Reader, tree: &Tree, beside: &Path) -> Option<Vec<Entry>> {
+pub(super) fn read(r: &mut Reader, tree: &Tree, beside: &Path, has_tls: bool) -> Option<Vec<Entry>> {
     let is_alone = matches!(tree, Tree::List(items) if items.len() == 1);
+    let rules = Rules { is_alone, has_tls };
     let mut taken = Taken::default();
     let mut listed = 0;
     let nodes = r.list(tree, NODES_MAX, |r, tree| {
         let at = listed;
         listed += 1;
-        let entry = entry(r, tree, beside, at, is_alone)?;
+        let entry = entry(r, tree, beside, at, rules)?;
         taken.take(r, &entry);
         Some(entry)
     })?;
@@ -71,16 +82,18 @@ pub(super) fn read(r: &mut Reader, tree: &Tree, beside: &Path) -> Option<Vec<Ent
     (listed > 0 && nodes.len() == listed).then_some(nodes)
 }
 
-fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, is_alone: bool) -> Option<Entry> {
+fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, rules: Rules) -> Option<Entry> {
+    let Rules { is_alone, .. } = rules;
     let mut fields = r.fields(tree)?;
     let id = fields.required(r, "id", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
     let http = fields.required(r, "http", |r, t| listen(r, t, is_alone));
     if !is_alone && !fields.has("peer") {
         r.fault_at("peer", "is required where there are several nodes");
     }
-    let peer = fields.optional(r, "peer", |r, t| plain(r, t, is_alone));
+    let dialled = fields.has("peer_advertise");
+    let peer = fields.optional(r, "peer", |r, t| peer(r, t, rules, dialled));
     let http_advertise = fields.optional(r, "http_advertise", |r, t| r.parsed(t, ADVERTISED, advertised));
-    let peer_advertise = peer_advertise(r, &mut fields);
+    let peer_advertise = peer_advertise(r, &mut fields, rules);
     let data_dir = fields.optional(r, "data_dir", |r, t| Some(beside.join(r.text(t)?)));
     fields.finish(r);
     let (id, http) = (id?, http?);
@@ -89,7 +102,7 @@ fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, is_alone: bool) 
     }
     let seed = SeedNode {
         http: http_advertise.unwrap_or_else(|| http.to_string()),
-        peer: peer.map(|peer| peer_advertise.unwrap_or(peer).to_string()),
+        peer: peer.map(|peer| peer_advertise.unwrap_or_else(|| peer.to_string())),
         id,
     };
     let data_dir = data_dir.unwrap_or_else(|| beside.join("data").join(seed.id.as_str()));
@@ -106,7 +119,20 @@ fn listen(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
     Some(address)
 }
 
-/// An address at which peers may talk as they do: in plain text.
+/// Where a node listens for peers. Unless it is `dialled` elsewhere, the others have to be able to dial it.
+fn peer(r: &mut Reader, tree: &Tree, rules: Rules, dialled: bool) -> Option<SocketAddr> {
+    if !rules.has_tls {
+        return plain(r, tree, rules.is_alone);
+    }
+    let address = listen(r, tree, rules.is_alone)?;
+    if address.ip().is_unspecified() && !dialled {
+        r.fault(everywhere(address));
+        return None;
+    }
+    Some(address)
+}
+
+/// An address at which peers may talk in plain text.
 fn plain(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
     let address = listen(r, tree, is_alone)?;
     if address.ip().to_canonical().is_loopback() {
@@ -117,28 +143,43 @@ fn plain(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
 }
 
 /// Faults what can't be of a node of which something is said beside the list.
-pub(super) fn judge(r: &mut Reader, entry: &Entry) {
-    if let Some(peer) = entry.peer.filter(|peer| !peer.ip().to_canonical().is_loopback()) {
-        r.fault_at("peer", far(peer));
+pub(super) fn judge(r: &mut Reader, entry: &Entry, has_tls: bool) {
+    if let Some(peer) = entry.peer {
+        let is_dialled = entry.seed.peer.as_ref().is_some_and(|dialled| *dialled == peer.to_string());
+        match has_tls {
+            false if !peer.ip().to_canonical().is_loopback() => r.fault_at("peer", far(peer)),
+            true if peer.ip().is_unspecified() && is_dialled => r.fault_at("peer", everywhere(peer)),
+            _ => {}
+        }
     }
     if entry.peer == Some(entry.http) && entry.http.port() != 0 {
         r.fault_at("peer", format!("{} is the http address too", entry.http));
     }
 }
 
-fn far(address: SocketAddr) -> String {
+fn everywhere(address: SocketAddr) -> String {
     format!(
-        "{address} is not a loopback address: peers talk in plain text, and that is for loopback addresses \
-         (127.0.0.0/8, ::1) alone"
+        "{address} is all addresses of the machine, and nobody can dial that: peer_advertise says where the others \
+         reach it"
     )
 }
 
-/// Peers dial addresses, not names, and only those at which they may talk in plain text.
-fn peer_advertise(r: &mut Reader, fields: &mut Fields<'_>) -> Option<SocketAddr> {
+fn far(address: SocketAddr) -> String {
+    format!(
+        "{address} is not a loopback address: peers talk in plain text, and that is for loopback addresses \
+         (127.0.0.0/8, ::1) alone; with [tls] they may be anywhere (`tidegate cluster certs` makes certificates)"
+    )
+}
+
+/// Where the others dial. In plain text they dial loopback addresses alone, and no names.
+fn peer_advertise(r: &mut Reader, fields: &mut Fields<'_>, rules: Rules) -> Option<String> {
     if fields.has("peer_advertise") && !fields.has("peer") {
         r.fault_at("peer_advertise", "is of no use without peer");
     }
-    fields.optional(r, "peer_advertise", |r, t| plain(r, t, false))
+    fields.optional(r, "peer_advertise", |r, t| match rules.has_tls {
+        true => r.parsed(t, ADVERTISED, advertised),
+        false => plain(r, t, false).map(|address| address.to_string()),
+    })
 }
 
 /// A host's name or address, and a port, in one way of writing it.
@@ -180,10 +221,14 @@ mod tests {
     use super::*;
 
     fn list(toml: &str) -> Result<Vec<Entry>, Vec<String>> {
+        list_with(toml, false)
+    }
+
+    fn list_with(toml: &str, has_tls: bool) -> Result<Vec<Entry>, Vec<String>> {
         let tree = Tree::from_toml(toml.as_bytes()).unwrap();
         let mut r = Reader::default();
         let mut fields = r.fields(&tree).unwrap();
-        let nodes = fields.required(&mut r, "nodes", |r, t| read(r, t, Path::new("/etc/tidegate")));
+        let nodes = fields.required(&mut r, "nodes", |r, t| read(r, t, Path::new("/etc/tidegate"), has_tls));
         r.finish(nodes).map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
 
@@ -275,6 +320,29 @@ mod tests {
         assert!(fault(&named).starts_with("nodes[0].peer_advertise: \"localhost:7171\" is not an address"));
         let without = "[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\npeer_advertise = \"127.0.0.1:7171\"";
         assert_eq!(fault(without), "nodes[0].peer_advertise: is of no use without peer");
+    }
+
+    #[test]
+    fn with_tls_peers_are_anywhere_that_can_be_dialled() {
+        let with = |peer: &str| list_with(&two(FIRST, &format!("http = \"127.0.0.1:7072\"\n{peer}")), true);
+        for (peer, dialled) in [
+            ("peer = \"192.0.2.2:7171\"", "192.0.2.2:7171"),
+            ("peer = \"0.0.0.0:7171\"\npeer_advertise = \"n2.example:7272\"", "n2.example:7272"),
+            ("peer = \"[::]:7171\"\npeer_advertise = \"[2001:db8::2]:7171\"", "[2001:db8::2]:7171"),
+        ] {
+            assert_eq!(with(peer).unwrap()[1].seed.peer.as_deref(), Some(dialled));
+        }
+        for all in ["0.0.0.0:7171", "[::]:7171"] {
+            let faults = with(&format!("peer = \"{all}\"")).err().unwrap();
+            let why =
+                format!("nodes[1].peer: {all} is all addresses of the machine, and nobody can dial that");
+            assert!(faults.len() == 1 && faults[0].starts_with(&why), "{faults:?}");
+        }
+        let faults = with("peer = \"192.0.2.2:7171\"\npeer_advertise = \"n2\"").err().unwrap();
+        assert!(
+            faults[0].starts_with("nodes[1].peer_advertise: \"n2\" is not a host and a port"),
+            "{faults:?}"
+        );
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Connections of clients: handed to the workers in turn (as [`net::accept`] says), bounded in number and in time.
 //!
 //! Each connection has a `Pulse`: idle, in the head of a request, or busy with one. A worker looks at all pulses every
-//! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed. That bounds slow senders
-//! without a timer for each request. (Bodies have a timeout of their own, where they are read.)
+//! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed; TLS's handshake has as long as a
+//! head. That bounds slow senders without a timer for each request. (Bodies have a timeout of their own, where they are read.)
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
@@ -21,7 +21,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::forward_auth;
@@ -29,8 +28,9 @@ use super::head::HeadScan;
 use super::problem::Problem;
 use super::{Body, Door, request_id};
 use crate::config::Limits;
-use crate::net::{self, Carried, Listen, Receiver, Sender};
+use crate::net::{self, Carried, Listen, Receiver, Sender, Stream};
 use crate::telemetry::Telemetry;
+use crate::watch;
 
 /// How often connections are looked at for having taken too long; how exact the times are.
 const PULSE_TICK: Duration = Duration::from_millis(250);
@@ -68,6 +68,7 @@ pub async fn serve<S: Carried>(
     telemetry: Arc<Telemetry>,
     stop: watch::Receiver<bool>,
 ) {
+    let limits = Arc::new(limits);
     let tasks = TaskTracker::new();
     let pulses = Arc::new(Pulses::new(&limits));
     let watcher = tokio::spawn(watch_pulses(pulses.clone()));
@@ -81,19 +82,14 @@ pub async fn serve<S: Carried>(
                 None => break,
             },
         };
-        match S::unpack(parcel.stream) {
-            Ok(stream) => {
-                let pulse = pulses.begin();
-                let (door, telemetry) = (door.clone(), telemetry.clone());
-                let connection = connection(stream, Peer(parcel.from), pulse, door, telemetry, &limits);
-                let counted = parcel.counted;
-                tasks.spawn(async move {
-                    connection.await;
-                    drop(counted);
-                });
+        let pulse = pulses.begin();
+        let (door, telemetry, limits) = (door.clone(), telemetry.clone(), limits.clone());
+        tasks.spawn(async move {
+            if let Some(stream) = open::<S>(parcel.stream, parcel.from, &pulse).await {
+                connection(stream, Peer(parcel.from), pulse, door, telemetry, &limits).await;
             }
-            Err(error) => tracing::warn!(%error, "a connection was lost"),
-        }
+            drop(parcel.counted);
+        });
     }
     pulses.stop();
     tasks.close();
@@ -103,7 +99,32 @@ pub async fn serve<S: Carried>(
     watcher.abort();
 }
 
-fn connection<S: Carried>(
+/// The stream to be served. Where TLS's handshake comes before it, that has as long as a head.
+async fn open<S: Carried>(parcel: S::Parcel, from: SocketAddr, pulse: &Pulse) -> Option<S::Served> {
+    pulse.enter(HEAD);
+    let mut opening = pin!(S::unpack(parcel));
+    let opened = poll_fn(|cx| {
+        pulse.told.register(cx.waker());
+        // Nothing was asked yet, so an order to finish ends it too.
+        match pulse.orders.load(Ordering::Acquire) {
+            GO_ON => opening.as_mut().poll(cx).map(Some),
+            _ => Poll::Ready(None),
+        }
+    });
+    match opened.await? {
+        Ok(stream) => {
+            pulse.enter(IDLE);
+            Some(stream)
+        }
+        Err(error) => {
+            // Whoever asks for something else than there is hears so himself; a line for each would be for him to write.
+            tracing::debug!(%from, %error, "a connection came to nothing");
+            None
+        }
+    }
+}
+
+fn connection<S: Stream>(
     stream: S,
     peer: Peer,
     pulse: Arc<Pulse>,

@@ -191,6 +191,15 @@ impl State {
         }
     }
 
+    /// The state of a bucket of which everything had been taken at `then`: what stands for one that was lost, since nobody knows
+    /// what was taken of it.
+    pub fn spent(rule: &Rule, then: Now, now: Now) -> Self {
+        let mut state = Self::fresh(rule, then);
+        state.take(rule, rule.capacity(), then);
+        state.advance(rule, 0, now);
+        state
+    }
+
     /// Lets time pass until `now`. Numbers that differ from the last ones hold from `since` on (boot nanoseconds): what
     /// lies before it is settled by the old numbers, so that a raised rate doesn't refill the past.
     pub fn advance(&mut self, rule: &Rule, since: u64, now: Now) {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{Carried, Listen};
+use crate::watch;
 
 /// Connections that may wait for one worker to take them up.
 const HANDOVER_MAX: usize = 256;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-use super::{Carried, Dial, Listen, Network};
+use super::{Carried, Dial, Listen, Network, Stream};
 
 /// What a pipe holds in each direction.
 const PIPE_BYTES: usize = 16 << 10;
@@ -68,12 +68,15 @@ impl Listen for PipeListener {
     }
 }
 
+impl Stream for DuplexStream {}
+
 impl Carried for DuplexStream {
     type Parcel = Self;
+    type Served = Self;
     fn pack(self) -> io::Result<Self> {
         Ok(self)
     }
-    fn unpack(parcel: Self) -> io::Result<Self> {
+    async fn unpack(parcel: Self) -> io::Result<Self> {
         Ok(parcel)
     }
 }

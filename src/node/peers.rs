@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cluster::handoff::{InstallAsk, Target};
 use crate::cluster::links::Links;
 use crate::cluster::{InForceAsk, KnownAsk, Member, OrderAsk};
 use crate::peer::{Ask, Call, Class, Failure, Handler, Hello, Kind, Opaque};
@@ -15,17 +16,16 @@ pub struct Peers {
     owner: Owner,
     member: Arc<Member>,
     links: Arc<Links>,
+    target: Target,
     control: Handle,
 }
 
 impl Peers {
     /// Answers for these; on the control runtime, which calls this, whatever takes its time.
-    pub fn new(owner: Owner, member: Arc<Member>, links: Arc<Links>) -> Self {
-        Self { owner, member, links, control: Handle::current() }
+    pub fn new(owner: Owner, member: Arc<Member>, links: Arc<Links>, target: Target) -> Self {
+        Self { owner, member, links, target, control: Handle::current() }
     }
-}
 
-impl Peers {
     /// An order may take seconds and a look at the whole table: not on a worker.
     async fn order(&self, call: Call) -> Result<Opaque, Failure> {
         let OrderAsk { order, by } = call.request.read_question::<OrderAsk>()?;
@@ -47,6 +47,10 @@ impl Handler for Peers {
         match call.request.kind {
             kind if Owner::knows(kind) => self.owner.answer(call).await,
             Kind::RAFT => self.links.serve_raft(self.member.raft(), call).await,
+            InstallAsk::KIND => {
+                let kept = self.target.install(call.request.read_question()?).await?;
+                Opaque::answer::<InstallAsk>(&kept).map_err(|error| Failure::Failed(error.to_string()))
+            }
             InForceAsk::KIND => {
                 self.member.reach(call.request.read_question::<InForceAsk>()?.at).await;
                 Opaque::answer::<InForceAsk>(&()).map_err(|error| Failure::Failed(error.to_string()))

@@ -2,7 +2,8 @@
 //!
 //! Both ends send a [`Hello`] as their first frame, the one that dialled first. Each judges the other's alone, by the same rules,
 //! and they speak the highest version that both know: a node of the next release goes on talking to one of this. Who
-//! refuses says why in a frame of its own, so that the reason stands in both logs.
+//! refuses says why in a frame of its own, so that the reason stands in both logs. On a network with certificates a greeting
+//! is only believed if it says of its node what the certificate says.
 //!
 //! The layout of a greeting never changes; a later version may say more behind it, which this one passes over:
 //!
@@ -21,6 +22,7 @@ use tokio_util::codec::{FramedRead, FramedWrite};
 use super::frame::{Frame, FrameCodec, FrameError, FrameKind};
 use super::{BootId, Class};
 use crate::check::Name;
+use crate::net::Certified;
 
 /// How long a handshake may take. It is two small frames; a node that needs longer couldn't serve either.
 pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(1);
@@ -146,6 +148,14 @@ pub enum Refusal {
         /// Who answered.
         actual: Name,
     },
+    /// It says that it is one node, and its certificate that it is another.
+    #[error("it calls itself {claimed}, and its certificate is for {certified}")]
+    OtherCertificate {
+        /// What it says.
+        claimed: Name,
+        /// What its certificate says.
+        certified: Certified,
+    },
     /// It goes by the name of the node that refuses: either this is a node that called itself, or two have one name.
     #[error("it calls itself {0}, as this node does")]
     SameName(Name),
@@ -234,13 +244,14 @@ pub(super) async fn call<S: AsyncRead + AsyncWrite>(
     reader: &mut Reader<S>,
     writer: &mut Writer<S>,
     us: &Identity,
+    certified: Option<&Certified>,
     class: Class,
     expected: &Name,
 ) -> Result<Agreed, HandshakeError> {
     in_time(async {
         writer.send(Frame::greeting(FrameKind::Hello, us.hello(class).write())).await?;
         let peer = greeting(reader).await?;
-        let judged = judge(us, &peer).and_then(|version| {
+        let judged = judge(us, &peer, certified).and_then(|version| {
             if peer.who.node != *expected {
                 return Err(Refusal::OtherNode { expected: expected.clone(), actual: peer.who.node.clone() });
             }
@@ -259,11 +270,12 @@ pub(super) async fn answer<S: AsyncRead + AsyncWrite>(
     reader: &mut Reader<S>,
     writer: &mut Writer<S>,
     us: &Identity,
+    certified: Option<&Certified>,
     admits: impl Fn(&Hello) -> bool,
 ) -> Result<Agreed, HandshakeError> {
     in_time(async {
         let peer = greeting(reader).await?;
-        let judged = judge(us, &peer).and_then(|version| match admits(&peer) {
+        let judged = judge(us, &peer, certified).and_then(|version| match admits(&peer) {
             true => Ok(version),
             false => Err(Refusal::NoMember(peer.who.node.clone())),
         });
@@ -290,11 +302,17 @@ async fn greeting<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<H
     }
 }
 
-/// What both ends ask of each other.
-fn judge(us: &Identity, peer: &Hello) -> Result<u8, Refusal> {
+/// What both ends ask of each other. `certified` is whose certificate the other has shown; none where the network knows no
+/// certificates, and then its word has to do.
+fn judge(us: &Identity, peer: &Hello, certified: Option<&Certified>) -> Result<u8, Refusal> {
     let them = &peer.who;
     if them.cluster != us.cluster {
         return Err(Refusal::OtherCluster { ours: us.cluster.clone(), theirs: them.cluster.clone() });
+    }
+    if let Some(certified) = certified
+        && (&certified.cluster, &certified.node) != (&them.cluster, &them.node)
+    {
+        return Err(Refusal::OtherCertificate { claimed: them.node.clone(), certified: certified.clone() });
     }
     if them.node == us.node {
         return Err(Refusal::SameName(us.node.clone()));
@@ -353,17 +371,25 @@ mod tests {
     }
 
     /// What the end that dials n2 gets, and the end that is dialled.
-    async fn shake(
-        n1: &Identity,
-        n2: &Identity,
+    async fn shake(n1: &Identity, n2: &Identity, member: bool) -> (Shaken, Shaken) {
+        shake_certified((n1, None), (n2, None), member).await
+    }
+
+    type Shaken = Result<Agreed, HandshakeError>;
+    /// What a node says of itself, and what its certificate says of it.
+    type Shown<'a> = (&'a Identity, Option<&'a Certified>);
+
+    async fn shake_certified(
+        (n1, of_n1): Shown<'_>,
+        (n2, of_n2): Shown<'_>,
         member: bool,
-    ) -> (Result<Agreed, HandshakeError>, Result<Agreed, HandshakeError>) {
+    ) -> (Shaken, Shaken) {
         let (a, b): (DuplexStream, _) = tokio::io::duplex(4_096);
         let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
         let expected = Name::new("n2").unwrap();
         tokio::join!(
-            call(&mut ar, &mut aw, n1, Class::Checks, &expected),
-            answer(&mut br, &mut bw, n2, |_| member),
+            call(&mut ar, &mut aw, n1, of_n2, Class::Checks, &expected),
+            answer(&mut br, &mut bw, n2, of_n1, |_| member),
         )
     }
 
@@ -429,11 +455,36 @@ mod tests {
         assert_eq!(answered.unwrap().peer.who.node.as_str(), "n1");
     }
 
+    #[tokio::test]
+    async fn a_node_is_who_its_certificate_says_and_nobody_else_at_either_end() {
+        let (n1, n2) = (identity("n1", 1, 1), identity("n2", 1, 1));
+        let certified = |cluster, node| Certified {
+            cluster: Name::new(cluster).unwrap(),
+            node: Name::new(node).unwrap(),
+        };
+        let (of_n1, of_n2) = (certified("demo", "n1"), certified("demo", "n2"));
+        let (called, answered) = shake_certified((&n1, Some(&of_n1)), (&n2, Some(&of_n2)), true).await;
+        assert!(called.is_ok() && answered.is_ok());
+        for other in [certified("demo", "n3"), certified("prod", "n1"), certified("demo", "N1")] {
+            let (called, answered) = shake_certified((&n1, Some(&other)), (&n2, Some(&of_n2)), true).await;
+            let why = format!("it calls itself n1, and its certificate is for {other}");
+            assert_eq!(called.unwrap_err().to_string(), format!("the peer refused: {why}"));
+            assert_eq!(answered.unwrap_err().to_string(), format!("refused the peer: {why}"));
+        }
+        // Who is dialled hears of it as its next frame.
+        let (called, _) =
+            shake_certified((&n1, Some(&of_n1)), (&n2, Some(&certified("demo", "n3"))), true).await;
+        assert_eq!(
+            called.unwrap_err().to_string(),
+            "refused the peer: it calls itself n2, and its certificate is for urn:tidegate:node:demo:n3"
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn silence_isnt_waited_for() {
         let (stream, _silent) = tokio::io::duplex(4_096);
         let (mut reader, mut writer) = framed(stream);
-        let answered = answer(&mut reader, &mut writer, &identity("n2", 1, 1), |_| true).await;
+        let answered = answer(&mut reader, &mut writer, &identity("n2", 1, 1), None, |_| true).await;
         assert!(matches!(answered, Err(HandshakeError::TooSlow)));
     }
 }

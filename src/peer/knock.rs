@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use super::Class;
-use super::handshake::{self, Identity};
+use super::frame::FrameError;
+use super::handshake::{self, HANDSHAKE_MAX, HandshakeError, Identity};
 use crate::check::Name;
-use crate::net::{Dial, Listen};
+use crate::net::{Carried as _, Dial, Listen, Stream as _};
 
 /// How long to wait where the system can't give a connection: it has too many, and some will end.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -17,8 +18,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Greets the node `peer` at the other end; fails, with the reason, where somebody else answers, or nobody.
 pub async fn knock<D: Dial>(us: &Identity, peer: &Name, dial: &mut D) -> Result<(), String> {
     let stream = dial.dial().await.map_err(|error| error.to_string())?;
+    let certified = stream.certified().cloned();
     let (mut reader, mut writer) = handshake::framed(stream);
-    let greeted = handshake::call(&mut reader, &mut writer, us, Class::Raft, peer).await;
+    let greeted = handshake::call(&mut reader, &mut writer, us, certified.as_ref(), Class::Raft, peer).await;
     greeted.map(drop).map_err(|error| error.to_string())
 }
 
@@ -42,12 +44,21 @@ impl<'l, L: Listen> Doorstep<'l, L> {
                 tokio::time::sleep(AGAIN_AFTER).await;
                 continue;
             };
-            let (mut reader, mut writer) = handshake::framed(stream);
-            let greeted = handshake::answer(&mut reader, &mut writer, &self.us, |_| true).await;
-            if let Err(error) = greeted {
+            if let Err(error) = self.greet_one(stream).await {
                 tracing::debug!(%error, "somebody at the door");
             }
         }
+    }
+
+    async fn greet_one(&self, connection: L::Stream) -> Result<(), HandshakeError> {
+        let parcel = connection.pack().map_err(FrameError::Io)?;
+        let unpacked = tokio::time::timeout(HANDSHAKE_MAX, L::Stream::unpack(parcel)).await;
+        let stream = unpacked.map_err(|_| HandshakeError::TooSlow)?.map_err(FrameError::Io)?;
+        let certified = stream.certified().cloned();
+        let (mut reader, mut writer) = handshake::framed(stream);
+        let greeted =
+            handshake::answer(&mut reader, &mut writer, &self.us, certified.as_ref(), |_| true).await;
+        greeted.map(drop)
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,6 +29,7 @@ use crate::clock::SharedClock;
 use crate::codec::CodecError;
 use crate::net::{Dial, Stream};
 use crate::random::Generator;
+use crate::watch;
 
 /// How long a connection may take to come about.
 const DIAL_MAX: Duration = Duration::from_secs(1);
@@ -138,6 +139,8 @@ struct Shared {
     live: ArcSwapOption<Live>,
     /// Numbers go on over connections: an id never means two calls.
     next_id: AtomicU64,
+    /// Frames that have come, over all connections.
+    heard: AtomicU64,
 }
 
 /// A connection that is up.
@@ -154,6 +157,7 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         clock: args.clock.clone(),
         live: ArcSwapOption::empty(),
         next_id: AtomicU64::new(1),
+        heard: AtomicU64::new(0),
     });
     let (states, state) = watch::channel(LinkState::Connecting {
         since: args.clock.now().boot,
@@ -234,6 +238,11 @@ impl Link {
         let _ = states.wait_for(|state| matches!(state, LinkState::Connected { .. })).await;
     }
 
+    /// Frames that have come from the peer so far: whether it is silent, or only slow with one answer.
+    pub fn heard(&self) -> u64 {
+        self.shared.heard.load(Ordering::Relaxed)
+    }
+
     /// Calls that wait for an answer.
     pub fn in_flight(&self) -> usize {
         self.shared.live.load().as_ref().map_or(0, |live| live.pending.len())
@@ -306,9 +315,12 @@ impl Driver {
     ) -> Result<(Agreed, Reader<D::Stream>, handshake::Writer<D::Stream>), LinkError> {
         let dialled =
             tokio::time::timeout(DIAL_MAX, dial.dial()).await.map_err(|_| LinkError::DialTooSlow)?;
-        let (mut reader, mut writer) = handshake::framed(dialled.map_err(LinkError::Dial)?);
+        let stream = dialled.map_err(LinkError::Dial)?;
+        let certified = stream.certified().cloned();
+        let (mut reader, mut writer) = handshake::framed(stream);
         let (class, peer) = (self.shared.class, &self.shared.peer);
-        let agreed = handshake::call(&mut reader, &mut writer, &self.us, class, peer).await?;
+        let agreed =
+            handshake::call(&mut reader, &mut writer, &self.us, certified.as_ref(), class, peer).await?;
         Ok((agreed, reader, writer))
     }
 
@@ -332,7 +344,7 @@ impl Driver {
         let written = writer::write(writer, queued, shared.clock.clone(), class.silence_max());
         tokio::select! {
             biased;
-            why = read(reader, &live, class) => why,
+            why = read(reader, &live, &shared.heard, class) => why,
             // It doesn't end by itself, since `live` holds a sender.
             written = written => written.map_or_else(LinkError::Write, |()| LinkError::Closed),
         }
@@ -375,7 +387,7 @@ impl Drop for Up<'_> {
 }
 
 /// Resolves what is answered, and pings, until the peer is gone or silent.
-async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, class: Class) -> LinkError {
+async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, heard: &AtomicU64, class: Class) -> LinkError {
     let silence_max = class.silence_max();
     let mut ticks = tokio::time::interval(silence_max / PINGS_IN_SILENCE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -394,6 +406,7 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, class: Class) -> Li
             }
         };
         silent = 0;
+        heard.fetch_add(1, Ordering::Relaxed);
         match frame {
             None => return LinkError::Closed,
             Some(Err(error)) => return error.into(),

@@ -98,7 +98,7 @@ pub(super) enum PlainOutcome {
     Never,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct PlainVerdict {
     limit: PlainLimit,
     outcome: PlainOutcome,
@@ -107,7 +107,7 @@ struct PlainVerdict {
     overflow: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PlainDecision {
     allowed: bool,
     tenant: TenantId,

@@ -8,23 +8,25 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
-use super::handshake::{self, Agreed, HandshakeError, Hello, Identity, Reader, Refusal};
+use super::handshake::{self, Agreed, HANDSHAKE_MAX, HandshakeError, Hello, Identity, Reader, Refusal};
 use super::link::PINGS_IN_SILENCE;
 use super::message::{Failure, Opaque};
 use super::writer::{self, Outgoing, WriteError};
 use crate::clock::SharedClock;
 use crate::net::{self, Carried, Listen, Receiver, Sender, Stream};
+use crate::watch;
 
 /// Open connections on all workers: three from each of a hundred peers, and as many again that they haven't noticed to be gone.
 const CONNECTIONS_MAX: usize = 600;
@@ -85,18 +87,12 @@ pub async fn serve<S: Carried, H: Handler>(
                 None => break,
             },
         };
-        match S::unpack(parcel.stream) {
-            Ok(stream) => {
-                let connection =
-                    Connection { us: us.clone(), handler: handler.clone(), clock: clock.clone() };
-                let (from, counted, stopped) = (parcel.from, parcel.counted, stop.clone());
-                connections.spawn(async move {
-                    connection.run(stream, from, stopped).await;
-                    drop(counted);
-                });
-            }
-            Err(error) => tracing::warn!(%error, "a peer's connection was lost"),
-        }
+        let connection = Connection { us: us.clone(), handler: handler.clone(), clock: clock.clone() };
+        let stopped = stop.clone();
+        connections.spawn(async move {
+            connection.run::<S>(parcel.stream, parcel.from, stopped).await;
+            drop(parcel.counted);
+        });
     }
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
@@ -131,11 +127,9 @@ struct Connection<H> {
 }
 
 impl<H: Handler> Connection<H> {
-    async fn run<S: Stream>(self, stream: S, from: std::net::SocketAddr, stopped: watch::Receiver<bool>) {
-        let (mut reader, mut writer) = handshake::framed(stream);
-        let admits = |hello: &Hello| self.handler.admits(hello);
-        let agreed = match handshake::answer(&mut reader, &mut writer, &self.us, admits).await {
-            Ok(agreed) => agreed,
+    async fn run<S: Carried>(self, parcel: S::Parcel, from: SocketAddr, stopped: watch::Receiver<bool>) {
+        let (agreed, reader, writer) = match self.greet::<S>(parcel).await {
+            Ok(greeted) => greeted,
             Err(error) => return tracing::warn!(%from, %error, "a peer was not let in"),
         };
         let (peer, class, version) = (agreed.peer.who.node.clone(), agreed.peer.class, agreed.version);
@@ -144,6 +138,20 @@ impl<H: Handler> Connection<H> {
             Ok(()) => tracing::info!(%peer, %class, "a peer's connection ended"),
             Err(error) => tracing::warn!(%peer, %class, %error, "a peer's connection was given up"),
         }
+    }
+
+    async fn greet<S: Carried>(
+        &self,
+        parcel: S::Parcel,
+    ) -> Result<(Agreed, Reader<S::Served>, handshake::Writer<S::Served>), HandshakeError> {
+        let unpacked = tokio::time::timeout(HANDSHAKE_MAX, S::unpack(parcel)).await;
+        let stream = unpacked.map_err(|_| HandshakeError::TooSlow)?.map_err(FrameError::Io)?;
+        let certified = stream.certified().cloned();
+        let (mut reader, mut writer) = handshake::framed(stream);
+        let admits = |hello: &Hello| self.handler.admits(hello);
+        let agreed =
+            handshake::answer(&mut reader, &mut writer, &self.us, certified.as_ref(), admits).await?;
+        Ok((agreed, reader, writer))
     }
 
     /// Answers until the peer closes, breaks the rules or goes silent, or until the stop.

@@ -12,7 +12,12 @@ use super::{BootId, Epoch, NodeId, PARTITIONS, Partition, Row, Seat, Table, Tabl
 pub struct Places {
     me: Seat,
     table: Arc<Table>,
+    /// A bit for each partition that is here: asked for every check, and all of it in a few cache lines.
+    here: [u64; WORDS],
 }
+
+/// Words of as many bits as there are partitions.
+const WORDS: usize = PARTITIONS as usize / 64;
 
 /// Where a partition is, and under which epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,22 +31,25 @@ pub enum Place {
 impl Places {
     /// What `me` sees of `table`.
     pub fn new(me: Seat, table: Arc<Table>) -> Self {
-        Self { me, table }
+        let mut here = [0; WORDS];
+        for (partition, _) in table.rows().filter(|(_, row)| row.owner == me) {
+            here[usize::from(partition.number() / 64)] |= 1 << (partition.number() % 64);
+        }
+        Self { me, table, here }
     }
 
     /// All is here: one node that nobody shares anything with, for tests and for who embeds a shard alone.
     pub fn all_here() -> Self {
         let me = Seat { node: NodeId(1), boot: BootId(1) };
         let row = Row { owner: me, replica: None, epoch: Epoch::FIRST, moving: None };
-        let table = Table::uniform(TableVersion(1), row);
-        Self { me, table: Arc::new(table) }
+        Self::new(me, Arc::new(Table::uniform(TableVersion(1), row)))
     }
 
     /// What `me` sees before anything is placed: everything is with nobody.
     pub fn unplaced(me: Seat) -> Self {
         let nobody = Seat { node: NodeId::default(), boot: BootId::NEVER };
         let row = Row { owner: nobody, replica: None, epoch: Epoch::FIRST, moving: None };
-        Self { me, table: Arc::new(Table::uniform(TableVersion(0), row)) }
+        Self::new(me, Arc::new(Table::uniform(TableVersion(0), row)))
     }
 
     /// Who looks.
@@ -62,17 +70,17 @@ impl Places {
     /// Where `partition` is.
     pub fn of(&self, partition: Partition) -> Place {
         let row = self.table.row(partition);
-        if row.owner == self.me { Place::Here(row.epoch) } else { Place::There(row.owner, row.epoch) }
+        if self.is_here(partition) { Place::Here(row.epoch) } else { Place::There(row.owner, row.epoch) }
     }
 
     /// Whether `partition` is here.
     pub fn is_here(&self, partition: Partition) -> bool {
-        self.table.owner(partition) == self.me
+        self.here[usize::from(partition.number() / 64)] & 1 << (partition.number() % 64) != 0
     }
 
     /// How many partitions are here.
     pub fn count_here(&self) -> usize {
-        self.table.rows().filter(|(_, row)| row.owner == self.me).count()
+        self.here.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// The partitions that are here, and their epochs.

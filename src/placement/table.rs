@@ -69,10 +69,14 @@ impl fmt::Display for TableVersion {
     }
 }
 
-/// How far a partition's move has come. Nothing can be said yet: the place is kept in the encoding, so that a row at rest is
-/// the same bytes before and after there are moves.
+/// A move that is under way: the owner is still the owner, and hands what it knows to somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Moving {}
+pub struct Moving {
+    /// Who is to own the partition next; that life of that node and no other.
+    pub to: Seat,
+    /// The entry of the log that began it, by which it is told from an earlier one of the same partition.
+    pub id: TableVersion,
+}
 
 /// What the table says of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -147,6 +151,23 @@ pub enum TableError {
 /// Why changes were not made: none of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableChangeError {
+    /// A partition that is to begin to move moves already.
+    #[error("partition {partition} moves already")]
+    Moves {
+        /// The partition.
+        partition: Partition,
+    },
+    /// A partition that is to move is there already.
+    #[error("partition {partition} is on node {node} already")]
+    MovesNowhere {
+        /// The partition.
+        partition: Partition,
+        /// The node.
+        node: NodeId,
+    },
+    /// None of the moves that are to be ended is under way.
+    #[error("none of these moves is under way")]
+    NothingMoves,
     /// Somebody else was quicker.
     #[error("partition {partition} is at epoch {actual}, the change expects {expected}")]
     Stale {
@@ -287,11 +308,12 @@ impl Table {
     /// are that life's from now on.
     ///
     /// What an earlier life owned is owned under an epoch that is one higher, so nobody takes the memory of the new process
-    /// for that of the old one. Rows that were never owned by any life keep their epoch: nobody went by it. Where the rows are
+    /// for that of the old one; moves from and to the old one are given up. Rows that were never owned by any life keep their epoch: nobody went by it. Where the rows are
     /// that life's already, the table stays as it is.
     pub fn seat(&self, node: NodeId, boot: BootId, at: TableVersion) -> Result<Self, TableChangeError> {
         let is_meant = |row: &Row| row.owner.node == node && row.owner.boot != boot;
-        if !self.rows.iter().any(is_meant) {
+        let is_awaited = |row: &Row| row.moving.is_some_and(|m| m.to.node == node && m.to.boot != boot);
+        if !self.rows.iter().any(|row| is_meant(row) || is_awaited(row)) {
             return Ok(self.clone());
         }
         if at <= self.version {
@@ -302,8 +324,90 @@ impl Table {
             if row.owner.boot != BootId::NEVER {
                 row.epoch = row.epoch.next();
             }
-            row.owner.boot = boot;
+            (row.owner.boot, row.moving) = (boot, None);
+        }
+        for row in next.rows.iter_mut() {
+            row.moving.take_if(|moving| moving.to.node == node && moving.to.boot != boot);
         }
         Ok(next)
+    }
+
+    /// The table after the log entry `at`, by which partitions began to move: each names the epoch its row is at, and who is to
+    /// own it next. All begin, or none does. Epochs stay as they are: the owner is still the owner.
+    pub fn begin_moves(
+        &self,
+        moves: &[(Partition, Epoch, Seat)],
+        at: TableVersion,
+    ) -> Result<Self, TableChangeError> {
+        self.must_follow(at)?;
+        let mut next = Self { version: at, rows: self.rows.clone() };
+        for &(partition, expected, to) in moves {
+            let row = &mut next.rows[usize::from(partition.number())];
+            if row.epoch != expected {
+                return Err(TableChangeError::Stale { partition, expected, actual: row.epoch });
+            }
+            if row.moving.is_some() {
+                return Err(TableChangeError::Moves { partition });
+            }
+            if row.owner.node == to.node {
+                return Err(TableChangeError::MovesNowhere { partition, node: to.node });
+            }
+            row.moving = Some(Moving { to, id: at });
+        }
+        Ok(next)
+    }
+
+    /// The table after the log entry `at`, by which moves were done: whoever was to own the partitions does, under an epoch that is one
+    /// higher, and the former owner's node keeps the replica. Moves that are under way no more are left out; fails if none is.
+    pub fn commit_moves(
+        &self,
+        moves: &[(Partition, TableVersion)],
+        at: TableVersion,
+    ) -> Result<Self, TableChangeError> {
+        self.end_moves(moves, at, |row, to| {
+            let replica = Some(row.owner.node);
+            *row = Row { owner: to, replica, epoch: row.epoch.next(), moving: None };
+        })
+    }
+
+    /// The table after the log entry `at`, by which moves were given up: the owner goes on. Moves that are under way no more are left
+    /// out; fails if none is.
+    pub fn abort_moves(
+        &self,
+        moves: &[(Partition, TableVersion)],
+        at: TableVersion,
+    ) -> Result<Self, TableChangeError> {
+        self.end_moves(moves, at, |row, _| row.moving = None)
+    }
+
+    fn end_moves(
+        &self,
+        moves: &[(Partition, TableVersion)],
+        at: TableVersion,
+        end: impl Fn(&mut Row, Seat),
+    ) -> Result<Self, TableChangeError> {
+        self.must_follow(at)?;
+        let mut next = Self { version: at, rows: self.rows.clone() };
+        let mut ended = 0;
+        for &(partition, id) in moves {
+            let row = &mut next.rows[usize::from(partition.number())];
+            if let Some(moving) = row.moving.filter(|moving| moving.id == id) {
+                end(row, moving.to);
+                ended += 1;
+            }
+        }
+        if ended == 0 { Err(TableChangeError::NothingMoves) } else { Ok(next) }
+    }
+
+    /// The moves that are under way.
+    pub fn moves(&self) -> impl Iterator<Item = (Partition, &Row, Moving)> {
+        self.rows().filter_map(|(partition, row)| Some((partition, row, row.moving?)))
+    }
+
+    fn must_follow(&self, at: TableVersion) -> Result<(), TableChangeError> {
+        match at > self.version {
+            true => Ok(()),
+            false => Err(TableChangeError::NotLater { version: self.version, at }),
+        }
     }
 }

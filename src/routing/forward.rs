@@ -26,7 +26,7 @@ use crate::cluster::links::{AskError, Links, Peer};
 use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
-use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, ResetAsk};
+use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, PlainState, ResetAsk};
 use crate::peer::{Ask, BootId, CallError, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::shard::{Handle, Listed, Question, Refusal, TenantState};
@@ -37,6 +37,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(10);
 const ATTEMPT_MIN: Duration = Duration::from_millis(50);
 /// How long calls that no check waits for may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A check, the hash of its account, and the epoch of its partition's row.
+pub type Placed = (Check, AccountHash, Epoch);
 
 /// The way to the owners.
 pub struct Forwarder {
@@ -102,23 +105,48 @@ impl Forwarder {
         let (until, partition) = (self.until(check.deadline_ms), hash.partition());
         let source = self.source();
         let mut ask = CheckAsk { source, partition, epoch: 0, policy_version: 0, purpose, check };
-        let question = |epoch: Epoch| {
-            (ask.epoch, ask.policy_version) = (epoch.number(), self.policy_version());
-            Opaque::question(&ask)
-        };
-        let told = self.ask_owner(partition, until, question, |answer| {
-            let CheckAnswer { epoch, said } = answer.read_answer::<CheckAsk>()?;
-            Ok(said.map(|decision| (epoch, decision)))
-        });
-        match told.await? {
-            Told::There((epoch, decision), node) => Ok(decided_by(&node, epoch, decision)),
-            Told::Here(epoch) => {
-                let (shard, question) = (self.shard(partition), Question { check: ask.check, hash, epoch });
-                match purpose {
-                    Purpose::Take => shard.check(question).await,
-                    Purpose::Look => shard.peek(question).await,
-                }
+        loop {
+            let question = |epoch: Epoch| {
+                (ask.epoch, ask.policy_version) = (epoch.number(), self.policy_version());
+                Opaque::question(&ask)
+            };
+            let told = self.ask_owner(partition, until, question, |answer| {
+                let CheckAnswer { epoch, said } = answer.read_answer::<CheckAsk>()?;
+                Ok(said.map(|decision| (epoch, decision)))
+            });
+            let epoch = match told.await? {
+                Told::There((epoch, decision), node) => return Ok(decided_by(&node, epoch, decision)),
+                Told::Here(epoch) => epoch,
+            };
+            let (shard, question) =
+                (self.shard(partition), Question { check: ask.check.clone(), hash, epoch });
+            let said = match purpose {
+                Purpose::Take => shard.check(question).await,
+                Purpose::Look => shard.peek(question).await,
+            };
+            match self.unless_it_moves(said, partition, epoch, until).await {
+                Some(said) => return said,
+                None => continue,
             }
+        }
+    }
+
+    /// What a shard here said; none where the partition is on its way to another node, after a moment.
+    async fn unless_it_moves<T>(
+        &self,
+        said: Result<T, Refusal>,
+        partition: Partition,
+        epoch: Epoch,
+        until: u64,
+    ) -> Option<Result<T, Refusal>> {
+        match said {
+            Err(Refusal::Moved(_)) if self.left(until).is_some() => {
+                let here = Place::Here(epoch);
+                self.pause(until, |in_force| in_force.places().load().of(partition) != here).await;
+                None
+            }
+            Err(Refusal::Moved(_)) => Some(Err(self.unreachable())),
+            said => Some(said),
         }
     }
 
@@ -127,41 +155,44 @@ impl Forwarder {
         let deadline_ms = checks.iter().map(|check| check.deadline_ms).max().unwrap_or(0);
         let (until, partition) = (self.until(deadline_ms), hash.partition());
         let mut ask = AllAsk { source: self.source(), partition, epoch: 0, policy_version: 0, checks };
-        let question = |epoch: Epoch| {
-            (ask.epoch, ask.policy_version) = (epoch.number(), self.policy_version());
-            Opaque::question(&ask)
-        };
-        let told = self.ask_owner(partition, until, question, |answer| {
-            let AllAnswer { epoch, said } = answer.read_answer::<AllAsk>()?;
-            Ok(said.map(|decisions| (epoch, decisions)))
-        });
-        match told.await? {
-            Told::There((epoch, decisions), node) => {
-                Ok(decisions.into_iter().map(|decision| decided_by(&node, epoch, decision)).collect())
-            }
-            Told::Here(epoch) => {
-                let questions = ask.checks.into_iter().map(|check| Question { check, hash, epoch }).collect();
-                Ok(self.shard(partition).check_all(questions).await?.into_vec())
+        loop {
+            let question = |epoch: Epoch| {
+                (ask.epoch, ask.policy_version) = (epoch.number(), self.policy_version());
+                Opaque::question(&ask)
+            };
+            let told = self.ask_owner(partition, until, question, |answer| {
+                let AllAnswer { epoch, said } = answer.read_answer::<AllAsk>()?;
+                Ok(said.map(|decisions| (epoch, decisions)))
+            });
+            let epoch = match told.await? {
+                Told::There((epoch, decisions), node) => {
+                    let by = |decision| decided_by(&node, epoch, decision);
+                    return Ok(decisions.into_iter().map(by).collect());
+                }
+                Told::Here(epoch) => epoch,
+            };
+            let checks = ask.checks.iter().cloned();
+            let questions = checks.map(|check| Question { check, hash, epoch }).collect();
+            let said = self.shard(partition).check_all(questions).await;
+            match self.unless_it_moves(said, partition, epoch, until).await {
+                Some(said) => return said.map(|decisions| decisions.into_vec()),
+                None => continue,
             }
         }
     }
 
     /// The decisions of checks that each stand alone and whose partitions `seat` owns, as far as this node knows.
-    pub async fn check_each(
-        &self,
-        seat: Seat,
-        checks: Vec<(Check, AccountHash, Epoch)>,
-    ) -> Vec<Result<Decision, Refusal>> {
+    pub async fn check_each(&self, seat: Seat, checks: Vec<Placed>) -> Vec<Result<Decision, Refusal>> {
         let deadline_ms = checks.iter().map(|(check, ..)| check.deadline_ms).max().unwrap_or(0);
         let until = self.until(deadline_ms);
-        let one = |(check, hash, epoch): &(Check, AccountHash, Epoch)| One {
+        let one = |(check, hash, epoch): &Placed| One {
             partition: hash.partition(),
             epoch: epoch.number(),
             check: check.clone(),
         };
         let (source, policy_version) = (self.source(), self.policy_version());
         let ask = EachAsk { source, policy_version, checks: checks.iter().map(one).collect() };
-        let one_by_one = |checks: Vec<(Check, AccountHash, Epoch)>| {
+        let one_by_one = |checks: Vec<Placed>| {
             join_all(checks.into_iter().map(|(check, hash, _)| self.check(check, hash)))
         };
         let Some(peer) = self.peer(seat) else {
@@ -206,13 +237,13 @@ impl Forwarder {
     pub async fn permit(&self, id: PermitId, renew_ms: Option<u64>) -> Result<bool, Refusal> {
         let Some(partition) = Partition::new(id.partition) else { return Ok(false) };
         let question = |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
-        match self.ask_owned::<PermitAsk, bool>(partition, question).await? {
-            Told::There(was_out, _) => Ok(was_out),
-            Told::Here(_) => match renew_ms {
+        self.ask_owned::<PermitAsk, _, _>(partition, question, || async move {
+            match renew_ms {
                 Some(ttl_ms) => self.shard(partition).renew(id, ttl_ms).await,
                 None => self.shard(partition).release(id).await.map(|()| true),
-            },
-        }
+            }
+        })
+        .await
     }
 
     /// What its owner keeps of a tenant.
@@ -222,10 +253,11 @@ impl Forwarder {
             let (epoch, policy_version) = (epoch.number(), self.policy_version());
             Opaque::question(&DescribeAsk { partition, epoch, policy_version, tenant: tenant.clone() })
         };
-        match self.ask_owned::<DescribeAsk, _>(partition, question).await? {
-            Told::There(state, _) => Ok(state.into()),
-            Told::Here(_) => self.shard(partition).describe(tenant, hash).await,
-        }
+        let here = || {
+            let described = self.shard(partition).describe(tenant.clone(), hash);
+            async move { described.await.map(PlainState::from) }
+        };
+        self.ask_owned::<DescribeAsk, _, _>(partition, question, here).await.map(TenantState::from)
     }
 
     /// Has its owner forget what a tenant has spent.
@@ -234,10 +266,8 @@ impl Forwarder {
         let question = |epoch: Epoch| {
             Opaque::question(&ResetAsk { partition, epoch: epoch.number(), tenant: tenant.clone() })
         };
-        match self.ask_owned::<ResetAsk, _>(partition, question).await? {
-            Told::There((), _) => Ok(()),
-            Told::Here(_) => self.shard(partition).reset(tenant, hash).await,
-        }
+        let here = || self.shard(partition).reset(tenant.clone(), hash);
+        self.ask_owned::<ResetAsk, _, _>(partition, question, here).await
     }
 
     /// A page of the tenants that another node has in one of its shards' memory; none beyond the last shard.
@@ -279,16 +309,29 @@ impl Forwarder {
         &self.shards[partition.shard(self.shards.len())]
     }
 
-    async fn ask_owned<A, T>(
+    /// Asks the owner, which may be this node: then `here` asks the shard.
+    async fn ask_owned<A, T, H>(
         &self,
         partition: Partition,
-        question: impl FnMut(Epoch) -> Result<Opaque, CodecError>,
-    ) -> Result<Told<T>, Refusal>
+        mut question: impl FnMut(Epoch) -> Result<Opaque, CodecError>,
+        here: impl Fn() -> H,
+    ) -> Result<T, Refusal>
     where
         A: Ask<Answer = Owned<T>>,
+        H: Future<Output = Result<T, Refusal>>,
     {
         let until = self.clock.now().boot.saturating_add(PATIENCE.as_nanos() as u64);
-        self.ask_owner(partition, until, question, |answer| Ok(answer.read_answer::<A>()?.said())).await
+        loop {
+            let read = |answer: Opaque| Ok(answer.read_answer::<A>()?.said());
+            match self.ask_owner(partition, until, &mut question, read).await? {
+                Told::There(said, _) => return Ok(said),
+                Told::Here(epoch) => {
+                    if let Some(said) = self.unless_it_moves(here().await, partition, epoch, until).await {
+                        return said;
+                    }
+                }
+            }
+        }
     }
 
     /// Asks whoever owns `partition` until he answers or boot time `until` is over.

@@ -20,7 +20,7 @@ use crate::clock::SharedClock;
 use crate::cluster::InForce;
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
-use crate::shard::{Counts, Decisions, Handle, Listed, Question, Reading, Refusal, TenantState};
+use crate::shard::{Counts, Decisions, Handle, Listed, Question, Reading, Refusal, Returned, TenantState};
 pub use counts::{Count, ForwardCounts};
 pub use far::FarLimits;
 pub use forward::{Forwarder, ForwarderArgs};
@@ -101,7 +101,7 @@ impl Router {
     }
 
     /// Decides one check. It is on its way when this returns; what is left is to wait for the answer.
-    pub fn check(&self, check: Check) -> impl Future<Output = Result<Decision, Refusal>> + use<> {
+    pub fn check(&self, check: Check) -> impl Future<Output = Result<Decision, Refusal>> + use<'_> {
         let asked = match self.listed(&check) {
             Some(decision) => {
                 self.lists.count(&decision);
@@ -110,16 +110,16 @@ impl Router {
             None => match self.way(check) {
                 Ok(Way::Here(shard, question)) => Ok(Ok(self.shards[shard].check(question))),
                 // The rarer way is the longer one: boxed, it doesn't make every check's future as large as itself.
-                Ok(Way::There(check, hash, ..)) => {
-                    let forward = self.forward.clone();
-                    Ok(Err(Box::pin(async move { forward.check(check, hash).await })))
-                }
+                Ok(Way::There(check, hash, ..)) => Ok(Err(Box::pin(self.forward.check(check, hash)))),
                 Err(refusal) => Err(Err(refusal)),
             },
         };
         async move {
             let decided = match asked {
-                Ok(Ok(here)) => here.await,
+                Ok(Ok(here)) => match here.await {
+                    Err(Refusal::Moved(returned)) => Box::pin(self.after(returned)).await,
+                    decided => decided,
+                },
                 Ok(Err(there)) => there.await,
                 Err(decided) => return decided,
             };
@@ -133,10 +133,14 @@ impl Router {
         if let Some(decision) = self.listed(&check) {
             return Ok(decision);
         }
-        match self.way(check)? {
-            Way::Here(shard, question) => self.shards[shard].peek(question).await,
-            Way::There(check, hash, ..) => self.forward.peek(check, hash).await,
-        }
+        let (check, hash) = match self.way(check)? {
+            Way::Here(shard, question) => match self.shards[shard].peek(question).await {
+                Err(Refusal::Moved(returned)) => only(returned)?,
+                looked => return looked,
+            },
+            Way::There(check, hash, ..) => (check, hash),
+        };
+        self.forward.peek(check, hash).await
     }
 
     /// Decides several checks, each by itself.
@@ -145,7 +149,7 @@ impl Router {
         let mut listed = Vec::new();
         let room = checks.len() / self.shards.len() + 1;
         let mut questions: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::with_capacity(room)).collect();
-        let mut others: Vec<(Seat, Vec<(Check, AccountHash, Epoch)>)> = Vec::new();
+        let mut others: Vec<(Seat, Vec<forward::Placed>)> = Vec::new();
         // The groups: one for each shard, one for the lists, one for each other node.
         let (of_lists, of_others) = (self.shards.len(), self.shards.len() + 1);
         for check in checks {
@@ -199,7 +203,12 @@ impl Router {
                 groups
             }
         };
-        groups.iter_mut().flatten().for_each(|decided| log(decided));
+        for decided in groups.iter_mut().flatten() {
+            if let Err(Refusal::Moved(returned)) = decided {
+                *decided = self.after(returned.clone()).await;
+            }
+            log(decided);
+        }
         Answers { order, groups }
     }
 
@@ -228,6 +237,12 @@ impl Router {
         Ok(listed.into_iter().filter_map(|listed| listed.or_else(|| decided.next())).collect())
     }
 
+    /// The decision of a check that a shard sent back, by whoever owns it now.
+    async fn after(&self, returned: Returned) -> Result<Decision, Refusal> {
+        let (check, hash) = only(returned)?;
+        self.forward.check(check, hash).await
+    }
+
     /// The same of checks that no list decides.
     async fn judge_all(&self, checks: Vec<Check>) -> Result<Decisions, Refusal> {
         let Some(first) = checks.first() else { return Ok(Decisions::new()) };
@@ -235,7 +250,13 @@ impl Router {
         match self.in_force.places().load().of(hash.partition()) {
             Place::Here(epoch) => {
                 let questions = checks.into_iter().map(|check| Question { check, hash, epoch }).collect();
-                self.shards[self.shard(hash.partition())].check_all(questions).await
+                match self.shards[self.shard(hash.partition())].check_all(questions).await {
+                    Err(Refusal::Moved(returned)) => {
+                        let checks = returned.questions().map(|question| question.check).collect();
+                        Ok(self.forward.check_all(checks, hash).await?.into())
+                    }
+                    decided => decided,
+                }
             }
             Place::There(..) => Ok(self.forward.check_all(checks, hash).await?.into()),
         }
@@ -244,7 +265,10 @@ impl Router {
     /// Takes a permit back.
     pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
         match self.permit_shard(id) {
-            Some(Ok(shard)) => shard.release(id).await,
+            Some(Ok(shard)) => match shard.release(id).await {
+                Err(Refusal::Moved(_)) => self.forward.permit(id, None).await.map(drop),
+                released => released,
+            },
             Some(Err(())) => self.forward.permit(id, None).await.map(drop),
             None => Ok(()),
         }
@@ -253,7 +277,10 @@ impl Router {
     /// Extends a permit; false where it isn't out any more.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
         match self.permit_shard(id) {
-            Some(Ok(shard)) => shard.renew(id, ttl_ms).await,
+            Some(Ok(shard)) => match shard.renew(id, ttl_ms).await {
+                Err(Refusal::Moved(_)) => self.forward.permit(id, Some(ttl_ms)).await,
+                renewed => renewed,
+            },
             Some(Err(())) => self.forward.permit(id, Some(ttl_ms)).await,
             None => Ok(false),
         }
@@ -270,26 +297,14 @@ impl Router {
     pub async fn inspect(&self, tenant: &TenantId) -> Result<(TenantState, Decision), Refusal> {
         let check =
             Check { permit_ttl_ms: Some(*crate::check::PERMIT_TTL_MS.start()), ..Check::of(tenant.clone()) };
-        match self.way(check)? {
-            Way::Here(shard, question) => {
-                let shard = &self.shards[shard];
-                let state = shard.describe(tenant.clone(), question.hash).await?;
-                Ok((state, shard.peek(question).await?))
-            }
-            Way::There(check, hash, ..) => {
-                let state = self.forward.describe(tenant.clone(), hash).await?;
-                Ok((state, self.forward.peek(check, hash).await?))
-            }
-        }
+        let hash = self.hash(&check.account())?;
+        // Two questions: between them it may move, and each finds its way by itself.
+        Ok((self.forward.describe(tenant.clone(), hash).await?, self.peek(check).await?))
     }
 
     /// Forgets what a tenant has spent.
     pub async fn reset(&self, tenant: &TenantId) -> Result<(), Refusal> {
-        let hash = self.hash(tenant.as_str())?;
-        match self.in_force.places().load().is_here(hash.partition()) {
-            true => self.shards[self.shard(hash.partition())].reset(tenant.clone(), hash).await,
-            false => self.forward.reset(tenant.clone(), hash).await,
-        }
+        self.forward.reset(tenant.clone(), self.hash(tenant.as_str())?).await
     }
 
     /// A page of the tenants in memory, node by node, and where the next begins; none at the end.
@@ -327,11 +342,7 @@ impl Router {
     /// Whether a tenant has state in memory.
     pub async fn is_active(&self, tenant: &TenantId) -> bool {
         let Ok(hash) = self.hash(tenant.as_str()) else { return false };
-        let state = match self.in_force.places().load().is_here(hash.partition()) {
-            true => self.shards[self.shard(hash.partition())].describe(tenant.clone(), hash).await,
-            false => self.forward.describe(tenant.clone(), hash).await,
-        };
-        state.is_ok_and(|state| state.active)
+        self.forward.describe(tenant.clone(), hash).await.is_ok_and(|state| state.active)
     }
 
     /// Whether there is anything to decide by yet: the cluster has begun, as far as this node knows.
@@ -406,6 +417,11 @@ impl Router {
         let epoch = self.hash(&check.account()).map_or(0, |hash| epoch(hash).number());
         Some(Decision { epoch, ..decision })
     }
+}
+
+/// The one check that came back.
+fn only(returned: Returned) -> Result<(Check, AccountHash), Refusal> {
+    returned.questions().next().map(|question| (question.check, question.hash)).ok_or(Refusal::Busy)
 }
 
 /// One decision is nothing to tell anybody who doesn't look for it.

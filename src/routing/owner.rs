@@ -114,14 +114,19 @@ impl Owner {
         };
         let shard = &self.shards[partition.shard(self.shards.len())];
         if purpose == Purpose::Look {
-            return answer(epoch, shard.peek(question).await.map_err(Declined::from));
+            return answer(epoch, shard.peek(question).await.map_err(|refusal| declined(refusal, epoch)));
         }
         let promised = self.once(&source, || {
             let decided = shard.check(question);
-            async move { answer(epoch, decided.await.map_err(Declined::from)) }
+            async move {
+                match decided.await {
+                    Err(Refusal::Moved(_)) => MOVED,
+                    decided => answer(epoch, decided.map_err(Declined::from)),
+                }
+            }
         });
         match promised {
-            Some(promise) => promise.await,
+            Some(promise) => self.kept(&source, promise).await,
             None => answer(epoch, Err(Declined::TooOld)),
         }
     }
@@ -142,11 +147,13 @@ impl Owner {
         };
         let shard = self.shards[partition.shard(self.shards.len())].clone();
         let promised = self.once(&source, || async move {
-            let said = shard.check_all(questions).await;
-            answer(epoch, said.map(|decisions| decisions.into_vec()).map_err(Declined::from))
+            match shard.check_all(questions).await {
+                Err(Refusal::Moved(_)) => MOVED,
+                said => answer(epoch, said.map(|decisions| decisions.into_vec()).map_err(Declined::from)),
+            }
         });
         match promised {
-            Some(promise) => promise.await,
+            Some(promise) => self.kept(&source, promise).await,
             None => answer(epoch, Err(Declined::TooOld)),
         }
     }
@@ -157,12 +164,12 @@ impl Owner {
             self.catch_up(policy_version, one.partition, one.epoch).await;
         }
         let epochs: Vec<_> = checks.iter().map(|one| one.epoch).collect();
-        let mut declined: Vec<Option<Declined>> = Vec::with_capacity(checks.len());
+        let mut refused: Vec<Option<Declined>> = Vec::with_capacity(checks.len());
         let mut asked: Vec<(Vec<usize>, Vec<Question>)> = vec![Default::default(); self.shards.len()];
         for (at, one) in checks.into_iter().enumerate() {
             let mine = self.owned(one.partition, one.epoch);
             let question = mine.and_then(|mine| Ok(self.question(one.check, mine, ttl)?));
-            declined.push(question.as_ref().err().cloned());
+            refused.push(question.as_ref().err().cloned());
             if let Ok(question) = question {
                 let (places, questions) = &mut asked[one.partition.shard(self.shards.len())];
                 places.push(at);
@@ -172,7 +179,7 @@ impl Owner {
         let shards = self.shards.clone();
         let promised = self.once(&source, || async move {
             let mut said: Vec<_> =
-                declined.into_iter().map(|declined| Err(declined.unwrap_or(Refusal::Busy.into()))).collect();
+                refused.into_iter().map(|refused| Err(refused.unwrap_or(Refusal::Busy.into()))).collect();
             for (shard, (places, questions)) in shards.iter().zip(asked) {
                 if questions.is_empty() {
                     continue;
@@ -181,7 +188,7 @@ impl Owner {
                 for (at, decided) in
                     places.into_iter().zip(shard.check_each(questions).await.unwrap_or_default())
                 {
-                    said[at] = decided.map_err(Declined::from);
+                    said[at] = decided.map_err(|refusal| declined(refusal, epochs[at]));
                 }
             }
             let answers = epochs.into_iter().zip(said).map(|(epoch, said)| CheckAnswer { epoch, said });
@@ -202,9 +209,10 @@ impl Owner {
         self.owned(partition, epoch)?;
         let shard = &self.shards[partition.shard(self.shards.len())];
         match renew_ms {
-            Some(ttl_ms) => Ok(shard.renew(id, ttl_ms).await?),
-            None => Ok(shard.release(id).await.map(|()| true)?),
+            Some(ttl_ms) => shard.renew(id, ttl_ms).await,
+            None => shard.release(id).await.map(|()| true),
         }
+        .map_err(|refusal| declined(refusal, epoch))
     }
 
     async fn describe(&self, ask: DescribeAsk) -> Result<PlainState, Declined> {
@@ -212,7 +220,8 @@ impl Owner {
         self.catch_up(policy_version, partition, epoch).await;
         self.owned(partition, epoch)?;
         let hash = self.hash(tenant.as_str())?;
-        Ok(self.shards[partition.shard(self.shards.len())].describe(tenant, hash).await?.into())
+        let described = self.shards[partition.shard(self.shards.len())].describe(tenant, hash).await;
+        described.map(PlainState::from).map_err(|refusal| declined(refusal, epoch))
     }
 
     async fn reset(&self, ask: ResetAsk) -> Result<(), Declined> {
@@ -220,7 +229,8 @@ impl Owner {
         self.catch_up(0, partition, epoch).await;
         self.owned(partition, epoch)?;
         let hash = self.hash(tenant.as_str())?;
-        Ok(self.shards[partition.shard(self.shards.len())].reset(tenant, hash).await?)
+        let reset = self.shards[partition.shard(self.shards.len())].reset(tenant, hash).await;
+        reset.map_err(|refusal| declined(refusal, epoch))
     }
 
     async fn list(&self, ask: ListAsk) -> <ListAsk as Ask>::Answer {
@@ -285,6 +295,16 @@ impl Owner {
         Ok(Question { hash: self.hash(&check.account())?, epoch, check })
     }
 
+    /// What was promised. That a partition has moved is no answer to be kept: should it stay here after all, the router comes again
+    /// under the same number.
+    async fn kept(&self, source: &Source, promise: Promise) -> Result<Opaque, Failure> {
+        let answer = promise.await;
+        if answer == MOVED {
+            self.windows.forget(source);
+        }
+        answer
+    }
+
     /// The promise of an answer, made now where `source` is new; none where it may be a repetition and can't be told from one.
     fn once<F>(&self, source: &Source, make: impl FnOnce() -> F) -> Option<Promise>
     where
@@ -304,6 +324,17 @@ impl Owner {
                 None
             }
         }
+    }
+}
+
+/// What a router hears whose check was for a partition that is on its way: nothing was done, and it asks again where that is then.
+const MOVED: Result<Opaque, Failure> = Err(Failure::Busy);
+
+/// Why an owner didn't answer: a partition that is on its way elsewhere is as good as gone.
+fn declined(refusal: Refusal, epoch: u64) -> Declined {
+    match refusal {
+        Refusal::Moved(_) => Declined::NotOwner { epoch, owner: None },
+        refusal => Declined::Refused(refusal),
     }
 }
 

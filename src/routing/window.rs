@@ -72,6 +72,17 @@ impl<T: Clone> Windows<T> {
     }
 }
 
+impl<T: Clone> Windows<T> {
+    /// Forgets what was made for `source`: it comes for the first time once more.
+    pub fn forget(&self, source: &Source) {
+        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(window) = windows.get_mut(&source.router).filter(|window| window.boot == source.boot) {
+            let place = &mut window.places[(source.sequence % WINDOW as u64) as usize];
+            place.take_if(|(kept, _)| *kept == source.sequence);
+        }
+    }
+}
+
 impl<T: Clone> Window<T> {
     fn new(boot: BootId) -> Self {
         Self { boot, highest: 0, places: vec![None; WINDOW] }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::check::{Decision, RequestId};
 use crate::clock::Now;
-use crate::limit::{Permits, Rule, State};
+use crate::limit::{Permits, State};
 use crate::placement::AccountHash;
 use crate::policy::Plan;
 
@@ -238,18 +238,6 @@ impl Account {
     /// Whether nobody could tell that it was forgotten; call [`Account::expire`] first.
     pub fn is_fresh(&self, now: Now) -> bool {
         self.extras.is_none() && self.buckets.iter().all(|(_, state)| state.is_fresh(now))
-    }
-}
-
-/// The state of a bucket that is asked about but not kept.
-pub fn looked_at(account: Option<&Account>, key: u64, rule: &Rule, since: u64, now: Now) -> State {
-    match account.and_then(|account| account.buckets.get(key)) {
-        Some(state) => {
-            let mut state = state.clone();
-            state.advance(rule, since, now);
-            state
-        }
-        None => State::fresh(rule, now),
     }
 }
 

@@ -4,7 +4,7 @@
 //! through mailboxes of their own, which come first, because somebody waits for every answer in them. Everything that has
 //! arrived is handled as one batch under one reading of the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{Caps, Effect, Listed, Shard, TenantState};
+use super::moving::Moved;
 use super::op::{Answer, Home, OpRef};
 use super::saved::SavedState;
 use super::shared::{Ask, Reply};
@@ -20,7 +21,7 @@ use super::tally::Reading;
 use super::{Question, Refusal};
 use crate::check::{Decision, PermitId, TenantId};
 use crate::clock::{Now, SharedClock};
-use crate::placement::{AccountHash, Partition, Places, Secret};
+use crate::placement::{AccountHash, Epoch, Partition, Places, Secret};
 use crate::policy::Policy;
 use crate::random::Generator;
 
@@ -112,10 +113,14 @@ enum Request {
     Peek(Question, oneshot::Sender<Answer>),
     All(Vec<Question>, oneshot::Sender<Answer>),
     Each(Vec<Question>, oneshot::Sender<Vec<Decided>>),
-    Release(PermitId, oneshot::Sender<()>),
-    Renew(PermitId, u64, oneshot::Sender<bool>),
-    Describe(TenantId, AccountHash, oneshot::Sender<TenantState>),
-    Reset(TenantId, AccountHash, oneshot::Sender<()>),
+    Release(PermitId, oneshot::Sender<Result<(), Refusal>>),
+    Renew(PermitId, u64, oneshot::Sender<Result<bool, Refusal>>),
+    Describe(TenantId, AccountHash, oneshot::Sender<Result<TenantState, Refusal>>),
+    Reset(TenantId, AccountHash, oneshot::Sender<Result<(), Refusal>>),
+    Export(Arc<BTreeSet<Partition>>, oneshot::Sender<Moved>),
+    Freeze(Arc<BTreeSet<Partition>>, oneshot::Sender<Moved>),
+    Thaw(Arc<BTreeSet<Partition>>),
+    Stage(Arc<[(Partition, Epoch)]>, Moved, oneshot::Sender<()>),
     List(usize, usize, oneshot::Sender<Listed>),
     Save(oneshot::Sender<SavedState>),
     Tally(oneshot::Sender<Reading>),
@@ -177,22 +182,22 @@ impl Handle {
 
     /// Takes a permit back.
     pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
-        self.ask(|to| Request::Release(id, to)).answer().await
+        self.ask(|to| Request::Release(id, to)).answer().await?
     }
 
     /// Extends a permit; false where it isn't out any more.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
-        self.ask(|to| Request::Renew(id, ttl_ms, to)).answer().await
+        self.ask(|to| Request::Renew(id, ttl_ms, to)).answer().await?
     }
 
     /// What is kept of a tenant.
     pub async fn describe(&self, tenant: TenantId, hash: AccountHash) -> Result<TenantState, Refusal> {
-        self.ask(|to| Request::Describe(tenant, hash, to)).answer().await
+        self.ask(|to| Request::Describe(tenant, hash, to)).answer().await?
     }
 
     /// Forgets what a tenant has spent.
     pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
-        self.ask(|to| Request::Reset(tenant, hash, to)).answer().await
+        self.ask(|to| Request::Reset(tenant, hash, to)).answer().await?
     }
 
     /// A page of the tenants in memory.
@@ -203,9 +208,7 @@ impl Handle {
     /// What it has counted so far, and how it stands. Waits for a place in the mailbox: whoever looks at a shard wants to
     /// see it most when it is busiest.
     pub async fn tally(&self) -> Result<Reading, Refusal> {
-        let (to, reading) = oneshot::channel();
-        self.requests.send(Request::Tally(to)).await.map_err(|_| Refusal::Busy)?;
-        reading.await.map_err(|_| Refusal::Busy)
+        self.told(Request::Tally).await
     }
 
     /// Questions in its mailbox.
@@ -230,6 +233,34 @@ impl Handle {
     /// Settles what a check that is open on another node holds of a bucket of its.
     pub fn settle_from_far(&self, op: OpRef, key: u128, take: bool) {
         let _ = self.between.send(Between::Settle { op, key, take });
+    }
+
+    /// What it knows of `partitions`, while it goes on deciding them.
+    pub async fn export(&self, partitions: Arc<BTreeSet<Partition>>) -> Result<Moved, Refusal> {
+        self.told(|to| Request::Export(partitions, to)).await
+    }
+
+    /// Freezes `partitions`: what it knows of them once nothing of them is open any more. If whoever asks stops waiting before that,
+    /// it goes on deciding them.
+    pub async fn freeze(&self, partitions: Arc<BTreeSet<Partition>>) -> Result<Moved, Refusal> {
+        self.told(|to| Request::Freeze(partitions, to)).await
+    }
+
+    /// Goes on deciding frozen partitions, of which nothing was handed to anybody who may come to own them.
+    pub async fn thaw(&self, partitions: Arc<BTreeSet<Partition>>) {
+        let _ = self.requests.send(Request::Thaw(partitions)).await;
+    }
+
+    /// Keeps what another node knows of partitions until the log says that they are here, under these epochs.
+    pub async fn stage(&self, partitions: Arc<[(Partition, Epoch)]>, moved: Moved) -> Result<(), Refusal> {
+        self.told(|to| Request::Stage(partitions, moved, to)).await
+    }
+
+    /// Asks what must not be turned away because others ask more: waits for a place in the mailbox.
+    async fn told<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+        let (to, answer) = oneshot::channel();
+        self.requests.send(request(to)).await.map_err(|_| Refusal::Busy)?;
+        answer.await.map_err(|_| Refusal::Busy)
     }
 
     /// Everything worth keeping over a restart.
@@ -300,9 +331,8 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
     let boot = places.me().boot;
     let mut shard = Shard::new(args.index, shards, args.caps, args.secret, places, policy, args.generator);
     let mut foreign = Foreign::default();
-    if let Some(saved) = &args.saved {
-        shard.restore(saved, now);
-    }
+    let mut freezing = Vec::new();
+    shard.find(args.saved.as_deref(), now);
     drop(args.saved);
     let mut deadlines = ticker(DEADLINE_TICK);
     let mut sweeps = ticker(SWEEP_TICK);
@@ -334,12 +364,14 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
             }
             let places = args.places.load();
             if places.version() != shard.places_version() {
-                shard.set_places(places.clone());
+                shard.set_places(places.clone(), now, &mut effects);
             }
         }
         for message in between.drain(..) {
             match message {
                 Between::Ask(ask) => shard.asked(ask, now, &mut effects),
+                // Whoever asks from another node asks again, here or where the bucket is then.
+                Between::AskFrom(ask, _) if !shard.takes(&ask) => {}
                 Between::AskFrom(ask, to) => {
                     foreign.0.insert((ask.op, ask.demand), to);
                     shard.asked(ask, now, &mut effects);
@@ -349,7 +381,7 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
             }
         }
         for request in requests.drain(..) {
-            handle(&mut shard, request, now, &mut effects);
+            handle(&mut shard, request, now, &mut effects, &mut freezing);
         }
         if tick {
             shard.tick(sweep, now, &mut effects);
@@ -359,11 +391,12 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
         if sweep {
             foreign.sweep();
         }
+        freezing.retain_mut(|freeze: &mut Freezing| !freeze.is_over(&mut shard, now, &mut effects));
         for effect in effects.drain(..) {
             match effect {
                 Effect::Ask(Home::Here(to), ask) => tell(&mailboxes, to, Between::Ask(ask)),
                 Effect::Ask(Home::Far(partition), ask) => {
-                    let to = mailboxes.others[args.index].clone();
+                    let Some(to) = mailboxes.others.get(ask.op.shard as usize).cloned() else { continue };
                     args.far.ask(partition, ask, ReplyTo { partition, to });
                 }
                 Effect::Reply(reply) if reply.op.boot == boot => {
@@ -412,7 +445,37 @@ fn ticker(period: Duration) -> tokio::time::Interval {
     ticker
 }
 
-fn handle(shard: &mut Shard, request: Request, now: Now, effects: &mut Vec<Effect>) {
+/// Partitions that are frozen and not drained yet, and who waits for that.
+struct Freezing {
+    partitions: Arc<BTreeSet<Partition>>,
+    to: Option<oneshot::Sender<Moved>>,
+}
+
+impl Freezing {
+    /// Hands out what is known where nothing is open any more. Somebody who has stopped waiting gets nothing, now or later.
+    fn is_over(&mut self, shard: &mut Shard, now: Now, effects: &mut Vec<Effect>) -> bool {
+        if self.to.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            shard.thaw(&self.partitions, now, effects);
+            return true;
+        }
+        if !shard.is_drained(&self.partitions) {
+            return false;
+        }
+        let moved = shard.export(&self.partitions, now);
+        if self.to.take().is_none_or(|to| to.send(moved).is_err()) {
+            shard.thaw(&self.partitions, now, effects);
+        }
+        true
+    }
+}
+
+fn handle(
+    shard: &mut Shard,
+    request: Request,
+    now: Now,
+    effects: &mut Vec<Effect>,
+    freezing: &mut Vec<Freezing>,
+) {
     // Whoever asked may have left; then nobody misses the answer.
     match request {
         Request::Check(question, to) => shard.check(question, to, now, effects),
@@ -420,13 +483,28 @@ fn handle(shard: &mut Shard, request: Request, now: Now, effects: &mut Vec<Effec
         Request::All(all, to) => shard.check_all(all, to, now, effects),
         Request::Each(each, to) => shard.check_each(each, to, now, effects),
         Request::Release(id, to) => {
-            shard.release(id, now, effects);
-            let _ = to.send(());
+            let released = shard.if_open(Partition::new(id.partition), |s| s.release(id, now, effects));
+            let _ = to.send(released);
         }
-        Request::Renew(id, ttl_ms, to) => drop(to.send(shard.renew(id, ttl_ms, now))),
-        Request::Describe(tenant, hash, to) => drop(to.send(shard.describe(&tenant, hash, now))),
+        Request::Renew(id, ttl_ms, to) => {
+            let renewed = shard.if_open(Partition::new(id.partition), |s| s.renew(id, ttl_ms, now));
+            let _ = to.send(renewed);
+        }
+        Request::Describe(tenant, hash, to) => {
+            let described = shard.if_open(Some(hash.partition()), |s| s.describe(&tenant, hash, now));
+            let _ = to.send(described);
+        }
         Request::Reset(tenant, hash, to) => {
-            shard.reset(hash, tenant.as_str());
+            let _ = to.send(shard.if_open(Some(hash.partition()), |s| s.reset(hash, tenant.as_str())));
+        }
+        Request::Export(partitions, to) => drop(to.send(shard.export(&partitions, now))),
+        Request::Freeze(partitions, to) => {
+            shard.freeze(&partitions);
+            freezing.push(Freezing { partitions, to: Some(to) });
+        }
+        Request::Thaw(partitions) => shard.thaw(&partitions, now, effects),
+        Request::Stage(partitions, moved, to) => {
+            shard.stage(&partitions, moved, now);
             let _ = to.send(());
         }
         Request::List(from, most, to) => drop(to.send(shard.list(from, most))),

@@ -29,7 +29,8 @@ impl Shard {
     /// The decision, where this way has one; the question back, where it hasn't.
     pub(super) fn at_once(&mut self, question: Question, now: Now) -> AtOnce {
         let check = &question.check;
-        if check.request_id.is_some() || check.permit_ttl_ms.is_some() {
+        let partition = question.hash.partition();
+        if check.request_id.is_some() || check.permit_ttl_ms.is_some() || !self.is_open(partition) {
             return AtOnce::NotMine(question);
         }
         let ix = self.account_of(&question, now);
@@ -107,12 +108,14 @@ impl Shard {
         if !self.has_room_for(ix, missing) {
             return false;
         }
+        let lost = &self.lost;
         let account = self.accounts.get_mut(ix);
+        let partition = account.hash.partition();
         for selected in &self.selected {
             if let BucketKey::Own(key) = selected.key
                 && account.buckets.get(key).is_none()
             {
-                account.buckets.insert(key, State::fresh(&selected.limit.rule, now));
+                account.buckets.insert(key, lost.newborn(partition, &selected.limit.rule, now));
             }
         }
         self.accounts.buckets += missing;

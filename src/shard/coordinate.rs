@@ -104,7 +104,8 @@ impl Shard {
         self.open.insert(op.id, op);
         for (home, ask) in asks {
             if home == Home::Here(self.index) {
-                self.inbox.extend(self.shared.ask(ask, &self.plans, now));
+                let Some(ask) = self.hold_back_ask(ask, effects) else { continue };
+                self.inbox.extend(self.shared.ask(ask, &self.plans, &self.lost, now));
             } else {
                 effects.push(Effect::Ask(home, ask));
             }
@@ -134,9 +135,10 @@ impl Shard {
         let (asked, all) = (op.demands[reply.demand].kind, op.patient);
         for (i, demand) in op.demands.iter_mut().enumerate() {
             let meant = i == reply.demand || (all && demand.kind == asked && demand.said.is_none());
-            if meant && let Kind::Shared { home, key } = asked {
+            if meant && let Kind::Shared { key, .. } = asked {
                 op.moved |= key != reply.key;
-                demand.kind = Kind::Shared { home, key: reply.key };
+                // Its partition may have moved since it was asked.
+                demand.kind = Kind::Shared { home: reply.from, key: reply.key };
                 demand.said = Some(reply.said);
             }
         }
@@ -222,7 +224,8 @@ impl Shard {
 
     /// Another shard asks a bucket that is kept here.
     pub fn asked(&mut self, ask: Ask, now: Now, effects: &mut Vec<Effect>) {
-        if let Some(reply) = self.shared.ask(ask, &self.plans, now) {
+        let Some(ask) = self.hold_back_ask(ask, effects) else { return };
+        if let Some(reply) = self.shared.ask(ask, &self.plans, &self.lost, now) {
             self.send_reply(reply, effects);
         }
         self.work_off(now, effects);

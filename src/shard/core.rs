@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 use super::accounts::{AccountIx, Accounts};
 use super::at_once::AtOnce;
+use super::lost::Lost;
+use super::moving::Moves;
 use super::op::{Answer, AnswerTo, Home, Op, OpId, OpRef, Part};
 use super::plans::Plans;
 use super::shared::{Ask, Reply, SharedBuckets};
@@ -100,6 +102,8 @@ pub struct Shard {
     pub(super) accounts: Accounts,
     pub(super) shared: SharedBuckets,
     pub(super) tally: Tally,
+    pub(super) moves: Moves,
+    pub(super) lost: Lost,
     pub(super) open: BTreeMap<OpId, Box<Op>>,
     pub(super) parked: usize,
     /// The accounts that they are parked in.
@@ -139,6 +143,8 @@ impl Shard {
             accounts: Accounts::new(caps.named_tenants, caps.unknown_tenants),
             shared: SharedBuckets::new(index, caps.shared_keys),
             tally: Tally::new(shards),
+            moves: Moves::default(),
+            lost: Lost::default(),
             open: BTreeMap::new(),
             parked: 0,
             parked_in: BTreeSet::new(),
@@ -166,8 +172,9 @@ impl Shard {
     }
 
     /// Goes by `places` from now on.
-    pub fn set_places(&mut self, places: Arc<Places>) {
-        self.places = places;
+    pub fn set_places(&mut self, places: Arc<Places>, now: Now, effects: &mut Vec<Effect>) {
+        let before = std::mem::replace(&mut self.places, places);
+        self.places_changed(&before, now, effects);
     }
 
     /// How other shards know one of its ops.
@@ -177,7 +184,7 @@ impl Shard {
 
     /// Whether something is open that the clock may have to end.
     pub fn is_busy(&self) -> bool {
-        !self.open.is_empty() || self.parked > 0 || self.shared.is_busy()
+        !self.open.is_empty() || self.parked > 0 || self.shared.is_busy() || self.moves.is_busy()
     }
 
     /// Accounts in memory.
@@ -290,6 +297,9 @@ impl Shard {
         let Some(first) = questions.first() else {
             return self.answer(answer_to, Ok(SmallVec::new()));
         };
+        if !self.is_open(first.hash.partition()) {
+            return self.hold_back(questions, answer_to, peek, now);
+        }
         let account = match peek {
             // Looking makes nobody known.
             true => {
@@ -360,7 +370,9 @@ impl Shard {
     }
 
     pub(super) fn answer(&mut self, to: AnswerTo, answer: Answer) {
-        if let Err(refusal) = &answer {
+        if let Err(refusal) = &answer
+            && !matches!(refusal, Refusal::Moved(_))
+        {
             self.tally.refused(refusal);
         }
         match to {

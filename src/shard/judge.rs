@@ -2,12 +2,12 @@
 
 use smallvec::SmallVec;
 
-use super::account::looked_at;
 use super::accounts::AccountIx;
 use super::core::Shard;
 use super::op::{Demand, Kind, Op, Said};
 use crate::clock::{MS, Now};
 use crate::limit::{Outcome, Permits, Rule, State};
+use crate::placement::Partition;
 use crate::policy::BucketKey;
 
 /// How many buckets of an account that has reached a cap are looked at, in search of one to forget.
@@ -29,7 +29,10 @@ impl Shard {
             demand.said = match demand.kind {
                 Kind::Shared { .. } => None,
                 Kind::Slots => Some(self.judge_slots(account, demand, absent, longest_ttl, now)),
-                Kind::Own(key) if peek => Some(self.look(account, demand, key, absent, now)),
+                Kind::Own(key) if peek => {
+                    let seen = (!absent).then_some(account);
+                    Some(self.look(seen, op.hash.partition(), demand, key, now))
+                }
                 Kind::Own(key) => Some(self.judge_bucket(account, demand, key, &before, now)),
             };
             if let Kind::Own(key) = demand.kind {
@@ -55,10 +58,17 @@ impl Shard {
     }
 
     /// Judges without leaving a trace.
-    fn look(&self, ix: AccountIx, demand: &Demand, key: u64, absent: bool, now: Now) -> Said {
-        let account = (!absent).then(|| self.accounts.get(ix));
+    fn look(&self, ix: Option<AccountIx>, partition: Partition, demand: &Demand, key: u64, now: Now) -> Said {
+        let account = ix.map(|ix| self.accounts.get(ix));
         let rule = &demand.selected.limit.rule;
-        let state = looked_at(account, key, rule, self.plans.since(), now);
+        let state = match account.and_then(|account| account.buckets.get(key)) {
+            Some(state) => {
+                let mut state = state.clone();
+                state.advance(rule, self.plans.since(), now);
+                state
+            }
+            None => self.lost.newborn(partition, rule, now),
+        };
         said(&state, demand, 0, account.map_or(0, |account| account.held(key)), false, now)
     }
 
@@ -120,11 +130,21 @@ impl Shard {
             && (account.named || self.accounts.buckets + more <= self.caps.keys)
     }
 
+    /// The state of a bucket of that account that nobody has asked here yet.
+    pub(super) fn newborn_in(&self, ix: AccountIx, rule: &Rule, now: Now) -> State {
+        match ix == self.accounts.overflow() {
+            // It is in no partition in particular.
+            true => State::fresh(rule, now),
+            false => self.lost.newborn(self.accounts.get(ix).hash.partition(), rule, now),
+        }
+    }
+
     /// Makes the bucket if it isn't there.
     pub(super) fn keep(&mut self, ix: AccountIx, key: u64, rule: &Rule, now: Now) {
         if self.accounts.get(ix).buckets.get(key).is_none() {
+            let newborn = self.newborn_in(ix, rule, now);
             self.accounts.buckets += 1;
-            self.accounts.get_mut(ix).buckets.insert(key, State::fresh(rule, now));
+            self.accounts.get_mut(ix).buckets.insert(key, newborn);
         }
     }
 }

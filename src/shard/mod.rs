@@ -15,6 +15,8 @@ mod at_once;
 mod coordinate;
 mod core;
 mod judge;
+mod lost;
+mod moving;
 mod op;
 mod plans;
 mod resolve;
@@ -27,6 +29,8 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+use smallvec::SmallVec;
+
 use crate::check::{Check, Name};
 use crate::placement::{AccountHash, Epoch};
 
@@ -35,6 +39,7 @@ pub use actor::{
     Far, Handle, Mailboxes, NothingFar, PlacesCell, PolicyCell, ReplyTo, ShardArgs, mailboxes, run,
 };
 pub use alone::Alone;
+pub use moving::{Moved, MovedAccount, MovedReplay};
 pub use op::{Decisions, Home, OpRef, Said};
 pub use saved::{SavedState, load, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
@@ -63,7 +68,35 @@ pub enum Refusal {
     /// so; whoever looks for the owner does.
     #[error("the node that owns this tenant can't be reached")]
     Unreachable,
+    /// The partition is not this node's any more, or is about to be another's. Nothing was judged; the questions come back, to
+    /// be asked where it is now.
+    #[error("the tenant is owned by another node now")]
+    Moved(Returned),
 }
+
+/// Questions that come back unjudged.
+#[derive(Clone, Debug)]
+pub struct Returned(Box<SmallVec<[Question; 1]>>);
+
+impl Returned {
+    fn new(questions: SmallVec<[Question; 1]>) -> Self {
+        Self(Box::new(questions))
+    }
+
+    /// The questions, in the order in which they were asked.
+    pub fn questions(self) -> impl Iterator<Item = Question> {
+        self.0.into_iter()
+    }
+}
+
+/// Refusals are compared by why they were made.
+impl PartialEq for Returned {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Returned {}
 
 impl Refusal {
     /// Its kind in one word, as metrics name it.
@@ -75,6 +108,7 @@ impl Refusal {
             Self::InBatch(_, why) => why.kind(),
             Self::Busy => "busy",
             Self::Unreachable => "unreachable",
+            Self::Moved(_) => "moved",
         }
     }
 }

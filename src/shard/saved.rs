@@ -28,6 +28,8 @@ pub struct SavedState {
     wall: u64,
     /// The partitions that were owned, and under which epochs.
     pub epochs: Vec<(Partition, Epoch)>,
+    /// Partitions whose counts were lost earlier, and when.
+    pub lost: Vec<(Partition, Now)>,
     /// Accounts that were not like fresh ones.
     pub accounts: Vec<SavedAccount>,
     /// Shared buckets that were not.
@@ -54,6 +56,7 @@ impl SavedState {
             boot: now.boot,
             wall: now.wall,
             epochs: Vec::new(),
+            lost: Vec::new(),
             accounts: Vec::new(),
             shared: Vec::new(),
             overflow: Vec::new(),
@@ -63,6 +66,7 @@ impl SavedState {
     /// Adds what another shard saved.
     pub fn add(&mut self, other: Self) {
         self.epochs.extend(other.epochs);
+        self.lost.extend(other.lost);
         self.accounts.extend(other.accounts);
         self.shared.extend(other.shared);
         self.overflow.extend(other.overflow);
@@ -84,6 +88,9 @@ impl SavedState {
             account.permits.shift_boot(forward);
         }
         self.shared.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
+        for (_, then) in &mut self.lost {
+            then.boot = u64::try_from((i128::from(then.boot) + forward).max(0)).unwrap_or(u64::MAX);
+        }
         self.overflow.iter_mut().for_each(|(_, _, state)| state.shift_boot(forward));
         (self.boot, self.wall) = (now.boot, now.wall);
     }

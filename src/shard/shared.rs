@@ -18,7 +18,9 @@ use hashbrown::HashMap;
 use crate::check::Limit;
 use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, State};
+use crate::placement::Partition;
 
+use super::lost::Lost;
 use super::op::{Home, OpRef, Said};
 use super::plans::Plans;
 
@@ -143,7 +145,7 @@ impl SharedBuckets {
     }
 
     /// Answers a question, unless it has to wait.
-    pub fn ask(&mut self, mut ask: Ask, plans: &Plans, now: Now) -> Option<Reply> {
+    pub fn ask(&mut self, mut ask: Ask, plans: &Plans, lost: &Lost, now: Now) -> Option<Reply> {
         let since = plans.since();
         if !self.buckets.contains_key(&ask.key) && self.buckets.len() >= self.max {
             self.forget(SWEEP_PER_INSERT, plans, now);
@@ -153,7 +155,11 @@ impl SharedBuckets {
             }
         }
         let overflow = ask.key == ask.overflow_key;
-        let fresh = || SharedBucket::new(State::fresh(&ask.limit.rule, now), overflow);
+        let rule = &ask.limit.rule;
+        let fresh = || match overflow {
+            true => SharedBucket::new(State::fresh(rule, now), true),
+            false => SharedBucket::new(lost.newborn(Partition::of_key(ask.key), rule, now), false),
+        };
         if !ask.hold && !self.buckets.contains_key(&ask.key) {
             // Looking makes no bucket.
             return fresh().ask(&ask, self.index, since, now);
@@ -236,6 +242,20 @@ impl SharedBuckets {
     pub fn states(&self, now: Now) -> impl Iterator<Item = (u128, &State, bool)> {
         let used = self.buckets.iter().filter(move |(_, bucket)| !bucket.state.is_fresh(now));
         used.map(|(key, bucket)| (*key, &bucket.state, bucket.overflow))
+    }
+
+    /// The keys of buckets with holds or waiting questions.
+    pub fn busy_keys(&self) -> impl Iterator<Item = u128> {
+        self.busy.iter().copied()
+    }
+
+    /// Forgets the buckets of partitions that others own; those that stand in for others stay.
+    pub fn forget_partitions(&mut self, partitions: &BTreeSet<Partition>) {
+        let goes = |key: &u128, bucket: &SharedBucket| {
+            !bucket.overflow && partitions.contains(&Partition::of_key(*key))
+        };
+        self.buckets.retain(|key, bucket| !goes(key, bucket));
+        self.busy.retain(|key| self.buckets.contains_key(key));
     }
 
     /// Puts back a saved bucket.

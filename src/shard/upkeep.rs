@@ -9,7 +9,7 @@ use super::saved::{SavedAccount, SavedState};
 use super::tally::{Levels, Reading};
 use crate::check::{PermitId, TenantId};
 use crate::clock::{MS, Now};
-use crate::placement::{AccountHash, Partition};
+use crate::placement::{AccountHash, Epoch, Partition};
 
 /// Begins the id under which an overflow account is saved; no tenant's id does.
 const OVERFLOW_PREFIX: char = '*';
@@ -41,8 +41,10 @@ impl Shard {
         }
         self.work_off(now, effects);
         self.dismiss_overdue(now);
+        self.dismiss_waiting(now);
         if sweep {
             self.accounts.tick(&mut self.plans, now);
+            self.lost.expire(now);
             self.shared.sweep(&self.plans, now);
         }
     }
@@ -155,6 +157,11 @@ impl Shard {
         let mut saved = SavedState::at(now);
         let mine = |(partition, _): &(Partition, _)| partition.shard(self.shards) == self.index;
         saved.epochs = self.places.here().filter(mine).collect();
+        saved.lost = saved
+            .epochs
+            .iter()
+            .filter_map(|(partition, _)| Some((*partition, self.lost.get(*partition)?)))
+            .collect();
         for position in 0..self.accounts.positions() {
             let Some(account) = self.accounts.at(position).filter(|account| !account.is_fresh(now)) else {
                 continue;
@@ -178,12 +185,28 @@ impl Shard {
         saved
     }
 
+    /// A process that begins finds what an earlier life of its node owned: what is known of it was `saved`, or it is lost.
+    pub fn find(&mut self, saved: Option<&SavedState>, now: Now) {
+        let known = saved.map(|saved| saved.still_true(&self.places)).unwrap_or_default();
+        let table = self.places.table().clone();
+        let owned = self.places.here().filter(|(partition, epoch)| {
+            // Nobody has ever owned it; or there is no other node, and what is lost is begun afresh.
+            *epoch > Epoch::FIRST && table.row(*partition).replica.is_some()
+        });
+        let lost: Vec<_> = owned.map(|(p, _)| p).filter(|p| p.shard(self.shards) == self.index).collect();
+        self.lost.lose(lost.into_iter().filter(|partition| !known.contains(partition)), now);
+        saved.into_iter().for_each(|saved| self.restore(saved, now));
+    }
+
     /// Takes over what another process saved, as far as it is still true; what belongs to other shards is left alone.
     pub fn restore(&mut self, saved: &SavedState, now: Now) {
         let still_true = saved.still_true(&self.places);
         if still_true.is_empty() {
             return;
         }
+        let lost =
+            saved.lost.iter().filter(|(p, _)| p.shard(self.shards) == self.index && still_true.contains(p));
+        lost.for_each(|(partition, then)| self.lost.insert(*partition, *then));
         for account in &saved.accounts {
             let hash = self.secret.account(&account.id);
             let overflow_of =

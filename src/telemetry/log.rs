@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 /// What is logged where nothing is said.
-pub const FILTER_DEFAULT: &str = "info,openraft=warn";
+pub const FILTER_DEFAULT: &str = "info,openraft=error,rustls=error";
 
 /// What is logged: `info`, `tidegate=debug`, `warn,tidegate::shard=trace`, ….
 #[derive(Clone, Debug, PartialEq, Eq)]

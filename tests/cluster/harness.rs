@@ -37,7 +37,15 @@ impl Cluster {
 
     /// The same, and this token where one is needed.
     pub fn with_auth(count: usize, policy: &str, sections: &str, token: &str) -> Self {
-        let home = Home::empty();
+        Self::start_all(Home::empty(), count, policy, sections, token)
+    }
+
+    /// The same, in a folder in which something lies already.
+    pub fn start_in(home: Home, count: usize, policy: &str, sections: &str) -> Self {
+        Self::start_all(home, count, policy, sections, "")
+    }
+
+    fn start_all(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
         home.write("policy.toml", policy.as_bytes());
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
@@ -111,6 +119,16 @@ impl Cluster {
         });
     }
 
+    /// Waits until every member owns its share, as node `via` sees it.
+    pub fn wait_balanced(&self, via: usize) {
+        until("every member owns its share", || {
+            let nodes = self.status(via)["nodes"].clone();
+            let owned = nodes.as_array().unwrap().iter().map(|node| node["partitions"].as_u64().unwrap());
+            let (least, most) = (owned.clone().min().unwrap(), owned.clone().max().unwrap());
+            (owned.sum::<u64>() == 4096 && most - least <= 1).then_some(())
+        });
+    }
+
     /// How node `via` sees the member `n{i + 1}`; none if it is no member.
     pub fn member(&self, via: usize, i: usize) -> Option<Value> {
         let status = self.status(via);
@@ -164,6 +182,26 @@ impl Cluster {
     pub fn stop(&mut self, i: usize) {
         let (status, log) = self.nodes[i].take().unwrap().stop();
         assert!(status.success(), "{status}: {log}");
+    }
+
+    /// A node, to be stopped by the caller: it is among those that run no more.
+    pub fn take_away(&mut self, i: usize) -> Node {
+        self.nodes[i].take().unwrap()
+    }
+
+    /// Where the nodes that run are asked.
+    pub fn ready(&self) -> Vec<SocketAddr> {
+        self.running().iter().map(|i| self.node(*i).addr).collect()
+    }
+
+    /// The folder of all nodes.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Where a node listens for the others.
+    pub fn peer(&self, i: usize) -> String {
+        self.status(self.running()[0])["nodes"][i]["peer"].as_str().unwrap().into()
     }
 
     pub fn node(&self, i: usize) -> &Node {

@@ -7,4 +7,6 @@ mod counts;
 mod failures;
 mod harness;
 mod members;
+mod moves;
 mod policy;
+mod tls;

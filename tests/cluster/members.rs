@@ -38,7 +38,7 @@ fn a_list_in_another_order_changes_nobody_and_nothing_that_was_counted() {
     (0..3).for_each(|i| cluster.wait_ready(i));
     for (owner, tenant) in tenants.iter().enumerate() {
         let left = cluster.call(2, "POST", "/v1/peek", json!({"tenant": tenant})).json();
-        assert_eq!((&left["remaining"], &left["node"]), (&json!(40), &json!(format!("n{}", owner + 1))));
+        assert_eq!(left["remaining"], 40, "{owner}");
     }
     assert!((0..3).all(|i| members(&cluster, i) == before));
     // Whom the list leaves out is a member all the same, and found.
@@ -129,7 +129,10 @@ fn a_fourth_node_joins_and_answers_for_the_tenants_of_others() {
         cluster.start_line(3, line);
         cluster.wait_seated(3, 0);
         assert_eq!(cluster.member(3, 3).unwrap()["number"], number);
-        assert!(cluster.check(3, json!({"tenant": tenants[0]}))["allowed"] == true);
+        // What it had counted went with its process, so this one may have to wait; it is decided all the same.
+        until("its next life decides", || {
+            (cluster.call(3, "POST", "/v1/check", json!({"tenant": tenants[0]})).status == 200).then_some(())
+        });
     }
     let audit = cluster.get(2, "/v1/audit").to_string();
     assert!(audit.contains(&format!("admitted n4 as node {number}")), "{audit}");
@@ -143,7 +146,9 @@ fn one_node_grows_to_three_that_vote_and_goes_on_without_the_first() {
     assert!(warned.contains("of two nodes one votes"), "{warned}");
     cluster.join(2, 1);
     until("all three vote", || (voters(&cluster, 0) == ["n1", "n2", "n3"]).then_some(()));
-    cluster.check(2, json!({"tenant": "acme", "cost": 60}));
+    cluster.wait_balanced(0);
+    let tenant = cluster.tenant_of(0, 1, "t");
+    cluster.check(2, json!({"tenant": tenant, "cost": 60}));
     cluster.kill(0);
     until("one of the others leads", || cluster.status(1)["leader"].is_string().then_some(()));
     let edit = cluster.call(2, "PUT", "/v1/tenants/acme", json!({"tier": "free"}));
@@ -173,7 +178,7 @@ fn one_node_grows_to_three_that_vote_and_goes_on_without_the_first() {
     assert_eq!(voters(&cluster, 1).len(), 1);
     // Its tenants begin anew, on those who are left.
     let decided = until("somebody decides for its tenants", || {
-        let answer = cluster.call(1, "POST", "/v1/check", json!({"tenant": "acme"}));
+        let answer = cluster.call(1, "POST", "/v1/check", json!({"tenant": tenant}));
         (answer.status == 200).then(|| answer.json())
     });
     assert_eq!(decided["remaining"], 99, "{decided}");
@@ -195,9 +200,17 @@ fn a_node_that_leaves_ends_by_itself_and_comes_back_only_as_another() {
     let mut cluster = Cluster::start(3, POLICY);
     cluster.join(3, 0);
     let first = cluster.member(0, 3).unwrap()["number"].as_u64().unwrap();
-    // It owns something by now, or it doesn't: either way it goes in peace.
+    cluster.wait_balanced(0);
+    let tenants: Vec<_> = (0..4).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
+    for tenant in &tenants {
+        cluster.check(0, json!({"tenant": tenant, "cost": 60}));
+    }
     let (exit, data, notes) = cluster.command(1, &["cluster", "leave", "n4", "--wait"]);
     assert_eq!((exit, data.as_str()), (0, "n4: gone\n"), "{notes}");
+    assert!(notes.contains("partitions are to be handed over"), "{notes}");
+    for tenant in &tenants {
+        assert_eq!(cluster.check(1, json!({"tenant": tenant}))["remaining"], 39);
+    }
     let (code, log) = cluster.wait_ended(3);
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("this node has left its cluster"), "{log}");
@@ -224,6 +237,7 @@ fn a_node_that_leaves_ends_by_itself_and_comes_back_only_as_another() {
 fn a_voter_that_is_gone_and_given_up_is_replaced_in_one_change() {
     let mut cluster = Cluster::start(3, POLICY);
     cluster.join(3, 0);
+    cluster.wait_balanced(0);
     let tenant = cluster.tenant_of(1, 0, "t");
     cluster.check(0, json!({"tenant": tenant, "cost": 60}));
     cluster.kill(1);

@@ -91,6 +91,13 @@ impl Home {
         fs::write(self.path(name), bytes).unwrap();
     }
 
+    /// Makes certificates, as `tidegate cluster certs` does with these words.
+    pub fn certify(&self, words: &str) {
+        let words = ["cluster", "certs"].into_iter().chain(words.split_whitespace());
+        let made = program().args(words).current_dir(self.dir.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
     /// Starts the program and doesn't wait for it.
     pub fn run(&self) -> Process {
         self.run_as("n1")

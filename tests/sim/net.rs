@@ -1,13 +1,11 @@
 //! A simulated network under the seam that real nodes use: turmoil's streams, carried nowhere since all runs on one thread.
 
-#![allow(dead_code, reason = "each test uses what it needs")]
-
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tidegate::net::{Carried, Dial, Listen, Network};
+use tidegate::net::{Carried, Dial, Listen, Network, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The network. An address is `HOST:PORT`.
@@ -52,12 +50,15 @@ impl Listen for SimulatedListener {
     }
 }
 
+impl Stream for SimulatedStream {}
+
 impl Carried for SimulatedStream {
     type Parcel = Self;
+    type Served = Self;
     fn pack(self) -> io::Result<Self> {
         Ok(self)
     }
-    fn unpack(parcel: Self) -> io::Result<Self> {
+    async fn unpack(parcel: Self) -> io::Result<Self> {
         Ok(parcel)
     }
 }

@@ -300,7 +300,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let began = runtime.block_on(async {
             let mut processes = Processes::new().unwrap();
-            let client = ServerArgs { url: url.into(), token: None }.client().unwrap();
+            let client = ServerArgs { url: url.into(), token: None, ca_cert: None }.client().unwrap();
             let spec = Spec { id: "n1", program: Path::new(program), words: &words, client };
             if let Err(failure) = processes.start(spec) {
                 return Err(failure.to_string());
@@ -359,7 +359,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut processes = Processes::new().unwrap();
-            let client = ServerArgs { url: nobody(), token: None }.client().unwrap();
+            let client = ServerArgs { url: nobody(), token: None, ca_cert: None }.client().unwrap();
             let words =
                 ["-c", "trap '' TERM; echo deaf >&2; while read line; do :; done"].map(OsString::from);
             processes.start(Spec { id: "n1", program: Path::new("sh"), words: &words, client }).unwrap();

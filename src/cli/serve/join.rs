@@ -17,7 +17,7 @@ use tidegate::check::Name;
 use tidegate::cluster::claim::{Acquaintance, Admission, Claim, Found, TokenDigest};
 use tidegate::cluster::raft::Place;
 use tidegate::config::{Config, Role, Token};
-use tidegate::net::{Listen as _, PlainListener};
+use tidegate::net::Listen;
 use tidegate::peer::{BootId, Doorstep, Identity, VERSIONS};
 use tidegate::placement::NodeId;
 
@@ -35,8 +35,8 @@ const LOOKS_FOR: Duration = Duration::from_secs(15);
 pub struct Joining {
     /// Where to ask; none asks nobody.
     pub url: Option<String>,
-    /// As whom.
-    pub token: Option<String>,
+    /// As whom, and whose certificates to believe.
+    pub server: ServerArgs,
     /// Whether there is a configuration: then it says which cluster this is.
     pub has_file: bool,
     /// Whether the node was told its name.
@@ -46,12 +46,12 @@ pub struct Joining {
 impl Joining {
     /// Finds out who the node is; the answer is its configuration, and the names of the members as far as they are known.
     /// It listens at `http`, and at the address of `peers`.
-    pub async fn settle(
+    pub async fn settle<P: Listen>(
         &self,
         config: Config,
         place: &Place,
         http: SocketAddr,
-        peers: Option<&mut PlainListener>,
+        peers: Option<&mut P>,
     ) -> Result<(Config, Vec<Name>), Failure> {
         let found = place.found().map_err(|error| Failure::Failed(error.to_string()))?;
         let claim = match (found, &self.url) {
@@ -66,14 +66,14 @@ impl Joining {
     }
 
     /// Asks to be admitted, and writes the answer down. Where nobody answers, what was given before still holds.
-    async fn ask(
+    async fn ask<P: Listen>(
         &self,
         url: &str,
         config: &Config,
         place: &Place,
         found: Option<Found>,
         http: SocketAddr,
-        peers: Option<&mut PlainListener>,
+        peers: Option<&mut P>,
     ) -> Result<Claim, Failure> {
         if !self.is_named {
             return Err(Failure::Usage("a node that joins says with --node how it is called".into()));
@@ -97,12 +97,12 @@ impl Joining {
         Ok(claim)
     }
 
-    async fn until_answered(
+    async fn until_answered<P: Listen>(
         &self,
         url: &str,
         config: &Config,
         own: &Reached,
-        peers: &mut PlainListener,
+        peers: &mut P,
     ) -> Result<Claim, Failure> {
         let (mut told, mut waited) = (String::new(), Duration::ZERO);
         loop {
@@ -120,14 +120,15 @@ impl Joining {
     }
 
     /// Asks once. The cluster's name comes first: by it the nodes know the one that wants in when they look for it.
-    async fn once(
+    async fn once<P: Listen>(
         &self,
         url: &str,
         config: &Config,
         own: &Reached,
-        peers: &mut PlainListener,
+        peers: &mut P,
     ) -> Result<Claim, Failure> {
-        let server = ServerArgs { url: url.into(), token: self.token.clone() };
+        let ServerArgs { token, ca_cert, .. } = &self.server;
+        let server = ServerArgs { url: url.into(), token: token.clone(), ca_cert: ca_cert.clone() };
         let client = std::sync::Arc::new(server.client()?);
         let asks = client.clone();
         let seen = blocking(move || asks.send(Request::get("/v1/cluster"))?.read::<Seen>()).await?;
@@ -301,6 +302,11 @@ mod tests {
         read.claim().map_err(|failure| failure.to_string())
     }
 
+    fn joining(is_named: bool) -> Joining {
+        let server = ServerArgs { url: String::new(), token: None, ca_cert: None };
+        Joining { url: None, server, has_file: false, is_named }
+    }
+
     const ANSWER: &str = r#"{"id":"n4","number":57,"http":"127.0.0.1:7074","peer":"127.0.0.1:7174","cluster":"demo",
         "environment":"production","members":[{"id":"n1","number":1,"peer":"127.0.0.1:7171"}],
         "tokens":[{"name":"ops","role":"admin","sha256":"SUM"}]}"#;
@@ -313,9 +319,8 @@ mod tests {
         assert_eq!(claim.to_string(), "n4 of the cluster demo (node 57)");
         let admission = claim.admission.clone().unwrap();
         assert_eq!((admission.environment.as_str(), admission.members[0].number), ("production", NodeId(1)));
-        let joining = Joining { url: None, token: None, has_file: false, is_named: false };
         let config = Config { peer: Some(([127, 0, 0, 1], 7174).into()), ..Config::standalone() };
-        let (config, members) = joining.as_claimed(config, Some(claim)).unwrap();
+        let (config, members) = joining(false).as_claimed(config, Some(claim)).unwrap();
         assert_eq!((config.node.as_str(), config.cluster.as_str()), ("n4", "demo"));
         assert_eq!(config.nodes[0].id.as_str(), "n4");
         assert_eq!(config.tokens, [Token::new("ops", Role::Admin, "sesame")]);
@@ -329,8 +334,7 @@ mod tests {
             assert_eq!(admitted(&ANSWER.replace("SUM", sum)).unwrap_err(), why, "{sum}");
         }
         let claim = admitted(&ANSWER.replace("SUM", &"0".repeat(64)).replace("admin", "owner")).unwrap();
-        let joining = Joining { url: None, token: None, has_file: false, is_named: true };
         let config = Config { peer: Some(([127, 0, 0, 1], 7174).into()), ..Config::standalone() };
-        assert_eq!(joining.as_claimed(config, Some(claim)).err().unwrap().to_string(), why);
+        assert_eq!(joining(true).as_claimed(config, Some(claim)).err().unwrap().to_string(), why);
     }
 }

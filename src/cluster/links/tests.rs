@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::watch;
-
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::cluster::claim::Claim;
@@ -14,6 +12,7 @@ use crate::net::pipes::Pipes;
 use crate::net::{self, Listen, Plain, PlainListener};
 use crate::peer::{self, BootId, Handler, Hello, VERSIONS};
 use crate::placement::Secret;
+use crate::watch;
 
 const SECOND: Duration = Duration::from_secs(1);
 const WITHIN: Duration = Duration::from_secs(20);
@@ -164,28 +163,23 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
     let (there, gone) = (links.peer(NodeId(2)).unwrap(), links.peer(NodeId(3)).unwrap());
     there.checks().connected().await;
     for _ in 0..5 {
-        let late = there.call(opaque("never"), Duration::from_millis(30)).await.unwrap_err();
+        // It is there, and slow with one answer: whoever waits has waited in vain, and that is all.
+        let late = there.call(opaque("never"), Duration::from_millis(60)).await.unwrap_err();
         assert!(matches!(late, AskError::Call(CallError::DeadlinePassed(_))) && !late.was_not_handled());
         let unsent = gone.call(opaque("x"), SECOND).await.unwrap_err();
         assert!(matches!(unsent, AskError::Call(CallError::NotConnected(_))) && unsent.was_not_handled());
     }
-    for peer in [&there, &gone] {
-        let error = peer.call(opaque("x"), SECOND).await.unwrap_err();
-        assert!(matches!(error, AskError::Open(_)) && error.was_not_handled(), "{error}");
-    }
-    let [second, third] = links.breakers(0).try_into().unwrap();
-    assert_eq!((second.id.as_str(), second.state, second.failures, second.opened), ("n2", "open", 5, 1));
-    assert!((200..=250).contains(&second.retry_after_ms.unwrap()));
-    assert_eq!((second.connected, second.why.as_deref()), (true, Some("n2 didn't answer in time")));
-    assert_eq!((third.connected, third.why.as_deref()), (false, Some("can't connect: connection refused")));
-    assert!(links.reset_breaker(&name("n2")) && !links.reset_breaker(&name("n9")));
-    let [second, third] = links.breakers(0).try_into().unwrap();
-    assert_eq!(
-        (second.state, second.retry_after_ms, second.why, third.state),
-        ("closed", None, None, "open")
-    );
+    let error = gone.call(opaque("x"), SECOND).await.unwrap_err();
+    assert!(matches!(error, AskError::Open(_)) && error.was_not_handled(), "{error}");
     there.call(opaque("x"), SECOND).await.unwrap();
-    assert_eq!(echo.0.load(Ordering::Relaxed), 6);
+    let [second, third] = links.breakers(0).try_into().unwrap();
+    assert_eq!((second.id.as_str(), second.state, second.connected), ("n2", "closed", true));
+    assert_eq!((third.state, third.failures, third.opened), ("open", 5, 1));
+    assert!((200..=250).contains(&third.retry_after_ms.unwrap()));
+    assert_eq!((third.connected, third.why.as_deref()), (false, Some("can't connect: connection refused")));
+    assert!(links.reset_breaker(&name("n3")) && !links.reset_breaker(&name("n9")));
+    let [_, third] = links.breakers(0).try_into().unwrap();
+    assert_eq!((third.state, third.retry_after_ms), ("closed", None));
 }
 
 #[tokio::test(start_paused = true)]

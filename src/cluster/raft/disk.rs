@@ -42,7 +42,7 @@ pub enum Place {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it.
-    #[error("{0} is in use by another process")]
+    #[error("the data directory {0} is in use by another process")]
     InUse(PathBuf),
     /// It is another node's.
     #[error("the data there is that of {found}; this is {expected}")]

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use tokio::sync::watch;
 
 use super::snapshot::{Builder, Sealed};
 use super::store::LogStore;
 use super::types::{Address, LogId, Membership, Snapshot, SnapshotData, SnapshotMeta, TypeConfig};
 use crate::cluster::state::{LogIndex, State};
 use crate::placement::NodeId;
+use crate::watch;
 
 /// The state, and how much of the log it comes from.
 #[derive(Clone, Debug, Default)]

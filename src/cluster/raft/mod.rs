@@ -17,8 +17,8 @@
 //! A node doesn't know by its role whether it is part of a majority: a leader that is cut off goes on calling itself one, and
 //! a follower names its last leader for ever. [`Node::contact_age`] knows.
 //!
-//! When a node calls an election is partly chance, which comes from the seed in its [`Settings`]. Openraft reads tokio's clock, and
-//! whatever it selects from it polls in order; so on a simulated network the same seeds give the same elections.
+//! When a node calls an election is partly chance, which comes from the seed in its [`Settings`]; all else goes in order
+//! (`runtime`). So on a simulated network the same seeds give the same elections.
 //!
 //! How bytes get to another node is somebody else's business ([`Transport`]); what arrives goes into [`Node::serve`].
 
@@ -30,6 +30,7 @@ mod node;
 mod parts;
 mod propose;
 mod roster;
+mod runtime;
 mod snapshot;
 mod store;
 #[cfg(test)]

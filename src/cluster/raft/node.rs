@@ -8,7 +8,6 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::{InitializeError, RaftError};
 use openraft::{Config, Instant as _, SnapshotPolicy};
-use tokio::sync::watch;
 
 use super::disk::{OpenError, Place};
 use super::machine::{Machine, View};
@@ -22,6 +21,7 @@ use crate::cluster::state::{Command, Refusal};
 use crate::codec;
 use crate::placement::NodeId;
 use crate::random::Seed;
+use crate::watch;
 
 /// How long a snapshot may take on its way.
 const SNAPSHOT_MS_MAX: u64 = 60_000;

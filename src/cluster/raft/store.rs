@@ -13,13 +13,14 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{Disk, Found, Op, OpenError, Place};
 use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::cluster::claim::Claim;
 use crate::codec;
+use crate::watch;
 
 /// Operations in one transaction.
 pub const BATCH_MAX: usize = 256;

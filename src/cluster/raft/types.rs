@@ -1,9 +1,8 @@
 //! The types that openraft is told to work with, and short names for its own.
 
 use openraft::alias;
-use openraft::impls::TokioRuntime;
-use openraft::rt::deterministic_rng::DeterministicRng;
 
+use super::runtime::Runtime;
 use crate::cluster::state::{Command, Done, Refusal};
 use crate::placement::NodeId;
 use crate::random::Seed;
@@ -27,9 +26,6 @@ impl Address {
         Self { name: name.into(), peer: peer.into() }
     }
 }
-
-/// What openraft runs on: tokio, but for chance, which comes from where [`seeded`] was given it.
-type Runtime = DeterministicRng<TokioRuntime>;
 
 openraft::declare_raft_types!(
     /// Tidegate's choice of openraft's types.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Edit, Leaving, LogIndex, NewMember};
 use crate::check::Name;
 use crate::input::Fault;
-use crate::placement::{BootId, NodeId, Secret};
+use crate::placement::{BootId, Epoch, NodeId, Partition, Secret};
 use crate::policy::ChangeError;
 
 /// Names one command however often it is proposed; a random number, so that no two clients draw the same.
@@ -68,11 +68,22 @@ pub enum What {
     Remove(NodeId),
     /// A member is to own nothing any more; or may own again, and stays if it was leaving.
     Drain(NodeId, bool),
+    /// That life of a member is about to end, and hands over what it owns first.
+    Stop(NodeId, BootId),
+    /// Partitions begin to move, each to a member: its owner hands over what it knows. At most [`MOVES_MAX`].
+    BeginMoves(Vec<(Partition, Epoch, NodeId)>),
+    /// Moves are done: the partition, and the entry that began its move. At most [`MOVES_MAX`].
+    CommitMoves(Vec<(Partition, LogIndex)>),
+    /// Moves are given up.
+    AbortMoves(Vec<(Partition, LogIndex)>),
     /// A process of a member is there: what the member is placed to own is owned by that life of it.
     Seat(NodeId, Seating),
     /// A member is to leave.
     Leave(NodeId, Leaving),
 }
+
+/// Partitions that one command moves.
+pub const MOVES_MAX: usize = 64;
 
 /// What a process says of itself as it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +106,10 @@ impl fmt::Display for What {
             Self::Remove(id) => write!(f, "removed node {id}"),
             Self::Drain(id, true) => write!(f, "drains node {id}"),
             Self::Drain(id, false) => write!(f, "ended the draining of node {id}"),
+            Self::Stop(id, _) => write!(f, "stops node {id}"),
+            Self::BeginMoves(moves) => write!(f, "began to move {} partitions", moves.len()),
+            Self::CommitMoves(moves) => write!(f, "moved {} partitions", moves.len()),
+            Self::AbortMoves(moves) => write!(f, "gave up moving {} partitions", moves.len()),
             Self::Seat(id, seating) => write!(f, "seated node {id} in boot {}", seating.boot),
             Self::Leave(id, Leaving::HandingOver) => write!(f, "node {id} is to leave"),
             Self::Leave(id, Leaving::Abandoned) => {
@@ -143,6 +158,8 @@ pub enum Made {
     Version(u64),
     /// A change of the member of that id.
     Member(NodeId),
+    /// A change of the placement.
+    Placement,
 }
 
 /// Why a command did nothing at all.
@@ -198,6 +215,9 @@ pub enum Refusal {
     /// The partitions can't be placed like that.
     #[error("{0}")]
     NotPlaced(String),
+    /// More partitions than one command may move, or none.
+    #[error("a command moves 1 to {MOVES_MAX} partitions")]
+    Moves,
     /// A cluster without members could never be changed again.
     #[error("node {0} is the last member")]
     LastMember(NodeId),

@@ -36,19 +36,20 @@ impl Agreed {
         Ok(())
     }
 
-    /// The table in which `gone` owns nothing and keeps no replica. Nothing else moves.
+    /// The table in which `gone` owns nothing, and will own nothing by a move that is under way. Nothing else moves. What it keeps
+    /// a replica of is given another, unless it is on its way between two others: that is not to be disturbed.
     fn table_without(&self, gone: NodeId, at: LogIndex) -> Result<Table, Refusal> {
         let unplaced = |error: &dyn std::fmt::Display| Refusal::NotPlaced(error.to_string());
         let placed = self.members.iter().map(|(id, member)| placement::Member {
             id,
             weight: Weight::ONE,
-            may_own: member.may_own(),
+            may_own: member.may_own() && !member.stopping,
         });
         let placed = placement::Members::new(placed).map_err(|e| unplaced(&e))?;
         let mut changes: BTreeMap<Partition, Change> = self
             .table
             .rows()
-            .filter(|(_, row)| row.owner.node == gone || row.replica == Some(gone))
+            .filter(|(_, row)| concerns(row, gone))
             .map(|(partition, row)| (partition, without(partition, row, gone)))
             .collect();
         for effect in planner::moves(&placed, &self.table).map_err(|e| unplaced(&e))? {
@@ -86,8 +87,18 @@ impl Agreed {
             What::Leave(id, Leaving::HandingOver) => Some(format!("{} is to leave", name(id)?)),
             What::Leave(id, Leaving::Abandoned) => Some(format!("gave up {}", name(id)?)),
             What::Seat(id, seating) => Some(format!("seated {} in boot {}", name(id)?, seating.boot)),
+            What::Stop(id, _) => Some(format!("stops {}", name(id)?)),
             What::Begin { .. } | What::Edit { .. } | What::Rollback { .. } | What::Admit(_) => None,
+            What::BeginMoves(_) | What::CommitMoves(_) | What::AbortMoves(_) => None,
         }
+    }
+}
+
+fn concerns(row: &Row, gone: NodeId) -> bool {
+    match row.moving {
+        _ if row.owner.node == gone => true,
+        Some(moving) => moving.to.node == gone,
+        None => row.replica == Some(gone),
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Member {
     pub draining: bool,
     /// It is to be no member any more, and how; whoever leaves is draining too.
     pub leaving: Option<Leaving>,
+    /// Its process is about to end, and hands over what it owns; its next one owns again.
+    pub stopping: bool,
     /// Since when it is in, wall nanoseconds.
     pub since: u64,
     /// The life of its process that was there last; [`BootId::NEVER`] before the first.
@@ -115,7 +117,16 @@ impl Members {
         let NewMember { name, http, peer } = new.clone();
         self.rows.insert(
             id,
-            Member { name, http, peer, draining: false, leaving: None, since, boot: BootId::NEVER },
+            Member {
+                name,
+                http,
+                peer,
+                draining: false,
+                leaving: None,
+                stopping: false,
+                since,
+                boot: BootId::NEVER,
+            },
         );
         Ok(id)
     }
@@ -128,11 +139,18 @@ impl Members {
         self.rows.remove(&id).ok_or(Refusal::NoSuchMember(id))
     }
 
+    pub(super) fn stop(&mut self, id: NodeId, boot: BootId) -> Result<(), Refusal> {
+        let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
+        // An earlier life that is late says nothing about this one.
+        member.stopping |= member.boot == boot;
+        Ok(())
+    }
+
     pub(super) fn seat(&mut self, id: NodeId, seating: &Seating) -> Result<(), Refusal> {
         check(&seating.http, &seating.peer)?;
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         let Seating { boot, http, peer } = seating.clone();
-        (member.boot, member.http, member.peer) = (boot, http, peer);
+        (member.boot, member.http, member.peer, member.stopping) = (boot, http, peer, false);
         Ok(())
     }
 

@@ -38,7 +38,7 @@ fn edit(state: &mut State, at: u64, expected: Option<u64>, edit: Edit) -> Result
     let done = state.apply(LogIndex(at), &command(u128::from(at), What::Edit { expected, edit }))?;
     match done.made {
         Made::Version(version) => Ok(version),
-        Made::Member(id) => panic!("made member {id}"),
+        other => panic!("made {other:?}"),
     }
 }
 

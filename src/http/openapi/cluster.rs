@@ -18,11 +18,9 @@ components! {
     ClusterName = text(1..=NAME_BYTES_MAX, NAME), "demo";
     /// A host and a port.
     Address = text(3..=ADDRESS_BYTES_MAX, r"^[!-~]+:[0-9]+$"), "127.0.0.1:7071";
-    /// Where the other nodes reach it; `none` for a node that is alone.
-    PeerAddress = text(3..=ADDRESS_BYTES_MAX, r"^([!-~]+:[0-9]+|none)$"), "127.0.0.1:7171";
     /// An entry of the log, counted from its beginning.
     LogIndex = at_least(0), 4711;
-    /// Raft's term: it rises with each election. 0 for a node that is alone.
+    /// Raft's term: it rises with each election.
     Term = at_least(0), 3;
     /// The run of a process, in hexadecimal.
     Boot = text(1..=32, "^[0-9a-f]+$"), "9f86d081884c7d65";
@@ -99,7 +97,8 @@ pub struct Member {
     /// Where people and programs reach it.
     http: Address,
     /// Where the other nodes reach it; null for a node alone.
-    peer: Option<PeerAddress>,
+    #[schema(required)]
+    peer: Option<Address>,
     /// How this node sees it.
     state: MemberState,
     /// What keeps it from being drained or gone; null where nothing does.

@@ -13,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::DuplexStream;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::frame::{Frame, FrameKind};
@@ -24,6 +23,7 @@ use crate::clock::{ManualClock, SharedClock};
 use crate::net::pipes::{PipeListener, Pipes};
 use crate::net::{self, Dial, Listen, Network};
 use crate::random::Seed;
+use crate::watch;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -141,7 +141,7 @@ async fn connected(class: Class) -> (Link, Arc<Echo>) {
 async fn played(listener: &mut PipeListener) -> (Reader<DuplexStream>, Writer<DuplexStream>) {
     let (stream, _) = listener.accept().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
-    handshake::answer(&mut reader, &mut writer, &identity("n2"), |_| true).await.unwrap();
+    handshake::answer(&mut reader, &mut writer, &identity("n2"), None, |_| true).await.unwrap();
     (reader, writer)
 }
 

@@ -16,7 +16,7 @@ async fn play(class: Class) -> Played {
     let echo = serve_echo(pipes.listen("n2"));
     let stream = pipes.dial("n2").unwrap().dial().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
-    handshake::call(&mut reader, &mut writer, &identity("n1"), class, &name("n2")).await.unwrap();
+    handshake::call(&mut reader, &mut writer, &identity("n1"), None, class, &name("n2")).await.unwrap();
     Played { reader, writer, echo }
 }
 
@@ -127,7 +127,8 @@ async fn a_stranger_is_refused_before_it_can_ask() {
     let _echo = serve_with(pipes.listen("n2"), Echo { strangers: true, ..Echo::default() });
     let stream = pipes.dial("n2").unwrap().dial().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
-    let called = handshake::call(&mut reader, &mut writer, &identity("n1"), Class::Raft, &name("n2")).await;
+    let called =
+        handshake::call(&mut reader, &mut writer, &identity("n1"), None, Class::Raft, &name("n2")).await;
     assert_eq!(called.unwrap_err().to_string(), "the peer refused: node n1 is no member of this cluster");
 }
 

@@ -82,7 +82,7 @@ fn decisions_come_in_the_order_of_the_checks() {
 #[test]
 fn checks_asked_one_by_one_are_answered_in_their_order_each_with_its_own_outcome() {
     for seed in seeds(10) {
-        let mut world = World::new(2, POLICY, ROOM, seed);
+        let mut world = World::together(2, POLICY, ROOM, seed);
         let nobody = Check { tier: Some(name("nope")), ..of("x") };
         for tenant in world.near_and_far() {
             let ann = by_client("ann", &tenant);

@@ -11,6 +11,7 @@ mod counts;
 mod forgetting;
 mod ids;
 mod lost;
+mod moving;
 mod peeks;
 mod permits;
 mod policies;

@@ -1,0 +1,194 @@
+//! Partitions go from node to node, and with them counts, permits and request ids.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::placement::Row;
+use crate::shard::core::Shard;
+
+const POLICY: &str = r#"
+    default_tier = "t"
+    limits = [{ name = "address", per = ["ip"], algorithm = "fixed_window", limit = 5, window = "1d" }]
+    [tiers.t]
+    max_concurrent = 2
+    limits = [{ name = "day", algorithm = "fixed_window", limit = 10, window = "1d" }]
+"#;
+
+/// Two nodes of one shard each, and the table that both go by.
+struct Nodes {
+    world: World,
+    table: Arc<Table>,
+}
+
+impl Nodes {
+    fn new() -> Self {
+        let world = World::new(2, POLICY, ROOM, 1);
+        let table = places(0, 2, 1).table().clone();
+        Self { world, table }
+    }
+
+    /// All of the partitions of one node.
+    fn of(&self, node: usize) -> Vec<Partition> {
+        self.table.rows().filter(|(_, row)| row.owner == seat(node, 1)).map(|(p, _)| p).collect()
+    }
+
+    fn row(&self, partition: Partition) -> Row {
+        *self.table.row(partition)
+    }
+
+    /// The log says so, and both nodes hear of it.
+    fn log(&mut self, change: impl Fn(&Table, TableVersion) -> Table) {
+        let at = TableVersion(self.table.version().0 + 1);
+        self.table = Arc::new(change(&self.table, at));
+        for node in 0..2 {
+            let places = Arc::new(Places::new(seat(node, 1), self.table.clone()));
+            self.world.on(node, |s, now, out| s.set_places(places, now, out));
+        }
+    }
+
+    fn begin(&mut self, partitions: &[Partition]) -> TableVersion {
+        let moves: Vec<_> = partitions.iter().map(|p| (*p, self.row(*p).epoch, seat(1, 1))).collect();
+        self.log(|table, at| table.begin_moves(&moves, at).unwrap());
+        self.table.version()
+    }
+
+    /// The source freezes and hands out what it knows, which the target lays aside.
+    fn hand_over(&mut self, partitions: &[Partition]) {
+        let set: BTreeSet<_> = partitions.iter().copied().collect();
+        self.world.on(0, |s, _, _| s.freeze(&set));
+        assert!(self.world.shards[0].is_drained(&set));
+        let moved = self.world.on(0, |s, now, _| s.export(&set, now));
+        let epochs: Vec<_> =
+            partitions.iter().map(|p| (*p, Epoch::new(self.row(*p).epoch.number() + 1))).collect();
+        self.world.on(1, |s, now, _| s.stage(&epochs, moved, now));
+    }
+
+    fn commit(&mut self, partitions: &[Partition], began: TableVersion) {
+        let moves: Vec<_> = partitions.iter().map(|p| (*p, began)).collect();
+        self.log(|table, at| table.commit_moves(&moves, at).unwrap());
+    }
+
+    /// What `node` answers, as soon as it does.
+    fn ask(&mut self, node: usize, check: &Check) -> oneshot::Receiver<Answer> {
+        let (question, (to, answer)) = (self.world.question(check), oneshot::channel());
+        self.world.on(node, |s: &mut Shard, now, out| s.check(question, to, now, out));
+        answer
+    }
+
+    fn decides(&mut self, node: usize, check: &Check) -> Result<Decision, Refusal> {
+        let mut answer = self.ask(node, check);
+        self.world.deliver_all();
+        only(now(&mut answer))
+    }
+}
+
+fn moved() -> Refusal {
+    Refusal::Moved(crate::shard::Returned::new(smallvec::SmallVec::new()))
+}
+
+#[test]
+fn counts_permits_and_request_ids_go_along_and_the_former_owner_forgets_them() {
+    let mut nodes = Nodes::new();
+    let theirs = nodes.world.tenant_of(0);
+    let partitions = nodes.of(0);
+    assert!(nodes.decides(0, &with_id("r", &costing(4, &theirs))).unwrap().allowed);
+    let permit = nodes.decides(0, &with_permit(60_000, &theirs)).unwrap().permit.unwrap();
+    let began = nodes.begin(&partitions[..]);
+    nodes.hand_over(&partitions);
+    nodes.commit(&partitions, began);
+    assert_eq!(nodes.decides(0, &theirs).unwrap_err(), moved());
+    let replayed = nodes.decides(1, &with_id("r", &costing(4, &theirs))).unwrap();
+    assert!(replayed.replayed && replayed.allowed);
+    let decision = nodes.decides(1, &theirs).unwrap();
+    assert_eq!((verdict(&decision, "day").remaining, decision.epoch), (4, 1));
+    // One permit is out, of two.
+    assert!(nodes.decides(1, &with_permit(60_000, &theirs)).unwrap().permit.is_some());
+    assert_eq!(denier(&nodes.decides(1, &with_permit(60_000, &theirs)).unwrap()), "concurrency");
+    nodes.world.on(1, |s, now, out| s.release(permit.id, now, out));
+    assert!(nodes.decides(1, &with_permit(60_000, &theirs)).unwrap().permit.is_some());
+    assert_eq!((nodes.world.shards[0].tenants(), nodes.world.shards[1].tenants()), (0, 1));
+    nodes.world.assert_counts_agree();
+}
+
+#[test]
+fn who_comes_while_a_partition_is_frozen_waits_and_goes_after_it_or_on_here() {
+    for stays in [false, true] {
+        let mut nodes = Nodes::new();
+        let theirs = nodes.world.tenant_of(0);
+        let partitions = nodes.of(0);
+        let began = nodes.begin(&partitions);
+        nodes.hand_over(&partitions);
+        let mut waits = nodes.ask(0, &theirs);
+        assert!(answered(&mut waits).is_none());
+        if stays {
+            let moves: Vec<_> = partitions.iter().map(|p| (*p, began)).collect();
+            nodes.log(|table, at| table.abort_moves(&moves, at).unwrap());
+            assert!(only(now(&mut waits)).unwrap().allowed);
+            // What was laid aside is nobody's.
+            assert_eq!(nodes.decides(1, &theirs).unwrap_err(), moved());
+        } else {
+            nodes.commit(&partitions, began);
+            let Err(Refusal::Moved(back)) = now(&mut waits) else { panic!("it was decided") };
+            let back: Vec<_> = back.questions().map(|question| question.check).collect();
+            assert_eq!(back, std::slice::from_ref(&theirs));
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_frozen_partition_hears_busy_at_its_deadline() {
+    let mut nodes = Nodes::new();
+    let theirs = within(50, &nodes.world.tenant_of(0));
+    let partitions = nodes.of(0);
+    nodes.begin(&partitions);
+    nodes.hand_over(&partitions);
+    let mut waits = nodes.ask(0, &theirs);
+    nodes.world.pass(50 * crate::clock::MS - 1);
+    assert!(answered(&mut waits).is_none());
+    nodes.world.pass(1);
+    assert_eq!(now(&mut waits).unwrap_err(), Refusal::Busy);
+}
+
+#[test]
+fn a_partition_is_drained_once_nothing_is_open_or_held_in_it() {
+    let mut nodes = Nodes::new();
+    // Of a tenant on node 1 and an address whose bucket is on node 0.
+    let theirs = nodes.world.tenant_of(1);
+    let far = (1..200u8)
+        .map(|i| from_ip(&format!("192.0.2.{i}"), &theirs))
+        .find(|check| {
+            let mut answer = nodes.ask(1, check);
+            let waits = answered(&mut answer).is_none();
+            nodes.world.deliver_all();
+            waits
+        })
+        .unwrap();
+    let partitions = nodes.of(0);
+    let set: BTreeSet<_> = partitions.iter().copied().collect();
+    let mut open = nodes.ask(1, &far);
+    nodes.world.deliver_asks();
+    nodes.world.on(0, |s, _, _| s.freeze(&set));
+    assert!(!nodes.world.shards[0].is_drained(&set));
+    nodes.world.deliver_all();
+    assert!(only(now(&mut open)).unwrap().allowed);
+    assert!(nodes.world.shards[0].is_drained(&set));
+}
+
+#[test]
+fn a_shared_limit_is_asked_where_its_bucket_has_gone() {
+    let mut nodes = Nodes::new();
+    let here = nodes.world.tenant_of(1);
+    let partitions = nodes.of(0);
+    // Every address, so some whose buckets were on either node.
+    let check = |i: u8| from_ip(&format!("192.0.2.{i}"), &costing(1, &here));
+    for i in 0..3 {
+        assert!(nodes.decides(1, &check(i)).unwrap().allowed);
+    }
+    let began = nodes.begin(&partitions);
+    nodes.hand_over(&partitions);
+    nodes.commit(&partitions, began);
+    for i in 0..3 {
+        let decision = nodes.decides(1, &check(i)).unwrap();
+        assert_eq!(verdict(&decision, "address").remaining, 3, "address {i}");
+    }
+}

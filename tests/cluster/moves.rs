@@ -1,0 +1,170 @@
+//! Nodes come and go under traffic: partitions are handed over, and no count is lost.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::Cluster;
+use crate::rig::{Wire, instant, until};
+
+const POLICY: &str = r#"
+    default_tier = "free"
+    [tiers.free]
+    limits = [{ name = "hour", algorithm = "token_bucket", rate = "1/24h", burst = 100 }]
+"#;
+
+/// What a caller in the background saw: how many were allowed of each tenant, the slowest answer, and what was no answer.
+#[derive(Default, Debug)]
+pub struct Seen {
+    allowed: BTreeMap<String, u64>,
+    slowest: Duration,
+    failed: Vec<String>,
+    asked: usize,
+}
+
+/// Asks about sixty tenants in turn, through the nodes that `through` says, until it is told to stop; meanwhile `main` runs.
+pub fn under_traffic(cluster: &Mutex<Cluster>, main: impl FnOnce()) -> Seen {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..3)
+            .map(|caller| {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut seen = Seen::default();
+                    for i in (0..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                        // A node that is about to end says so: whoever balances asks the others.
+                        let addresses = cluster.lock().unwrap().ready();
+                        let address = addresses[(i + caller) % addresses.len()];
+                        let tenant = format!("t{}", (i * 3 + caller) % 60);
+                        let begun = instant();
+                        let answer = Wire::to(address).map(|mut wire| {
+                            wire.call(
+                                "POST",
+                                "/v1/check",
+                                &[],
+                                json!({"tenant": tenant}).to_string().as_bytes(),
+                            )
+                        });
+                        seen.slowest = seen.slowest.max(instant() - begun);
+                        seen.asked += 1;
+                        match answer {
+                            Ok(answer) if answer.status == 200 => {
+                                if answer.json()["allowed"] == true {
+                                    *seen.allowed.entry(tenant).or_default() += 1;
+                                }
+                            }
+                            Ok(answer) => {
+                                seen.failed.push(format!("{tenant}: {} {}", answer.status, answer.text()))
+                            }
+                            Err(error) => seen.failed.push(format!("{tenant}: {error}")),
+                        }
+                    }
+                    seen
+                })
+            })
+            .collect();
+        main();
+        // Long enough for every tenant to be asked more often than it may.
+        until("every tenant has been asked often enough", || {
+            std::thread::sleep(Duration::from_millis(100));
+            let cluster = cluster.lock().unwrap();
+            let through = cluster.running()[0];
+            let peek =
+                |i: usize| cluster.call(through, "POST", "/v1/peek", json!({"tenant": format!("t{i}")}));
+            (0..60).all(|i| peek(i).json()["allowed"] == false).then_some(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        let mut all = Seen::default();
+        for seen in callers.into_iter().map(|caller| caller.join().unwrap()) {
+            for (tenant, allowed) in seen.allowed {
+                *all.allowed.entry(tenant).or_default() += allowed;
+            }
+            all.slowest = all.slowest.max(seen.slowest);
+            all.failed.extend(seen.failed);
+            all.asked += seen.asked;
+        }
+        all
+    })
+}
+
+#[test]
+fn each_of_three_nodes_is_restarted_in_turn_under_traffic_and_every_tenant_gets_exactly_its_limit() {
+    let cluster = Mutex::new(Cluster::start(3, POLICY));
+    let seen = under_traffic(&cluster, || {
+        for i in 0..3 {
+            let node = cluster.lock().unwrap().take_away(i);
+            let (status, log) = node.stop();
+            assert!(status.success(), "{log}");
+            let mut cluster = cluster.lock().unwrap();
+            cluster.begin(i);
+            cluster.wait_ready(i);
+        }
+    });
+    assert!(
+        seen.failed.is_empty(),
+        "{} of {}: {:?}",
+        seen.failed.len(),
+        seen.asked,
+        &seen.failed[..seen.failed.len().min(5)]
+    );
+    let exact = seen.allowed.values().all(|allowed| *allowed == 100);
+    assert!(exact && seen.allowed.len() == 60, "{:?}", seen.allowed);
+    assert!(seen.slowest < Duration::from_secs(1), "{:?}", seen.slowest);
+}
+
+#[test]
+fn a_node_that_is_killed_and_back_within_200_ms_never_admits_more_than_the_limit() {
+    const TEN: &str = r#"
+        default_tier = "free"
+        [tiers.free]
+        limits = [{ name = "hour", algorithm = "sliding_log", limit = 10, window = "1h" }]
+    "#;
+    for spent in [3, 10] {
+        let mut cluster = Cluster::start(3, TEN);
+        let tenant = cluster.tenant_of(1, 0, "k");
+        let ask = |cluster: &Cluster, through: usize| {
+            let answer = cluster.call(through, "POST", "/v1/check", json!({"tenant": tenant}));
+            (answer.status == 200).then(|| answer.json()["allowed"] == true)
+        };
+        let mut allowed = (0..spent).filter(|_| ask(&cluster, 0) == Some(true)).count();
+        cluster.kill(1);
+        std::thread::sleep(Duration::from_millis(150));
+        cluster.begin(1);
+        cluster.wait_ready(1);
+        // It decides again, and knows that it doesn't know.
+        until("its next life decides", || ask(&cluster, 2));
+        allowed += (0..30).filter(|i| ask(&cluster, i % 3) == Some(true)).count();
+        assert!(allowed <= 10, "{allowed} were allowed");
+    }
+}
+
+#[test]
+fn a_whole_cluster_that_is_stopped_and_started_twice_gives_nothing_back() {
+    const TEN: &str = r#"
+        default_tier = "free"
+        [tiers.free]
+        limits = [{ name = "hour", algorithm = "sliding_log", limit = 10, window = "1h" }]
+    "#;
+    let mut cluster = Cluster::start(3, TEN);
+    let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "w")).collect();
+    for tenant in &tenants {
+        assert_eq!(cluster.admitted(3, 12, |_| json!({"tenant": tenant})), 10);
+    }
+    for _ in 0..2 {
+        // All at once, as an operator's tool would.
+        let nodes: Vec<_> = (0..3).map(|i| cluster.take_away(i)).collect();
+        nodes.iter().for_each(|node| node.process.signal(rustix::process::Signal::TERM));
+        for mut node in nodes {
+            let status = node.process.end();
+            assert!(status.success(), "{status}: {}", node.process.log());
+        }
+        (0..3).for_each(|i| cluster.begin(i));
+        (0..3).for_each(|i| cluster.wait_ready(i));
+        for tenant in &tenants {
+            assert_eq!(cluster.check(1, json!({"tenant": tenant}))["allowed"], false, "{tenant}");
+        }
+    }
+}

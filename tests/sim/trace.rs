@@ -1,0 +1,57 @@
+//! What happened in a simulation, line by line, and what should not have.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The trace of one run; copies are the same one.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Mutex<Lines>>);
+
+#[derive(Default)]
+struct Lines {
+    text: String,
+    faults: Vec<String>,
+}
+
+/// Lines that are shown where something went wrong.
+const LAST_LINES: usize = 200;
+
+impl Trace {
+    /// Notes that something happened on a host, now.
+    pub fn note(&self, what: impl std::fmt::Display) {
+        self.note_at(turmoil::sim_elapsed().unwrap_or_default(), what);
+    }
+
+    /// The same, for whoever stands outside of all hosts.
+    pub fn note_at(&self, at: Duration, what: impl std::fmt::Display) {
+        let _ = writeln!(self.0.lock().unwrap().text, "{:>10.3} s  {what}", at.as_secs_f64());
+    }
+
+    /// Notes that something happened that never should. A panic in a host's task would go unnoticed.
+    pub fn violation(&self, what: impl std::fmt::Display) {
+        self.note(format_args!("VIOLATION: {what}"));
+        self.0.lock().unwrap().faults.push(what.to_string());
+    }
+
+    /// Panics, with the last lines, if something happened that never should.
+    pub fn assert_sound(&self) {
+        let fault = self.0.lock().unwrap().faults.first().cloned();
+        if let Some(fault) = fault {
+            self.fail(&fault);
+        }
+    }
+
+    /// Panics with the last lines.
+    pub fn fail(&self, why: &str) -> ! {
+        let text = self.text();
+        let lines: Vec<_> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        panic!("{why}; it ended so:\n{}", last.join("\n"));
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap().text.clone()
+    }
+}
