@@ -121,12 +121,14 @@ impl Cluster {
 
     /// Waits until every member owns its share, as node `via` sees it.
     pub fn wait_balanced(&self, via: usize) {
-        until("every member owns its share", || {
-            let nodes = self.status(via)["nodes"].clone();
-            let owned = nodes.as_array().unwrap().iter().map(|node| node["partitions"].as_u64().unwrap());
-            let (least, most) = (owned.clone().min().unwrap(), owned.clone().max().unwrap());
-            (owned.sum::<u64>() == 4096 && most - least <= 1).then_some(())
-        });
+        until("every member owns its share", || self.is_balanced(via).then_some(()));
+    }
+
+    pub fn is_balanced(&self, via: usize) -> bool {
+        let nodes = self.status(via)["nodes"].clone();
+        let owned = nodes.as_array().unwrap().iter().map(|node| node["partitions"].as_u64().unwrap());
+        let (least, most) = (owned.clone().min().unwrap(), owned.clone().max().unwrap());
+        owned.sum::<u64>() == 4096 && most - least <= 1
     }
 
     /// How node `via` sees the member `n{i + 1}`; none if it is no member.

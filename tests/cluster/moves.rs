@@ -19,10 +19,10 @@ const POLICY: &str = r#"
 /// What a caller in the background saw: how many were allowed of each tenant, the slowest answer, and what was no answer.
 #[derive(Default, Debug)]
 pub struct Seen {
-    allowed: BTreeMap<String, u64>,
-    slowest: Duration,
-    failed: Vec<String>,
-    asked: usize,
+    pub allowed: BTreeMap<String, u64>,
+    pub slowest: Duration,
+    pub failed: Vec<String>,
+    pub asked: usize,
 }
 
 /// Asks about sixty tenants in turn, through the nodes that `through` says, until it is told to stop; meanwhile `main` runs.

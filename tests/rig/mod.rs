@@ -233,7 +233,7 @@ pub struct Node {
 
 impl Node {
     pub fn connect(&self) -> Wire {
-        Wire::to(self.addr).unwrap()
+        Wire::to(self.addr).unwrap_or_else(|error| panic!("{}: {error}: {}", self.addr, self.process.log()))
     }
 
     /// One call on a connection of its own.
