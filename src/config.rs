@@ -218,13 +218,12 @@ impl Config {
             let (http, data_dir) = (standalone.http, standalone.data_dir.clone());
             own.put(Entry { seed, http, peer: None, data_dir, at: 0 })
         });
-        let entry = entry.and_then(|entry| {
-            nodes::judge(&mut r, &entry, false);
+        let entry = entry.inspect(|entry| {
+            nodes::judge(&mut r, entry, false);
             let open = "is not a loopback address, and without [auth] anybody could change the policy";
             if !entry.http.ip().is_loopback() && !own.may_have_tokens {
                 r.fault_at("http", format!("{} {open}", entry.http));
             }
-            Some(entry)
         });
         let Entry { seed, http, peer, data_dir, .. } = r.finish(entry)?;
         let nodes = vec![seed.clone()];

@@ -135,7 +135,7 @@ impl Node {
         let runtimes = runtimes(parts.workers, count)?;
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
         let peers_at = peers.as_ref().and_then(|peers| peers.local_addr().ok());
-        let own = own(&config, listener.local_addr().unwrap_or(config.http), peers_at);
+        let own = reached_at(&config, listener.local_addr().unwrap_or(config.http), peers_at);
         let us =
             Identity { cluster: config.cluster.clone(), node: config.node.clone(), boot, versions: VERSIONS };
         let links = Arc::new(Links::new(LinksArgs {
@@ -328,8 +328,9 @@ const LEFT_LINGER: Duration = Duration::from_secs(2);
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 
-/// This node, which listens at `http` and `peer`: it may have left the ports to the system to choose.
-fn own(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -> SeedNode {
+/// The node of `config` as others reach it, once it listens at `http` and `peer`: it may have left the ports to the system to
+/// choose.
+pub fn reached_at(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -> SeedNode {
     let listed = config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
     let said = listed.map_or_else(|| config.http.to_string(), |node| node.http.clone());
     let peer_said = listed.and_then(|node| node.peer.clone()).unwrap_or_default();

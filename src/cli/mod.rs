@@ -358,6 +358,27 @@ mod tests {
     }
 
     #[test]
+    fn where_a_node_is_and_whom_it_asks_is_said_before_or_after_the_word_serve() {
+        for line in [
+            "tidegate --http 127.0.0.1:7074 --peer 127.0.0.1:7174 --data-dir d --join http://h:1",
+            "tidegate serve --http 127.0.0.1:7074 --peer 127.0.0.1:7174 --data-dir d --join http://h:1",
+            "tidegate --http 127.0.0.1:7074 --data-dir d serve --peer 127.0.0.1:7174 --join http://h:1",
+            "tidegate --http 127.0.0.1:1 --data-dir e --peer 127.0.0.1:7174 serve --http 127.0.0.1:7074 \
+             --data-dir d --join http://h:1",
+        ] {
+            let cli = read(line).unwrap();
+            let serve = match cli.command {
+                Some(Command::Serve(serve)) => serve,
+                _ => cli.serve,
+            };
+            let ports = (serve.http.map(|at| at.port()), serve.peer.map(|at| at.port()));
+            assert_eq!(ports, (Some(7074), Some(7174)), "{line}");
+            assert_eq!(serve.data_dir.as_deref(), Some(std::path::Path::new("d")), "{line}");
+            assert_eq!(serve.join.as_deref(), Some("http://h:1"), "{line}");
+        }
+    }
+
+    #[test]
     fn a_flag_for_running_a_node_is_refused_before_another_command() {
         let refused = read("tidegate --node n2 check acme").err().unwrap();
         assert_eq!(refused.exit_code(), 2);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::member::Member;
 use super::raft::ProposeError;
-use super::state::{Agreed, Leaving, LogIndex, NewMember, Refusal, What};
+use super::state::{self, Agreed, Done, Leaving, LogIndex, Made, NewMember, Refusal, What};
 use super::steward::{Facts, GIVEN_UP_AFTER, SILENT_AFTER, Steward};
 use super::voters::needs_vote_of;
 use crate::check::Name;
@@ -193,7 +193,7 @@ impl Member {
     }
 }
 
-fn named<'a>(agreed: &'a Agreed, name: &Name) -> Result<(NodeId, &'a super::state::Member), Denied> {
+fn named<'a>(agreed: &'a Agreed, name: &Name) -> Result<(NodeId, &'a state::Member), Denied> {
     let found = agreed.members.iter().find(|(_, member)| member.name == *name);
     found.ok_or_else(|| Denied::NoSuchNode(name.clone()))
 }
@@ -238,6 +238,7 @@ fn judge_leaving(
     if member.leaving == Some(how) || member.leaving == Some(Leaving::Abandoned) {
         return Ok((id, false));
     }
+    facts.agreed.spare(id).map_err(|refusal| refused(name, &refusal))?;
     let silence = if id == facts.me { Duration::ZERO } else { steward.silence(facts, id) };
     let owned = facts.agreed.owned_by(id);
     match how {
@@ -261,25 +262,31 @@ fn judge_leaving(
     }
 }
 
-fn granted(name: &Name, proposed: Result<super::state::Done, ProposeError>) -> Result<Granted, Denied> {
-    let impossible = |detail: String| Denied::Impossible { path: String::new(), detail };
+fn granted(name: &Name, proposed: Result<Done, ProposeError>) -> Result<Granted, Denied> {
     let done = proposed.map_err(|error| match error {
         ProposeError::NoLeader => Denied::NoLeader,
         ProposeError::Unknown | ProposeError::Stopped => Denied::Unknown,
-        ProposeError::TooLarge { .. } => impossible(error.to_string()),
-        ProposeError::Refused(refusal) => match refusal {
-            Refusal::NoSuchMember(_) => Denied::NoSuchNode(name.clone()),
-            Refusal::LastMember(_) => Denied::Unsafe(format!("{name} is the last member")),
-            Refusal::LastOwner(_) => Denied::Unsafe(format!(
-                "{name} is the last node that may own partitions: nobody could decide"
-            )),
-            Refusal::NotBegun => Denied::NoLeader,
-            other => impossible(other.to_string()),
-        },
+        ProposeError::TooLarge { .. } => {
+            Denied::Impossible { path: String::new(), detail: error.to_string() }
+        }
+        ProposeError::Refused(refusal) => refused(name, &refusal),
     })?;
     match done.made {
-        super::state::Made::Member(node) => Ok(Granted { node, at: done.at, is_new: true }),
-        super::state::Made::Version(_) | super::state::Made::Placement => Err(Denied::Unknown),
+        Made::Member(node) => Ok(Granted { node, at: done.at, is_new: true }),
+        Made::Version(_) | Made::Placement => Err(Denied::Unknown),
+    }
+}
+
+/// What the log refuses, in the words of people.
+fn refused(name: &Name, refusal: &Refusal) -> Denied {
+    match refusal {
+        Refusal::NoSuchMember(_) => Denied::NoSuchNode(name.clone()),
+        Refusal::LastMember(_) => Denied::Unsafe(format!("{name} is the last member")),
+        Refusal::LastOwner(_) => {
+            Denied::Unsafe(format!("{name} is the last node that may own partitions: nobody could decide"))
+        }
+        Refusal::NotBegun => Denied::NoLeader,
+        other => Denied::Impossible { path: String::new(), detail: other.to_string() },
     }
 }
 

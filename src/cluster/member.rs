@@ -114,7 +114,7 @@ pub enum MemberError {
         "{0} has left, and its number is spent: nobody can begin with its data again. With an empty directory and --join it \
          can come back as another node"
     )]
-    HasLeft(Claim),
+    HasLeft(Box<Claim>),
     /// Neither the list nor its data says who it is.
     #[error(
         "there is no node {name} in the list of the nodes that the cluster {cluster} begins with; with --join it asks to be \
@@ -704,7 +704,7 @@ fn claim(
     seeds: &[SeedNode],
 ) -> Result<Claim, MemberError> {
     match found {
-        Some(Found { claim, has_left: true, .. }) => Err(MemberError::HasLeft(claim)),
+        Some(Found { claim, has_left: true, .. }) => Err(MemberError::HasLeft(Box::new(claim))),
         // Whether name and cluster are the same too is looked at as the log is opened.
         Some(Found { claim, .. }) => Ok(Claim { name: own.name.clone(), cluster, ..claim }),
         None => match seeds.iter().position(|seed| seed.name == own.name) {

@@ -14,10 +14,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 use tidegate::check::Name;
+use tidegate::cluster::SeedNode;
 use tidegate::cluster::claim::{Acquaintance, Admission, Claim, Found, TokenDigest};
 use tidegate::cluster::raft::Place;
 use tidegate::config::{Config, Role, Token};
 use tidegate::net::Listen;
+use tidegate::node::reached_at;
 use tidegate::peer::{BootId, Doorstep, Identity, VERSIONS};
 use tidegate::placement::NodeId;
 
@@ -82,7 +84,7 @@ impl Joining {
             let why = "a node that joins says with --peer where the others reach it";
             return Err(Failure::Usage(why.into()));
         };
-        let own = Reached::of(config, http, peers.local_addr().ok());
+        let own = reached_at(config, http, peers.local_addr().ok());
         let before = found.map(|found| found.claim).filter(|claim| claim.admission.is_some());
         let claim = match (self.until_answered(url, config, &own, peers).await, before) {
             (Ok(claim), _) => claim,
@@ -101,7 +103,7 @@ impl Joining {
         &self,
         url: &str,
         config: &Config,
-        own: &Reached,
+        own: &SeedNode,
         peers: &mut P,
     ) -> Result<Claim, Failure> {
         let (mut told, mut waited) = (String::new(), Duration::ZERO);
@@ -124,7 +126,7 @@ impl Joining {
         &self,
         url: &str,
         config: &Config,
-        own: &Reached,
+        own: &SeedNode,
         peers: &mut P,
     ) -> Result<Claim, Failure> {
         let ServerArgs { token, ca_cert, .. } = &self.server;
@@ -191,27 +193,6 @@ fn rename(config: &mut Config, name: Name) {
         node.id = name.clone();
     }
     config.node = name;
-}
-
-/// Where the node is reached, with the ports that it got.
-struct Reached {
-    http: String,
-    peer: String,
-}
-
-impl Reached {
-    fn of(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -> Self {
-        let own = config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
-        let said =
-            |said: Option<&str>, asked: Option<SocketAddr>, got: Option<SocketAddr>| match (said, asked) {
-                (Some(said), Some(asked)) if asked.to_string() != said => said.to_string(),
-                _ => got.map(|got| got.to_string()).unwrap_or_default(),
-            };
-        Self {
-            http: said(own.map(|own| own.http.as_str()), Some(config.http), Some(http)),
-            peer: said(own.and_then(|own| own.peer.as_deref()), config.peer, peer),
-        }
-    }
 }
 
 async fn blocking<T: Send + 'static>(

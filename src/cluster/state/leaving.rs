@@ -13,7 +13,7 @@ impl Agreed {
     }
 
     /// Refuses unless the others can do without the member: somebody has to own the partitions.
-    pub(super) fn spare(&self, id: NodeId) -> Result<(), Refusal> {
+    pub fn spare(&self, id: NodeId) -> Result<(), Refusal> {
         self.members.get(id).ok_or(Refusal::NoSuchMember(id))?;
         if self.members.len() == 1 {
             return Err(Refusal::LastMember(id));
@@ -75,10 +75,11 @@ impl Agreed {
         let name = |id: &NodeId| self.members.get(*id).map(|member| format!("{} (node {id})", member.name));
         match what {
             What::Remove(id) => {
-                let begins_anew = self.members.get(*id)?.leaving == Some(Leaving::Abandoned);
-                let lost = match begins_anew.then(|| self.owned_by(*id)).unwrap_or_default() {
-                    0 => String::new(),
-                    partitions => format!("; {partitions} partitions begin anew elsewhere"),
+                let lost = match (self.members.get(*id)?.leaving, self.owned_by(*id)) {
+                    (Some(Leaving::Abandoned), partitions @ 1..) => {
+                        format!("; {partitions} partitions begin anew elsewhere")
+                    }
+                    _ => String::new(),
                 };
                 Some(format!("removed {}{lost}", name(id)?))
             }

@@ -547,7 +547,8 @@ proptest! {
                         let goes = leaving.get(id).is_some_and(|given_up| *given_up || *id > 3);
                         let fine = goes && others_own(&members, &leaving, *id);
                         if fine {
-                            (members.remove(id), leaving.remove(id));
+                            members.remove(id);
+                            leaving.remove(id);
                         }
                         fine
                     }
