@@ -104,7 +104,12 @@ impl Member {
     pub(super) async fn make_sure(&self) {
         let Some(own) = self.seeds.iter().position(|seed| seed.name == self.own.name) else { return };
         while !self.raft.listens() {
-            match judge(own, &self.ask_all(own).await) {
+            let answers = self.ask_all(own).await;
+            // Whoever begins the cluster has made sure that all others are empty, and is soon known to them in this very life.
+            if self.raft.is_initialized().await {
+                return self.raft.listen();
+            }
+            match judge(own, &answers) {
                 Verdict::TakesPart => self.raft.listen(),
                 Verdict::IsLost => {
                     return self.end(format!(

@@ -215,3 +215,20 @@ async fn whoever_isnt_a_node_is_refused_with_a_reason_and_harms_nobody() {
     refused("the handshake took longer than 1s");
     assert_whole(&cluster, "c");
 }
+
+#[test]
+fn a_node_joins_with_a_certificate_of_its_own_and_not_without() {
+    let mut cluster = start();
+    let line = cluster.joins(3, 0, &[]);
+    // Without a file it speaks plain text, and isn't found.
+    let mut plain = cluster.run_line(&line);
+    assert_eq!(plain.end().code(), Some(1), "{}", plain.log());
+    assert!(plain.log().contains("n4 does not answer at "), "{}", plain.log());
+    cluster.home().certify("--cluster test n4");
+    let words: Vec<_> = line.iter().map(String::as_str).collect();
+    let node = cluster.home().run_words_as(&words, "n4").started();
+    cluster.put(3, node);
+    cluster.wait_seated(3, 0);
+    cluster.wait_balanced(0);
+    assert_whole(&cluster, "j");
+}
