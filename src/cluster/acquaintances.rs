@@ -5,9 +5,8 @@
 //! of the configuration, in its order. Whoever still gets the log without being a member (it has left, and is to hear of it)
 //! is one too.
 //!
-//! Where they are is a matter of its own. Until a node has caught up, the addresses of the configuration come first, by name:
-//! a whole cluster may have been moved to other ports while it was stopped, and nothing but the file knows. After that the
-//! log is right.
+//! Where they are comes from the same source. Where the configuration lists a node of that name elsewhere it is looked for there,
+//! too, by its link (`links/reach.rs`).
 
 use std::collections::BTreeMap;
 
@@ -22,8 +21,7 @@ pub fn number(place: usize) -> NodeId {
     NodeId(place as u64 + 1)
 }
 
-/// All but the node of `claim` itself: number, name and address. `listed` is what the configuration says, as long as that
-/// counts.
+/// All but the node of `claim` itself: number, name and address. `listed` is what the configuration says.
 pub fn acquaintances(claim: &Claim, view: &View, listed: &[SeedNode]) -> Vec<(NodeId, Name, String)> {
     let mut known = BTreeMap::new();
     for (id, address) in &view.nodes {
@@ -38,8 +36,7 @@ pub fn acquaintances(claim: &Claim, view: &View, listed: &[SeedNode]) -> Vec<(No
         known = at_first(claim, listed);
     }
     known.remove(&claim.node);
-    let listed = |name: &Name| listed.iter().find(|seed| seed.name == *name).map(|seed| seed.peer.clone());
-    known.into_iter().map(|(id, (name, peer))| (id, name.clone(), listed(&name).unwrap_or(peer))).collect()
+    known.into_iter().map(|(id, (name, peer))| (id, name, peer)).collect()
 }
 
 /// Whom a node knows that knows nothing of the log.
@@ -116,7 +113,7 @@ mod tests {
         let nodes = [(1, "n1", "a:1"), (2, "n2", "a:2"), (57, "n3", "a:3")];
         let nodes = nodes.map(|(id, name, peer)| (NodeId(id), Address::new(name, peer)));
         let records = View { nodes: nodes.clone().into(), ..View::default() };
-        assert_eq!(shown(&claim(2), &records, &others), "1 n1 b:1, 57 n3 a:3");
+        assert_eq!(shown(&claim(2), &records, &others), "1 n1 a:1, 57 n3 a:3");
         assert_eq!(shown(&claim(2), &records, &[]), "1 n1 a:1, 57 n3 a:3");
     }
 
@@ -126,8 +123,7 @@ mod tests {
         let state = agreed(&[("n1", "a:1"), ("n2", "new:2")]);
         let view = View { applied: LogIndex(3), state, nodes: nodes.into() };
         assert_eq!(shown(&claim(1), &view, &[]), "2 n2 new:2, 9 n9 a:9");
-        // As long as this node hasn't caught up, the file may know better.
-        assert_eq!(shown(&claim(1), &view, &listed(&[("n2", "file:2")])), "2 n2 file:2, 9 n9 a:9");
+        assert_eq!(shown(&claim(1), &view, &listed(&[("n2", "file:2")])), "2 n2 new:2, 9 n9 a:9");
     }
 
     #[test]

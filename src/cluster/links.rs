@@ -15,8 +15,9 @@
 //!
 //! Whoever asks looks its peer up in a map that is never changed in place: no lock, whatever the members do meanwhile.
 
+mod reach;
+
 use std::collections::BTreeMap;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,11 +26,12 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::reach::Reach;
 use super::raft::{self, Sending, Traffic, Transport, TransportError};
 use super::status::BreakerStatus;
 use crate::check::Name;
 use crate::clock::{MS, SharedClock};
-use crate::net::{Dial, Network};
+use crate::net::Network;
 use crate::peer::{
     self, Breaker, BreakerState, Call, CallError, Class, Failure, Identity, Kind, Link, LinkArgs, LinkState,
     Opaque, Outcome, Pass, link,
@@ -88,6 +90,8 @@ struct Maker {
     seed: Seed,
     control: Handle,
     workers: Vec<Handle>,
+    /// Where else a peer may be.
+    elsewhere: BTreeMap<Name, String>,
     /// Peers made so far; says whose turn it is, and which chance is theirs.
     made: u64,
 }
@@ -96,6 +100,7 @@ struct Maker {
 struct Wanted<'a> {
     peer: &'a Name,
     address: &'a str,
+    elsewhere: Option<&'a str>,
     class: Class,
     chance: Generator,
     runs_on: &'a Handle,
@@ -258,23 +263,29 @@ impl Links {
         let (who, ways) = (us.clone(), network.clone());
         let knock = move |name: Name, address: String| -> Knocking {
             let (who, network) = (who.clone(), ways.clone());
-            Box::pin(async move { peer::knock(&who, &name, &mut Reach { network, address }).await })
+            Box::pin(async move { peer::knock(&who, &name, &mut Reach::new(network, &address, None)).await })
         };
         let make = move |wanted: Wanted<'_>| {
             let (link, driver) = link(LinkArgs {
                 us: us.clone(),
                 peer: wanted.peer.clone(),
                 class: wanted.class,
-                dial: Reach { network: network.clone(), address: wanted.address.into() },
+                dial: Reach::new(network.clone(), wanted.address, wanted.elsewhere),
                 clock: time.clone(),
                 chance: wanted.chance,
             });
             wanted.runs_on.spawn(driver);
             link
         };
-        let maker = Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
+        let (make, control_too, elsewhere) = (Box::new(make), control.clone(), BTreeMap::new());
+        let maker = Maker { make, seed, control: control_too, workers, elsewhere, made: 0 };
         let (known, knock) = (ArcSwap::default(), Box::new(knock));
         Self { us: own, clock, control, known, knock, maker: Mutex::new(maker) }
+    }
+
+    /// Takes note of where peers may be if they aren't where they are said to be. It counts for links that are made from now on.
+    pub fn may_be_at(&self, elsewhere: BTreeMap<Name, String>) {
+        self.maker.lock().unwrap_or_else(PoisonError::into_inner).elsewhere = elsewhere;
     }
 
     /// Takes note of who the members are: number, name, and where other nodes reach them. This node may be among them.
@@ -369,9 +380,10 @@ impl Maker {
             0 => &self.control,
             workers => &self.workers[(turn % workers as u64) as usize],
         };
+        let elsewhere = self.elsewhere.get(name).map(String::as_str);
         let made = |class, runs_on| {
             let chance = self.seed.fork(Class::word(class), turn);
-            (self.make)(Wanted { peer: name, address, class, chance, runs_on })
+            (self.make)(Wanted { peer: name, address, elsewhere, class, chance, runs_on })
         };
         Peer {
             number,
@@ -413,19 +425,6 @@ impl Transport for Links {
                 Err(error) => Err(TransportError::NoAnswer(error.to_string())),
             }
         })
-    }
-}
-
-/// Dials an address of a network. One that can't be dialled is tried again like any other, and the link says why.
-struct Reach<N> {
-    network: Arc<N>,
-    address: String,
-}
-
-impl<N: Network> Dial for Reach<N> {
-    type Stream = <N::Dial as Dial>::Stream;
-    async fn dial(&mut self) -> io::Result<Self::Stream> {
-        self.network.dial(&self.address)?.dial().await
     }
 }
 

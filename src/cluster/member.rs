@@ -212,6 +212,8 @@ impl Member {
             ended: watch::Sender::new(None),
             steward: Mutex::default(),
         };
+        let listed = member.seeds.iter().map(|seed| (seed.name.clone(), seed.peer.clone()));
+        member.links.may_be_at(listed.filter(|(_, peer)| !peer.is_empty()).collect());
         member.look_up_others(&View { nodes: member.raft.roster().nodes, ..View::default() });
         Ok(member)
     }
@@ -367,9 +369,7 @@ impl Member {
 
     /// Keeps links to whoever this node has to do with, by `view`.
     fn look_up_others(&self, view: &View) {
-        let recovered = self.recovered.load(Ordering::Relaxed);
-        let listed = if recovered { &[][..] } else { &self.seeds };
-        self.links.update(&acquaintances(&self.claim, view, listed));
+        self.links.update(&acquaintances(&self.claim, view, &self.seeds));
     }
 
     /// Begins the cluster, if this is the first of the seeds and nobody has.
@@ -538,7 +538,6 @@ impl Member {
             tracing::debug!(%error, "the log isn't known to be applied yet");
         }
         self.recovered.store(true, Ordering::Relaxed);
-        self.look_up_others(&self.raft.view());
     }
 
     pub(super) fn steward(&self) -> MutexGuard<'_, Steward> {

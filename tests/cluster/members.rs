@@ -58,8 +58,11 @@ fn a_cluster_that_moved_while_it_was_stopped_finds_itself_by_the_file() {
     let before = members(&cluster, 0);
     (0..3).for_each(|i| cluster.stop(i));
     cluster.move_away();
-    (0..3).for_each(|i| cluster.begin(i));
-    (0..3).for_each(|i| cluster.wait_ready(i));
+    (0..2).for_each(|i| cluster.begin(i));
+    (0..2).for_each(|i| cluster.wait_ready(i));
+    // The last comes when the others have caught up with a log that knows its old address alone.
+    cluster.begin(2);
+    cluster.wait_ready(2);
     let after = members(&cluster, 2);
     assert!(after.iter().zip(&before).all(|(after, before)| after.1 == before.1 && after.2 != before.2));
     assert_eq!(members(&cluster, 0), after);
