@@ -59,10 +59,15 @@ fn a_cluster_that_moved_while_it_was_stopped_finds_itself_by_the_file() {
     (0..3).for_each(|i| cluster.stop(i));
     cluster.move_away();
     (0..2).for_each(|i| cluster.begin(i));
-    (0..2).for_each(|i| cluster.wait_ready(i));
-    // The last comes when the others have caught up with a log that knows its old address alone.
+    // The last comes when the others have caught up with a log that knows its old address alone. They own nothing until then:
+    // it was the last to be stopped.
+    for i in 0..2 {
+        until("the two are ready", || {
+            (cluster.node(i).call("GET", "/readyz", "").status == 200).then_some(())
+        });
+    }
     cluster.begin(2);
-    cluster.wait_ready(2);
+    (0..3).for_each(|i| cluster.wait_ready(i));
     let after = members(&cluster, 2);
     assert!(after.iter().zip(&before).all(|(after, before)| after.1 == before.1 && after.2 != before.2));
     assert_eq!(members(&cluster, 0), after);
