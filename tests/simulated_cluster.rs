@@ -131,7 +131,9 @@ async fn request(node: usize, method: &str, path: &str, body: &str) -> io::Resul
     let asking = async {
         let mut stream = turmoil::net::TcpStream::connect((host.as_str(), HTTP)).await?;
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(body.as_bytes()).await?;
         let mut answer = String::new();
@@ -277,7 +279,8 @@ fn run(seed: u64, deaths: bool) -> String {
     if !deaths {
         for (tenant, (admitted, unknown)) in &books.seen().tenants {
             let enough = admitted + unknown >= LIMIT;
-            books.check(enough, || format!("{tenant} was admitted {admitted} times, {unknown} are not known"));
+            books
+                .check(enough, || format!("{tenant} was admitted {admitted} times, {unknown} are not known"));
         }
     }
     books.trace.assert_sound();
