@@ -76,12 +76,16 @@ fn a_cluster_is_compared_with_one_node_and_what_is_forwarded_with_what_is_not() 
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let shares = |scenario: usize| {
         let results = report["comparisons"][scenario]["results"].as_array().unwrap();
-        let share = |result: &serde_json::Value| result["median"]["forwarded_share"].as_f64().unwrap();
-        [share(&results[0]), share(&results[1])]
+        let share = |result: &serde_json::Value| {
+            let share = result["median"]["forwarded_share"].as_f64().unwrap();
+            (result["candidate"].as_str().unwrap().to_owned(), share)
+        };
+        results.iter().map(share).collect::<Vec<_>>()
     };
-    assert_eq!(shares(0), [0.0, 1.0]);
-    let [alone, cluster] = shares(1);
-    assert!(alone == 0.0 && cluster > 0.0 && cluster < 1.0, "{cluster}");
+    assert_eq!(shares(0), [("own".to_owned(), 0.0), ("forwarded".to_owned(), 1.0)]);
+    let [alone, apart, (cluster, share)] = shares(1).try_into().unwrap();
+    assert_eq!([alone, apart], ["alone", "apart"].map(|name| (name.to_owned(), 0.0)));
+    assert!(cluster == "cluster" && share > 0.0 && share < 1.0, "{cluster}: {share}");
     assert_eq!(report["saturation"]["leader"], "n1");
     assert!(report["saturation"]["decisions"].as_u64().unwrap() > 0);
 }
