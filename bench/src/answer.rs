@@ -1,5 +1,6 @@
-//! Whether an answer is the one this benchmark pays for. A server that refuses, degrades or leaves out a
-//! limit is fast for the wrong reason, so such a run must fail instead of looking good.
+//! Whether an answer is the one this benchmark pays for. A server that refuses, degrades, leaves out a limit
+//! or has another node decide is fast or slow for the wrong reason, so such a run must fail instead of
+//! counting.
 //!
 //! Reading every answer whole would cost the generator as much as the server spends. So the outcome of a
 //! single check is looked up in every answer, and everything else in one answer of `READ_EVERY`.
@@ -20,6 +21,10 @@ pub const READ_EVERY: u64 = 50;
 pub struct Outcomes {
     pub allowed: u64,
     pub denied: u64,
+    /// Of those whose answer was read whole: decided by the node that was asked.
+    pub by_asked: u64,
+    /// And by another one.
+    pub by_other: u64,
 }
 
 impl Outcomes {
@@ -34,12 +39,21 @@ impl Outcomes {
     pub fn add(&mut self, other: Self) {
         self.allowed += other.allowed;
         self.denied += other.denied;
+        self.by_asked += other.by_asked;
+        self.by_other += other.by_other;
     }
 
     /// From 0 to 1; `None` if no decision was looked at.
     pub fn denied_share(self) -> Option<f64> {
         let all = self.allowed + self.denied;
         (all > 0).then(|| self.denied as f64 / all as f64)
+    }
+
+    /// The share of decisions that another node made than the one asked, from 0 to 1; `None` if no answer was
+    /// read whole.
+    pub fn forwarded_share(self) -> Option<f64> {
+        let all = self.by_asked + self.by_other;
+        (all > 0).then(|| self.by_other as f64 / all as f64)
     }
 }
 
@@ -85,6 +99,8 @@ struct Decision<'a> {
     allowed: bool,
     #[serde(borrow)]
     mode: Cow<'a, str>,
+    #[serde(borrow)]
+    node: Cow<'a, str>,
     limits: Vec<IgnoredAny>,
 }
 
@@ -94,10 +110,10 @@ struct Decisions<'a> {
     decisions: Vec<Decision<'a>>,
 }
 
-/// Reads an answer whole, and holds it against what was asked.
-pub fn read(body: &[u8], call: Call, tier: Tier) -> Result<Outcomes, AnswerError> {
+/// Reads an answer of the node `asked` whole, and holds it against what was asked.
+pub fn read(body: &[u8], call: Call, tier: Tier, asked: &str) -> Result<Outcomes, AnswerError> {
     let decisions = match call {
-        Call::Single => vec![serde_json::from_slice(body).map_err(AnswerError::Unreadable)?],
+        Call::Peek | Call::Single => vec![serde_json::from_slice(body).map_err(AnswerError::Unreadable)?],
         Call::Batch(_) => {
             let batch: Decisions<'_> = serde_json::from_slice(body).map_err(AnswerError::Unreadable)?;
             batch.decisions
@@ -115,8 +131,19 @@ pub fn read(body: &[u8], call: Call, tier: Tier) -> Result<Outcomes, AnswerError
             return Err(AnswerError::Limits { expected: tier.limits(), actual: decision.limits.len() });
         }
         outcomes.count(decision.allowed);
+        if decision.node == asked {
+            outcomes.by_asked += 1;
+        } else {
+            outcomes.by_other += 1;
+        }
     }
     Ok(outcomes)
+}
+
+/// The node that decided a single check.
+pub fn decider(body: &[u8]) -> Result<String, AnswerError> {
+    let decision: Decision<'_> = serde_json::from_slice(body).map_err(AnswerError::Unreadable)?;
+    Ok(decision.node.into_owned())
 }
 
 /// The outcome of a single check without reading the rest; at once where it is the first member, as it
@@ -135,7 +162,8 @@ pub fn glance(body: &[u8]) -> Result<bool, AnswerError> {
 mod tests {
     use super::*;
 
-    const ALLOWED: &str = r#"{"allowed":true,"tenant":"t","limits":[{"name":"second"}],"mode":"exact"}"#;
+    const ALLOWED: &str =
+        r#"{"allowed":true,"tenant":"t","limits":[{"name":"second"}],"mode":"exact","node":"n1"}"#;
 
     #[test]
     fn the_outcome_is_found_wherever_it_stands() {
@@ -148,28 +176,30 @@ mod tests {
 
     #[test]
     fn a_whole_answer_counts_its_outcome() {
-        let outcomes = read(ALLOWED.as_bytes(), Call::Single, Tier::One).unwrap();
-        assert_eq!(outcomes, Outcomes { allowed: 1, denied: 0 });
-        assert_eq!(outcomes.denied_share(), Some(0.0));
+        let outcomes = read(ALLOWED.as_bytes(), Call::Single, Tier::One, "n1").unwrap();
+        assert_eq!(outcomes, Outcomes { allowed: 1, by_asked: 1, ..Outcomes::default() });
+        assert_eq!((outcomes.denied_share(), outcomes.forwarded_share()), (Some(0.0), Some(0.0)));
+        assert_eq!(decider(ALLOWED.as_bytes()).unwrap(), "n1");
     }
 
     #[test]
     fn a_batch_counts_every_decision() {
         let denied = ALLOWED.replace("true", "false");
+        let denied = denied.replace("n1", "n2");
         let body = format!(r#"{{"allowed":false,"decisions":[{ALLOWED},{denied}]}}"#);
-        let outcomes = read(body.as_bytes(), Call::Batch(2), Tier::One).unwrap();
-        assert_eq!(outcomes, Outcomes { allowed: 1, denied: 1 });
-        assert_eq!(outcomes.denied_share(), Some(0.5));
-        let error = read(body.as_bytes(), Call::Batch(3), Tier::One).unwrap_err();
+        let outcomes = read(body.as_bytes(), Call::Batch(2), Tier::One, "n1").unwrap();
+        assert_eq!(outcomes, Outcomes { allowed: 1, denied: 1, by_asked: 1, by_other: 1 });
+        assert_eq!((outcomes.denied_share(), outcomes.forwarded_share()), (Some(0.5), Some(0.5)));
+        let error = read(body.as_bytes(), Call::Batch(3), Tier::One, "n1").unwrap_err();
         assert_eq!(error.to_string(), "2 decisions came back for 3 checks");
     }
 
     #[test]
     fn an_answer_with_less_than_was_asked_for_is_an_error() {
-        let error = read(ALLOWED.as_bytes(), Call::Single, Tier::Two).unwrap_err();
+        let error = read(ALLOWED.as_bytes(), Call::Single, Tier::Two, "n1").unwrap_err();
         assert_eq!(error.to_string(), "a decision lists 1 limits, the tier has 2");
         let approximate = ALLOWED.replace("exact", "approximate");
-        let error = read(approximate.as_bytes(), Call::Single, Tier::One).unwrap_err();
+        let error = read(approximate.as_bytes(), Call::Single, Tier::One, "n1").unwrap_err();
         assert!(error.to_string().contains("\"approximate\""), "{error}");
     }
 }

@@ -5,13 +5,13 @@
 //! would also trace the path of an error), unknown members are refused, what never changes is built once.
 //! What it leaves out is the decision: no tenant is looked up, no clock is read, nothing is remembered.
 //!
-//! It runs in a process of its own, as a node does, so that both are measured from outside.
+//! It runs in a process of its own, as a node does, so that both are measured from outside. In tests it also plays
+//! the nodes of a cluster: then it names the node that would have decided, and knows how its cluster stands.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -19,9 +19,13 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use axum::{Json, Router};
+use clap::{Args, value_parser};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::scenario::Tier;
+use crate::server::node_name;
 
 /// What the service prints in front of its address, once it listens.
 pub const ADDRESS_PREFIX: &str = "listening on ";
@@ -31,6 +35,20 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 const DAY_MS: u64 = 86_400_000;
+
+/// What it is started as.
+#[derive(Args, Clone, Copy)]
+pub struct Part {
+    /// The port on the loopback address; 0 takes a free one
+    #[arg(long)]
+    port: u16,
+    /// The tier of all tenants
+    #[arg(long)]
+    tier: Tier,
+    /// How many nodes the cluster has of which it plays one
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u8).range(1..=9))]
+    nodes: u8,
+}
 
 /// A check, with every member that the contract knows.
 #[derive(Deserialize)]
@@ -78,7 +96,7 @@ struct Decision<'a> {
     permit: Option<()>,
     replayed: bool,
     mode: &'static str,
-    node: &'static str,
+    node: &'a str,
     epoch: u64,
     policy_version: u64,
 }
@@ -143,6 +161,8 @@ const USED_UP: Limit = Limit {
 #[derive(Clone)]
 struct Template {
     tier: &'static str,
+    /// The names of all nodes.
+    nodes: Vec<String>,
     limits: &'static [Limit],
     /// The first limit is the tightest; set where it denies.
     denied_by: Option<DeniedBy>,
@@ -150,7 +170,7 @@ struct Template {
 }
 
 impl Template {
-    fn new(tier: Tier) -> Result<Self, axum::http::header::InvalidHeaderValue> {
+    fn new(tier: Tier, nodes: u8) -> Result<Self, axum::http::header::InvalidHeaderValue> {
         let limits: &'static [Limit] = match tier {
             Tier::One => &[SECOND],
             Tier::Two => &[SECOND, MINUTE],
@@ -167,13 +187,14 @@ impl Template {
             .collect();
         Ok(Self {
             tier: tier.name(),
+            nodes: (0..usize::from(nodes)).map(node_name).collect(),
             limits,
             denied_by,
             policy_header: HeaderValue::try_from(policy.join(", "))?,
         })
     }
 
-    fn decision<'a>(&self, check: &'a Check) -> Decision<'a> {
+    fn decision<'a>(&'a self, check: &'a Check) -> Decision<'a> {
         let tightest = &self.limits[0];
         Decision {
             allowed: self.denied_by.is_none(),
@@ -189,9 +210,17 @@ impl Template {
             permit: None,
             replayed: false,
             mode: "exact",
-            node: "n1",
+            node: self.owner(&check.tenant),
             epoch: 1,
             policy_version: 1,
+        }
+    }
+
+    /// The node that owns a tenant: one by their last digits.
+    fn owner(&self, tenant: &str) -> &str {
+        match &self.nodes[..] {
+            [alone] => alone,
+            nodes => &nodes[usize::from(tenant.bytes().last().unwrap_or(0)) % nodes.len()],
         }
     }
 
@@ -214,18 +243,21 @@ impl Template {
     }
 }
 
-/// Serves on the loopback address until the process is killed. Port 0 takes a free one; the address taken is
-/// printed.
-pub fn run(port: u16, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(port, tier))
+/// Serves on the loopback address until the process is killed; the address is printed.
+pub fn run(part: Part) -> Result<(), Box<dyn Error + Send + Sync>> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(part))
 }
 
-async fn serve(port: u16, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let template: &'static Template = Box::leak(Box::new(Template::new(tier)?));
+async fn serve(part: Part) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let Part { port, tier, nodes, .. } = part;
+    let template: &'static Template = Box::leak(Box::new(Template::new(tier, nodes)?));
     let service = Router::new()
         .route("/v1/check", post(check))
+        .route("/v1/peek", post(check))
         .route("/v1/check/batch", post(batch))
         .route("/readyz", get(|| async {}))
+        .route("/v1/cluster", get(async move || standing(part)))
+        .route("/v1/cluster/breakers", get(async move || links(part)))
         .with_state(template);
     let listener = tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
     println!("{ADDRESS_PREFIX}{}", listener.local_addr()?);
@@ -237,6 +269,16 @@ async fn serve(port: u16, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>
     });
     axum::serve(listener, service).await?;
     Ok(())
+}
+
+/// The first node leads, for ever.
+fn standing(part: Part) -> Json<Value> {
+    let nodes = vec![json!({"partitions": 1}); part.nodes.into()];
+    Json(json!({"leader": node_name(0), "term": 1, "nodes": nodes}))
+}
+
+fn links(part: Part) -> Json<Value> {
+    Json(json!({"breakers": vec![json!({"connected": true}); usize::from(part.nodes) - 1]}))
 }
 
 async fn check(State(template): State<&'static Template>, body: Bytes) -> Result<Response, StatusCode> {
@@ -282,17 +324,17 @@ mod tests {
     #[test]
     fn its_answer_is_one_that_the_benchmark_accepts() {
         for (tier, allowed) in [(Tier::One, true), (Tier::Two, true), (Tier::Denied, false)] {
-            let template = Template::new(tier).unwrap();
+            let template = Template::new(tier, 1).unwrap();
             let check: Check = serde_json::from_slice(CHECK).unwrap();
             let body = serde_json::to_vec(&template.decision(&check)).unwrap();
             assert_eq!(answer::glance(&body).unwrap(), allowed);
-            assert!(answer::read(&body, Call::Single, tier).is_ok());
+            assert!(answer::read(&body, Call::Single, tier, "n1").is_ok());
         }
     }
 
     #[test]
     fn it_names_the_tenant_and_the_cost_that_were_asked_for() {
-        let template = Template::new(Tier::Two).unwrap();
+        let template = Template::new(Tier::Two, 1).unwrap();
         let check: Check = serde_json::from_slice(CHECK).unwrap();
         let answer = serde_json::to_value(template.decision(&check)).unwrap();
         assert_eq!(answer["tenant"], "t-1");
@@ -301,8 +343,15 @@ mod tests {
     }
 
     #[test]
+    fn as_a_node_among_others_it_names_the_one_that_would_have_decided() {
+        let template = Template::new(Tier::Two, 3).unwrap();
+        let owners: Vec<_> = ["t-0", "t-1", "t-2", "t-3"].map(|tenant| template.owner(tenant)).into();
+        assert_eq!(owners, ["n1", "n2", "n3", "n1"]);
+    }
+
+    #[test]
     fn its_headers_are_in_the_form_of_the_ratelimit_draft() {
-        let template = Template::new(Tier::Two).unwrap();
+        let template = Template::new(Tier::Two, 1).unwrap();
         assert_eq!(template.policy_header, r#""second";q=1000000;w=1, "minute";q=100000000;w=60"#);
         assert_eq!(template.rate_limit_header(), r#""second";r=999999;t=1, "minute";r=99999990;t=60"#);
     }

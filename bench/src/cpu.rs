@@ -42,7 +42,7 @@ impl std::error::Error for CpuError {
 /// What had been spent at one moment since the start of each; two of them bracket a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// The server under test.
+    /// The server under test, all its processes together.
     pub server: Duration,
     /// This process, the load generator.
     pub own: Duration,
@@ -53,7 +53,7 @@ pub struct Reading {
 /// What was spent between two readings.
 #[derive(Clone, Copy, Debug)]
 pub struct Spent {
-    /// By the server under test.
+    /// By the server under test, all its processes together.
     pub server: Duration,
     /// By processes that have no part in the benchmark.
     pub others: Duration,
@@ -61,8 +61,9 @@ pub struct Spent {
 
 impl Reading {
     /// Reads all three, the server first: the time between the reads goes to nobody's account.
-    pub fn take(server_pid: u32) -> Result<Self, CpuError> {
-        Ok(Self { server: process(&server_pid.to_string())?, own: process("self")?, machine: machine()? })
+    pub fn take(server_pids: &[u32]) -> Result<Self, CpuError> {
+        let server = server_pids.iter().map(|pid| process(&pid.to_string())).sum::<Result<_, _>>()?;
+        Ok(Self { server, own: process("self")?, machine: machine()? })
     }
 
     pub fn since(&self, earlier: &Self) -> Spent {
@@ -161,7 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_a_time() {
-        assert!(Reading::take(std::process::id()).is_ok());
+    fn this_process_has_a_time_and_several_have_one_together() {
+        let own = std::process::id();
+        assert!(Reading::take(&[own]).is_ok());
+        let twice = Reading::take(&[own, own]).unwrap();
+        assert!(twice.server >= twice.own);
     }
 }

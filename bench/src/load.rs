@@ -15,6 +15,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +27,8 @@ use crate::answer::{self, Outcomes};
 use crate::clock;
 use crate::interrupt;
 use crate::response::ResponseReader;
-use crate::scenario::{Call, Request, Scenario, Tier};
+use crate::scenario::{Call, Request, Tier};
+use crate::server::node_name;
 use crate::stats::Latencies;
 
 /// More threads than this would need more connections than a run has.
@@ -47,6 +49,55 @@ pub enum Phase {
     Fill,
     /// Ask for random tenants for so long.
     For(Duration),
+}
+
+/// The tenants that checks spread over.
+#[derive(Clone, Debug)]
+pub enum Tenants {
+    /// So many, from the first on.
+    First(u32),
+    /// These.
+    These(Arc<[u32]>),
+}
+
+impl Tenants {
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::First(count) => *count,
+            Self::These(tenants) => u32::try_from(tenants.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The tenant with that index, below `count`.
+    fn at(&self, index: u32) -> u32 {
+        match self {
+            Self::First(_) => index,
+            Self::These(tenants) => tenants[index as usize],
+        }
+    }
+}
+
+/// Who must have decided, for a run to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deciders {
+    /// Any node.
+    Any,
+    /// The node that was asked, always.
+    Asked,
+    /// Another one, always.
+    Others,
+}
+
+/// What is asked, and of whom.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub call: Call,
+    pub tier: Tier,
+    /// Those that all servers are asked for, or a part for each server.
+    pub tenants: Vec<Tenants>,
+    pub deciders: Deciders,
+    /// Over all servers together, each with one call under way. At least 1.
+    pub connections: u32,
 }
 
 /// What a phase saw.
@@ -96,8 +147,8 @@ impl Tally {
         }
     }
 
-    /// An error unless every call was answered, and answered as the tier must.
-    fn judge(&self, phase: Phase, tier: Tier) -> Result<(), Box<dyn Error + Send + Sync>> {
+    /// An error unless every call was answered, by whom it had to be, and as the tier must.
+    fn judge(&self, phase: Phase, plan: &Plan) -> Result<(), Box<dyn Error + Send + Sync>> {
         if let Some(complaint) = &self.complaint {
             let Self { refused, answers, .. } = self;
             return Err(format!(
@@ -106,7 +157,18 @@ impl Tally {
             .into());
         }
         let denied = self.outcomes.denied_share().ok_or("no call was answered at all")?;
-        match (tier, phase) {
+        let forwarded = self.outcomes.forwarded_share().unwrap_or(0.0);
+        match (plan.tier, phase) {
+            _ if plan.deciders == Deciders::Asked && forwarded > 0.0 => Err(format!(
+                "{:.2} % of the checks were decided by another node than the one asked",
+                forwarded * 100.0
+            )
+            .into()),
+            _ if plan.deciders == Deciders::Others && forwarded < 1.0 => Err(format!(
+                "{:.2} % of the checks were decided by the node that was asked",
+                (1.0 - forwarded) * 100.0
+            )
+            .into()),
             (Tier::One | Tier::Two, _) if denied > 0.0 => Err(format!(
                 "{:.2} % of the checks were denied under limits that none can reach",
                 denied * 100.0
@@ -122,11 +184,11 @@ impl Tally {
     }
 }
 
-/// Connections to one server, open until dropped.
+/// Connections to one server or to the nodes of a cluster, open until dropped.
 #[derive(Debug)]
 pub struct Load {
     threads: Vec<Thread>,
-    tier: Tier,
+    plan: Plan,
 }
 
 #[derive(Debug)]
@@ -136,13 +198,8 @@ struct Thread {
 }
 
 impl Load {
-    /// Opens `connections`, to ask as `scenario` does for `tenants` tenants. Both at least 1.
-    pub fn connect(
-        server: SocketAddr,
-        scenario: Scenario,
-        tenants: u32,
-        connections: u32,
-    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    /// Opens the plan's connections to `servers` in turn, of which there is at least one.
+    pub fn connect(servers: &[SocketAddr], plan: Plan) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_MAX);
         let mut threads = Vec::new();
         for _ in 0..count {
@@ -151,7 +208,7 @@ impl Load {
                 connections: Vec::new(),
             });
         }
-        for index in 0..connections {
+        for (index, (of, server)) in (0..plan.connections).zip(servers.iter().enumerate().cycle()) {
             let thread = &mut threads[index as usize % count];
             let opening = clock::within(OVERTIME_MAX, TcpStream::connect(server));
             let stream = thread
@@ -161,17 +218,17 @@ impl Load {
             stream.set_nodelay(true)?;
             thread.connections.push(Connection {
                 stream,
-                request: Request::new(scenario.call()),
+                request: Request::new(plan.call),
                 reader: ResponseReader::default(),
                 random: XorShift::seeded(u64::from(index)),
-                asks: Asks { call: scenario.call(), tier: scenario.tier(), tenants, index, of: connections },
+                asks: Asks::new(&plan, index, of, servers.len()),
             });
         }
-        Ok(Self { threads, tier: scenario.tier() })
+        Ok(Self { threads, plan })
     }
 
     /// Runs one phase on all connections and returns when the last answer is in. An error if any call failed,
-    /// was refused or was answered otherwise than the scenario must be.
+    /// was refused or was answered otherwise than the plan has it.
     pub fn run(&mut self, phase: Phase) -> Result<Tally, Box<dyn Error + Send + Sync>> {
         let start = clock::now();
         let tallies: Vec<Result<Tally, Box<dyn Error + Send + Sync>>> = std::thread::scope(|scope| {
@@ -186,7 +243,7 @@ impl Load {
         for tally in tallies {
             all.merge(tally?);
         }
-        all.judge(phase, self.tier)?;
+        all.judge(phase, &self.plan)?;
         Ok(all)
     }
 }
@@ -241,12 +298,13 @@ struct Connection {
     asks: Asks,
 }
 
-/// What a connection asks for, and which of all it is.
-#[derive(Clone, Copy, Debug)]
+/// What a connection asks for and of whom, and which of all that ask for the same it is.
+#[derive(Clone, Debug)]
 struct Asks {
     call: Call,
     tier: Tier,
-    tenants: u32,
+    tenants: Tenants,
+    node: String,
     index: u32,
     of: u32,
 }
@@ -260,7 +318,7 @@ impl Connection {
         let mut tally = Tally::new();
         match phase {
             Phase::Fill => {
-                let mut walk = self.asks.walk();
+                let mut walk = self.asks.clone().walk();
                 let mut sent = start;
                 while let Some(first) = walk.next() {
                     let mut tenants = std::iter::once(first).chain(&mut walk);
@@ -275,7 +333,8 @@ impl Connection {
             Phase::For(length) => {
                 let mut sent = clock::now();
                 while sent - start < length && tally.complaint.is_none() {
-                    self.request.aim(|| self.random.below(self.asks.tenants));
+                    let tenants = &self.asks.tenants;
+                    self.request.aim(|| tenants.at(self.random.below(tenants.count())));
                     sent = self.call(sent, &mut tally).await?;
                 }
             }
@@ -311,12 +370,14 @@ impl Connection {
         }
         let whole = tally.answers.is_multiple_of(answer::READ_EVERY);
         tally.answers += 1;
-        tally.decisions += self.asks.call.checks() as u64;
+        let Asks { call, tier, .. } = self.asks;
+        tally.decisions += call.checks() as u64;
         tally.bytes += head.response_bytes() as u64;
-        let read = match self.asks.call {
-            _ if whole => answer::read(body, self.asks.call, self.asks.tier)
-                .map(|outcomes| tally.outcomes.add(outcomes)),
-            Call::Single => answer::glance(body).map(|allowed| tally.outcomes.count(allowed)),
+        let read = match call {
+            _ if whole => {
+                answer::read(body, call, tier, &self.asks.node).map(|outcomes| tally.outcomes.add(outcomes))
+            }
+            Call::Peek | Call::Single => answer::glance(body).map(|allowed| tally.outcomes.count(allowed)),
             Call::Batch(_) => Ok(()),
         };
         if let Err(error) = read {
@@ -327,9 +388,23 @@ impl Connection {
 }
 
 impl Asks {
+    /// What the connection with that index asks, to the server with that number of `servers`.
+    fn new(plan: &Plan, index: u32, server: usize, servers: usize) -> Self {
+        let (call, tier) = (plan.call, plan.tier);
+        let (tenants, index, of) = match &plan.tenants[..] {
+            [all] => (all.clone(), index, plan.connections),
+            parts => {
+                let (servers, first) = (servers as u32, server as u32);
+                (parts[server].clone(), index / servers, (plan.connections - first).div_ceil(servers))
+            }
+        };
+        Self { call, tier, tenants, node: node_name(server), index, of }
+    }
+
     /// This connection's share of all tenants: every `of`-th, from its index on.
     fn walk(self) -> impl Iterator<Item = u32> {
-        (self.index..self.tenants).step_by(self.of.max(1) as usize)
+        let Self { tenants, index, of, .. } = self;
+        (index..tenants.count()).step_by(of.max(1) as usize).map(move |index| tenants.at(index))
     }
 }
 
@@ -370,15 +445,32 @@ impl XorShift {
 mod tests {
     use super::*;
 
+    fn plan(tenants: Vec<Tenants>, connections: u32) -> Plan {
+        Plan { call: Call::Single, tier: Tier::Two, tenants, deciders: Deciders::Any, connections }
+    }
+
+    /// Every tenant that is asked for, with the server that is.
+    fn walked(tenants: Vec<Tenants>, connections: u32, servers: usize) -> Vec<(usize, u32)> {
+        let plan = plan(tenants, connections);
+        let walk = |index: u32| {
+            let server = index as usize % servers;
+            Asks::new(&plan, index, server, servers).walk().map(move |tenant| (server, tenant))
+        };
+        let mut seen: Vec<_> = (0..connections).flat_map(walk).collect();
+        seen.sort_unstable_by_key(|(_, tenant)| *tenant);
+        seen
+    }
+
     #[test]
     fn the_connections_together_walk_over_every_tenant_once() {
-        for (tenants, of) in [(100, 7), (3, 64), (1, 1)] {
-            let mut seen: Vec<u32> = (0..of)
-                .flat_map(|index| Asks { call: Call::Single, tier: Tier::Two, tenants, index, of }.walk())
-                .collect();
-            seen.sort_unstable();
+        for (tenants, connections, servers) in [(100, 7, 1), (3, 64, 3), (1, 1, 1)] {
+            let walked = walked(vec![Tenants::First(tenants)], connections, servers);
+            let seen: Vec<_> = walked.into_iter().map(|(_, tenant)| tenant).collect();
             assert_eq!(seen, (0..tenants).collect::<Vec<_>>());
         }
+        let of = |tenants: &[u32]| Tenants::These(tenants.into());
+        let each = walked(vec![of(&[1, 2, 5]), of(&[3]), of(&[4, 6])], 7, 3);
+        assert_eq!(each, [(0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (2, 6)]);
     }
 
     #[test]
@@ -403,7 +495,7 @@ mod tests {
     }
 
     fn tally(allowed: u64, denied: u64) -> Tally {
-        Tally { outcomes: Outcomes { allowed, denied }, ..Tally::new() }
+        Tally { outcomes: Outcomes { allowed, denied, ..Outcomes::default() }, ..Tally::new() }
     }
 
     #[test]
@@ -418,8 +510,28 @@ mod tests {
             (tally(50, 0), Phase::Fill, Tier::Denied, true),
         ];
         for (tally, phase, tier, accepted) in cases {
-            let judged = tally.judge(phase, tier);
+            let judged = tally.judge(phase, &Plan { tier, ..plan(vec![Tenants::First(1)], 1) });
             assert_eq!(judged.is_ok(), accepted, "{tier:?} {phase:?}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_accepted_only_if_those_decided_who_had_to() {
+        let decided = |by_asked, by_other| Tally {
+            outcomes: Outcomes { allowed: 100, denied: 0, by_asked, by_other },
+            ..Tally::new()
+        };
+        let cases = [
+            (decided(5, 0), Deciders::Asked, true),
+            (decided(5, 1), Deciders::Asked, false),
+            (decided(0, 5), Deciders::Others, true),
+            (decided(1, 5), Deciders::Others, false),
+            (decided(1, 5), Deciders::Any, true),
+        ];
+        for (tally, deciders, accepted) in cases {
+            let plan = Plan { deciders, ..plan(vec![Tenants::First(1)], 1) };
+            let judged = tally.judge(Phase::For(Duration::from_secs(1)), &plan);
+            assert_eq!(judged.is_ok(), accepted, "{deciders:?}: {judged:?}");
         }
     }
 
@@ -427,7 +539,7 @@ mod tests {
     fn one_refused_call_fails_the_run_and_is_quoted() {
         let mut all = tally(1000, 0);
         all.merge(Tally { refused: 1, complaint: Some("503: busy".to_owned()), ..Tally::new() });
-        let error = all.judge(Phase::For(Duration::ZERO), Tier::Two).unwrap_err();
+        let error = all.judge(Phase::For(Duration::ZERO), &plan(vec![Tenants::First(1)], 1)).unwrap_err();
         assert!(error.to_string().ends_with("503: busy"), "{error}");
     }
 }

@@ -10,41 +10,41 @@
 //! (`load`, `cpu`). An answer that isn't 200, or not the decision that was asked for, fails the run
 //! (`answer`).
 //!
-//! What it can't say: how a node behaves in a cluster (it has no peers here), what a network adds (all is
-//! loopback), what callers see who don't wait for their answers (`load`), or what the processor time is made
+//! What a node costs that passes checks on to other nodes is measured in the same way, against a node that
+//! doesn't (`cluster`).
+//!
+//! What it can't say: what a network adds (all is loopback), what callers see who don't wait for their answers (`load`), or what the processor time is made
 //! of (use a profiler). The generator shares the machine with the server, so decisions per second depend on
 //! both; processor time per decision does much less.
 
 mod answer;
 mod bare;
 mod clock;
+mod cluster;
 mod cpu;
 mod interrupt;
 mod load;
 mod micro;
 mod report;
 mod response;
+mod rounds;
 mod scenario;
 mod server;
 mod stats;
 
 use std::error::Error;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use serde::Serialize;
 
-use crate::cpu::Reading;
-use crate::load::{Load, Phase};
-use crate::report::{Comparison, Report, Round};
-use crate::scenario::{Scenario, TENANTS_MAX, Tier};
+use crate::load::{Deciders, Load, Phase, Plan, Tenants};
+use crate::report::{Comparison, Report};
+use crate::rounds::Contender;
+use crate::scenario::{Scenario, TENANTS_MAX};
 use crate::server::{Candidate, Server};
-
-/// Before every measured run: long enough for caches and branch predictors, and for a processor to raise its
-/// clock.
-const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Times a node's HTTP door against a bare axum service.
 #[derive(Parser)]
@@ -60,14 +60,11 @@ struct CommandLine {
 enum Role {
     /// Times deciding alone, without HTTP, beside governor
     Micro(micro::Settings),
+    /// Times a cluster of three nodes against one, and checks passed on against checks decided at once
+    Cluster(cluster::Settings),
     /// Is the bare service; the benchmark starts itself so.
     #[command(hide = true)]
-    Bare {
-        #[arg(long)]
-        port: u16,
-        #[arg(long)]
-        tier: Tier,
-    },
+    Bare(bare::Part),
 }
 
 #[derive(Args)]
@@ -98,17 +95,34 @@ struct Settings {
     output: Output,
 }
 
+/// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Table,
     Json,
 }
 
+impl Output {
+    /// Prints the figures, in their own words or as JSON.
+    fn print(
+        self,
+        table: impl FnOnce() -> String,
+        figures: &impl Serialize,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        match self {
+            Self::Table => print!("{}", table()),
+            Self::Json => println!("{}", serde_json::to_string_pretty(figures)?),
+        }
+        Ok(())
+    }
+}
+
 fn main() -> ExitCode {
     let CommandLine { role, settings } = CommandLine::parse();
     let done = match role {
-        Some(Role::Bare { port, tier }) => bare::run(port, tier),
+        Some(Role::Bare(part)) => bare::run(part),
         Some(Role::Micro(settings)) => micro::run(&settings),
+        Some(Role::Cluster(settings)) => cluster::run(&settings),
         None => compare(&settings),
     };
     match done {
@@ -145,66 +159,32 @@ fn compare(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
         tenants: settings.tenants,
         comparisons,
     };
-    match settings.output {
-        Output::Table => print!("{}", report.table()),
-        Output::Json => println!("{}", report.json()?),
-    }
-    Ok(())
-}
-
-/// A candidate in a scenario: its server, the connections to it, and what its rounds gave.
-struct Contender {
-    candidate: Candidate,
-    load: Load,
-    server: Server,
-    rounds: Vec<Round>,
+    settings.output.print(|| report.table(), &report)
 }
 
 fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dyn Error + Send + Sync>> {
-    let tenants = scenario.tenants(settings.tenants);
-    let mut contenders = Vec::new();
+    let plan = Plan {
+        call: scenario.call(),
+        tier: scenario.tier(),
+        tenants: vec![Tenants::First(scenario.tenants(settings.tenants))],
+        deciders: Deciders::Asked,
+        connections: settings.connections,
+    };
+    let (mut servers, mut contenders) = (Vec::new(), Vec::new());
     for candidate in once_each(&settings.candidates) {
         let name = candidate.name();
         let mut server = Server::start(candidate, &settings.node_binary, scenario.tier())
             .map_err(|error| format!("{name}: {error}"))?;
-        let load = Load::connect(server.address(), scenario, tenants, settings.connections)
+        let load = Load::connect(server.addresses(), plan.clone())
             .and_then(|mut load| load.run(Phase::Fill).map(|_| load))
             .map_err(|error| format!("{name}: {error}{}", server.last_words()))?;
-        contenders.push(Contender { candidate, load, server, rounds: Vec::new() });
+        contenders.push(Contender { name, server: servers.len(), load });
+        servers.push(server);
     }
     let length = Duration::from_secs(u64::from(settings.seconds));
-    for number in 1..=settings.rounds {
-        for contender in &mut contenders {
-            let name = contender.candidate.name();
-            let round = contender
-                .round(length)
-                .map_err(|error| format!("{name}: {error}{}", contender.server.last_words()))?;
-            eprintln!(
-                "{} {number}/{} {name}: {:.2} µs, {:.0}/s",
-                scenario.name(),
-                settings.rounds,
-                round.cpu_us_per_decision,
-                round.decisions_per_second
-            );
-            contender.rounds.push(round);
-        }
-    }
-    let measured: Vec<_> =
-        contenders.into_iter().map(|contender| (contender.candidate, contender.rounds)).collect();
-    Comparison::new(scenario, &measured).ok_or_else(|| "nothing was measured".into())
-}
-
-impl Contender {
-    fn round(&mut self, length: Duration) -> Result<Round, Box<dyn Error + Send + Sync>> {
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.load.run(Phase::For(WARM_UP))?;
-        // Between two phases no call is under way: all that the server spends here is spent on the answers
-        // counted.
-        let before = Reading::take(self.server.pid())?;
-        let tally = self.load.run(Phase::For(length))?;
-        let spent = Reading::take(self.server.pid())?.since(&before);
-        Round::new(&tally, spent, processors).ok_or_else(|| "no call was answered".into())
-    }
+    let measured = rounds::measure(scenario.name(), &mut servers, &mut contenders, settings.rounds, length)?;
+    Comparison::new(scenario.name(), Candidate::Bare.name(), &measured)
+        .ok_or_else(|| "nothing was measured".into())
 }
 
 /// In the order given, a second mention dropped.

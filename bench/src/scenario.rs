@@ -50,9 +50,10 @@ pub enum Tier {
     Denied,
 }
 
-/// What a call asks: one check, or several in a batch.
+/// What a call asks: one check, what it would be answered, or several in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
+    Peek,
     Single,
     Batch(usize),
 }
@@ -117,7 +118,7 @@ impl Tier {
 impl Call {
     pub fn checks(self) -> usize {
         match self {
-            Self::Single => 1,
+            Self::Peek | Self::Single => 1,
             Self::Batch(checks) => checks,
         }
     }
@@ -160,6 +161,10 @@ impl Request {
         let mut body = Vec::new();
         let mut tenants = Vec::new();
         let path = match call {
+            Call::Peek => {
+                write_check(&mut body, &mut tenants);
+                "/v1/peek"
+            }
             Call::Single => {
                 write_check(&mut body, &mut tenants);
                 "/v1/check"

@@ -1,18 +1,21 @@
 //! Starting what is measured, and stopping it again whatever happens: a `Server` that is dropped is killed
 //! and waited for.
 //!
-//! A node gets a directory of its own with `cluster.toml`, `policy.toml`, its data and its log; the directory
-//! goes when the node does. No `TIDEGATE_…` variable of the caller's environment reaches it.
+//! A node, or the nodes of a cluster, get a directory of their own with `cluster.toml`, `policy.toml`, their
+//! data and their logs; the directory goes when they do. No `TIDEGATE_…` variable of the caller's environment
+//! reaches them.
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::bare;
@@ -20,13 +23,14 @@ use crate::clock;
 use crate::interrupt;
 use crate::scenario::{Tier, policy};
 
-/// A lone node elects itself and listens within a second; a machine busy with a build takes longer.
+/// A lone node elects itself and listens within a second, a cluster in two; a machine busy with a build takes
+/// longer.
 const READY_WAIT_MAX: Duration = Duration::from_secs(30);
 const READY_ASK_EVERY: Duration = Duration::from_millis(20);
-/// For one question to `/readyz`.
+/// For one question to `/readyz` or `/v1/cluster`.
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Where a node's output goes, in its directory.
-const LOG: &str = "node.log";
+/// The most bytes of an answer to it.
+const PROBE_BYTES_MAX: u64 = 1 << 20;
 /// What an error shows of it.
 const LOG_TAIL_LINES: usize = 20;
 
@@ -48,13 +52,39 @@ impl Candidate {
     }
 }
 
-/// A server process that answers on its address.
+/// A candidate's processes, which answer on their addresses: one, or one for each node of a cluster.
 #[derive(Debug)]
 pub struct Server {
-    process: Process,
-    address: SocketAddr,
-    /// Removed after the process has ended: fields are dropped in this order.
+    processes: Vec<Process>,
+    addresses: Vec<SocketAddr>,
+    /// Removed after the processes have ended: fields are dropped in this order.
     home: Option<TempDir>,
+}
+
+/// How a cluster stands as one of its nodes sees it: the part of `/v1/cluster` that matters here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Standing {
+    /// The node that leads.
+    pub leader: Option<String>,
+    /// Raft's term, which rises with every election.
+    pub term: u64,
+    nodes: Vec<Member>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Member {
+    partitions: u64,
+}
+
+/// The part of `/v1/cluster/breakers` that matters here: whether a node is connected to the others.
+#[derive(Deserialize)]
+struct Links {
+    breakers: Vec<Linked>,
+}
+
+#[derive(Deserialize)]
+struct Linked {
+    connected: bool,
 }
 
 impl Server {
@@ -65,32 +95,18 @@ impl Server {
         tier: Tier,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         match candidate {
-            Candidate::Tidegate => Self::start_node(node_binary, tier),
+            Candidate::Tidegate => Self::start_nodes(node_binary, tier, 1),
             Candidate::Bare => Self::start_bare(tier),
         }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.0.id()
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// What can be added to an error that this server may have caused: how it ended, and the end of its log.
-    pub fn last_words(&mut self) -> String {
-        let mut words = String::new();
-        if let Ok(Some(status)) = self.process.0.try_wait() {
-            words.push_str(&format!("; the server has ended ({status})"));
-        }
-        if let Some(home) = &self.home {
-            words.push_str(&format!("; its log ends:\n{}", log_tail(&home.path().join(LOG))));
-        }
-        words
-    }
-
-    fn start_node(binary: &Path, tier: Tier) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    /// Starts `count` nodes of one cluster, at least one, and returns once each of them owns its part and is
+    /// connected to all others.
+    pub fn start_nodes(
+        binary: &Path,
+        tier: Tier,
+        count: usize,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let binary = fs::canonicalize(binary).map_err(|cause| {
             format!(
                 "no node at {}: {cause}; build one with `cargo build --release`, or name it with --node-binary",
@@ -98,30 +114,50 @@ impl Server {
             )
         })?;
         let home = TempDir::with_prefix("tidegate-bench-")?;
-        let address = free_address()?;
+        let nodes = free_addresses(2 * count)?;
+        let (addresses, peers) = nodes.split_at(count);
         fs::write(home.path().join("policy.toml"), policy(tier))?;
-        let config = home.path().join("cluster.toml");
-        fs::write(&config, cluster(address))?;
-        let log = File::create(home.path().join(LOG))?;
+        fs::write(home.path().join("cluster.toml"), cluster(addresses, peers))?;
+        let mut processes = Vec::new();
+        for index in 0..count {
+            processes.push(start_node(&binary, home.path(), index)?);
+        }
+        let mut server = Self { processes, addresses: addresses.to_vec(), home: Some(home) };
+        let ready =
+            server.wait_until(|node| is_ready(node) && is_placed(node, count) && is_linked(node, count));
+        ready.map_err(|cause| format!("{cause}{}", server.last_words()))?;
+        Ok(server)
+    }
 
-        let mut command = Command::new(&binary);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TIDEGATE_") {
-                command.env_remove(name);
+    /// The process of each node.
+    pub fn pids(&self) -> Vec<u32> {
+        self.processes.iter().map(|process| process.0.id()).collect()
+    }
+
+    /// The address of each node, the first one's first.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How the cluster stands, as each of its nodes sees it.
+    pub fn standings(&self) -> Result<Vec<Standing>, Box<dyn Error + Send + Sync>> {
+        self.addresses.iter().map(|node| standing(*node)).collect()
+    }
+
+    /// What can be added to an error that this server may have caused: how it ended, and the end of its log.
+    pub fn last_words(&mut self) -> String {
+        let mut words = String::new();
+        for (index, process) in self.processes.iter_mut().enumerate() {
+            let name = node_name(index);
+            if let Ok(Some(status)) = process.0.try_wait() {
+                words.push_str(&format!("; the server {name} has ended ({status})"));
+            }
+            if let Some(home) = &self.home {
+                let tail = log_tail(&log_of(home.path(), index));
+                words.push_str(&format!("; the log of {name} ends:\n{tail}"));
             }
         }
-        command
-            .args(["serve", "--node", "n1", "--config"])
-            .arg(&config)
-            .current_dir(home.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let process =
-            Process::start(command).map_err(|cause| format!("cannot start {}: {cause}", binary.display()))?;
-        let mut server = Self { process, address, home: Some(home) };
-        server.wait_until_ready().map_err(|cause| format!("{cause}{}", server.last_words()))?;
-        Ok(server)
+        words
     }
 
     fn start_bare(tier: Tier) -> Result<Self, Box<dyn Error + Send + Sync>> {
@@ -141,17 +177,19 @@ impl Server {
             .strip_prefix(bare::ADDRESS_PREFIX)
             .and_then(|address| address.parse().ok())
             .ok_or_else(|| format!("the bare service told no address but {line:?}"))?;
-        let mut server = Self { process, address, home: None };
-        server.wait_until_ready()?;
+        let mut server = Self { processes: vec![process], addresses: vec![address], home: None };
+        server.wait_until(is_ready)?;
         Ok(server)
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn wait_until(&mut self, fits: impl Fn(SocketAddr) -> bool) -> Result<(), Box<dyn Error + Send + Sync>> {
         let deadline = clock::now() + READY_WAIT_MAX;
-        while !is_ready(self.address) {
+        while !self.addresses.iter().all(|node| fits(*node)) {
             interrupt::check()?;
-            if self.process.0.try_wait()?.is_some() {
-                return Err("the server was never ready".into());
+            for process in &mut self.processes {
+                if process.0.try_wait()?.is_some() {
+                    return Err("the server was never ready".into());
+                }
             }
             if clock::now() >= deadline {
                 return Err(format!("the server was not ready within {READY_WAIT_MAX:?}").into());
@@ -160,6 +198,24 @@ impl Server {
         }
         Ok(())
     }
+}
+
+fn start_node(binary: &Path, home: &Path, index: usize) -> Result<Process, Box<dyn Error + Send + Sync>> {
+    let log = File::create(log_of(home, index))?;
+    let mut command = Command::new(binary);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEGATE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .args(["serve", "--node", &node_name(index), "--config"])
+        .arg(home.join("cluster.toml"))
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Process::start(command).map_err(|cause| format!("cannot start {}: {cause}", binary.display()).into())
 }
 
 /// A child that doesn't outlive its handle.
@@ -180,40 +236,75 @@ impl Drop for Process {
     }
 }
 
-fn cluster(address: SocketAddr) -> String {
-    format!(
-        r#"[cluster]
-name = "bench"
-
-[[nodes]]
-id = "n1"
-http = "{address}"
-data_dir = "data"
-
-[policy]
-file = "policy.toml"
-"#
-    )
+/// What the node that is started as the `index`-th is called.
+pub fn node_name(index: usize) -> String {
+    format!("n{}", index + 1)
 }
 
-/// An address that was free a moment ago. Should somebody take it meanwhile, the node doesn't start and the
-/// run fails.
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+/// Where its output goes.
+fn log_of(home: &Path, index: usize) -> PathBuf {
+    home.join(format!("{}.log", node_name(index)))
 }
 
-fn is_ready(address: SocketAddr) -> bool {
-    let probe = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, PROBE_WAIT_MAX)?;
-        stream.set_read_timeout(Some(PROBE_WAIT_MAX))?;
-        stream.set_write_timeout(Some(PROBE_WAIT_MAX))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        Ok(&status == b"HTTP/1.1 200")
-    };
-    // Refused, cut off or silent all mean the same here: not yet.
-    probe().unwrap_or(false)
+/// The configuration of as many nodes as there are addresses. A node alone needs no address for peers.
+fn cluster(addresses: &[SocketAddr], peers: &[SocketAddr]) -> String {
+    let mut text = String::from("[cluster]\nname = \"bench\"\n\n[policy]\nfile = \"policy.toml\"\n");
+    for (index, (http, peer)) in addresses.iter().zip(peers).enumerate() {
+        let name = node_name(index);
+        text.push_str(&format!(
+            "\n[[nodes]]\nid = \"{name}\"\nhttp = \"{http}\"\ndata_dir = \"data/{name}\"\n"
+        ));
+        if addresses.len() > 1 {
+            text.push_str(&format!("peer = \"{peer}\"\n"));
+        }
+    }
+    text
+}
+
+/// Addresses that were free a moment ago, all of them different. Should somebody take one meanwhile, a node
+/// doesn't start and the run fails.
+fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
+    let listeners: std::io::Result<Vec<_>> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    listeners?.iter().map(TcpListener::local_addr).collect()
+}
+
+/// Refused, cut off or silent all mean the same here: not yet.
+fn is_ready(node: SocketAddr) -> bool {
+    get(node, "/readyz").is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+}
+
+/// Whether each of `count` members owns a part of the tenants, as this node sees it.
+fn is_placed(node: SocketAddr, count: usize) -> bool {
+    let owns = |standing: &Standing| standing.nodes.iter().filter(|member| member.partitions > 0).count();
+    standing(node).is_ok_and(|standing| owns(&standing) == count)
+}
+
+/// Whether it is connected to all others of `count`.
+fn is_linked(node: SocketAddr, count: usize) -> bool {
+    let links: Result<Links, _> = get_json(node, "/v1/cluster/breakers");
+    links.is_ok_and(|links| links.breakers.iter().filter(|link| link.connected).count() + 1 == count)
+}
+
+fn standing(node: SocketAddr) -> Result<Standing, Box<dyn Error + Send + Sync>> {
+    get_json(node, "/v1/cluster")
+}
+
+fn get_json<T: DeserializeOwned>(node: SocketAddr, path: &str) -> Result<T, Box<dyn Error + Send + Sync>> {
+    let answer = get(node, path)?;
+    let body = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|at| &answer[at + 4..]);
+    Ok(serde_json::from_slice(body.unwrap_or_default())?)
+}
+
+/// The whole answer to one question, head and body.
+fn get(node: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&node, PROBE_WAIT_MAX)?;
+    stream.set_read_timeout(Some(PROBE_WAIT_MAX))?;
+    stream.set_write_timeout(Some(PROBE_WAIT_MAX))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(PROBE_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 fn log_tail(path: &Path) -> String {
@@ -252,6 +343,22 @@ mod tests {
 
     #[test]
     fn nobody_listening_is_not_ready() {
-        assert!(!is_ready(free_address().unwrap()));
+        assert!(!is_ready(free_addresses(1).unwrap()[0]));
+    }
+
+    #[test]
+    fn a_cluster_lists_its_nodes_each_with_addresses_of_its_own() {
+        let addresses = free_addresses(6).unwrap();
+        let mut different = addresses.clone();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), 6);
+        let text = cluster(&addresses[..3], &addresses[3..]);
+        for (index, (http, peer)) in addresses[..3].iter().zip(&addresses[3..]).enumerate() {
+            let name = node_name(index);
+            assert!(text.contains(&format!("id = \"{name}\"\nhttp = \"{http}\"\n")), "{text}");
+            assert!(text.contains(&format!("data_dir = \"data/{name}\"\npeer = \"{peer}\"\n")), "{text}");
+        }
+        assert!(!cluster(&addresses[..1], &addresses[1..]).contains("peer"));
     }
 }

@@ -289,6 +289,11 @@ impl Node {
         self.raft.wait_for_recovery(Some(within)).await.map(drop).map_err(|e| e.to_string())
     }
 
+    /// Whether Raft has stopped on this node, see [`Node::failed`].
+    pub(super) fn has_stopped(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_err()
+    }
+
     /// Resolves, with the reason, when Raft has stopped on this node. It never comes back: the process has to end.
     pub async fn failed(&self) -> String {
         let mut metrics = self.raft.metrics();

@@ -74,6 +74,11 @@ impl Node {
 
     async fn try_until_answered(&self, command: &Command, within: Duration, unknown: &mut bool) -> Proposed {
         loop {
+            // Not even tried: an attempt that is still under way when time is up may count as one that was made.
+            if self.leader().is_none() && !self.has_stopped() {
+                tokio::time::sleep(AGAIN_AFTER).await;
+                continue;
+            }
             // An attempt that is dropped half-way may be in the log already.
             let before = std::mem::replace(unknown, true);
             let here = self.propose_here(command.clone()).await;

@@ -18,16 +18,16 @@ use crate::placement::Partition;
 use crate::shard::Refusal;
 use std::sync::Arc;
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(super) fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<_> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
     digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
@@ -37,7 +37,7 @@ fn limit(text: &str, per: Vec<Dimension>, rule: Rule) -> Arc<Limit> {
 }
 
 /// A limit of each algorithm.
-fn limits() -> Vec<Arc<Limit>> {
+pub(super) fn limits() -> Vec<Arc<Limit>> {
     let rate = Rate::new(5, SECOND).unwrap();
     let window = Window { limit: 10, length: 60 * SECOND };
     let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
@@ -62,7 +62,7 @@ fn ask(check: Check) -> CheckAsk {
     CheckAsk { source, partition, epoch: 5, policy_version: 12, purpose: Purpose::Take, check }
 }
 
-fn full_check() -> Check {
+pub(super) fn full_check() -> Check {
     Check {
         tier: Some(name("pro")),
         client: Label::new("user-1"),
@@ -81,7 +81,7 @@ fn full_check() -> Check {
     }
 }
 
-fn decision() -> Decision {
+pub(super) fn decision() -> Decision {
     let outcomes = [Outcome::Pass, Outcome::Held, Outcome::Wait(1_500_000_000), Outcome::Never];
     let verdict = |(limit, outcome): (&Arc<Limit>, _)| {
         let limit = limit.clone();
@@ -109,7 +109,7 @@ fn decision() -> Decision {
     }
 }
 
-fn declined() -> Vec<Declined> {
+pub(super) fn declined() -> Vec<Declined> {
     vec![
         Declined::Refused(Refusal::UnknownTier(name("gold"))),
         Declined::Refused(Refusal::LimitsRefused(name("free"))),

@@ -1,6 +1,7 @@
 //! Both ends against each other over pipes, and each against an end that is played frame by frame.
 
 mod breaker;
+mod exchanges;
 mod links;
 mod messages;
 mod servers;
