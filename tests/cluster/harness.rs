@@ -1,7 +1,7 @@
 //! Some nodes of one cluster, each a process, in one folder.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -19,9 +19,21 @@ pub struct Cluster {
     token: String,
 }
 
-/// A port that nobody has at the moment.
+/// A port that is given once in a run, from below those that the system gives to whoever connects: a node that is
+/// started again finds it free.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u16 = 12_000;
+    const COUNT: u32 = 20_000;
+    let from = std::process::id();
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        assert!(given < COUNT, "no port is free");
+        let port = FIRST + ((from + given) % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Cluster {

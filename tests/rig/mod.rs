@@ -174,7 +174,7 @@ impl Process {
                 panic!("the node ended with {status}: {}", self.log());
             }
             let said = self.out();
-            let (_, after) = said.split_once("http://")?;
+            let (_, after) = said.split_once("://")?;
             after.split_once('\n')?.0.trim().parse().ok()
         });
         Node { process: self, addr }
