@@ -15,10 +15,11 @@ use sha2::{Digest, Sha256};
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
 use crate::net::Certified;
+use crate::placement::Weight;
 use nodes::Entry;
 
 pub use forward_auth::{ForwardAuth, Header, Origin};
-pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, NODES_MAX, SeedNode, advertised};
+pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, NODES_MAX, SeedNode, advertised, weight};
 pub use tls::Tls;
 
 /// What one node needs to know.
@@ -62,6 +63,8 @@ pub struct Own {
     pub peer: Option<SocketAddr>,
     /// Where it keeps what must survive.
     pub data_dir: Option<PathBuf>,
+    /// How much of the load it takes, if it joins.
+    pub weight: Option<Weight>,
     /// Its tokens may come from elsewhere, so that an open address without `[auth]` is not judged here.
     pub may_have_tokens: bool,
 }
@@ -200,7 +203,7 @@ impl Config {
             tls: None,
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
-            nodes: vec![SeedNode { id: name("n1"), http: http.to_string(), peer: None }],
+            nodes: vec![SeedNode { id: name("n1"), http: http.to_string(), peer: None, weight: Weight::ONE }],
             unlisted: None,
         }
     }
@@ -280,13 +283,15 @@ impl Own {
         if let Some(data_dir) = &self.data_dir {
             entry.data_dir.clone_from(data_dir);
         }
+        entry.seed.weight = self.weight.unwrap_or(entry.seed.weight);
         entry
     }
 
     /// The entry of a node that no list has, if enough is said of it.
     fn entry(&self, id: &str, at: usize) -> Option<Entry> {
         let (id, http, peer, data_dir) = (Name::new(id)?, self.http?, self.peer?, self.data_dir.clone()?);
-        let seed = SeedNode { id, http: http.to_string(), peer: Some(peer.to_string()) };
+        let weight = self.weight.unwrap_or(Weight::ONE);
+        let seed = SeedNode { id, http: http.to_string(), peer: Some(peer.to_string()), weight };
         Some(Entry { seed, http, peer: Some(peer), data_dir, at })
     }
 }

@@ -30,7 +30,7 @@ use crate::http::server;
 use crate::http::{App, Door, Tokens};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
-use crate::placement::BootId;
+use crate::placement::{BootId, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
 use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
@@ -340,6 +340,7 @@ pub fn reached_at(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -
         name: config.node.clone(),
         http: if said == config.http.to_string() { http.to_string() } else { said },
         peer: peer_chosen.map_or(peer_said, |chosen| chosen.to_string()),
+        weight: listed.map_or(Weight::ONE, |node| node.weight),
     }
 }
 
@@ -351,6 +352,7 @@ fn seeds(config: &Config, own: &SeedNode) -> Vec<SeedNode> {
             name: node.id.clone(),
             http: node.http.clone(),
             peer: node.peer.clone().unwrap_or_default(),
+            weight: node.weight,
         },
     });
     listed.collect()

@@ -18,6 +18,7 @@ use tidegate::check::Name;
 use tidegate::cluster::raft::{Medium, Place, Timers};
 use tidegate::config::{Config, SeedNode};
 use tidegate::node::{Node, Parts, Workers};
+use tidegate::placement::Weight;
 use tidegate::policy::Document;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -100,6 +101,7 @@ async fn live(seed: u64, own: usize, medium: Medium, books: Books) -> turmoil::R
         id: name(node),
         http: format!("n{}:{HTTP}", node + 1),
         peer: Some(format!("n{}:{PEER}", node + 1)),
+        weight: Weight::ONE,
     });
     config.nodes = seeds.collect();
     let parts = Parts {

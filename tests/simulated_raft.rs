@@ -20,7 +20,7 @@ use tidegate::cluster::raft::{Address, Medium, Node, Place, ProposeError, Settin
 use tidegate::cluster::state::{Command, Done, Edit, Made, NewMember, Refusal, RequestId, What};
 use tidegate::net;
 use tidegate::peer::{self, BootId, Call, Failure, Handler, Hello, Identity, Kind, Opaque, VERSIONS};
-use tidegate::placement::{NodeId, Secret};
+use tidegate::placement::{NodeId, Secret, Weight};
 use tidegate::random::Generator;
 use tidegate::watch;
 
@@ -232,7 +232,8 @@ async fn live(seed: u64, own: usize, medium: Medium, books: Books) -> turmoil::R
 async fn begin(own: usize, node: &Node, mut chance: Generator) {
     let seeds: Vec<_> =
         (0..NODES).map(|node| (number(node), Address::new(name(node).as_str(), address(node)))).collect();
-    let member = |node| NewMember { name: name(node), http: address(node), peer: address(node) };
+    let member =
+        |node| NewMember { name: name(node), http: address(node), peer: address(node), weight: Weight::ONE };
     let members = (0..NODES).map(member).collect();
     let what = What::Begin { secret: Secret::new(1, 2).into(), document: DOCUMENT.into(), members };
     let command =

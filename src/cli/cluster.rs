@@ -7,10 +7,12 @@
 //! majority     yes, heard of 12ms ago
 //! policy       version 12
 //!
-//! NODE  STATE  ROLE    PARTITIONS  REPLICAS  HTTP
-//! n1    up     leader        1366      1365  127.0.0.1:7071
-//! n2    up     voter         1365      1366  127.0.0.1:7072
-//! n3    up     voter         1365      1365  127.0.0.1:7073
+//! NODE  STATE  ROLE    WEIGHT  PARTITIONS  REPLICAS  HTTP
+//! n1    up     leader       1        1366      1365  127.0.0.1:7071
+//! n2    up     voter        1        1365      1366  127.0.0.1:7072
+//! n3    up     voter        1        1365      1365  127.0.0.1:7073
+//!
+//! n1 to n4: 64 partitions are moving, 277 more to go
 //! ```
 //!
 //! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask it with `--url`. How nodes
@@ -52,6 +54,7 @@ Examples:
     Status,
     Leave(members::LeaveArgs),
     Drain(members::DrainArgs),
+    Weight(members::WeightArgs),
     /// Show the circuit breakers of the links from the node at --url to the others, or close one
     #[command(after_help = "\
 While a breaker is open, nothing is sent to that peer. --reset closes it: the next call is tried.
@@ -74,6 +77,7 @@ impl ClusterArgs {
             Verb::Status => status(&server.client()?, out)?,
             Verb::Leave(arguments) => arguments.run(&server.client()?, out)?,
             Verb::Drain(arguments) => arguments.run(&server.client()?, out)?,
+            Verb::Weight(arguments) => arguments.run(&server.client()?, out)?,
             Verb::Breakers { reset: None } => breakers(&server.client()?, out)?,
             Verb::Breakers { reset: Some(peer) } => reset(&server.client()?, &peer, out)?,
             Verb::Certs(arguments) => arguments.run(out)?,
@@ -94,6 +98,8 @@ struct Status {
     policy_version: u64,
     nodes: Vec<Node>,
     #[serde(default)]
+    moves: Vec<Moves>,
+    #[serde(default)]
     warnings: Vec<String>,
 }
 
@@ -107,7 +113,22 @@ struct Node {
     leader: bool,
     partitions: u64,
     replicas: u64,
+    #[serde(default = "one")]
+    weight: u64,
     http: String,
+}
+
+/// The weight of a node that is older than weights.
+fn one() -> u64 {
+    1
+}
+
+#[derive(Deserialize)]
+struct Moves {
+    from: String,
+    to: String,
+    moving: u64,
+    waiting: u64,
 }
 
 fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
@@ -129,6 +150,7 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
         Column::Left("NODE"),
         Column::Left("STATE"),
         Column::Left("ROLE"),
+        Column::Right("WEIGHT"),
         Column::Right("PARTITIONS"),
         Column::Right("REPLICAS"),
         Column::Left("HTTP"),
@@ -136,6 +158,13 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
     let waiting = status.nodes.iter().filter_map(|node| Some((node.id.clone(), node.waits_for.clone()?)));
     let waiting: Vec<_> = waiting.collect();
     out.table(&columns, &status.nodes.into_iter().map(row).collect::<Vec<_>>())?;
+    for (at, Moves { from, to, moving, waiting }) in status.moves.iter().enumerate() {
+        if at == 0 {
+            out.line("")?;
+        }
+        let line = format!("{from} to {to}: {moving} partitions are moving, {waiting} more to go");
+        out.line(&plain(&line))?;
+    }
     for (id, what) in waiting {
         out.note(&format!("{}: {}", plain(&id), plain(&what)));
     }
@@ -162,7 +191,7 @@ fn row(node: Node) -> Vec<String> {
         (false, false) => "learner",
     };
     let (partitions, replicas) = (node.partitions.to_string(), node.replicas.to_string());
-    vec![node.id, node.state, role.into(), partitions, replicas, node.http]
+    vec![node.id, node.state, role.into(), node.weight.to_string(), partitions, replicas, node.http]
 }
 
 #[derive(Deserialize)]
@@ -232,9 +261,10 @@ mod tests {
         {"id":"n1","number":1,"http":"127.0.0.1:7071","peer":"127.0.0.1:7171","state":"up","voter":true,"leader":true,
          "boot":"0a","partitions":1366,"replicas":1365},
         {"id":"n2","number":2,"http":"127.0.0.1:7072","peer":"127.0.0.1:7172","state":"draining","waits_for":"it \u0007 hands over","voter":true,"leader":false,
-         "boot":"0b","partitions":0,"replicas":1366},
+         "boot":"0b","partitions":0,"replicas":1366,"weight":16},
         {"id":"n3","number":3,"http":"gateway.example:80","peer":"127.0.0.1:7173","state":"unreachable","voter":false,
-         "leader":false,"boot":null,"partitions":2730,"replicas":1365}],"warnings":["of \u001b[2J"]}"#;
+         "leader":false,"boot":null,"partitions":2730,"replicas":1365}],
+         "moves":[{"from":"n2","to":"n1","moving":64,"waiting":277}],"warnings":["of \u001b[2J"]}"#;
 
     #[test]
     fn status_says_who_leads_and_what_each_node_owns() {
@@ -247,10 +277,12 @@ leader       n1, term 3
 majority     yes, heard of 12ms ago
 policy       version 12
 
-NODE  STATE        ROLE     PARTITIONS  REPLICAS  HTTP
-n1    up           leader         1366      1365  127.0.0.1:7071
-n2    draining     voter             0      1366  127.0.0.1:7072
-n3    unreachable  learner        2730      1365  gateway.example:80
+NODE  STATE        ROLE     WEIGHT  PARTITIONS  REPLICAS  HTTP
+n1    up           leader        1        1366      1365  127.0.0.1:7071
+n2    draining     voter        16           0      1366  127.0.0.1:7072
+n3    unreachable  learner       1        2730      1365  gateway.example:80
+
+n2 to n1: 64 partitions are moving, 277 more to go
 ";
         assert_eq!(ran.data, expected);
         assert_eq!(ran.notes, "n2: it \u{fffd} hands over\nwarning: of \u{fffd}[2J\n");

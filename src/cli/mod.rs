@@ -44,6 +44,7 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use tidegate::placement::{WEIGHT_MAX, Weight};
 use tidegate::telemetry::log::{self, FILTER_DEFAULT, Filter};
 
 use client::ServerArgs;
@@ -163,6 +164,9 @@ struct ServeArgs {
     /// Ask the cluster of the node at this URL to admit this one; ignored where the folder holds a node already
     #[arg(long, value_name = "URL", env = "TIDEGATE_JOIN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     join: Option<String>,
+    /// How much of the load it takes beside the others, if it joins: from 0, which owns nothing, to 16
+    #[arg(long, value_name = "N", env = "TIDEGATE_WEIGHT", value_parser = weight)]
+    weight: Option<Weight>,
     /// What is logged: info, tidegate=debug, warn,tidegate::http=trace, …
     #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG", default_value = FILTER_DEFAULT)]
     log: Filter,
@@ -175,8 +179,13 @@ struct ServeArgs {
 }
 
 /// The flags that only running a node takes.
-const SERVING: [&str; 9] =
-    ["config", "node", "http", "peer", "data_dir", "join", "log", "log_format", "stop_at_eof"];
+const SERVING: [&str; 10] =
+    ["config", "node", "http", "peer", "data_dir", "join", "weight", "log", "log_format", "stop_at_eof"];
+
+fn weight(text: &str) -> Result<Weight, String> {
+    let weight = text.parse().ok().and_then(Weight::new);
+    weight.ok_or_else(|| format!("{text:?} is not a number from 0 to {WEIGHT_MAX}"))
+}
 
 /// What a log line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -226,6 +235,9 @@ impl Line {
                 }
                 if !typed(after, "join") {
                     serve.join = cli.serve.join.take();
+                }
+                if !typed(after, "weight") {
+                    serve.weight = cli.serve.weight;
                 }
                 if !typed(after, "log") {
                     serve.log = cli.serve.log.clone();

@@ -45,11 +45,11 @@ const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
-    let ServeArgs { config: file, node, http, peer, data_dir, join, log, log_format, stop_at_eof } =
+    let ServeArgs { config: file, node, http, peer, data_dir, join, weight, log, log_format, stop_at_eof } =
         arguments;
     tidegate::telemetry::log::start(log_format.into(), &log);
     // Where there is no file, the tokens of a node that was admitted come with its data.
-    let own = Own { http, peer, data_dir, may_have_tokens: join.is_some() || file.is_none() };
+    let own = Own { http, peer, data_dir, weight, may_have_tokens: join.is_some() || file.is_none() };
     let loaded = match &file {
         Some(path) => Config::load(path, node.as_deref(), &own, |name| std::env::var(name).ok()),
         None => Config::standalone_as(node.as_deref(), &own),

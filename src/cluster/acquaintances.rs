@@ -59,7 +59,7 @@ mod tests {
     use crate::cluster::claim::{Acquaintance, Admission};
     use crate::cluster::raft::Address;
     use crate::cluster::state::{Command, LogIndex, NewMember, RequestId, State, What};
-    use crate::placement::Secret;
+    use crate::placement::{Secret, Weight};
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -74,6 +74,7 @@ mod tests {
             name: name(id),
             http: String::new(),
             peer: peer.to_string(),
+            weight: Weight::ONE,
         };
         seeds.iter().map(seed).collect()
     }
@@ -89,6 +90,7 @@ mod tests {
             name: name(id),
             http: "h:1".into(),
             peer: peer.to_string(),
+            weight: Weight::ONE,
         };
         let what = What::Begin {
             secret: Secret::new(1, 2).into(),

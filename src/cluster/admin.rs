@@ -20,7 +20,7 @@ use super::steward::{Facts, GIVEN_UP_AFTER, SILENT_AFTER, Steward};
 use super::voters::needs_vote_of;
 use crate::check::Name;
 use crate::peer::{Ask, Kind};
-use crate::placement::NodeId;
+use crate::placement::{NodeId, Weight};
 
 /// How long an order may take, its way to the leader included.
 const ORDER_WITHIN: Duration = Duration::from_secs(10);
@@ -49,6 +49,13 @@ pub enum Order {
         node: Name,
         /// Which of both.
         draining: bool,
+    },
+    /// A member is to take more of the load, or less.
+    Weigh {
+        /// Its name.
+        node: Name,
+        /// With none it owns nothing.
+        weight: Weight,
     },
 }
 
@@ -132,7 +139,13 @@ impl Member {
             match order {
                 Order::Admit(new) => self.admit(new, by).await,
                 Order::Leave { node, how } => self.let_leave(node, how, by).await,
-                Order::Drain { node, draining } => self.drain(node, draining, by).await,
+                Order::Drain { node, draining } => {
+                    self.set(node, |member| member.draining == draining, |id| What::Drain(id, draining), by)
+                        .await
+                }
+                Order::Weigh { node, weight } => {
+                    self.set(node, |member| member.weight == weight, |id| What::Weigh(id, weight), by).await
+                }
             }
         };
         tokio::time::timeout(ORDER_WITHIN, taken).await.unwrap_or(Err(Denied::Unknown))
@@ -179,17 +192,24 @@ impl Member {
         granted(&node, self.propose(What::Leave(id, how), by).await)
     }
 
-    async fn drain(&self, node: Name, draining: bool, by: String) -> Result<Granted, Denied> {
+    /// Has `what` done to a member, unless it `is_so` already.
+    async fn set(
+        &self,
+        node: Name,
+        is_so: impl FnOnce(&state::Member) -> bool,
+        what: impl FnOnce(NodeId) -> What,
+        by: String,
+    ) -> Result<Granted, Denied> {
         let view = self.raft.view();
         let (id, is_so) = {
             let agreed = view.state.agreed().ok_or(Denied::NoLeader)?;
             let (id, member) = named(agreed, &node)?;
-            (id, member.draining == draining)
+            (id, is_so(member))
         };
         if is_so {
             return Ok(Granted { node: id, at: view.applied, is_new: false });
         }
-        granted(&node, self.propose(What::Drain(id, draining), by).await)
+        granted(&node, self.propose(what(id), by).await)
     }
 }
 
@@ -305,7 +325,12 @@ mod tests {
     }
 
     fn new(node: u64) -> NewMember {
-        NewMember { name: name(node), http: format!("h{node}:1"), peer: format!("p{node}:1") }
+        NewMember {
+            name: name(node),
+            http: format!("h{node}:1"),
+            peer: format!("p{node}:1"),
+            weight: Weight::ONE,
+        }
     }
 
     /// Nodes 1 to 3, all there, and node 4, which was admitted and hasn't come.
@@ -338,6 +363,7 @@ mod tests {
             name: name(node),
             http: http.into(),
             peer: peer.into(),
+            weight: Weight::ONE,
         };
         for (wanted, why) in [
             (other(4, "h4:1", "p9:1"), "n4 was admitted at other addresses, h4:1 and p4:1"),

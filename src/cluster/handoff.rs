@@ -24,7 +24,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use rebalance::{MOVES_AT_ONCE, next_moves};
+pub use rebalance::{Flow, MOVES_AT_ONCE, flows, next_moves};
 pub use source::Mover;
 pub use target::{InstallAsk, Installed, Target};
 

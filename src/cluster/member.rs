@@ -21,21 +21,23 @@ use serde::{Deserialize, Serialize};
 use super::acquaintances::{acquaintances, number};
 use super::admin::{Administering, Order};
 use super::claim::{Claim, Found};
-use super::handoff;
+use super::handoff::{self, Flow};
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::state::{
     Agreed, Command, Done, Edit, Leaving, LogIndex, MOVES_MAX, Made, NewMember, Refusal, RequestId, Seating,
     What,
 };
-use super::status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
+use super::status::{
+    BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus, Readiness,
+};
 use super::steward::Steward;
 use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
 use crate::check::Name;
 use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
 use crate::peer::{Ask, Kind};
-use crate::placement::{BootId, NodeId, Partition, Places, Seat, Secret, TableVersion};
+use crate::placement::{BootId, NodeId, Partition, Places, Seat, Secret, TableVersion, Weight};
 use crate::policy::{ChangeError, Document, Policy};
 use crate::random::{Generator, Seed};
 use crate::watch;
@@ -69,6 +71,8 @@ pub struct SeedNode {
     pub http: String,
     /// Where other nodes reach it; empty for a node that is alone.
     pub peer: String,
+    /// How much of the load it takes, beside the others.
+    pub weight: Weight,
 }
 
 /// The policy of a cluster that hasn't begun.
@@ -379,9 +383,8 @@ impl Member {
         }
         let address = |seed: &SeedNode| Address::new(seed.name.as_str(), seed.peer.as_str());
         let seeds: Vec<_> = (0..).zip(&self.seeds).map(|(at, seed)| (number(at), address(seed))).collect();
-        let members = self.seeds.iter().cloned();
-        let members: Vec<_> =
-            members.map(|SeedNode { name, http, peer }| NewMember { name, http, peer }).collect();
+        let member = |SeedNode { name, http, peer, weight }| NewMember { name, http, peer, weight };
+        let members: Vec<_> = self.seeds.iter().cloned().map(member).collect();
         let mut told = String::new();
         while self.raft.view().state.agreed().is_none() {
             let document = match (self.initial)() {
@@ -415,7 +418,7 @@ impl Member {
             let known = views.borrow_and_update().state.agreed().map(|agreed| self.is_seated(agreed));
             match known {
                 Some(false) => {
-                    let SeedNode { name, http, peer } = self.own.clone();
+                    let SeedNode { name, http, peer, .. } = self.own.clone();
                     let what = What::Seat(self.me.node, Seating { boot: self.me.boot, http, peer });
                     match self.propose(what, name.to_string()).await {
                         // What comes before it in the log may still say otherwise here.
@@ -616,6 +619,7 @@ impl Member {
             policy_version: self.in_force.policy().load().version(),
             placement_version: agreed.map(|agreed| agreed.table.version().0),
             nodes: Vec::new(),
+            moves: Vec::new(),
             warnings: Vec::new(),
         };
         let Some(agreed) = agreed else {
@@ -651,11 +655,19 @@ impl Member {
                     false => owned.get(&seat).copied().unwrap_or(0),
                 },
                 replicas: kept.get(&id).copied().unwrap_or(0),
+                weight: member.weight.get(),
             });
             if leader == Some(id) {
                 status.leader = Some(member.name.clone());
             }
         }
+        let name = |id| Some(agreed.members.get(id)?.name.clone());
+        let flows = handoff::flows(agreed).into_iter();
+        status.moves = flows
+            .filter_map(|Flow { from, to, moving, waiting }| {
+                Some(MovesStatus { from: name(from)?, to: name(to)?, moving, waiting })
+            })
+            .collect();
         status.warnings = warnings(&status);
         status
     }

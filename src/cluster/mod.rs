@@ -29,7 +29,9 @@ pub use admin::{Administering, Denied, Granted, Order, OrderAsk};
 pub use in_force::InForce;
 pub use lost::{Known, KnownAsk};
 pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode};
-pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, NodeState, NodeStatus, Readiness};
+pub use status::{
+    BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus, Readiness,
+};
 
 use crate::policy::{Change, ChangeError, Document, Policy};
 

@@ -235,6 +235,13 @@ impl Agreed {
                 self.members.leave(*id, *how)?;
                 Ok(Made::Member(*id))
             }
+            What::Weigh(id, weight) => {
+                if *weight == Weight::NONE {
+                    self.spare(*id)?;
+                }
+                self.members.weigh(*id, *weight)?;
+                Ok(Made::Member(*id))
+            }
             What::Stop(id, boot) => {
                 self.members.stop(*id, *boot)?;
                 Ok(Made::Member(*id))
@@ -388,7 +395,8 @@ fn bounded<T>(moves: &[T]) -> Result<&[T], Refusal> {
 
 /// Where the partitions are at first: on all members, and on no life of theirs yet.
 fn first_table(at: LogIndex, members: &Members) -> Result<Table, Refusal> {
-    let placed = members.iter().map(|(id, _)| placement::Member { id, weight: Weight::ONE, may_own: true });
+    let unborn = |(id, member): (NodeId, &Member)| placement::Member { may_own: true, ..member.placed(id) };
+    let placed = members.iter().map(unborn);
     let unplaced = |error: &dyn std::fmt::Display| Refusal::NotPlaced(error.to_string());
     let placed = placement::Members::new(placed).map_err(|e| unplaced(&e))?;
     let plan = planner::first(&placed).map_err(|e| unplaced(&e))?;

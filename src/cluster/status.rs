@@ -32,6 +32,8 @@ pub struct ClusterStatus {
     pub placement_version: Option<u64>,
     /// The members, by their number.
     pub nodes: Vec<NodeStatus>,
+    /// What moves, and how much of it is still to come; empty where every partition is where it should be.
+    pub moves: Vec<MovesStatus>,
     /// What is unwise about the cluster as it is, in whole sentences: two nodes of which one votes, say.
     pub warnings: Vec<String>,
 }
@@ -61,6 +63,21 @@ pub struct NodeStatus {
     pub partitions: usize,
     /// Partitions whose replica it is to keep.
     pub replicas: usize,
+    /// How much of the load it takes, beside the others.
+    pub weight: u8,
+}
+
+/// Partitions that move from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovesStatus {
+    /// Who owns them.
+    pub from: Name,
+    /// Who is to own them.
+    pub to: Name,
+    /// Those on their way.
+    pub moving: usize,
+    /// Those that are still to begin.
+    pub waiting: usize,
 }
 
 /// How a node sees a member.

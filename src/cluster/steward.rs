@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use crate::check::Name;
     use crate::cluster::state::{Command, LogIndex, NewMember, RequestId, Seating, State};
-    use crate::placement::{BootId, Secret};
+    use crate::placement::{BootId, Secret, Weight};
 
     const ALL: [u64; 4] = [1, 2, 3, 4];
 
@@ -266,7 +266,7 @@ mod tests {
 
     fn new(node: u64) -> NewMember {
         let name = Name::new(&format!("n{node}")).unwrap();
-        NewMember { name, http: format!("h{node}:1"), peer: format!("p{node}:1") }
+        NewMember { name, http: format!("h{node}:1"), peer: format!("p{node}:1"), weight: Weight::ONE }
     }
 
     impl World {

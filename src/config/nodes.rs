@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::check::Name;
 use crate::input::{Fields, Reader, Tree};
+use crate::placement::{WEIGHT_MAX, Weight};
 
 /// Nodes in one file.
 pub const NODES_MAX: usize = 256;
@@ -31,6 +32,8 @@ pub struct SeedNode {
     pub http: String,
     /// Where other nodes reach it; none only where there are no others.
     pub peer: Option<String>,
+    /// How much of the load it takes, beside the others: one of weight 2 owns twice what one of weight 1 owns.
+    pub weight: Weight,
 }
 
 /// One item of the list.
@@ -78,6 +81,8 @@ pub(super) fn read(r: &mut Reader, tree: &Tree, beside: &Path, has_tls: bool) ->
     })?;
     if listed == 0 {
         r.fault("lists no node");
+    } else if nodes.iter().all(|entry| entry.seed.weight == Weight::NONE) {
+        r.fault("no node has a weight: nobody would own anything");
     }
     (listed > 0 && nodes.len() == listed).then_some(nodes)
 }
@@ -95,6 +100,7 @@ fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, rules: Rules) ->
     let http_advertise = fields.optional(r, "http_advertise", |r, t| r.parsed(t, ADVERTISED, advertised));
     let peer_advertise = peer_advertise(r, &mut fields, rules);
     let data_dir = fields.optional(r, "data_dir", |r, t| Some(beside.join(r.text(t)?)));
+    let weight = fields.optional(r, "weight", weight).unwrap_or(Weight::ONE);
     fields.finish(r);
     let (id, http) = (id?, http?);
     if peer.is_none() && !is_alone {
@@ -104,9 +110,16 @@ fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, rules: Rules) ->
         http: http_advertise.unwrap_or_else(|| http.to_string()),
         peer: peer.map(|peer| peer_advertise.unwrap_or_else(|| peer.to_string())),
         id,
+        weight,
     };
     let data_dir = data_dir.unwrap_or_else(|| beside.join("data").join(seed.id.as_str()));
     Some(Entry { seed, http, peer, data_dir, at })
+}
+
+/// How much of the load a node takes.
+pub fn weight(r: &mut Reader, tree: &Tree) -> Option<Weight> {
+    let number = r.whole(tree, 0..=u64::from(WEIGHT_MAX))?;
+    u8::try_from(number).ok().and_then(Weight::new)
 }
 
 /// Where a node listens. Port 0 is any port, which others couldn't know.
@@ -201,7 +214,7 @@ pub fn advertised(text: &str) -> Option<String> {
 impl Taken {
     /// Notes what a node takes, and faults what is no longer free.
     fn take(&mut self, r: &mut Reader, entry: &Entry) {
-        let SeedNode { id, http, peer } = &entry.seed;
+        let SeedNode { id, http, peer, .. } = &entry.seed;
         if self.ids.contains(id) {
             r.fault_at("id", format!("there is a node {id} already"));
         }

@@ -12,7 +12,7 @@ use super::App;
 use super::auth::Caller;
 use super::policy::name;
 use super::problem::{PathOf, Problem};
-use crate::cluster::{BreakerStatus, ClusterStatus, NodeStatus};
+use crate::cluster::{BreakerStatus, ClusterStatus, MovesStatus, NodeStatus};
 
 /// `GET /v1/cluster`.
 pub async fn get(State(app): State<Arc<App>>) -> Json<Value> {
@@ -51,6 +51,7 @@ fn of_cluster(status: &ClusterStatus) -> Value {
         "policy_version": status.policy_version,
         "placement_version": status.placement_version,
         "nodes": status.nodes.iter().map(of_node).collect::<Vec<_>>(),
+        "moves": status.moves.iter().map(of_moves).collect::<Vec<_>>(),
         "warnings": status.warnings,
     })
 }
@@ -68,7 +69,13 @@ fn of_node(node: &NodeStatus) -> Value {
         "boot": node.boot,
         "partitions": node.partitions,
         "replicas": node.replicas,
+        "weight": node.weight,
     })
+}
+
+fn of_moves(moves: &MovesStatus) -> Value {
+    let MovesStatus { from, to, moving, waiting } = moves;
+    json!({"from": from, "to": to, "moving": moving, "waiting": waiting})
 }
 
 fn of_breaker(breaker: &BreakerStatus) -> Value {
@@ -106,7 +113,7 @@ mod tests {
     use crate::http::{Tokens, routes};
     use crate::net::Plain;
     use crate::peer::{Identity, VERSIONS};
-    use crate::placement::{BootId, NodeId, Seat, Secret};
+    use crate::placement::{BootId, NodeId, Seat, Secret, Weight};
     use crate::policy::{Document, Policy};
     use crate::random::Seed;
     use crate::routing::{Forwarder, ForwarderArgs, Router};
@@ -138,6 +145,7 @@ mod tests {
                 boot: (number == 1).then(|| "00ff".into()),
                 partitions: if number == 1 { 4089 } else { 7 },
                 replicas: 0,
+                weight: 2,
             };
             Box::pin(async move {
                 ClusterStatus {
@@ -151,6 +159,7 @@ mod tests {
                     policy_version: 12,
                     placement_version: Some(9),
                     nodes: vec![node(1, NodeState::Unreachable), node(2, NodeState::Draining)],
+                    moves: vec![MovesStatus { from: n(2), to: n(1), moving: 5, waiting: 2 }],
                     warnings: vec!["of two nodes only n1 votes".into()],
                 }
             })
@@ -289,11 +298,12 @@ mod tests {
             "nodes": [
                 {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",
                  "state": "unreachable", "waits_for": null, "voter": true, "leader": true, "boot": "00ff", "partitions": 4089,
-                 "replicas": 0},
+                 "replicas": 0, "weight": 2},
                 {"id": "n2", "number": 2, "http": "127.0.0.1:7072", "peer": "127.0.0.1:7172",
                  "state": "draining", "waits_for": "7 partitions are to be handed over", "voter": false,
-                 "leader": false, "boot": null, "partitions": 7, "replicas": 0},
+                 "leader": false, "boot": null, "partitions": 7, "replicas": 0, "weight": 2},
             ],
+            "moves": [{"from": "n2", "to": "n1", "moving": 5, "waiting": 2}],
             "warnings": ["of two nodes only n1 votes"],
         });
         assert_eq!(json_of(&app, "GET", "/v1/cluster").await, expected);
@@ -368,7 +378,8 @@ mod tests {
         });
         assert_eq!(send(&app, "POST", "/v1/cluster/nodes", &body).await, (201, expected));
         let (name, http, peer) = (n(7), "127.0.0.1:7077".into(), "127.0.0.1:7177".into());
-        assert_eq!(*painted.orders.lock().unwrap(), [Order::Admit(NewMember { name, http, peer })]);
+        let admit = Order::Admit(NewMember { name, http, peer, weight: Weight::ONE });
+        assert_eq!(*painted.orders.lock().unwrap(), [admit]);
         for (body, status, why) in [
             (json!({"id": "n9", "http": "127.0.0.1:1", "peer": "127.0.0.1:2"}), 422, "nobody is there"),
             (json!({"id": "n8", "http": "198.51.100.7:1", "peer": "127.0.0.1:2"}), 422, "without [auth]"),
@@ -379,7 +390,12 @@ mod tests {
                 "peer: is the http address too",
             ),
             (json!({"id": "n8", "http": "127.0.0.1:1"}), 400, "peer: is required"),
-            (json!({"id": "a b", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "weight": 2}), 400, "id: "),
+            (json!({"id": "a b", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "wait": 2}), 400, "id: "),
+            (
+                json!({"id": "n8", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "weight": 17}),
+                400,
+                "weight: ",
+            ),
             (json!([]), 400, ""),
         ] {
             let (answered, problem) = send(&app, "POST", "/v1/cluster/nodes", &body).await;
@@ -389,15 +405,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_weight_is_a_number_up_to_sixteen() {
+        let (app, painted) = app();
+        for (body, status) in [
+            (json!({"weight": 0}), 200),
+            (json!({"weight": 16}), 200),
+            (json!({"weight": 17}), 400),
+            (json!({"weight": "2"}), 400),
+            (json!({"weight": 2, "wait": true}), 400),
+            (json!({}), 400),
+            (json!(2), 400),
+        ] {
+            let (answered, stands) = send(&app, "PUT", "/v1/cluster/nodes/n2/weight", &body).await;
+            assert_eq!(answered, status, "{body}: {stands}");
+        }
+        let weigh = |weight| Order::Weigh { node: n(2), weight: Weight::new(weight).unwrap() };
+        assert_eq!(*painted.orders.lock().unwrap(), [weigh(0), weigh(16)]);
+    }
+
+    #[tokio::test]
     async fn who_leaves_or_is_drained_is_shown_as_it_stands() {
         let (app, painted) = app();
         let stands = json!({"id": "n2", "number": 2, "state": "draining", "voter": false, "partitions": 7,
-            "waits_for": "7 partitions are to be handed over"});
+            "weight": 2, "waits_for": "7 partitions are to be handed over"});
         assert_eq!(send(&app, "DELETE", "/v1/cluster/nodes/n2", &Value::Null).await, (202, stands.clone()));
         assert_eq!(send(&app, "DELETE", "/v1/cluster/nodes/n2?force", &Value::Null).await.0, 202);
         assert_eq!(send(&app, "POST", "/v1/cluster/nodes/n2/drain", &Value::Null).await, (202, stands));
         // It has left already, as far as this node knows.
-        let gone = json!({"id": "n3", "number": 7, "state": "gone", "voter": false, "partitions": 0, "waits_for": null});
+        let gone = json!({"id": "n3", "number": 7, "state": "gone", "voter": false, "partitions": 0, "weight": 0,
+            "waits_for": null});
         assert_eq!(send(&app, "DELETE", "/v1/cluster/nodes/n3", &Value::Null).await, (202, gone));
         for (path, status, kind) in [
             ("n1", 409, "unsafe"),

@@ -6,6 +6,7 @@
 //! DELETE /v1/cluster/nodes/n3?force      202: it is gone already, and what it owned begins anew elsewhere
 //! POST   /v1/cluster/nodes/n3/drain      202: it hands over what it owns, and stays
 //! DELETE /v1/cluster/nodes/n3/drain      200: it may own again; if it was leaving, it stays
+//! PUT    /v1/cluster/nodes/n3/weight {"weight":2}  200: it takes twice the load of a node of weight 1; of weight 0, none
 //! ```
 //!
 //! An order is answered once it stands in the log; what it sets going takes its time, and `GET /v1/cluster` shows how far it has
@@ -27,8 +28,9 @@ use super::{App, body};
 use crate::check::Name;
 use crate::cluster::state::{Leaving, NewMember};
 use crate::cluster::{Granted, Order};
-use crate::config::{ADVERTISED, advertised};
+use crate::config::{ADVERTISED, advertised, weight};
 use crate::input::{Fault, Reader, Tree};
+use crate::placement::Weight;
 
 /// `POST /v1/cluster/nodes`: 201, or 200 where the node was admitted before and has never been there.
 pub async fn admit(
@@ -58,11 +60,12 @@ fn new_member(r: &mut Reader, tree: &Tree) -> Option<NewMember> {
     let id = fields.required(r, "id", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
     let http = fields.required(r, "http", |r, t| r.parsed(t, ADVERTISED, advertised));
     let peer = fields.required(r, "peer", |r, t| r.parsed(t, ADVERTISED, advertised));
+    let weight = fields.optional(r, "weight", weight).unwrap_or(Weight::ONE);
     fields.finish(r);
     if peer.is_some() && peer == http {
         r.fault_at("peer", "is the http address too");
     }
-    Some(NewMember { name: id?, http: http?, peer: peer? })
+    Some(NewMember { name: id?, http: http?, peer: peer?, weight })
 }
 
 /// Whether an address is on this machine: by its number, or by the one name that says so.
@@ -123,6 +126,24 @@ pub async fn end_drain(
     order(&app, by, &id, StatusCode::OK, |node| Order::Drain { node, draining: false }).await
 }
 
+/// `PUT /v1/cluster/nodes/{id}/weight`.
+pub async fn weigh(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    PathOf(id): PathOf<String>,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    let tree = body::json(&app, &mut request, app.limits.body_bytes).await?;
+    let mut r = Reader::default();
+    let weight = r.fields(&tree).and_then(|mut fields| {
+        let weight = fields.required(&mut r, "weight", weight);
+        fields.finish(&mut r);
+        weight
+    });
+    let weight = r.finish(weight).map_err(Problem::bad_input)?;
+    order(&app, by, &id, StatusCode::OK, |node| Order::Weigh { node, weight }).await
+}
+
 /// Gives an order about the node `id`, and answers how that node stands.
 async fn order(
     app: &App,
@@ -141,6 +162,7 @@ async fn order(
             "state": member.state.word(),
             "voter": member.voter,
             "partitions": member.partitions,
+            "weight": member.weight,
             "waits_for": member.waits_for,
         }),
         None => json!({
@@ -149,6 +171,7 @@ async fn order(
             "state": "gone",
             "voter": false,
             "partitions": 0,
+            "weight": 0,
             "waits_for": null,
         }),
     };

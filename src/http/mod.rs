@@ -153,6 +153,7 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/cluster", get(cluster::get))
         .route("/v1/cluster/nodes", post(members::admit))
         .route("/v1/cluster/nodes/{id}", delete(members::leave))
+        .route("/v1/cluster/nodes/{id}/weight", put(members::weigh))
         .route("/v1/cluster/nodes/{id}/drain", post(members::drain).delete(members::end_drain))
         .route("/v1/cluster/breakers", get(cluster::breakers))
         .route("/v1/cluster/breakers/{id}/reset", post(cluster::reset_breaker))

@@ -18,6 +18,8 @@ pub const WEIGHT_MAX: u8 = 16;
 pub struct Weight(u8);
 
 impl Weight {
+    /// That of a node that takes none of the load.
+    pub const NONE: Self = Self(0);
     /// That of a node of which nothing else is said.
     pub const ONE: Self = Self(1);
 
@@ -29,6 +31,12 @@ impl Weight {
     /// Its number.
     pub fn get(self) -> u8 {
         self.0
+    }
+}
+
+impl std::fmt::Display for Weight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -64,7 +72,7 @@ pub struct Member {
 impl Member {
     /// Whether there is anything for it: neither owner nor replica is a node that may not own, or has no weight.
     pub(super) fn is_eligible(&self) -> bool {
-        self.may_own && self.weight > Weight(0)
+        self.may_own && self.weight > Weight::NONE
     }
 }
 

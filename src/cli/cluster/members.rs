@@ -16,12 +16,15 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tidegate::clock::{Clock as _, SystemClock};
+use tidegate::placement::Weight;
 use tidegate::policy::{DURATION, parse_duration};
 
 use super::super::client::{Client, Request, encode};
 use super::super::failure::Failure;
 use super::super::output::{Output, plain};
+use super::super::weight;
 
 /// How often it is looked how far a node has come.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -77,6 +80,23 @@ pub struct DrainArgs {
     timeout: Duration,
 }
 
+/// Set how much of the load a node takes
+#[derive(clap::Args)]
+#[command(after_help = "\
+Of two nodes of which one has twice the weight, it owns two thirds. A node of weight 0 owns nothing; it answers all the same, by
+asking the others. Partitions move until the load is as the weights say: `tidegate cluster status` shows how far that has come.
+
+Examples:
+  tidegate cluster weight n3 2")]
+pub struct WeightArgs {
+    /// The node
+    #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    id: String,
+    /// From 0 to 16; of a node of which nothing is said it is 1
+    #[arg(value_name = "N", value_parser = weight)]
+    weight: Weight,
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map(Duration::from_nanos).ok_or_else(|| format!("{text:?} is not {DURATION}"))
 }
@@ -89,6 +109,8 @@ struct Progress {
     state: String,
     voter: bool,
     partitions: u64,
+    #[serde(default)]
+    weight: u64,
     waits_for: Option<String>,
 }
 
@@ -129,6 +151,18 @@ impl DrainArgs {
             false => began,
         };
         say(&ended, out)
+    }
+}
+
+impl WeightArgs {
+    /// Gives the order.
+    pub fn run(self, client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
+        let order = Request::put(format!("{}/weight", path(&self.id)));
+        let now = told(client, order.json(&json!({"weight": self.weight.get()})))?;
+        match out.is_json() {
+            true => say(&now, out),
+            false => out.line(&format!("{}: weight {}", plain(&now.id), now.weight)),
+        }
     }
 }
 
@@ -208,6 +242,7 @@ impl Waiting<'_> {
             state: "gone".into(),
             voter: false,
             partitions: 0,
+            weight: 0,
             waits_for: None,
             ..before.clone()
         }))
@@ -290,6 +325,16 @@ n3: leaving, 0 partitions: it is about to be removed
         let notes = "what n3 has counted is lost: its 1365 partitions begin anew elsewhere\n";
         assert_eq!((ran.exit, ran.notes.as_str()), (Exit::Done, notes));
         assert_eq!(server.seen()[0].line, "DELETE /v1/cluster/nodes/n3?force=true");
+    }
+
+    #[test]
+    fn a_node_is_given_a_weight() {
+        let server = Server::replying([Reply::ok(
+            r#"{"id":"n3","number":3,"state":"up","voter":true,"partitions":1365,"weight":2,"waits_for":null}"#,
+        )]);
+        let ran = server.run("tidegate cluster weight n3 2");
+        assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "n3: weight 2\n"));
+        assert_eq!(server.seen()[0].line, "PUT /v1/cluster/nodes/n3/weight");
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Joining {
                 seen.name, config.cluster
             )));
         }
-        let body = json!({"id": config.node, "http": own.http, "peer": own.peer});
+        let body = json!({"id": config.node, "http": own.http, "peer": own.peer, "weight": own.weight.get()});
         let admitting = blocking(move || {
             let request = Request::post("/v1/cluster/nodes").json(&body).wait(LOOKS_FOR);
             client.send(request)?.read::<Admitted>()

@@ -8,46 +8,161 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::state::{Agreed, MOVES_MAX};
 use crate::placement::planner::{self, Effect};
-use crate::placement::{BootId, Epoch, Member, Members, NodeId, Partition, Weight};
+use crate::placement::{Epoch, Members, NodeId, Partition};
 
 /// Partitions under way at a time, in the whole cluster: one command's worth going out of a node while another is prepared.
 pub const MOVES_AT_ONCE: usize = 2 * MOVES_MAX;
 
+/// Partitions that move from one node to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Who owns them.
+    pub from: NodeId,
+    /// Who is to own them.
+    pub to: NodeId,
+    /// Those on their way.
+    pub moving: usize,
+    /// Those that are still to begin.
+    pub waiting: usize,
+}
+
+/// All that is to move until the load is as it should be, by whose it is and whose it will be.
+pub fn flows(agreed: &Agreed) -> Vec<Flow> {
+    let mut flows: BTreeMap<(NodeId, NodeId), (usize, usize)> = BTreeMap::new();
+    let mut begun = BTreeSet::new();
+    for (partition, row, moving) in agreed.table.moves() {
+        begun.insert(partition);
+        flows.entry((row.owner.node, moving.to.node)).or_default().0 += 1;
+    }
+    let waiting = planned(agreed).into_iter().filter(|effect| !begun.contains(&effect.partition()));
+    waiting.filter_map(|effect| ends(&effect)).for_each(|ends| flows.entry(ends).or_default().1 += 1);
+    flows.into_iter().map(|((from, to), (moving, waiting))| Flow { from, to, moving, waiting }).collect()
+}
+
 /// The partitions that are to begin to move, and to whom; at most one command's worth. `reachable` says who is there.
 pub fn next_moves(agreed: &Agreed, reachable: &BTreeSet<NodeId>) -> Vec<(Partition, Epoch, NodeId)> {
-    let Some(members) = eligible(agreed, reachable) else { return Vec::new() };
-    // Nobody left who may own anything: then it stays where it is.
-    let Ok(plan) = planner::moves(&members, &agreed.table) else { return Vec::new() };
-    let moving: BTreeSet<_> = agreed.table.moves().map(|(partition, ..)| partition).collect();
-    let there = |effect: &Effect| match effect {
-        Effect::Move { from, to, .. } => reachable.contains(from) && reachable.contains(to),
-        Effect::PlaceReplica { .. } => false,
-    };
-    let moves: Vec<_> = plan.into_iter().filter(there).collect();
-    let next = planner::next_moves(&moves, &moving, MOVES_AT_ONCE);
+    let begun: BTreeSet<_> = agreed.table.moves().map(|(partition, ..)| partition).collect();
     let mut from_each: BTreeMap<NodeId, usize> = BTreeMap::new();
     agreed.table.moves().for_each(|(_, row, _)| *from_each.entry(row.owner.node).or_default() += 1);
-    let next = next.into_iter().filter_map(|effect| match effect {
-        Effect::Move { partition, from, to } => Some((partition, from, to)),
-        Effect::PlaceReplica { .. } => None,
+    let mut moves = planned(agreed);
+    // Who can't be reached keeps what it owns, and is given nothing: moving to it would only fail.
+    moves.retain(|effect| {
+        ends(effect).is_some_and(|(from, to)| reachable.contains(&from) && reachable.contains(&to))
     });
-    next
+    planner::next_moves(&moves, &begun, MOVES_AT_ONCE)
+        .into_iter()
+        .filter_map(|effect| Some((effect.partition(), ends(&effect)?)))
         // One after another from each node: what is frozen is frozen for as long as all of it takes.
-        .filter(|(_, from, _)| from_each.get(from).copied().unwrap_or(0) == 0)
+        .filter(|(_, (from, _))| from_each.get(from).copied().unwrap_or(0) == 0)
         .take(MOVES_MAX)
-        .map(|(partition, _, to)| (partition, agreed.table.row(partition).epoch, to))
+        .map(|(partition, (_, to))| (partition, agreed.table.row(partition).epoch, to))
         .collect()
 }
 
-/// Who may own: members that are there, or at least may come back to what they own; not those that are to own nothing.
-fn eligible(agreed: &Agreed, reachable: &BTreeSet<NodeId>) -> Option<Members> {
-    let member = |(id, member): (NodeId, &crate::cluster::state::Member)| Member {
-        id,
-        weight: Weight::ONE,
-        may_own: !member.draining && !member.stopping && member.boot != BootId::NEVER,
-    };
-    let members: Vec<_> = agreed.members.iter().map(member).collect();
-    // Who can't be reached keeps what it owns, and is given nothing: moving to it would only fail.
-    let someone = members.iter().any(|member| member.may_own && reachable.contains(&member.id));
-    someone.then(|| Members::new(members).ok()).flatten()
+/// What the planner wants to move, those on their way included: the most urgent first. Nothing where nobody is left who may own
+/// anything: then it stays where it is.
+fn planned(agreed: &Agreed) -> Vec<Effect> {
+    let members = Members::new(agreed.members.iter().map(|(id, member)| member.placed(id)));
+    let plan = members.ok().and_then(|members| planner::moves(&members, &agreed.table).ok());
+    plan.into_iter().flatten().filter(|effect| ends(effect).is_some()).collect()
+}
+
+/// From where a partition moves, and to where.
+fn ends(effect: &Effect) -> Option<(NodeId, NodeId)> {
+    match effect {
+        Effect::Move { from, to, .. } => Some((*from, *to)),
+        Effect::PlaceReplica { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Name;
+    use crate::cluster::state::{Command, LogIndex, NewMember, RequestId, Seating, State, What};
+    use crate::placement::{BootId, Secret, Weight};
+
+    /// A state, and the entries that have led to it.
+    #[derive(Default)]
+    struct World(State, u64);
+
+    impl World {
+        fn apply(&mut self, what: What) {
+            self.1 += 1;
+            let command = Command { request: RequestId(self.1.into()), time: 1, by: "ops".into(), what };
+            self.0.apply(LogIndex(self.1), &command).unwrap();
+        }
+
+        fn flows(&self) -> Vec<(u64, u64, usize, usize)> {
+            let flows = flows(self.0.agreed().unwrap()).into_iter();
+            flows.map(|flow| (flow.from.0, flow.to.0, flow.moving, flow.waiting)).collect()
+        }
+
+        /// Moves whatever is to be moved between nodes that are all there; how many moved.
+        fn settle(&mut self) -> usize {
+            let mut moved = 0;
+            loop {
+                let agreed = self.0.agreed().unwrap();
+                let all = agreed.members.iter().map(|(id, _)| id).collect();
+                let next = next_moves(agreed, &all);
+                if next.is_empty() {
+                    return moved;
+                }
+                moved += next.len();
+                let partitions: Vec<_> = next.iter().map(|(partition, ..)| *partition).collect();
+                self.apply(What::BeginMoves(next));
+                let began = LogIndex(self.1);
+                self.apply(What::CommitMoves(partitions.into_iter().map(|p| (p, began)).collect()));
+            }
+        }
+    }
+
+    fn three() -> World {
+        let member = |n| NewMember {
+            name: Name::new(&format!("n{n}")).unwrap(),
+            http: format!("h{n}:1"),
+            peer: format!("p{n}:1"),
+            weight: Weight::ONE,
+        };
+        let document = r#"{"default_tier":"t0","tiers":{"t0":{"limits":[]}}}"#.into();
+        let mut world = World::default();
+        let members = [1, 2, 3].map(member).into();
+        world.apply(What::Begin { secret: Secret::new(1, 2).into(), document, members });
+        for n in 1..=3 {
+            let seating = Seating { boot: BootId(1), http: format!("h{n}:1"), peer: format!("p{n}:1") };
+            world.apply(What::Seat(NodeId(n), seating));
+        }
+        world
+    }
+
+    #[test]
+    fn it_is_shown_what_moves_and_how_much_is_still_to_come() {
+        let mut world = three();
+        assert_eq!(world.flows(), []);
+        let owned = world.0.agreed().unwrap().owned_by(NodeId(2));
+        world.apply(What::Weigh(NodeId(2), Weight::NONE));
+        let waiting: usize = world.flows().iter().map(|flow| flow.3).sum();
+        assert_eq!(waiting, owned);
+        assert!(world.flows().iter().all(|flow| flow.0 == 2 && flow.2 == 0));
+        let agreed = world.0.agreed().unwrap();
+        world.apply(What::BeginMoves(next_moves(agreed, &[1, 2, 3].map(NodeId).into())));
+        let moving: usize = world.flows().iter().map(|flow| flow.2).sum();
+        let waiting: usize = world.flows().iter().map(|flow| flow.3).sum();
+        assert_eq!((moving, waiting), (MOVES_MAX, owned - MOVES_MAX));
+    }
+
+    #[test]
+    fn weights_are_followed_by_as_few_moves_as_it_takes() {
+        let mut world = three();
+        world.apply(What::Weigh(NodeId(3), Weight::new(2).unwrap()));
+        // From 1365 or 1366 to 2048.
+        let before = world.0.agreed().unwrap().owned_by(NodeId(3));
+        assert_eq!(world.settle(), 2048 - before);
+        let owned = |world: &World, id| world.0.agreed().unwrap().owned_by(NodeId(id));
+        assert_eq!([1, 2, 3].map(|id| owned(&world, id)), [1024, 1024, 2048]);
+        assert_eq!(world.flows(), []);
+        world.apply(What::Weigh(NodeId(3), Weight::NONE));
+        assert_eq!(world.settle(), 2048);
+        assert_eq!([1, 2, 3].map(|id| owned(&world, id)), [2048, 2048, 0]);
+    }
 }

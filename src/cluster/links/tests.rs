@@ -11,7 +11,7 @@ use crate::cluster::state::{Command, Edit, Made, NewMember, RequestId, What};
 use crate::net::pipes::Pipes;
 use crate::net::{self, Listen, Plain, PlainListener};
 use crate::peer::{self, BootId, Handler, Hello, VERSIONS};
-use crate::placement::Secret;
+use crate::placement::{Secret, Weight};
 use crate::watch;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -308,6 +308,7 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
         name: name.clone(),
         http: at.clone(),
         peer: at.clone(),
+        weight: Weight::ONE,
     };
     let document = r#"{"default_tier":"t0","tiers":{"t0":{"limits":[]}}}"#.to_string();
     let what = What::Begin {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Edit, Leaving, LogIndex, NewMember};
 use crate::check::Name;
 use crate::input::Fault;
-use crate::placement::{BootId, Epoch, NodeId, Partition, Secret};
+use crate::placement::{BootId, Epoch, NodeId, Partition, Secret, Weight};
 use crate::policy::ChangeError;
 
 /// Names one command however often it is proposed; a random number, so that no two clients draw the same.
@@ -80,6 +80,8 @@ pub enum What {
     Seat(NodeId, Seating),
     /// A member is to leave.
     Leave(NodeId, Leaving),
+    /// A member is to take more of the load, or less.
+    Weigh(NodeId, Weight),
 }
 
 /// Partitions that one command moves.
@@ -111,6 +113,7 @@ impl fmt::Display for What {
             Self::CommitMoves(moves) => write!(f, "moved {} partitions", moves.len()),
             Self::AbortMoves(moves) => write!(f, "gave up moving {} partitions", moves.len()),
             Self::Seat(id, seating) => write!(f, "seated node {id} in boot {}", seating.boot),
+            Self::Weigh(id, weight) => write!(f, "gave node {id} the weight {weight}"),
             Self::Leave(id, Leaving::HandingOver) => write!(f, "node {id} is to leave"),
             Self::Leave(id, Leaving::Abandoned) => {
                 write!(f, "node {id} is given up: what it owns begins anew elsewhere")

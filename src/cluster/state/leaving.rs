@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Agreed, Leaving, LogIndex, Refusal, What};
 use crate::placement::planner::{self, Effect};
-use crate::placement::{self, Change, NodeId, Partition, Row, Seat, Table, TableVersion, Weight};
+use crate::placement::{self, Change, NodeId, Partition, Row, Seat, Table, TableVersion};
 
 impl Agreed {
     /// Partitions that the member owns, whatever life of it.
@@ -40,12 +40,8 @@ impl Agreed {
     /// a replica of is given another, unless it is on its way between two others: that is not to be disturbed.
     fn table_without(&self, gone: NodeId, at: LogIndex) -> Result<Table, Refusal> {
         let unplaced = |error: &dyn std::fmt::Display| Refusal::NotPlaced(error.to_string());
-        let placed = self.members.iter().map(|(id, member)| placement::Member {
-            id,
-            weight: Weight::ONE,
-            may_own: member.may_own() && !member.stopping,
-        });
-        let placed = placement::Members::new(placed).map_err(|e| unplaced(&e))?;
+        let placed = placement::Members::new(self.members.iter().map(|(id, member)| member.placed(id)))
+            .map_err(|e| unplaced(&e))?;
         let mut changes: BTreeMap<Partition, Change> = self
             .table
             .rows()
@@ -87,6 +83,7 @@ impl Agreed {
             What::Drain(id, false) => Some(format!("ended the draining of {}", name(id)?)),
             What::Leave(id, Leaving::HandingOver) => Some(format!("{} is to leave", name(id)?)),
             What::Leave(id, Leaving::Abandoned) => Some(format!("gave up {}", name(id)?)),
+            What::Weigh(id, weight) => Some(format!("gave {} the weight {weight}", name(id)?)),
             What::Seat(id, seating) => Some(format!("seated {} in boot {}", name(id)?, seating.boot)),
             What::Stop(id, _) => Some(format!("stops {}", name(id)?)),
             What::Begin { .. } | What::Edit { .. } | What::Rollback { .. } | What::Admit(_) => None,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{LogIndex, Refusal, Seating};
 use crate::check::Name;
 use crate::input::Fault;
-use crate::placement::{BootId, NodeId};
+use crate::placement::{self, BootId, NodeId, Weight};
 
 /// Members that a cluster may have.
 pub const MEMBERS_MAX: usize = 256;
@@ -26,6 +26,8 @@ pub struct NewMember {
     pub http: String,
     /// Where other nodes reach it; empty where it has no others.
     pub peer: String,
+    /// How much of the load it takes, beside the others.
+    pub weight: Weight,
 }
 
 /// A node that is in.
@@ -37,6 +39,8 @@ pub struct Member {
     pub http: String,
     /// Where other nodes reach it.
     pub peer: String,
+    /// How much of the load it takes, beside the others; with none it owns nothing.
+    pub weight: Weight,
     /// It is to own nothing any more.
     pub draining: bool,
     /// It is to be no member any more, and how; whoever leaves is draining too.
@@ -64,9 +68,14 @@ impl Member {
         self.boot != BootId::NEVER
     }
 
-    /// Whether it may be given partitions: it was there once, and is neither drained nor about to leave.
+    /// Whether it may be given partitions: it was there once, has a weight, and is neither drained nor about to leave.
     pub fn may_own(&self) -> bool {
-        !self.draining && self.was_there()
+        !self.draining && self.was_there() && self.weight > Weight::NONE
+    }
+
+    /// What the planner is told of it; a process that is about to end is given nothing.
+    pub fn placed(&self, id: NodeId) -> placement::Member {
+        placement::Member { id, weight: self.weight, may_own: self.may_own() && !self.stopping }
     }
 }
 
@@ -114,13 +123,14 @@ impl Members {
         }
         let id = NodeId(least.max(self.newest.0 + 1));
         self.newest = id;
-        let NewMember { name, http, peer } = new.clone();
+        let NewMember { name, http, peer, weight } = new.clone();
         self.rows.insert(
             id,
             Member {
                 name,
                 http,
                 peer,
+                weight,
                 draining: false,
                 leaving: None,
                 stopping: false,
@@ -159,6 +169,11 @@ impl Members {
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         member.draining = draining;
         member.leaving = member.leaving.filter(|_| draining);
+        Ok(())
+    }
+
+    pub(super) fn weigh(&mut self, id: NodeId, weight: Weight) -> Result<(), Refusal> {
+        self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?.weight = weight;
         Ok(())
     }
 

@@ -12,7 +12,12 @@ fn name(text: &str) -> Name {
 }
 
 fn member(text: &str) -> NewMember {
-    NewMember { name: name(text), http: format!("{text}:7071"), peer: format!("{text}:7171") }
+    NewMember {
+        name: name(text),
+        http: format!("{text}:7071"),
+        peer: format!("{text}:7171"),
+        weight: Weight::ONE,
+    }
 }
 
 fn begin() -> What {
@@ -85,6 +90,33 @@ fn seated() -> State {
 
 fn made(state: &mut State, at: u64, what: What) -> Result<Made, Refusal> {
     state.apply(LogIndex(at), &command(1_000_000 + u128::from(at), what)).map(|done| done.made)
+}
+
+#[test]
+fn a_weight_says_how_much_of_the_load_a_member_takes_and_somebody_has_to_have_one() {
+    let weight = |weight| Weight::new(weight).unwrap();
+    let members =
+        [("n1", 1), ("n2", 0), ("n3", 3)].map(|(name, w)| NewMember { weight: weight(w), ..member(name) });
+    let what =
+        What::Begin { secret: Secret::new(1, 2).into(), document: POLICY.into(), members: members.into() };
+    let mut state = State::default();
+    state.apply(LogIndex(3), &command(1, what)).unwrap();
+    let owned = |state: &State| [1, 2, 3].map(|id| state.agreed().unwrap().owned_by(NodeId(id)));
+    assert_eq!(owned(&state), [1024, 0, 3072]);
+    for id in [1, 3] {
+        let seating = Seating { boot: BootId(1), http: "h:1".into(), peer: "p:1".into() };
+        made(&mut state, 10 + id, What::Seat(NodeId(id), seating)).unwrap();
+    }
+    made(&mut state, 20, What::Weigh(NodeId(1), Weight::NONE)).unwrap();
+    // Node 2 has never been there, and node 1 takes nothing any more.
+    let refused = made(&mut state, 21, What::Weigh(NodeId(3), Weight::NONE));
+    assert_eq!(refused, Err(Refusal::LastOwner(NodeId(3))));
+    assert_eq!(
+        made(&mut state, 22, What::Weigh(NodeId(9), weight(2))),
+        Err(Refusal::NoSuchMember(NodeId(9)))
+    );
+    let told = &state.agreed().unwrap().audit.last().unwrap().what;
+    assert_eq!(told, "gave n1 (node 1) the weight 0");
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! The cluster as one of its nodes sees it, and the breakers of that node's links.
 
 use utoipa::ToSchema;
-use utoipa::openapi::path::HttpMethod::{Delete, Get, Post};
+use utoipa::openapi::path::HttpMethod::{Delete, Get, Post, Put};
 use utoipa::openapi::schema::ArrayBuilder;
 
 use super::call::{Access, Answer, Call};
 use super::ops::NodeId;
-use super::words::{Millis, NAME, Shown, at_least, components, one_of, reference, text};
+use super::words::{Millis, NAME, Shown, at_least, components, one_of, reference, text, whole};
 use crate::check::NAME_BYTES_MAX;
 use crate::config::{ADDRESS_BYTES_MAX, NODES_MAX, TOKENS_MAX};
+use crate::placement::WEIGHT_MAX;
 
 /// The tag of these calls.
 pub const CLUSTER: &str = "cluster";
@@ -29,7 +30,7 @@ components! {
     /// The members, by their number.
     Members [Member] = ArrayBuilder::new().items(reference::<Member>()).max_items(Some(NODES_MAX)),
         [{"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171", "state": "up", "waits_for": null,
-          "voter": true, "leader": true, "boot": "9f86d081884c7d65", "partitions": 1366, "replicas": 1365}];
+          "voter": true, "leader": true, "boot": "9f86d081884c7d65", "partitions": 1366, "replicas": 1365, "weight": 1}];
     /// What is unwise about the cluster as it is, in whole sentences.
     Warnings [Warning] = ArrayBuilder::new().items(reference::<Warning>()), ["of two nodes only n1 votes"];
     /// A sentence.
@@ -44,6 +45,11 @@ components! {
     Sha256 = text(64..=64, "^[0-9a-f]{64}$"), "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     /// The number of a member in the log, never given again.
     Number = at_least(1), 57;
+    /// How much of the load a node takes, beside the others; with 0 it owns nothing.
+    Weight = whole(0..=u64::from(WEIGHT_MAX)), 2;
+    /// From one node to another, by their names.
+    Moves [Flow] = ArrayBuilder::new().items(reference::<Flow>()).max_items(Some(NODES_MAX * NODES_MAX)),
+        [{"from": "n1", "to": "n4", "moving": 64, "waiting": 277}];
     /// Whether what the node owns is given up: `true`, or bare.
     Force = one_of(["", "true", "false"]), "true";
     /// What keeps a node that is drained or leaves, in words.
@@ -82,6 +88,8 @@ pub struct ClusterView {
     placement_version: Option<LogIndex>,
     /// The nodes.
     nodes: Members,
+    /// What moves; empty where every partition is where it should be.
+    moves: Moves,
     /// What to look at; empty is well.
     warnings: Warnings,
 }
@@ -117,6 +125,30 @@ pub struct Member {
     partitions: Partitions,
     /// Those whose replica it is to keep.
     replicas: Partitions,
+    /// How much of the load it takes: of nodes of weight 1 and 2, one third and two.
+    weight: Weight,
+}
+
+/// Partitions that move from one node to another.
+#[derive(ToSchema)]
+pub struct Flow {
+    /// Who owns them.
+    from: NodeId,
+    /// Who is to own them.
+    to: NodeId,
+    /// Those on their way.
+    moving: Partitions,
+    /// Those that are still to begin.
+    waiting: Partitions,
+}
+
+/// How much of the load a node is to take.
+#[derive(ToSchema)]
+#[schema(examples(json!({"weight": 2})))]
+#[serde(deny_unknown_fields)]
+pub struct NewWeight {
+    /// How much.
+    weight: Weight,
 }
 
 /// It is this node, or there is a connection to it; it is up and to own nothing any more; it is to be no member any more; there
@@ -142,6 +174,8 @@ pub struct NewNode {
     http: Address,
     /// Where the other nodes reach it. It has to answer there already.
     peer: Address,
+    /// How much of the load it is to take; 1 where nothing is said.
+    weight: Option<Weight>,
 }
 
 /// What a node that was admitted needs to begin.
@@ -214,6 +248,8 @@ pub struct MemberProgress {
     voter: bool,
     /// Those that it still owns.
     partitions: Partitions,
+    /// How much of the load it takes.
+    weight: Weight,
     /// What keeps it; null where nothing does.
     #[schema(required)]
     waits_for: Option<WaitsFor>,
@@ -330,6 +366,17 @@ pub fn calls() -> Vec<Call> {
             .part::<NodeId>("id", "The node.")
             .answers(200, Answer::json::<MemberProgress>("It may own again."))
             .fails(&[404, 422]),
+        Call::new(Put, "/v1/cluster/nodes/{id}/weight", "weighNode", CLUSTER)
+            .open_to(Access::Change)
+            .does(
+                "Set a node's weight",
+                "It takes so much of the load beside the others, once partitions have moved. With 0 it owns nothing and answers all the \
+                 same.",
+            )
+            .part::<NodeId>("id", "The node.")
+            .takes::<NewWeight>("The weight.")
+            .answers(200, Answer::json::<MemberProgress>("It has that weight."))
+            .fails(&[404, 409, 422]),
         Call::new(Get, "/v1/cluster/breakers", "listBreakers", CLUSTER)
             .open_to(Access::See)
             .does(

@@ -11,7 +11,7 @@ use super::*;
 use crate::check::Name;
 use crate::cluster::claim::Claim;
 use crate::cluster::state::*;
-use crate::placement::{NodeId, Secret};
+use crate::placement::{NodeId, Secret, Weight};
 use crate::random::Seed;
 
 const WITHIN: Duration = Duration::from_secs(10);
@@ -171,7 +171,12 @@ impl Cluster {
 }
 
 fn member(text: &str) -> NewMember {
-    NewMember { name: Name::new(text).unwrap(), http: format!("{text}:7071"), peer: format!("{text}:7171") }
+    NewMember {
+        name: Name::new(text).unwrap(),
+        http: format!("{text}:7071"),
+        peer: format!("{text}:7171"),
+        weight: Weight::ONE,
+    }
 }
 
 fn command(request: u128, what: What) -> Command {
