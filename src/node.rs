@@ -136,8 +136,14 @@ impl Node {
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
         let peers_at = peers.as_ref().and_then(|peers| peers.local_addr().ok());
         let own = reached_at(&config, listener.local_addr().unwrap_or(config.http), peers_at);
-        let us =
-            Identity { cluster: config.cluster.clone(), node: config.node.clone(), boot, versions: VERSIONS };
+        let found = parts.place.found().map_err(MemberError::Place)?;
+        let us = Identity {
+            cluster: config.cluster.clone(),
+            node: config.node.clone(),
+            boot,
+            versions: VERSIONS,
+            lineage: found.map(|found| found.lineage).unwrap_or_default(),
+        };
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
             network,

@@ -14,9 +14,10 @@
 //! ```
 //!
 //! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask it with `--url`. How nodes
-//! leave and are drained is in [`members`].
+//! leave and are drained is in [`members`]; how a cluster goes on without its majority in [`recover`].
 
 mod members;
+mod recover;
 
 use clap::builder::NonEmptyStringValueParser;
 use serde::Deserialize;
@@ -33,6 +34,7 @@ use super::output::{Column, Output, plain, span};
 Examples:
   tidegate cluster status
   tidegate cluster leave n3 --wait
+  tidegate cluster recover --data-dir data/n3
   tidegate cluster breakers
   tidegate cluster certs --cluster demo n1 n2 n3")]
 pub struct ClusterArgs {
@@ -52,6 +54,7 @@ Examples:
     Status,
     Leave(members::LeaveArgs),
     Drain(members::DrainArgs),
+    Recover(recover::RecoverArgs),
     /// Show the circuit breakers of the links from the node at --url to the others, or close one
     #[command(after_help = "\
 While a breaker is open, nothing is sent to that peer. --reset closes it: the next call is tried.
@@ -74,6 +77,7 @@ impl ClusterArgs {
             Verb::Status => status(&server.client()?, out)?,
             Verb::Leave(arguments) => arguments.run(&server.client()?, out)?,
             Verb::Drain(arguments) => arguments.run(&server.client()?, out)?,
+            Verb::Recover(arguments) => arguments.run(out)?,
             Verb::Breakers { reset: None } => breakers(&server.client()?, out)?,
             Verb::Breakers { reset: Some(peer) } => reset(&server.client()?, &peer, out)?,
             Verb::Certs(arguments) => arguments.run(out)?,

@@ -43,6 +43,7 @@ fn of_cluster(status: &ClusterStatus) -> Value {
     json!({
         "name": status.name,
         "node": status.node,
+        "lineage": status.lineage.numbers().iter().map(|number| format!("{number:016x}")).collect::<Vec<_>>(),
         "leader": status.leader,
         "term": status.term,
         "applied": status.applied,
@@ -105,7 +106,7 @@ mod tests {
     use crate::config::{ForwardAuth, Limits};
     use crate::http::{Tokens, routes};
     use crate::net::Plain;
-    use crate::peer::{Identity, VERSIONS};
+    use crate::peer::{Identity, Lineage, VERSIONS};
     use crate::placement::{BootId, NodeId, Seat, Secret};
     use crate::policy::{Document, Policy};
     use crate::random::Seed;
@@ -143,6 +144,7 @@ mod tests {
                 ClusterStatus {
                     name: Name::new("demo").unwrap(),
                     node: n(2),
+                    lineage: Lineage::of([0x9f86, 7]),
                     leader: Some(n(1)),
                     term: 7,
                     applied: 123,
@@ -229,7 +231,13 @@ mod tests {
             Policy::new(12, crate::policy::builtin(), None),
         ));
         in_force.begin(Secret::new(1, 2));
-        let us = Identity { cluster: Name::new("demo").unwrap(), node: n(2), boot, versions: VERSIONS };
+        let us = Identity {
+            cluster: Name::new("demo").unwrap(),
+            node: n(2),
+            boot,
+            versions: VERSIONS,
+            lineage: Lineage::default(),
+        };
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {
             us,
@@ -284,7 +292,7 @@ mod tests {
     async fn the_cluster_is_shown_as_this_node_sees_it() {
         let (app, _) = app();
         let expected = json!({
-            "name": "demo", "node": "n2", "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
+            "name": "demo", "node": "n2", "lineage": ["0000000000009f86", "0000000000000007"], "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
             "quorum": false, "policy_version": 12, "placement_version": 9,
             "nodes": [
                 {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",

@@ -9,4 +9,5 @@ mod harness;
 mod members;
 mod moves;
 mod policy;
+mod recovery;
 mod tls;

@@ -8,6 +8,7 @@ use super::call::{Access, Answer, Call};
 use super::ops::NodeId;
 use super::words::{Millis, NAME, Shown, at_least, components, one_of, reference, text};
 use crate::check::NAME_BYTES_MAX;
+use crate::cluster::RECOVERIES_MAX;
 use crate::config::{ADDRESS_BYTES_MAX, NODES_MAX, TOKENS_MAX};
 
 /// The tag of these calls.
@@ -22,6 +23,11 @@ components! {
     LogIndex = at_least(0), 4711;
     /// Raft's term: it rises with each election.
     Term = at_least(0), 3;
+    /// Drawn whenever the cluster is made anew: nodes speak with each other only under the same one.
+    LineageNumber = text(16..=16, "^[0-9a-f]{16}$"), "9f86d081884c7d65";
+    /// The numbers under which the cluster was made anew, newest first.
+    LineageNumbers [LineageNumber] = ArrayBuilder::new().items(reference::<LineageNumber>()).max_items(Some(RECOVERIES_MAX)),
+        ["9f86d081884c7d65"];
     /// The run of a process, in hexadecimal.
     Boot = text(1..=32, "^[0-9a-f]+$"), "9f86d081884c7d65";
     /// Some of the 4096 partitions of all tenants.
@@ -61,6 +67,8 @@ pub struct ClusterView {
     name: ClusterName,
     /// The node that says so.
     node: NodeId,
+    /// Numbers that were drawn as the cluster was recovered or restored, newest first; none if it never was.
+    lineage: LineageNumbers,
     /// Who leads, as far as this node knows and as long as it hears of a majority; null if it doesn't.
     #[schema(required)]
     leader: Option<NodeId>,
