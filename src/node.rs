@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
+use crate::cluster::backup::BackUps;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
@@ -191,12 +192,14 @@ impl Node {
         let target = Target::new(handles.clone(), in_force.clone());
         let far: Arc<dyn Far> =
             Arc::new(FarLimits::new(in_force.clone(), links.clone(), clock.clone(), counts));
-        let handler = Arc::new(Peers::new(owner, member.clone(), links.clone(), target));
+        let backups = Arc::new(BackUps::new(handles.clone(), member.clone(), links.clone(), clock.clone()));
+        let handler = Arc::new(Peers::new(owner, member.clone(), links.clone(), target, backups.clone()));
         let app = Arc::new(App {
             node: config.node.to_string(),
             router: Router::new(handles.clone(), in_force.clone(), forward, clock.clone()),
             store: member.clone(),
             cluster: member.clone(),
+            backups,
             environment: config.environment.clone(),
             tokens: Tokens::new(&config.tokens),
             limits: config.limits.clone(),

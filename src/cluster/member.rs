@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::acquaintances::{acquaintances, number};
 use super::admin::{Administering, Order};
+use super::backup::Header;
 use super::claim::{Claim, Found};
 use super::handoff;
 use super::links::Links;
@@ -240,6 +241,21 @@ impl Member {
     /// The node's part in the log, for what other nodes send.
     pub fn raft(&self) -> &Arc<Node> {
         &self.raft
+    }
+
+    /// What a back-up says of this node and its cluster; times and numbers are for who makes it.
+    pub(super) fn of_back_up(&self) -> Header {
+        Header {
+            cluster: self.claim.cluster.clone(),
+            lineage: self.lineage.clone(),
+            by: self.claim.name.clone(),
+            time: 0,
+            program: String::new(),
+            applied: LogIndex(0),
+            term: 0,
+            environment: self.environment.clone(),
+            missing: Vec::new(),
+        }
     }
 
     /// Takes part, until it is dropped.

@@ -97,6 +97,7 @@ mod tests {
     use super::*;
     use crate::check::Name;
     use crate::clock::{ManualClock, Now, SECOND};
+    use crate::cluster::backup::{BackUp, BackUpError, BackingUp};
     use crate::cluster::links::{Links, LinksArgs};
     use crate::cluster::state::{Leaving, LogIndex, NewMember};
     use crate::cluster::{
@@ -194,6 +195,17 @@ mod tests {
         }
     }
 
+    impl BackUp for Painted {
+        fn back_up(&self, partial: bool) -> BackingUp<'_> {
+            Box::pin(async move {
+                match partial {
+                    true => Ok(b"bytes".to_vec()),
+                    false => Err(BackUpError::Missing(vec![n(1)])),
+                }
+            })
+        }
+    }
+
     impl PolicyStore for Painted {
         fn current(&self) -> Arc<Policy> {
             Arc::new(Policy::new(12, crate::policy::builtin(), None))
@@ -262,6 +274,7 @@ mod tests {
             router: Router::new(shards, in_force, forward, clock.clone()),
             store: painted.clone(),
             cluster: painted.clone(),
+            backups: painted.clone(),
             environment: Name::new("production").unwrap(),
             tokens: Tokens::new(&[]),
             limits: Limits::default(),
@@ -320,6 +333,19 @@ mod tests {
         assert!(status == 404 && body.contains("there is no peer n9 of node n2"), "{status} {body}");
         assert_eq!(ask(&app, "POST", "/v1/cluster/breakers/a%20b/reset").await.0, 400);
         assert_eq!(*painted.resets.lock().unwrap(), [n(1), n(9)]);
+    }
+
+    #[tokio::test]
+    async fn a_back_up_that_would_lack_something_is_refused_unless_it_may() {
+        let (app, _) = app();
+        let (status, body) = ask(&app, "GET", "/v1/cluster/backup").await;
+        let why = "what was counted by n1 can't be had; with partial the back-up is made without it";
+        assert!(
+            status == 503 && body.contains(why) && body.contains("urn:tidegate:problem:unreachable"),
+            "{body}"
+        );
+        assert_eq!(ask(&app, "GET", "/v1/cluster/backup?partial").await, (200, "bytes".into()));
+        assert_eq!(ask(&app, "GET", "/v1/cluster/backup?partial=perhaps").await.0, 400);
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@
 pub mod batch;
 mod breaker;
 pub mod check;
+pub mod collect;
 mod frame;
 mod handshake;
 mod knock;
@@ -157,6 +158,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
     fuzz_message::<tenant::ListAsk>(bytes);
     fuzz_message::<shared::SettleAsk>(bytes);
     fuzz_message::<moving::InstallAsk>(bytes);
+    fuzz_message::<collect::PieceAsk>(bytes);
     let opaque = fuzz_message::<shared::SharedAsk>(bytes);
     if let Ok(ask) = opaque.read_question::<shared::SharedAsk>() {
         // What the limit says is held to the bounds of the door, or refused.

@@ -3,6 +3,7 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod backup;
 mod counts;
 mod failures;
 mod harness;

@@ -71,6 +71,8 @@ pub fn seed() -> Result<Seed, Failure> {
 
 /// The line by which a node comes back.
 pub fn joins(name: &str, http: &str, peer: &str) -> String {
+    // A node that was alone had nobody to be reached by.
+    let peer = if peer.is_empty() { "ADDRESS" } else { peer };
     let (name, http, peer) = (plain(name), plain(http), plain(peer));
     format!(
         "{name} comes back with: tidegate serve --node {name} --http {http} --peer {peer} --data-dir EMPTY --join URL"

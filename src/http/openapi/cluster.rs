@@ -52,6 +52,8 @@ components! {
     Number = at_least(1), 57;
     /// Whether what the node owns is given up: `true`, or bare.
     Force = one_of(["", "true", "false"]), "true";
+    /// Whether a back-up may lack something: `true`, or bare.
+    Partial = one_of(["", "true", "false"]), "true";
     /// What keeps a node that is drained or leaves, in words.
     WaitsFor = super::words::of_format("sentence"), "1365 partitions are to be handed over";
     /// The breakers of the links to all other nodes.
@@ -302,6 +304,18 @@ pub fn calls() -> Vec<Call> {
                 "One node's word: another may reach whom this one doesn't, and that is often what is looked for.",
             )
             .answers(200, Answer::json::<ClusterView>("How it stands.")),
+        Call::new(Get, "/v1/cluster/backup", "backUp", CLUSTER)
+            .open_to(Access::Change)
+            .does(
+                "Back the cluster up",
+                "One file with the policy and its history, the lists, the audit log, the members, and what was counted of quotas and of \
+                 windows of an hour or longer; `tidegate cluster restore` makes a cluster anew of it. It takes the role `admin`: the \
+                 secret of the cluster's hashes is in it. Where not everybody can be asked for what he has counted, or partitions are \
+                 moving, there is none: 503.",
+            )
+            .query::<Partial>("partial", "Whether what can be had is enough. The file says what is missing.")
+            .answers(200, Answer::text("The file.", "application/octet-stream", "TGBACKUP…"))
+            .fails(&[500, 503]),
         Call::new(Post, "/v1/cluster/nodes", "admitNode", CLUSTER)
             .open_to(Access::Change)
             .does(
