@@ -126,7 +126,7 @@ fn show(plan: &Plan, directory: &Path, done: bool, out: &mut Output<'_>) -> Resu
     }
     let unconfirmed = match plan.unconfirmed {
         0 => String::new(),
-        n => format!(", of which it never heard that a majority has the last {n}: they are taken"),
+        n => format!("; whether a majority had the last {n} of them it can't say: they are taken"),
     };
     let others: Vec<_> =
         plan.given_up.iter().map(|(name, number, ..)| format!("{name} (node {number})")).collect();
