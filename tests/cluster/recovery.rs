@@ -155,8 +155,8 @@ fn nodes_that_come_back_with_old_data_are_a_cluster_no_more_as_soon_as_they_hear
     assert_eq!(again.end().code(), Some(1), "{}", again.log());
     std::fs::remove_dir_all(cluster.home().path("data/n1")).unwrap();
     // Nor is it one of the file's list that begins for the first time.
-    cluster.begin(0);
-    let (code, log) = cluster.wait_ended(0);
+    let mut listed = cluster.home().run_as("n1");
+    let (code, log) = (listed.end().code(), listed.log());
     assert_eq!((code, log.contains("is nobody any more")), (Some(1), true), "{log}");
     std::fs::remove_dir_all(cluster.home().path("data/n1")).unwrap();
     cluster.join(0, 2);
