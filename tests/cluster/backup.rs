@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Cluster;
 use crate::recovery::{names, offline, wait_up};
-use crate::rig::until;
+use crate::rig::{program, until};
 
 const POLICY: &str = r#"
     default_tier = "free"
@@ -182,6 +182,34 @@ fn what_is_damaged_or_something_else_is_not_restored_and_leaves_nothing_behind()
     assert_eq!(code, 1, "{notes}");
     let (code, _, notes) = offline(&cluster, &["cluster", "restore", "whole", "--node", "n1"]);
     assert_eq!((code, notes.contains("--node, --http, --peer and --data-dir")), (2, true), "{notes}");
+}
+
+#[test]
+fn checks_go_on_while_back_ups_are_made_and_each_of_them_can_be_read() {
+    let cluster = Cluster::start(3, POLICY);
+    let url = format!("http://{}", cluster.node(1).addr);
+    let file = cluster.home().path("a.backup");
+    let back_up = || {
+        let made = program().args(["cluster", "backup", "--url", &url]).arg(&file).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| (0..20).for_each(|_| back_up()));
+        while !making.is_finished() {
+            // Every check is answered; what is written while it is read is neither lost nor there twice.
+            cluster.admitted(6, 300, |i| json!({"tenant": format!("t{}", i % 40), "client": "c"}));
+        }
+        making.join().unwrap();
+    });
+    let spent = (0..40).map(|i| {
+        let look = json!({"tenant": format!("t{i}"), "client": "c"});
+        100 - left(&cluster, 0, look).into_iter().find(|(name, _)| name == "month").unwrap().1
+    });
+    assert!(spent.sum::<u64>() > 0);
+    back_up();
+    let (code, data, notes) = offline(&cluster, &["cluster", "backup", "--show", "a.backup"]);
+    assert_eq!(code, 0, "{notes}");
+    assert!(data.contains("counters     80 of long limits, 40 tenants have them"), "{data}");
 }
 
 #[test]
