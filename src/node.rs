@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
+use crate::cluster::backup::BackUps;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
@@ -136,8 +137,14 @@ impl Node {
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
         let peers_at = peers.as_ref().and_then(|peers| peers.local_addr().ok());
         let own = reached_at(&config, listener.local_addr().unwrap_or(config.http), peers_at);
-        let us =
-            Identity { cluster: config.cluster.clone(), node: config.node.clone(), boot, versions: VERSIONS };
+        let found = parts.place.found().map_err(MemberError::Place)?;
+        let us = Identity {
+            cluster: config.cluster.clone(),
+            node: config.node.clone(),
+            boot,
+            versions: VERSIONS,
+            lineage: found.map(|found| found.lineage).unwrap_or_default(),
+        };
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
             network,
@@ -185,12 +192,14 @@ impl Node {
         let target = Target::new(handles.clone(), in_force.clone());
         let far: Arc<dyn Far> =
             Arc::new(FarLimits::new(in_force.clone(), links.clone(), clock.clone(), counts));
-        let handler = Arc::new(Peers::new(owner, member.clone(), links.clone(), target));
+        let backups = Arc::new(BackUps::new(handles.clone(), member.clone(), links.clone(), clock.clone()));
+        let handler = Arc::new(Peers::new(owner, member.clone(), links.clone(), target, backups.clone()));
         let app = Arc::new(App {
             node: config.node.to_string(),
             router: Router::new(handles.clone(), in_force.clone(), forward, clock.clone()),
             store: member.clone(),
             cluster: member.clone(),
+            backups,
             environment: config.environment.clone(),
             tokens: Tokens::new(&config.tokens),
             limits: config.limits.clone(),

@@ -218,6 +218,32 @@ const PLAY: &[(&str, i32, &str)] = &[
     ("cluster-certs", 0, "cluster certs --cluster demo --host gateway.example n3"),
     ("cluster-certs-there", 1, "cluster certs --cluster demo n4 n2 -o json"),
     ("cluster-certs-faults", 2, "cluster certs n1 ca -o json"),
+    // What a cluster is made anew of, and how.
+    ("cluster-backup", 0, "cluster backup a.backup -o json"),
+    ("cluster-backup", 0, "cluster backup a.backup"),
+    ("cluster-backup-show", 0, "cluster backup --show a.backup"),
+    ("cluster-backup-faults", 1, "cluster backup --show policy.toml -o json"),
+    ("cluster-backup-role", 1, "cluster backup b.backup -o json --token read-sesame"),
+    (
+        "cluster-restore",
+        0,
+        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer 127.0.0.1:7177 --data-dir r7 -o json",
+    ),
+    (
+        "cluster-restore",
+        0,
+        "cluster restore a.backup --node n8 --http 127.0.0.1:7078 --peer 127.0.0.1:7178 --data-dir r8",
+    ),
+    (
+        "cluster-restore-there",
+        5,
+        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer 127.0.0.1:7177 --data-dir r7",
+    ),
+    ("cluster-restore-nobody", 2, "cluster restore a.backup --node n7"),
+    ("cluster-recover-unsure", 5, "cluster recover --data-dir r7"),
+    ("cluster-recover", 0, "cluster recover --data-dir r7 --force -o json"),
+    ("cluster-recover", 0, "cluster recover --data-dir r8 --force"),
+    ("cluster-recover-nothing", 2, "cluster recover --data-dir r9 -o json"),
     // What goes wrong before a node is asked, or because it is not there or not for everybody.
     ("no-token", 1, "policy get -o json --token="),
     ("unknown-token", 1, "policy get -o json --token nonsense"),
@@ -265,12 +291,14 @@ impl Stage {
     fn settled(&self, text: &str) -> String {
         let lines: String = text.split_inclusive('\n').map(settled_line).collect();
         let version = format!("tidegate {}", env!("CARGO_PKG_VERSION"));
+        let version_in_words = format!("with Tidegate {}", env!("CARGO_PKG_VERSION"));
         let address = self.node.trim_start_matches("http://");
         lines
             .replace(&self.node, "NODE")
             .replace(address, "ADDRESS")
             .replace(&self.nobody, "NOBODY")
             .replace(&version, "tidegate VERSION")
+            .replace(&version_in_words, "with Tidegate VERSION")
     }
 }
 
@@ -312,15 +340,29 @@ fn settled_line(line: &str) -> String {
             let is_time = end.len() < value.len() && !value.starts_with('0');
             if is_time { format!("{member}: \"MILLISECONDS\"{end}") } else { line.to_string() }
         }
-        _ => settled_instants(line),
+        _ => settled_instants(&settled_numbers(line)),
     }
+}
+
+/// Entries of the log, and the numbers of nodes that were given by it: those that the first nodes have are below ten.
+fn settled_numbers(line: &str) -> String {
+    let mut settled = line.to_string();
+    for (before, entry) in [(" entry ", "ENTRY"), ("(node ", "ENTRY"), ("\"number\": ", "\"ENTRY\"")] {
+        let Some((head, tail)) = settled.split_once(before) else { continue };
+        let end = tail.trim_start_matches(|c: char| c.is_ascii_digit());
+        if tail.len() - end.len() > 1 {
+            settled = format!("{head}{before}{entry}{end}");
+        }
+    }
+    settled
 }
 
 /// What stands for a member of one run's cluster.
 fn of_a_run(member: &str) -> Option<&'static str> {
     match member.trim_start() {
         "\"contact_ms\"" => Some("MILLISECONDS"),
-        "\"applied\"" | "\"placement_version\"" => Some("ENTRY"),
+        "\"applied\"" | "\"placement_version\"" | "\"last\"" => Some("ENTRY"),
+        "\"program\"" => Some("VERSION"),
         "\"boot\"" => Some("BOOT"),
         _ => None,
     }

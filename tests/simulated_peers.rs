@@ -11,8 +11,8 @@ use tidegate::check::Name;
 use tidegate::clock::ManualClock;
 use tidegate::net::{self, Network};
 use tidegate::peer::{
-    self, BootId, Call, CallError, Class, Failure, Handler, Hello, Identity, Kind, LinkArgs, LinkState,
-    Opaque, VERSIONS, link,
+    self, BootId, Call, CallError, Class, Failure, Handler, Hello, Identity, Kind, Lineage, LinkArgs,
+    LinkState, Opaque, VERSIONS, link,
 };
 use tidegate::random::Seed;
 
@@ -42,7 +42,13 @@ async fn serve_echo() -> io::Result<()> {
 
 fn identity(node: &str) -> Identity {
     let name = |text| Name::new(text).unwrap();
-    Identity { cluster: name("demo"), node: name(node), boot: BootId(1), versions: VERSIONS }
+    Identity {
+        cluster: name("demo"),
+        node: name(node),
+        boot: BootId(1),
+        versions: VERSIONS,
+        lineage: Lineage::default(),
+    }
 }
 
 /// Whether a caller on n1 is answered, call after call, where the network between n1 and n2 is whole; between the rounds it is

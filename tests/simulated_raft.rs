@@ -19,7 +19,9 @@ use tidegate::cluster::links::{Links, LinksArgs};
 use tidegate::cluster::raft::{Address, Medium, Node, Place, ProposeError, Settings, View};
 use tidegate::cluster::state::{Command, Done, Edit, Made, NewMember, Refusal, RequestId, What};
 use tidegate::net;
-use tidegate::peer::{self, BootId, Call, Failure, Handler, Hello, Identity, Kind, Opaque, VERSIONS};
+use tidegate::peer::{
+    self, BootId, Call, Failure, Handler, Hello, Identity, Kind, Lineage, Opaque, VERSIONS,
+};
 use tidegate::placement::{NodeId, Secret, Weight};
 use tidegate::random::Generator;
 use tidegate::watch;
@@ -188,6 +190,7 @@ async fn live(seed: u64, own: usize, medium: Medium, books: Books) -> turmoil::R
         node: name(own),
         boot: BootId(life),
         versions: VERSIONS,
+        lineage: Lineage::default(),
     };
     let clock = Arc::new(SimulatedClock::up_for(Duration::from_secs(1_000 * (own as u64 + 1))));
     let listener = SimulatedListener::bind(PORT).await?;

@@ -252,6 +252,15 @@ pub struct Client {
 impl Client {
     /// Sends a request and waits for the answer.
     pub fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let (bytes, etag) = self.fetch(request, ANSWER_BYTES_MAX)?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::Failed("the node's answer is not what was expected: it is no text".into())
+        })?;
+        Ok(Answer { text, etag })
+    }
+
+    /// The same for an answer of any bytes, at most so many; and its tag.
+    pub fn fetch(&self, request: Request, most: u64) -> Result<(Vec<u8>, Option<String>), Failure> {
         let writes = request.method != http::Method::GET;
         let mut response = self.exchange(request).map_err(|e| self.failure(e, writes))?;
         let header = |name: http::HeaderName| {
@@ -262,16 +271,12 @@ impl Client {
         let retry_after = header(http::header::RETRY_AFTER);
         let location = header(http::header::LOCATION);
         let status = response.status();
-        let text = response
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_BYTES_MAX)
-            .read_to_string()
-            .map_err(|e| self.failure(e, writes))?;
+        let body = response.body_mut().with_config().limit(most);
+        let bytes = body.read_to_vec().map_err(|e| self.failure(e, writes))?;
         if status.is_success() {
-            return Ok(Answer { text, etag });
+            return Ok((bytes, etag));
         }
-        let mut problem = Problem::read(status, &text);
+        let mut problem = Problem::read(status, &String::from_utf8_lossy(&bytes));
         if let Some(seconds) = retry_after {
             problem.hint(format!("try again in {seconds} s"));
         }

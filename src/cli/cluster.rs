@@ -16,9 +16,13 @@
 //! ```
 //!
 //! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask it with `--url`. How nodes
-//! leave and are drained is in [`members`].
+//! leave and are drained is in [`members`]; how a cluster is kept for bad days in [`backup`], and how it goes on after them in
+//! [`restore`] and [`recover`].
 
+mod backup;
 mod members;
+mod recover;
+mod restore;
 
 use clap::builder::NonEmptyStringValueParser;
 use serde::Deserialize;
@@ -35,6 +39,8 @@ use super::output::{Column, Output, plain, span};
 Examples:
   tidegate cluster status
   tidegate cluster leave n3 --wait
+  tidegate cluster backup monday.backup
+  tidegate cluster recover --data-dir data/n3
   tidegate cluster breakers
   tidegate cluster certs --cluster demo n1 n2 n3")]
 pub struct ClusterArgs {
@@ -55,6 +61,9 @@ Examples:
     Leave(members::LeaveArgs),
     Drain(members::DrainArgs),
     Weight(members::WeightArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Recover(recover::RecoverArgs),
     /// Show the circuit breakers of the links from the node at --url to the others, or close one
     #[command(after_help = "\
 While a breaker is open, nothing is sent to that peer. --reset closes it: the next call is tried.
@@ -78,6 +87,9 @@ impl ClusterArgs {
             Verb::Leave(arguments) => arguments.run(&server.client()?, out)?,
             Verb::Drain(arguments) => arguments.run(&server.client()?, out)?,
             Verb::Weight(arguments) => arguments.run(&server.client()?, out)?,
+            Verb::Backup(arguments) => arguments.run(server, out)?,
+            Verb::Restore(arguments) => arguments.run(out)?,
+            Verb::Recover(arguments) => arguments.run(out)?,
             Verb::Breakers { reset: None } => breakers(&server.client()?, out)?,
             Verb::Breakers { reset: Some(peer) } => reset(&server.client()?, &peer, out)?,
             Verb::Certs(arguments) => arguments.run(out)?,

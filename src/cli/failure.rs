@@ -29,6 +29,9 @@ pub enum Failure {
     /// No node answered.
     #[error("unreachable: {0}")]
     Unreachable(String),
+    /// It could be done, and would cost what can't be had back.
+    #[error("{0}")]
+    Unsafe(String),
     /// The node refused.
     #[error("{0}")]
     Problem(Problem),
@@ -41,6 +44,7 @@ impl Failure {
             Self::Usage(_) => Exit::Usage,
             Self::Failed(_) => Exit::Failed,
             Self::Unreachable(_) => Exit::Unreachable,
+            Self::Unsafe(_) => Exit::Unsafe,
             // Of all refusals only this one says that the request was fine and its consequences were not.
             Self::Problem(problem) if problem.status == http::StatusCode::CONFLICT => Exit::Unsafe,
             Self::Problem(_) => Exit::Failed,
@@ -52,7 +56,7 @@ impl Failure {
         match self {
             Self::Unreachable(_) => true,
             Self::Problem(problem) => problem.status == http::StatusCode::SERVICE_UNAVAILABLE,
-            Self::Usage(_) | Self::Failed(_) => false,
+            Self::Usage(_) | Self::Failed(_) | Self::Unsafe(_) => false,
         }
     }
 

@@ -78,6 +78,13 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Prints bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.data.write_all(bytes).and_then(|()| self.data.flush());
+        // Half a file is no file: here a reader that went away is a failure, too.
+        written.map_err(|e| Failure::Failed(format!("can't write the output: {e}")))
+    }
+
     /// Prints aligned columns under their heads.
     pub fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) -> Result<(), Failure> {
         self.line(&aligned(columns, rows))

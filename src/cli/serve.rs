@@ -36,7 +36,7 @@ const FAILED: u8 = 1;
 /// The command line or a file it names is wrong.
 const USAGE: u8 = 2;
 /// What a node remembers over a graceful stop, in its data directory.
-const STATE_FILE: &str = "counts.state";
+pub(super) const STATE_FILE: &str = "counts.state";
 /// The statistics of past hours, beside it.
 const STATISTICS_FILE: &str = "stats.redb";
 

@@ -16,6 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Name;
+use crate::peer::Lineage;
 use crate::placement::NodeId;
 
 /// Who a node is.
@@ -99,6 +100,8 @@ pub struct Found {
     pub is_blank: bool,
     /// The node has left its cluster. Its number is spent.
     pub has_left: bool,
+    /// Which cluster of the name it is: it may have been made anew.
+    pub lineage: Lineage,
 }
 
 #[cfg(test)]

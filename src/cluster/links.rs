@@ -319,6 +319,14 @@ impl Links {
         self.known.load().peers.iter().map(|(number, peer)| (*number, unknown(peer))).collect()
     }
 
+    /// Somebody whose cluster was made anew without this node, if anybody has said so.
+    pub fn gave_up(&self) -> Option<Name> {
+        let known = self.known.load();
+        let gave_up =
+            |peer: &&Arc<Peer>| matches!(peer.raft.state(), LinkState::Connecting { given_up: true, .. });
+        known.peers.values().find(gave_up).map(|peer| peer.name.clone())
+    }
+
     /// The peer of that number.
     pub fn peer(&self, number: NodeId) -> Option<Arc<Peer>> {
         self.known.load().peers.get(&number).cloned()

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::acquaintances::{acquaintances, number};
 use super::admin::{Administering, Order};
+use super::backup::Header;
 use super::claim::{Claim, Found};
 use super::handoff::{self, Flow};
 use super::links::Links;
@@ -36,7 +37,7 @@ use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, Wri
 use crate::check::Name;
 use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
-use crate::peer::{Ask, Kind};
+use crate::peer::{Ask, Kind, Lineage};
 use crate::placement::{BootId, NodeId, Partition, Places, Seat, Secret, TableVersion, Weight};
 use crate::policy::{ChangeError, Document, Policy};
 use crate::random::{Generator, Seed};
@@ -150,6 +151,7 @@ impl Ask for InForceAsk {
 /// A node's part in its cluster.
 pub struct Member {
     pub(super) claim: Claim,
+    lineage: Lineage,
     pub(super) own: SeedNode,
     pub(super) seeds: Vec<SeedNode>,
     me: Seat,
@@ -184,6 +186,7 @@ impl Member {
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
         let listens = found.as_ref().is_some_and(|found| !found.is_blank) || seeds.len() < 2;
+        let lineage = found.as_ref().map(|found| found.lineage.clone()).unwrap_or_default();
         let claim = claim(found, cluster, &own, &seeds)?;
         let me = Seat { node: claim.node, boot };
         let listens = listens || claim.admission.is_some();
@@ -197,6 +200,7 @@ impl Member {
         let mut secret = seed.fork("cluster secret", 0);
         let member = Self {
             claim,
+            lineage,
             own,
             seeds,
             me,
@@ -241,6 +245,21 @@ impl Member {
     /// The node's part in the log, for what other nodes send.
     pub fn raft(&self) -> &Arc<Node> {
         &self.raft
+    }
+
+    /// What a back-up says of this node and its cluster; times and numbers are for who makes it.
+    pub(super) fn of_back_up(&self) -> Header {
+        Header {
+            cluster: self.claim.cluster.clone(),
+            lineage: self.lineage.clone(),
+            by: self.claim.name.clone(),
+            time: 0,
+            program: String::new(),
+            applied: LogIndex(0),
+            term: 0,
+            environment: self.environment.clone(),
+            missing: Vec::new(),
+        }
     }
 
     /// Takes part, until it is dropped.
@@ -456,6 +475,13 @@ impl Member {
             let age = self.raft.contact_age().await;
             let ms = age.map_or(NO_CONTACT, |age| u64::try_from(age.as_millis()).unwrap_or(NO_CONTACT));
             self.contact_ms.store(ms, Ordering::Relaxed);
+            if let Some(peer) = self.links.gave_up() {
+                self.end(format!(
+                    "{} is nobody any more: the cluster was made anew without it, says {peer}, and what its data says was given up; \
+                     with an empty directory and --join it comes back as another node",
+                    self.claim
+                ));
+            }
             if !self.has_quorum() && self.is_unknown() {
                 self.end(format!(
                     "{} is no member, say the others; if it has left, nobody can begin with its data again, and if it is new, \
@@ -611,6 +637,7 @@ impl Member {
         let mut status = ClusterStatus {
             name: self.claim.cluster.clone(),
             node: self.claim.name.clone(),
+            lineage: self.lineage.clone(),
             leader: None,
             term: self.raft.term(),
             applied: view.applied.0,

@@ -5,10 +5,13 @@
 //! the ways to the other members, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts
 //! what was agreed on into force (`in_force`), which is what shards and routing go by. `lost` makes sure that nobody begins anew
 //! whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says who
-//! should vote. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
+//! should vote. `anew` makes a cluster anew of one node that is left or of a
+//! back-up, which `backup` reads and writes. The door sees the cluster through two traits: [`PolicyStore`] and [`Membership`].
 
 mod acquaintances;
 mod admin;
+pub mod anew;
+pub mod backup;
 pub mod claim;
 pub mod handoff;
 mod in_force;
@@ -25,6 +28,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use crate::peer::{Lineage, RECOVERIES_MAX};
 pub use admin::{Administering, Denied, Granted, Order, OrderAsk};
 pub use in_force::InForce;
 pub use lost::{Known, KnownAsk};

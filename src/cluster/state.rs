@@ -22,6 +22,7 @@
 //!
 //! Whatever else nodes have to agree on becomes a field of [`Agreed`] and a case of [`What`]; `FORMAT` rises with it.
 
+mod alone;
 mod command;
 mod edit;
 mod history;
@@ -30,6 +31,7 @@ mod members;
 #[cfg(test)]
 mod tests;
 
+pub use alone::{Alone, GivenUp};
 pub use command::{
     BY_BYTES_MAX, Command, Done, MOVES_MAX, Made, Refusal, RequestId, Seating, SecretWords, What,
 };
@@ -329,10 +331,7 @@ impl Agreed {
         };
         // Who owns what follows from who is a member: a line for each batch of partitions would only push the others out.
         if done.made != Made::Placement {
-            self.audit.push_back(Audited { at, time: command.time, by: command.by.clone(), what });
-        }
-        if self.audit.len() > AUDIT_MAX {
-            self.audit.pop_front();
+            self.note(Audited { at, time: command.time, by: command.by.clone(), what });
         }
         self.requests.insert(command.request, done.clone());
         self.order.push_back(command.request);
@@ -340,6 +339,13 @@ impl Agreed {
             && let Some(oldest) = self.order.pop_front()
         {
             self.requests.remove(&oldest);
+        }
+    }
+
+    fn note(&mut self, line: Audited) {
+        self.audit.push_back(line);
+        if self.audit.len() > AUDIT_MAX {
+            self.audit.pop_front();
         }
     }
 

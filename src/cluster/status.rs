@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use super::admin::{Administering, Order};
 use crate::check::Name;
+use crate::peer::Lineage;
 
 /// How a cluster stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct ClusterStatus {
     pub name: Name,
     /// The node that says so.
     pub node: Name,
+    /// Which cluster of that name it is: it may have been made anew.
+    pub lineage: Lineage,
     /// Who leads, as far as this node knows and as long as it hears of a majority.
     pub leader: Option<Name>,
     /// Raft's term, which rises with each election.

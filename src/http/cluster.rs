@@ -43,6 +43,7 @@ fn of_cluster(status: &ClusterStatus) -> Value {
     json!({
         "name": status.name,
         "node": status.node,
+        "lineage": status.lineage.numbers().iter().map(|number| format!("{number:016x}")).collect::<Vec<_>>(),
         "leader": status.leader,
         "term": status.term,
         "applied": status.applied,
@@ -103,6 +104,7 @@ mod tests {
     use super::*;
     use crate::check::Name;
     use crate::clock::{ManualClock, Now, SECOND};
+    use crate::cluster::backup::{BackUp, BackUpError, BackingUp};
     use crate::cluster::links::{Links, LinksArgs};
     use crate::cluster::state::{Leaving, LogIndex, NewMember};
     use crate::cluster::{
@@ -112,7 +114,7 @@ mod tests {
     use crate::config::{ForwardAuth, Limits};
     use crate::http::{Tokens, routes};
     use crate::net::Plain;
-    use crate::peer::{Identity, VERSIONS};
+    use crate::peer::{Identity, Lineage, VERSIONS};
     use crate::placement::{BootId, NodeId, Seat, Secret, Weight};
     use crate::policy::{Document, Policy};
     use crate::random::Seed;
@@ -151,6 +153,7 @@ mod tests {
                 ClusterStatus {
                     name: Name::new("demo").unwrap(),
                     node: n(2),
+                    lineage: Lineage::of([0x9f86, 7]),
                     leader: Some(n(1)),
                     term: 7,
                     applied: 123,
@@ -201,6 +204,17 @@ mod tests {
         }
     }
 
+    impl BackUp for Painted {
+        fn back_up(&self, partial: bool) -> BackingUp<'_> {
+            Box::pin(async move {
+                match partial {
+                    true => Ok(b"bytes".to_vec()),
+                    false => Err(BackUpError::Missing(vec![n(1)])),
+                }
+            })
+        }
+    }
+
     impl PolicyStore for Painted {
         fn current(&self) -> Arc<Policy> {
             Arc::new(Policy::new(12, crate::policy::builtin(), None))
@@ -238,7 +252,13 @@ mod tests {
             Policy::new(12, crate::policy::builtin(), None),
         ));
         in_force.begin(Secret::new(1, 2));
-        let us = Identity { cluster: Name::new("demo").unwrap(), node: n(2), boot, versions: VERSIONS };
+        let us = Identity {
+            cluster: Name::new("demo").unwrap(),
+            node: n(2),
+            boot,
+            versions: VERSIONS,
+            lineage: Lineage::default(),
+        };
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {
             us,
@@ -263,6 +283,7 @@ mod tests {
             router: Router::new(shards, in_force, forward, clock.clone()),
             store: painted.clone(),
             cluster: painted.clone(),
+            backups: painted.clone(),
             environment: Name::new("production").unwrap(),
             tokens: Tokens::new(&[]),
             limits: Limits::default(),
@@ -293,7 +314,7 @@ mod tests {
     async fn the_cluster_is_shown_as_this_node_sees_it() {
         let (app, _) = app();
         let expected = json!({
-            "name": "demo", "node": "n2", "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
+            "name": "demo", "node": "n2", "lineage": ["0000000000009f86", "0000000000000007"], "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
             "quorum": false, "policy_version": 12, "placement_version": 9,
             "nodes": [
                 {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",
@@ -322,6 +343,19 @@ mod tests {
         assert!(status == 404 && body.contains("there is no peer n9 of node n2"), "{status} {body}");
         assert_eq!(ask(&app, "POST", "/v1/cluster/breakers/a%20b/reset").await.0, 400);
         assert_eq!(*painted.resets.lock().unwrap(), [n(1), n(9)]);
+    }
+
+    #[tokio::test]
+    async fn a_back_up_that_would_lack_something_is_refused_unless_it_may() {
+        let (app, _) = app();
+        let (status, body) = ask(&app, "GET", "/v1/cluster/backup").await;
+        let why = "what was counted by n1 can't be had; with partial the back-up is made without it";
+        assert!(
+            status == 503 && body.contains(why) && body.contains("urn:tidegate:problem:unreachable"),
+            "{body}"
+        );
+        assert_eq!(ask(&app, "GET", "/v1/cluster/backup?partial").await, (200, "bytes".into()));
+        assert_eq!(ask(&app, "GET", "/v1/cluster/backup?partial=perhaps").await.0, 400);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 mod access;
 mod audit;
 mod auth;
+mod backup;
 mod body;
 mod check;
 mod cluster;
@@ -49,6 +50,7 @@ pub use read::fuzz_check_body;
 
 use crate::check::Name;
 use crate::clock::MS;
+use crate::cluster::backup::BackUp;
 use crate::cluster::{Membership, PolicyStore};
 use crate::config::{ForwardAuth, Limits};
 use crate::routing::Router;
@@ -66,6 +68,8 @@ pub struct App {
     pub store: Arc<dyn PolicyStore>,
     /// The cluster.
     pub cluster: Arc<dyn Membership>,
+    /// All that a back-up holds.
+    pub backups: Arc<dyn BackUp>,
     /// Which of the policy's environments this node runs in.
     pub environment: Name,
     /// Who may do what.
@@ -151,6 +155,7 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
         .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/backup", get(backup::get))
         .route("/v1/cluster/nodes", post(members::admit))
         .route("/v1/cluster/nodes/{id}", delete(members::leave))
         .route("/v1/cluster/nodes/{id}/weight", put(members::weigh))
@@ -185,6 +190,9 @@ fn routes(app: Arc<App>) -> Routes {
         .with_state(app)
 }
 
+/// Where a back-up is had.
+const BACKUP: &str = "/v1/cluster/backup";
+
 /// The calls, by the beginning of their paths, that are answered before the cluster has begun: by them one finds out why it
 /// hasn't.
 const BEFORE_THE_BEGINNING: [&str; 2] = ["/v1/cluster", "/admin/ratelimit/circuit-breaker"];
@@ -192,7 +200,11 @@ const BEFORE_THE_BEGINNING: [&str; 2] = ["/v1/cluster", "/admin/ratelimit/circui
 /// Lets in whoever has the role, and moves the work to the control runtime.
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let line = Line::begin(&app, &request);
-    let caller = match app.tokens.admit(request.method(), request.headers()) {
+    let admitted = match request.uri().path() {
+        BACKUP => app.tokens.admit_backup(request.headers()),
+        _ => app.tokens.admit(request.method(), request.headers()),
+    };
+    let caller = match admitted {
         Ok(caller) => caller,
         Err(problem) => {
             let response = problem.into_response();

@@ -75,6 +75,11 @@ impl Debt {
             && now.boot.checked_sub(self.at).is_some_and(|elapsed| self.time_until(0) <= elapsed)
     }
 
+    /// Nanoseconds from `now` on until nothing is owed.
+    pub fn paid_in(&self, now: Now) -> u64 {
+        self.time_until(0).saturating_sub(now.boot.saturating_sub(self.at))
+    }
+
     /// See [`super::State::shift_boot`].
     pub fn shift_boot(&mut self, forward: i128) {
         self.at = shifted(self.at, forward);

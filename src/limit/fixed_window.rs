@@ -20,6 +20,11 @@ pub struct Count {
 }
 
 impl Count {
+    /// The window that it was kept by, in nanoseconds.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
     pub(super) fn fresh(window: &Window, now: Now) -> Self {
         Self { length: window.length, index: now.wall / window.length, taken: 0, at: now.boot }
     }

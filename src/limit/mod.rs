@@ -42,6 +42,12 @@ pub const UNITS_MAX: u64 = 999_999_999_999_999;
 /// The longest window, in nanoseconds: ten years.
 pub const WINDOW_MAX: u64 = 3_660 * 86_400 * crate::clock::SECOND;
 
+/// The shortest window of a limit that is a long one, in nanoseconds: what it has counted is worth keeping where all is lost.
+pub const LONG_WINDOW_MIN: u64 = 3_600 * crate::clock::SECOND;
+/// The same for token and leaky buckets, whose states don't say how much they hold: how long it takes to pay what is owed. It is a
+/// minute, so that of a bucket that fills in an hour no more than a sixtieth is forgotten.
+pub const LONG_DEBT_MIN: u64 = 60 * crate::clock::SECOND;
+
 /// An algorithm and its numbers. Units are what a check's cost counts; times are nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
@@ -265,6 +271,18 @@ impl State {
         self.is_fresh(now) && rules.into_iter().all(fresh_by)
     }
 
+    /// Whether it is worth keeping beyond the life of whatever holds it: it is not like a fresh one, and will not be for long.
+    pub fn is_long(&self, now: Now) -> bool {
+        let is_long = match self {
+            Self::Debt(debt) => debt.paid_in(now) >= LONG_DEBT_MIN,
+            Self::FixedWindow(count) => count.length() >= LONG_WINDOW_MIN,
+            Self::SlidingWindow(counts) => counts.length() >= LONG_WINDOW_MIN,
+            Self::SlidingLog(log) => log.length() >= LONG_WINDOW_MIN,
+            Self::Quota(_) => true,
+        };
+        is_long && !self.is_fresh(now)
+    }
+
     /// Moves its boot times `forward` nanoseconds (back, if negative): a state saved under one boot clock goes on under
     /// another.
     pub fn shift_boot(&mut self, forward: i128) {
@@ -301,6 +319,36 @@ fn shifted(value: u64, by: i128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SECOND;
+
+    #[test]
+    fn quotas_and_windows_from_an_hour_on_are_long_and_debts_that_take_a_minute_to_pay() {
+        let now = Now { boot: 10_000 * SECOND, wall: 1_000_000 * SECOND };
+        let window = |seconds| Window { limit: 100, length: seconds * SECOND };
+        let bucket = |rate, burst| {
+            let rate = Rate::new(rate, 3_600 * SECOND).unwrap();
+            Rule::TokenBucket(TokenBucket { rate, burst, initial: burst })
+        };
+        let calendar = Calendar { period: Period::Month, anchor_day: 1, zone: jiff::tz::TimeZone::UTC };
+        let quota = Quota { limit: 100, calendar, on_exceeded: OnExceeded::Deny };
+        for (rule, cost, long) in [
+            (Rule::FixedWindow(window(3_599)), 60, false),
+            (Rule::FixedWindow(window(3_600)), 60, true),
+            (Rule::SlidingWindow(window(60)), 60, false),
+            (Rule::SlidingWindow(window(86_400)), 1, true),
+            (Rule::SlidingLog(window(60)), 60, false),
+            (Rule::SlidingLog(window(3_600)), 1, true),
+            (bucket(100, 100), 1, false),
+            (bucket(100, 100), 2, true),
+            (bucket(360_000, 100), 100, false),
+            (Rule::Quota(quota), 1, true),
+        ] {
+            let mut state = State::fresh(&rule, now);
+            assert!(!state.is_long(now), "{rule:?}");
+            state.take(&rule, cost, now);
+            assert_eq!(state.is_long(now), long, "{rule:?}");
+        }
+    }
 
     #[test]
     fn a_state_fits_in_forty_eight_bytes() {

@@ -36,6 +36,11 @@ struct Entry {
 }
 
 impl Log {
+    /// The window that it was kept by, in nanoseconds.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
     pub(super) fn fresh(window: &Window, now: Now) -> Self {
         Self { length: window.length, dropped: 0, entries: VecDeque::new(), at: now.boot }
     }

@@ -29,6 +29,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// The window that it was kept by, in nanoseconds.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
     pub(super) fn fresh(window: &Window, now: Now) -> Self {
         Self { length: window.length, index: now.wall / window.length, current: 0, previous: 0, at: now.boot }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cluster::backup::{BackUps, PieceAsk};
 use crate::cluster::handoff::{InstallAsk, Target};
 use crate::cluster::links::Links;
 use crate::cluster::{InForceAsk, KnownAsk, Member, OrderAsk};
@@ -17,13 +18,20 @@ pub struct Peers {
     member: Arc<Member>,
     links: Arc<Links>,
     target: Target,
+    backups: Arc<BackUps>,
     control: Handle,
 }
 
 impl Peers {
     /// Answers for these; on the control runtime, which calls this, whatever takes its time.
-    pub fn new(owner: Owner, member: Arc<Member>, links: Arc<Links>, target: Target) -> Self {
-        Self { owner, member, links, target, control: Handle::current() }
+    pub fn new(
+        owner: Owner,
+        member: Arc<Member>,
+        links: Arc<Links>,
+        target: Target,
+        backups: Arc<BackUps>,
+    ) -> Self {
+        Self { owner, member, links, target, backups, control: Handle::current() }
     }
 
     /// An order may take seconds and a look at the whole table: not on a worker.
@@ -50,6 +58,10 @@ impl Handler for Peers {
             InstallAsk::KIND => {
                 let kept = self.target.install(call.request.read_question()?).await?;
                 Opaque::answer::<InstallAsk>(&kept).map_err(|error| Failure::Failed(error.to_string()))
+            }
+            PieceAsk::KIND => {
+                let piece = self.backups.piece(call.request.read_question::<PieceAsk>()?).await?;
+                Opaque::answer::<PieceAsk>(&piece).map_err(|error| Failure::Failed(error.to_string()))
             }
             InForceAsk::KIND => {
                 self.member.reach(call.request.read_question::<InForceAsk>()?.at).await;

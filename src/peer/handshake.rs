@@ -5,10 +5,11 @@
 //! refuses says why in a frame of its own, so that the reason stands in both logs. On a network with certificates a greeting
 //! is only believed if it says of its node what the certificate says.
 //!
-//! The layout of a greeting never changes; a later version may say more behind it, which this one passes over:
+//! The layout of a greeting never changes; a later version may say more behind it, which an earlier one passes over. A cluster that
+//! was made anew says under which number; without, it never was:
 //!
 //! ```text
-//! least version u8 | highest version u8 | class u8 | boot u64 | length u8, cluster | length u8, node
+//! least version u8 | highest version u8 | class u8 | boot u64 | length u8, cluster | length u8, node | lineage u64, or nothing
 //! ```
 
 use std::fmt;
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::frame::{Frame, FrameCodec, FrameError, FrameKind};
-use super::{BootId, Class};
+use super::{BootId, Class, Lineage};
 use crate::check::Name;
 use crate::net::Certified;
 
@@ -66,11 +67,14 @@ pub struct Identity {
     pub boot: BootId,
     /// What it speaks: [`VERSIONS`], but for tests.
     pub versions: Versions,
+    /// Which cluster of that name it belongs to. A greeting carries the number alone.
+    pub lineage: Lineage,
 }
 
 impl Identity {
     pub(super) fn hello(&self, class: Class) -> Hello {
-        Hello { who: self.clone(), class }
+        let lineage = Lineage::of([self.lineage.number()]);
+        Hello { who: Self { lineage, ..self.clone() }, class }
     }
 }
 
@@ -93,6 +97,9 @@ impl Hello {
             // A name has at most 64 bytes.
             bytes.put_u8(u8::try_from(name.as_str().len()).unwrap_or(u8::MAX));
             bytes.put_slice(name.as_str().as_bytes());
+        }
+        if self.who.lineage.number() != Lineage::FIRST {
+            bytes.put_u64(self.who.lineage.number());
         }
         bytes.freeze()
     }
@@ -117,7 +124,9 @@ impl Hello {
         };
         let cluster = name().ok_or(malformed("its cluster has no name"))?;
         let node = name().ok_or(malformed("its node has no name"))?;
-        Ok(Self { who: Identity { cluster, node, boot, versions }, class })
+        let lineage = bytes.first_chunk().map(|number| u64::from_be_bytes(*number));
+        let lineage = Lineage::of(lineage);
+        Ok(Self { who: Identity { cluster, node, boot, versions, lineage }, class })
     }
 }
 
@@ -170,14 +179,33 @@ pub enum Refusal {
     /// This node knows of no such member.
     #[error("node {0} is no member of this cluster")]
     NoMember(Name),
+    /// Its cluster has been made anew since, or this one has of another back-up.
+    #[error(
+        "its lineage is {theirs}, that of this cluster is {ours}: one of the two was made anew without the other"
+    )]
+    OtherLineage {
+        /// That of the end that refuses.
+        ours: Lineage,
+        /// That of the end that is refused.
+        theirs: Lineage,
+    },
+    /// This cluster was made anew of what the other still belongs to.
+    #[error("the cluster was made anew without node {0}, and what that node knows was given up")]
+    GivenUp(Name),
 }
 
-/// The number of [`Refusal::NoMember`] on the wire: the one reason that the refused has to act on.
+/// The number of [`Refusal::NoMember`] on the wire: a reason that the refused has to act on.
 const NO_MEMBER: u16 = 1;
+/// The number of [`Refusal::GivenUp`]: another.
+const GIVEN_UP: u16 = 2;
 
 impl Refusal {
     pub(super) fn frame(&self) -> Frame {
-        let code = if matches!(self, Self::NoMember(_)) { NO_MEMBER } else { 0 };
+        let code = match self {
+            Self::NoMember(_) => NO_MEMBER,
+            Self::GivenUp(_) => GIVEN_UP,
+            _ => 0,
+        };
         Frame::refusal(code, Bytes::from(self.to_string()))
     }
 }
@@ -206,6 +234,9 @@ pub enum HandshakeError {
     /// The other end knows of no such member as this one.
     #[error("the peer refused: {0}")]
     NoMemberToPeer(String),
+    /// The other end belongs to a cluster that was made anew without this one.
+    #[error("the peer refused: {0}")]
+    GivenUpByPeer(String),
 }
 
 impl HandshakeError {
@@ -213,6 +244,7 @@ impl HandshakeError {
     pub(super) fn refused_by(frame: &Frame) -> Self {
         match frame.message {
             NO_MEMBER => Self::NoMemberToPeer(reason(&frame.body)),
+            GIVEN_UP => Self::GivenUpByPeer(reason(&frame.body)),
             _ => Self::RefusedByPeer(reason(&frame.body)),
         }
     }
@@ -314,6 +346,14 @@ fn judge(us: &Identity, peer: &Hello, certified: Option<&Certified>) -> Result<u
     {
         return Err(Refusal::OtherCertificate { claimed: them.node.clone(), certified: certified.clone() });
     }
+    let (ours, theirs) = (us.lineage.number(), them.lineage.number());
+    if us.lineage.gave_up(theirs) {
+        return Err(Refusal::GivenUp(them.node.clone()));
+    }
+    if ours != theirs {
+        let theirs = them.lineage.clone();
+        return Err(Refusal::OtherLineage { ours: us.lineage.clone(), theirs });
+    }
     if them.node == us.node {
         return Err(Refusal::SameName(us.node.clone()));
     }
@@ -367,6 +407,7 @@ mod tests {
             node: Name::new(node).unwrap(),
             boot: BootId(0x0102_0304_0506_0708),
             versions: Versions { min, max },
+            lineage: Lineage::default(),
         }
     }
 
@@ -404,6 +445,39 @@ mod tests {
         for cut in 0..golden.len() {
             assert!(matches!(Hello::read(&golden[..cut]), Err(HandshakeError::Malformed(_))), "{cut} bytes");
         }
+        // One of a cluster that was made anew says so behind it, and what was before that it doesn't say.
+        let anew = Identity { lineage: Lineage::of([0x9f86, 7]), ..identity("n1", 1, 3) }.hello(Class::Raft);
+        let golden = [&golden[..], &[0, 0, 0, 0, 0, 0, 0x9f, 0x86]].concat();
+        assert_eq!(anew.write()[..], golden[..]);
+        assert_eq!(Hello::read(&[&golden[..], b"more"].concat()).unwrap(), anew);
+    }
+
+    #[tokio::test]
+    async fn nodes_of_a_cluster_that_was_made_anew_and_of_what_it_was_refuse_each_other() {
+        let of = |node: &str, numbers: &[u64]| {
+            let lineage = Lineage::of(numbers.iter().copied());
+            Identity { lineage, ..identity(node, 1, 1) }
+        };
+        let refused = |(called, answered): (Shaken, Shaken)| {
+            (called.unwrap_err().to_string(), answered.unwrap_err().to_string())
+        };
+        // The old one dials the new one, and is told that it is nobody.
+        let (called, answered) = shake(&of("n1", &[]), &of("n2", &[7]), true).await;
+        assert!(matches!(called, Err(HandshakeError::GivenUpByPeer(_))), "{called:?}");
+        let why = "the cluster was made anew without node n1, and what that node knows was given up";
+        let expected = (format!("the peer refused: {why}"), format!("refused the peer: {why}"));
+        assert_eq!(refused((called, answered)), expected);
+        // The new one dials the old one, which knows nothing of it, and goes on.
+        let (called, answered) = shake(&of("n1", &[7]), &of("n2", &[]), true).await;
+        assert!(matches!(called, Err(HandshakeError::RefusedByPeer(_))), "{called:?}");
+        let why = "its lineage is 0000000000000007, that of this cluster is the first: one of the two was made anew without the other";
+        let expected = (format!("the peer refused: {why}"), format!("refused the peer: {why}"));
+        assert_eq!(refused((called, answered)), expected);
+        // Two that were made anew of the same one, each for itself.
+        let (called, _) = shake(&of("n1", &[7]), &of("n2", &[8]), true).await;
+        assert!(matches!(called, Err(HandshakeError::RefusedByPeer(_))), "{called:?}");
+        let (called, answered) = shake(&of("n1", &[9, 7]), &of("n2", &[9, 7]), true).await;
+        assert!(called.is_ok() && answered.is_ok());
     }
 
     #[tokio::test]

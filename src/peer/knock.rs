@@ -67,11 +67,17 @@ mod tests {
     use super::*;
     use crate::net::Network as _;
     use crate::net::pipes::Pipes;
-    use crate::peer::{BootId, VERSIONS};
+    use crate::peer::{BootId, Lineage, VERSIONS};
 
     fn identity(node: &str, cluster: &str) -> Identity {
         let name = |text| Name::new(text).unwrap();
-        Identity { cluster: name(cluster), node: name(node), boot: BootId(1), versions: VERSIONS }
+        Identity {
+            cluster: name(cluster),
+            node: name(node),
+            boot: BootId(1),
+            versions: VERSIONS,
+            lineage: Lineage::default(),
+        }
     }
 
     #[tokio::test]

@@ -66,6 +66,8 @@ pub enum LinkState {
         why: Option<String>,
         /// Since when every attempt has ended in hearing that the peer knows of no such member as this node.
         no_member_since: Option<u64>,
+        /// Whether the last attempt ended in hearing that the peer's cluster was made anew, and gave up what this node is part of.
+        given_up: bool,
     },
     /// There is one.
     Connected {
@@ -163,6 +165,7 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         since: args.clock.now().boot,
         why: None,
         no_member_since: None,
+        given_up: false,
     });
     let end = CancellationToken::new();
     let driver = Driver { us: args.us, shared: shared.clone(), states };
@@ -368,7 +371,8 @@ impl Driver {
             };
             let is_unknown = matches!(why, LinkError::Handshake(HandshakeError::NoMemberToPeer(_)));
             let no_member_since = is_unknown.then(|| before.unwrap_or(now));
-            *state = LinkState::Connecting { since, why: Some(text), no_member_since };
+            let given_up = matches!(why, LinkError::Handshake(HandshakeError::GivenUpByPeer(_)));
+            *state = LinkState::Connecting { since, why: Some(text), no_member_since, given_up };
         });
     }
 }

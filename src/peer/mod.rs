@@ -20,16 +20,18 @@
 //! fails all its calls together, and the link dials again. It never repeats a call: whether one that broke was carried out is
 //! unknown here, and [`CallError::was_not_handled`] says when it is known.
 //!
-//! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version, `knock` whether somebody is there at all, `message` what a request is,
+//! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version, `knock` whether somebody is there at all, `lineage` which cluster of a name is meant, `message` what a request is,
 //! [`check`] the one kind that this room knows itself; others (Raft's, bulk transfer's) are bytes to it; `plain` is its encoding. `link` and `server` are
 //! the two ends, `pending` the calls that wait, `writer` the way out of both ends, `breaker` when a peer isn't asked any more. The streams come from [`net`](crate::net).
 
 pub mod batch;
 mod breaker;
 pub mod check;
+pub mod collect;
 mod frame;
 mod handshake;
 mod knock;
+mod lineage;
 mod link;
 mod message;
 pub mod moving;
@@ -51,6 +53,7 @@ pub use breaker::{Breaker, BreakerState, BreakerView, Outcome, Pass};
 pub use frame::{Frame, FrameCodec, FrameError, FrameKind, HEADER_BYTES};
 pub use handshake::{HandshakeError, Hello, Identity, Refusal, VERSIONS, Versions};
 pub use knock::{Doorstep, knock};
+pub use lineage::{Lineage, RECOVERIES_MAX};
 pub use link::{CallError, Link, LinkArgs, LinkState, link};
 pub use message::{Ask, Failure, Kind, Opaque, ReadError};
 pub use server::{Call, Handler, accept, serve};
@@ -155,6 +158,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
     fuzz_message::<tenant::ListAsk>(bytes);
     fuzz_message::<shared::SettleAsk>(bytes);
     fuzz_message::<moving::InstallAsk>(bytes);
+    fuzz_message::<collect::PieceAsk>(bytes);
     let opaque = fuzz_message::<shared::SharedAsk>(bytes);
     if let Ok(ask) = opaque.read_question::<shared::SharedAsk>() {
         // What the limit says is held to the bounds of the door, or refused.

@@ -399,6 +399,19 @@ impl Table {
         if ended == 0 { Err(TableChangeError::NothingMoves) } else { Ok(next) }
     }
 
+    /// The table after the log entry `at`, by which all members but one were given up: `seat` owns everything, and nothing moves.
+    ///
+    /// What its node owned stays under its epoch, so that what an earlier life has saved of it is worth something to the next one.
+    /// The rest is owned under an epoch that is one higher.
+    pub fn alone(&self, seat: Seat, at: TableVersion) -> Result<Self, TableChangeError> {
+        self.must_follow(at)?;
+        let row = |row: &Row| match row.owner.node == seat.node {
+            true => Row { replica: None, moving: None, ..*row },
+            false => Row { owner: seat, replica: None, epoch: row.epoch.next(), moving: None },
+        };
+        Ok(Self { version: at, rows: self.rows.iter().map(row).collect() })
+    }
+
     /// The moves that are under way.
     pub fn moves(&self) -> impl Iterator<Item = (Partition, &Row, Moving)> {
         self.rows().filter_map(|(partition, row)| Some((partition, row, row.moving?)))

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::core::{Caps, Effect, Listed, Shard, TenantState};
 use super::moving::Moved;
 use super::op::{Answer, Home, OpRef};
+use super::piece::{Cursor, Piece};
 use super::saved::SavedState;
 use super::shared::{Ask, Reply};
 use super::tally::Reading;
@@ -122,6 +123,7 @@ enum Request {
     Thaw(Arc<BTreeSet<Partition>>),
     Stage(Arc<[(Partition, Epoch)]>, Moved, oneshot::Sender<()>),
     List(usize, usize, oneshot::Sender<Listed>),
+    Piece(Cursor, oneshot::Sender<Piece>),
     Save(oneshot::Sender<SavedState>),
     Tally(oneshot::Sender<Reading>),
 }
@@ -244,6 +246,11 @@ impl Handle {
     /// it goes on deciding them.
     pub async fn freeze(&self, partitions: Arc<BTreeSet<Partition>>) -> Result<Moved, Refusal> {
         self.told(|to| Request::Freeze(partitions, to)).await
+    }
+
+    /// What it knows of long limits, from `cursor` on, while it goes on deciding.
+    pub async fn piece(&self, cursor: Cursor) -> Result<Piece, Refusal> {
+        self.told(|to| Request::Piece(cursor, to)).await
     }
 
     /// Goes on deciding frozen partitions, of which nothing was handed to anybody who may come to own them.
@@ -508,6 +515,7 @@ fn handle(
             let _ = to.send(());
         }
         Request::List(from, most, to) => drop(to.send(shard.list(from, most))),
+        Request::Piece(cursor, to) => drop(to.send(shard.piece(cursor, now))),
         Request::Save(to) => drop(to.send(shard.save(now))),
         Request::Tally(to) => drop(to.send(shard.read())),
     }

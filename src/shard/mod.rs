@@ -18,6 +18,7 @@ mod judge;
 mod lost;
 mod moving;
 mod op;
+mod piece;
 mod plans;
 mod resolve;
 mod saved;
@@ -41,6 +42,7 @@ pub use actor::{
 pub use alone::Alone;
 pub use moving::{Moved, MovedAccount, MovedReplay};
 pub use op::{Decisions, Home, OpRef, Said};
+pub use piece::{Cursor, Piece};
 pub use saved::{SavedState, load, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};

@@ -63,6 +63,22 @@ impl SavedState {
         }
     }
 
+    /// Whether nothing was counted in it, and nothing lost.
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty() && self.shared.is_empty() && self.overflow.is_empty() && self.lost.is_empty()
+    }
+
+    /// All of what several hold, which were all read on one node's clocks, as of the last of them.
+    pub fn joined(all: impl IntoIterator<Item = Self>) -> Option<Self> {
+        all.into_iter().reduce(|mut all, next| {
+            if next.boot > all.boot {
+                (all.boot, all.wall) = (next.boot, next.wall);
+            }
+            all.add(next);
+            all
+        })
+    }
+
     /// Adds what another shard saved.
     pub fn add(&mut self, other: Self) {
         self.epochs.extend(other.epochs);
@@ -76,6 +92,14 @@ impl SavedState {
     pub fn still_true(&self, places: &Places) -> BTreeSet<Partition> {
         let is_next = |(partition, epoch): &(Partition, Epoch)| matches!(places.of(*partition), Place::Here(now) if now.follows(*epoch));
         self.epochs.iter().filter(|saved| is_next(saved)).map(|(partition, _)| *partition).collect()
+    }
+
+    /// The same on the clocks of another node, which reads `now` as this one's are read: no time passes on the way, and the two
+    /// walls are not compared.
+    pub fn as_read_at(mut self, now: Now) -> Self {
+        self.wall = now.wall;
+        self.rebase(now);
+        self
     }
 
     /// Moves all boot times to the clock of a process that reads `now`.

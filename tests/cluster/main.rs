@@ -3,10 +3,12 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod backup;
 mod counts;
 mod failures;
 mod harness;
 mod members;
 mod moves;
 mod policy;
+mod recovery;
 mod tls;

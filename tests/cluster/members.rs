@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 use tidegate::check::Name;
 use tidegate::net::{Listen as _, PlainListener};
-use tidegate::peer::{BootId, Doorstep, Identity, VERSIONS};
+use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
 
 use crate::harness::Cluster;
 use crate::moves::under_traffic;
@@ -426,7 +426,13 @@ fn on_a_doorstep<T: Send>(look: impl FnOnce(SocketAddr) -> T + Send) -> T {
     let mut listener = runtime.block_on(PlainListener::bind(([127, 0, 0, 1], 0).into())).unwrap();
     let at = listener.local_addr().unwrap();
     let name = |text| Name::new(text).unwrap();
-    let us = Identity { cluster: name("test"), node: name("n4"), boot: BootId(1), versions: VERSIONS };
+    let us = Identity {
+        cluster: name("test"),
+        node: name("n4"),
+        boot: BootId(1),
+        versions: VERSIONS,
+        lineage: Lineage::default(),
+    };
     let (done, is_done) = tokio::sync::oneshot::channel();
     std::thread::scope(|scope| {
         let looking = scope.spawn(move || (look(at), done.send(())).0);

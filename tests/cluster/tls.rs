@@ -8,7 +8,7 @@ use serde_json::json;
 use tidegate::check::Name;
 use tidegate::net::tls::{Authority, Certified, Chain, Material, Own, PrivateKey, Tls, TlsStream, Trusted};
 use tidegate::net::{Dial, Network};
-use tidegate::peer::{BootId, Class, Frame, FrameCodec, FrameKind, Hello, Identity, VERSIONS};
+use tidegate::peer::{BootId, Class, Frame, FrameCodec, FrameKind, Hello, Identity, Lineage, VERSIONS};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::Encoder;
@@ -154,7 +154,13 @@ impl Outsider {
 
 /// The greeting of a node that calls itself `node`.
 fn greeting(node: &str) -> Vec<u8> {
-    let who = Identity { cluster: name("test"), node: name(node), boot: BootId(9), versions: VERSIONS };
+    let who = Identity {
+        cluster: name("test"),
+        node: name(node),
+        boot: BootId(9),
+        versions: VERSIONS,
+        lineage: Lineage::default(),
+    };
     let body = Hello { who, class: Class::Checks }.write();
     frame(Frame { kind: FrameKind::Hello, ttl_us: 0, id: 0, message: 0, body })
 }

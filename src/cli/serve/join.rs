@@ -20,7 +20,7 @@ use tidegate::cluster::raft::Place;
 use tidegate::config::{Config, Role, Token};
 use tidegate::net::Listen;
 use tidegate::node::reached_at;
-use tidegate::peer::{BootId, Doorstep, Identity, VERSIONS};
+use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
 use tidegate::placement::NodeId;
 
 use super::super::client::{Request, ServerArgs};
@@ -86,15 +86,15 @@ impl Joining {
         };
         let own = reached_at(config, http, peers.local_addr().ok());
         let before = found.map(|found| found.claim).filter(|claim| claim.admission.is_some());
-        let claim = match (self.until_answered(url, config, &own, peers).await, before) {
-            (Ok(claim), _) => claim,
+        let (claim, lineage) = match (self.until_answered(url, config, &own, peers).await, before) {
+            (Ok(admitted), _) => admitted,
             (Err(failure), Some(before)) if failure.is_passing() => {
                 tracing::warn!(%failure, "nobody says anything newer than what this node was told before");
                 return Ok(before);
             }
             (Err(failure), _) => return Err(failure),
         };
-        place.claim(&claim).map_err(|error| Failure::Failed(error.to_string()))?;
+        place.claim(&claim, &lineage).map_err(|error| Failure::Failed(error.to_string()))?;
         tracing::info!("admitted as {claim}");
         Ok(claim)
     }
@@ -105,7 +105,7 @@ impl Joining {
         config: &Config,
         own: &SeedNode,
         peers: &mut P,
-    ) -> Result<Claim, Failure> {
+    ) -> Result<(Claim, Lineage), Failure> {
         let (mut told, mut waited) = (String::new(), Duration::ZERO);
         loop {
             let failure = match self.once(url, config, own, peers).await {
@@ -121,14 +121,14 @@ impl Joining {
         }
     }
 
-    /// Asks once. The cluster's name comes first: by it the nodes know the one that wants in when they look for it.
+    /// Asks once. The cluster's name and lineage come first: by them the nodes know the one that wants in when they look for it.
     async fn once<P: Listen>(
         &self,
         url: &str,
         config: &Config,
         own: &SeedNode,
         peers: &mut P,
-    ) -> Result<Claim, Failure> {
+    ) -> Result<(Claim, Lineage), Failure> {
         let ServerArgs { token, ca_cert, .. } = &self.server;
         let server = ServerArgs { url: url.into(), token: token.clone(), ca_cert: ca_cert.clone() };
         let client = std::sync::Arc::new(server.client()?);
@@ -146,14 +146,20 @@ impl Joining {
             client.send(request)?.read::<Admitted>()
         });
         // Any run of it will do: the one that takes part gives itself a name of its own.
-        let us =
-            Identity { cluster: seen.name, node: config.node.clone(), boot: BootId(1), versions: VERSIONS };
+        let lineage = seen.lineage()?;
+        let us = Identity {
+            cluster: seen.name,
+            node: config.node.clone(),
+            boot: BootId(1),
+            versions: VERSIONS,
+            lineage: lineage.clone(),
+        };
         let admitted = tokio::select! {
             biased;
             admitted = admitting => admitted?,
             () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is polled"),
         };
-        admitted.claim()
+        Ok((admitted.claim()?, lineage))
     }
 
     /// The configuration of the node that the claim names.
@@ -206,6 +212,17 @@ async fn blocking<T: Send + 'static>(
 #[derive(Deserialize)]
 struct Seen {
     name: Name,
+    /// An earlier version doesn't say it, and its cluster never was made anew.
+    #[serde(default)]
+    lineage: Vec<String>,
+}
+
+impl Seen {
+    fn lineage(&self) -> Result<Lineage, Failure> {
+        let numbers = self.lineage.iter().map(|number| u64::from_str_radix(number, 16));
+        let strange = || Failure::Failed("what the cluster says of its lineage can't be understood".into());
+        Ok(Lineage::of(numbers.collect::<Result<Vec<_>, _>>().map_err(|_| strange())?))
+    }
 }
 
 /// What a node that was admitted is told.

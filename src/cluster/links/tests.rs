@@ -10,7 +10,7 @@ use crate::cluster::raft::{Address, BootstrapError, Node, Place, Settings};
 use crate::cluster::state::{Command, Edit, Made, NewMember, RequestId, What};
 use crate::net::pipes::Pipes;
 use crate::net::{self, Listen, Plain, PlainListener};
-use crate::peer::{self, BootId, Handler, Hello, VERSIONS};
+use crate::peer::{self, BootId, Handler, Hello, Lineage, VERSIONS};
 use crate::placement::{Secret, Weight};
 use crate::watch;
 
@@ -22,7 +22,13 @@ fn name(text: &str) -> Name {
 }
 
 fn identity(node: &str) -> Identity {
-    Identity { cluster: name("demo"), node: name(node), boot: BootId(1), versions: VERSIONS }
+    Identity {
+        cluster: name("demo"),
+        node: name(node),
+        boot: BootId(1),
+        versions: VERSIONS,
+        lineage: Lineage::default(),
+    }
 }
 
 /// Members by their number: `n2` at the address `n2`.

@@ -16,10 +16,11 @@ use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::cluster::claim::{self, Claim};
 use crate::codec;
+use crate::peer::Lineage;
 
 /// Entries by index.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// `format`, `claim`, `left`, `vote`, `committed`, `purged`.
+/// `format`, `claim`, `lineage`, `left`, `vote`, `committed`, `purged`.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 /// `newest`: its seal and bytes.
 const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
@@ -130,6 +131,39 @@ impl Disk {
         Ok((Self { database, published, failed: None }, found))
     }
 
+    /// The snapshot that is there.
+    pub(super) fn snapshot(&self) -> Result<Option<Sealed>, AnyError> {
+        read_snapshot(&self.database)
+    }
+
+    /// Replaces everything, durably and at once, by a snapshot of which `last` is the end.
+    pub(super) fn begin_with(
+        &self,
+        claim: &Claim,
+        lineage: &Lineage,
+        vote: &Vote,
+        last: &LogId,
+        snapshot: &Sealed,
+    ) -> Result<(), AnyError> {
+        let txn = self.database.begin_write()?;
+        {
+            txn.open_table(LOG)?.retain(|_, _| false)?;
+            txn.open_table(SNAPSHOT)?.insert("newest", snapshot.bytes.as_slice())?;
+            let mut values = txn.open_table(VALUES)?;
+            for (name, value) in [
+                ("format", codec::encode(&FORMAT)?),
+                ("claim", codec::encode(claim)?),
+                ("lineage", codec::encode(lineage)?),
+                ("vote", codec::encode(vote)?),
+                ("committed", codec::encode(&Some(*last))?),
+                ("purged", codec::encode(last)?),
+            ] {
+                values.insert(name, value.as_slice())?;
+            }
+        }
+        Ok(txn.commit()?)
+    }
+
     /// Does all of `ops`, in their order and durably, then tells those who wait.
     pub(super) fn run(&mut self, ops: Vec<Op>) {
         let outcome = match &self.failed {
@@ -221,11 +255,11 @@ impl Place {
 
     /// Makes the place that of the node that `claim` names, before it begins. Where there is another node's claim already it
     /// is replaced, as long as nothing was ever written under it.
-    pub fn claim(&self, claim: &Claim) -> Result<(), OpenError> {
+    pub fn claim(&self, claim: &Claim, lineage: &Lineage) -> Result<(), OpenError> {
         let database = open(self)?;
         match found(&database).map_err(OpenError::storage)? {
             Some(found) if !found.is_blank => take(&database, claim),
-            Some(_) | None => write_claim(&database, claim).map_err(OpenError::storage),
+            Some(_) | None => write_claim(&database, claim, lineage).map_err(OpenError::storage),
         }
     }
 }
@@ -254,7 +288,7 @@ fn open_file(directory: &Path) -> Result<Database, OpenError> {
 /// Writes the claim the first time; afterwards makes sure that it is this node's.
 fn take(database: &Database, claim: &Claim) -> Result<(), OpenError> {
     match found(database).map_err(OpenError::storage)? {
-        None => write_claim(database, claim).map_err(OpenError::storage),
+        None => write_claim(database, claim, &Lineage::default()).map_err(OpenError::storage),
         Some(found) if found.claim.is_of(claim) => Ok(()),
         Some(found) => {
             Err(OpenError::OtherNode { found: Box::new(found.claim), expected: Box::new(claim.clone()) })
@@ -262,7 +296,7 @@ fn take(database: &Database, claim: &Claim) -> Result<(), OpenError> {
     }
 }
 
-fn write_claim(database: &Database, claim: &Claim) -> Result<(), AnyError> {
+fn write_claim(database: &Database, claim: &Claim, lineage: &Lineage) -> Result<(), AnyError> {
     let txn = database.begin_write()?;
     {
         txn.open_table(LOG)?;
@@ -270,6 +304,7 @@ fn write_claim(database: &Database, claim: &Claim) -> Result<(), AnyError> {
         let mut values = txn.open_table(VALUES)?;
         values.insert("format", codec::encode(&FORMAT)?.as_slice())?;
         values.insert("claim", codec::encode(claim)?.as_slice())?;
+        values.insert("lineage", codec::encode(lineage)?.as_slice())?;
     }
     Ok(txn.commit()?)
 }
@@ -292,10 +327,12 @@ fn found(database: &Database) -> Result<Option<claim::Found>, AnyError> {
         && txn.open_table(LOG)?.is_empty()?
         && txn.open_table(SNAPSHOT)?.is_empty()?;
     let has_left = value::<bool>(&values, "left")?.unwrap_or(false);
-    Ok(Some(claim::Found { claim, is_blank, has_left }))
+    // A node of an earlier version never was in a cluster that was made anew.
+    let lineage = value::<Lineage>(&values, "lineage")?.unwrap_or_default();
+    Ok(Some(claim::Found { claim, is_blank, has_left, lineage }))
 }
 
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn value<T: serde::de::DeserializeOwned>(
     values: &impl ReadableTable<&'static str, &'static [u8]>,

@@ -23,6 +23,7 @@
 //! How bytes get to another node is somebody else's business ([`Transport`]); what arrives goes into [`Node::serve`].
 
 mod disk;
+mod lying;
 mod machine;
 mod medium;
 mod network;
@@ -38,6 +39,7 @@ mod tests;
 mod types;
 
 pub use disk::{OpenError, Place};
+pub use lying::{Founding, Lying, found};
 pub use machine::{Machine, View};
 pub use medium::Medium;
 pub use network::{Sending, Traffic, Transport, TransportError};

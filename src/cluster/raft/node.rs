@@ -228,6 +228,11 @@ impl Node {
         self.listens.load(Ordering::Relaxed)
     }
 
+    /// Whether what takes long may be done on a thread of its own: not in a simulation.
+    pub fn has_thread(&self) -> bool {
+        self.store.has_thread()
+    }
+
     /// This node.
     pub fn id(&self) -> NodeId {
         self.id

@@ -633,3 +633,54 @@ fn others_own(members: &BTreeMap<u64, String>, leaving: &BTreeMap<u64, bool>, id
 fn other_done(bytes: &[u8], command: &Command) -> bool {
     State::decode(bytes).unwrap().0.is_some_and(|agreed| agreed.requests.contains_key(&command.request))
 }
+
+#[test]
+fn one_that_is_left_owns_what_it_owned_under_its_epochs_and_the_rest_under_the_next() {
+    let mut state = seated();
+    edit(&mut state, 20, None, put("acme", "t1")).unwrap();
+    made(&mut state, 21, What::Drain(NodeId(3), true)).unwrap();
+    let before = state.agreed().unwrap().clone();
+    let (alone, given_up) =
+        state.alone(LogIndex(22), &Alone::Stays(NodeId(3)), (9, "ops", "recovered")).unwrap();
+    let after = alone.agreed().unwrap();
+    assert_eq!((&after.document, after.version), (&before.document, before.version));
+    assert_eq!(after.history, before.history);
+    assert_eq!(after.secret().words(), before.secret().words());
+    let member = after.members.get(NodeId(3)).unwrap();
+    assert!(!member.draining && after.members.len() == 1 && after.members.has_left(NodeId(1)));
+    assert_eq!(given_up.partitions, 4096 - before.owned_by(NodeId(3)));
+    for ((partition, now), (_, then)) in after.table.rows().zip(before.table.rows()) {
+        assert_eq!((now.owner.node, now.replica, now.moving), (NodeId(3), None, None));
+        let expected = then.epoch.number() + u64::from(then.owner.node != NodeId(3));
+        assert_eq!(now.epoch.number(), expected, "{partition}");
+    }
+    let told = &after.audit.last().unwrap();
+    assert_eq!(told.what, "recovered as node 3; gave up n1 (node 1), n2 (node 2)");
+    assert_eq!((told.at, told.time, told.by.as_str()), (LogIndex(22), 9, "ops"));
+    assert_eq!(State::decode(&alone.encode().unwrap()).unwrap(), alone);
+    // A log goes on from it, and no number comes again.
+    let mut alone = alone;
+    assert_eq!(made(&mut alone, 23, What::Admit(member_named("n1"))), Ok(Made::Member(NodeId(23))));
+}
+
+#[test]
+fn a_new_one_that_begins_alone_has_a_number_that_nobody_had_and_may_have_a_name_that_somebody_had() {
+    let state = seated();
+    let who = Alone::Begins(member_named("n1"), BootId(77));
+    let (alone, given_up) = state.alone(LogIndex(30), &who, (9, "ops", "restored")).unwrap();
+    let after = alone.agreed().unwrap();
+    assert_eq!((given_up.node, given_up.members.len(), given_up.partitions), (NodeId(30), 3, 4096));
+    let member = after.members.get(NodeId(30)).unwrap();
+    assert_eq!((member.name.as_str(), member.boot, after.members.len()), ("n1", BootId(77), 1));
+    assert!(after.table.rows().all(|(_, row)| row.owner.node == NodeId(30) && row.owner.boot == BootId(77)));
+    assert_eq!(State::default().alone(LogIndex(1), &who, (9, "", "")).unwrap_err(), Refusal::NotBegun);
+    let nobody = Alone::Stays(NodeId(9));
+    assert_eq!(
+        state.alone(LogIndex(30), &nobody, (9, "", "")).unwrap_err(),
+        Refusal::NoSuchMember(NodeId(9))
+    );
+}
+
+fn member_named(name: &str) -> NewMember {
+    NewMember { name: Name::new(name).unwrap(), http: "h:1".into(), peer: "p:1".into(), weight: Weight::ONE }
+}

@@ -8,6 +8,7 @@ use super::call::{Access, Answer, Call};
 use super::ops::NodeId;
 use super::words::{Millis, NAME, Shown, at_least, components, one_of, reference, text, whole};
 use crate::check::NAME_BYTES_MAX;
+use crate::cluster::RECOVERIES_MAX;
 use crate::config::{ADDRESS_BYTES_MAX, NODES_MAX, TOKENS_MAX};
 use crate::placement::WEIGHT_MAX;
 
@@ -23,6 +24,11 @@ components! {
     LogIndex = at_least(0), 4711;
     /// Raft's term: it rises with each election.
     Term = at_least(0), 3;
+    /// Drawn whenever the cluster is made anew: nodes speak with each other only under the same one.
+    LineageNumber = text(16..=16, "^[0-9a-f]{16}$"), "9f86d081884c7d65";
+    /// The numbers under which the cluster was made anew, newest first.
+    LineageNumbers [LineageNumber] = ArrayBuilder::new().items(reference::<LineageNumber>()).max_items(Some(RECOVERIES_MAX)),
+        ["9f86d081884c7d65"];
     /// The run of a process, in hexadecimal.
     Boot = text(1..=32, "^[0-9a-f]+$"), "9f86d081884c7d65";
     /// Some of the 4096 partitions of all tenants.
@@ -52,6 +58,8 @@ components! {
         [{"from": "n1", "to": "n4", "moving": 64, "waiting": 277}];
     /// Whether what the node owns is given up: `true`, or bare.
     Force = one_of(["", "true", "false"]), "true";
+    /// Whether a back-up may lack something: `true`, or bare.
+    Partial = one_of(["", "true", "false"]), "true";
     /// What keeps a node that is drained or leaves, in words.
     WaitsFor = super::words::of_format("sentence"), "1365 partitions are to be handed over";
     /// The breakers of the links to all other nodes.
@@ -67,6 +75,8 @@ pub struct ClusterView {
     name: ClusterName,
     /// The node that says so.
     node: NodeId,
+    /// Numbers that were drawn as the cluster was recovered or restored, newest first; none if it never was.
+    lineage: LineageNumbers,
     /// Who leads, as far as this node knows and as long as it hears of a majority; null if it doesn't.
     #[schema(required)]
     leader: Option<NodeId>,
@@ -330,6 +340,18 @@ pub fn calls() -> Vec<Call> {
                 "One node's word: another may reach whom this one doesn't, and that is often what is looked for.",
             )
             .answers(200, Answer::json::<ClusterView>("How it stands.")),
+        Call::new(Get, "/v1/cluster/backup", "backUp", CLUSTER)
+            .open_to(Access::Change)
+            .does(
+                "Back the cluster up",
+                "One file with the policy and its history, the lists, the audit log, the members, and what was counted of quotas and of \
+                 windows of an hour or longer; `tidegate cluster restore` makes a cluster anew of it. It takes the role `admin`: the \
+                 secret of the cluster's hashes is in it. Where not everybody can be asked for what he has counted, or partitions are \
+                 moving, there is none: 503.",
+            )
+            .query::<Partial>("partial", "Whether what can be had is enough. The file says what is missing.")
+            .answers(200, Answer::text("The file.", "application/octet-stream", "TGBACKUP…"))
+            .fails(&[500, 503]),
         Call::new(Post, "/v1/cluster/nodes", "admitNode", CLUSTER)
             .open_to(Access::Change)
             .does(

@@ -33,7 +33,13 @@ fn name(text: &str) -> Name {
 }
 
 fn identity(node: &str) -> Identity {
-    Identity { cluster: name("demo"), node: name(node), boot: BootId(7), versions: VERSIONS }
+    Identity {
+        cluster: name("demo"),
+        node: name(node),
+        boot: BootId(7),
+        versions: VERSIONS,
+        lineage: Default::default(),
+    }
 }
 
 fn clock() -> SharedClock {

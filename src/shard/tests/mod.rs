@@ -14,6 +14,7 @@ mod lost;
 mod moving;
 mod peeks;
 mod permits;
+mod pieces;
 mod policies;
 mod restarts;
 mod run;

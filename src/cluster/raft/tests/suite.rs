@@ -7,6 +7,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use super::super::types::Vote;
 use super::*;
 use crate::cluster::claim::Found;
+use crate::peer::Lineage;
 
 struct InMemory;
 struct InFiles;
@@ -61,10 +62,10 @@ async fn a_file_is_one_nodes_and_one_processes() {
     // Nothing was written yet, so the place may still become another's; then no more.
     assert_eq!(
         place.found().unwrap(),
-        Some(Found { claim: claim(NodeId(1)), is_blank: true, has_left: false })
+        Some(Found { claim: claim(NodeId(1)), is_blank: true, has_left: false, lineage: Lineage::default() })
     );
-    place.claim(&claim(NodeId(7))).unwrap();
-    place.claim(&claim(NodeId(1))).unwrap();
+    place.claim(&claim(NodeId(7)), &Lineage::default()).unwrap();
+    place.claim(&claim(NodeId(1)), &Lineage::default()).unwrap();
     let mut store = LogStore::open(&place, &claim(NodeId(1))).unwrap();
     store.save_vote(&Vote::new(1, NodeId(1))).await.unwrap();
     store.leave().await.unwrap();
@@ -73,9 +74,9 @@ async fn a_file_is_one_nodes_and_one_processes() {
     closed.wait().await;
     assert_eq!(
         place.found().unwrap(),
-        Some(Found { claim: claim(NodeId(1)), is_blank: false, has_left: true })
+        Some(Found { claim: claim(NodeId(1)), is_blank: false, has_left: true, lineage: Lineage::default() })
     );
-    assert!(matches!(place.claim(&claim(NodeId(7))), Err(OpenError::OtherNode { .. })));
+    assert!(matches!(place.claim(&claim(NodeId(7)), &Lineage::default()), Err(OpenError::OtherNode { .. })));
     let other = LogStore::open(&place, &claim(NodeId(2)));
     assert!(matches!(other, Err(OpenError::OtherNode { .. })));
     assert!(LogStore::open(&place, &claim(NodeId(1))).is_ok());

@@ -1,0 +1,148 @@
+//! `tidegate cluster restore`: a cluster is made anew of a back-up, as one node to begin with.
+//!
+//! ```text
+//! $ tidegate cluster restore monday.backup --data-dir data/n1 --node n1 --http 127.0.0.1:7071 --peer 127.0.0.1:7171
+//! cluster      demo, as it was at 2026-11-30T06:00:00Z
+//! begins with  n1 (node 4712)
+//! policy       version 12
+//! counters     40 of long limits
+//! n2 comes back with: tidegate serve --node n2 --http 127.0.0.1:7072 --peer 127.0.0.1:7172 --data-dir EMPTY --join URL
+//! ```
+//!
+//! Nobody is asked: a folder is filled, in which the node is then started.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use serde_json::json;
+use tidegate::clock::{Clock as _, SystemClock};
+use tidegate::cluster::anew::{AnewError, Restoring, restore};
+use tidegate::cluster::state::NewMember;
+use tidegate::config::{Config, Own};
+use tidegate::node::reached_at;
+use tidegate::placement::BootId;
+
+use super::super::failure::Failure;
+use super::super::output::{Output, plain};
+use super::super::serve::STATE_FILE;
+use super::backup;
+use super::recover::{joins, seed};
+
+/// Make a node of a back-up, with which the cluster begins anew
+#[derive(clap::Args)]
+#[command(after_help = "\
+For a cluster of which nothing is left. In an empty folder it makes the data of one node: the only member, which owns everything.
+Start it, and have the others join it with empty folders, as new nodes. Whoever comes back with data from before is refused, and ends.
+
+Examples:
+  tidegate cluster restore monday.backup --config cluster.toml --node n1
+  tidegate cluster restore monday.backup --node n1 --http 127.0.0.1:7071 --peer 127.0.0.1:7171 --data-dir data/n1")]
+pub struct RestoreArgs {
+    /// The back-up
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The configuration (cluster.toml) of the node; without one, say where it is with the other flags
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Which node it is
+    #[arg(long, value_name = "ID", env = "TIDEGATE_NODE", value_parser = NonEmptyStringValueParser::new())]
+    node: Option<String>,
+    /// Where it listens for HTTP
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP")]
+    http: Option<SocketAddr>,
+    /// Where it listens for the other nodes
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER")]
+    peer: Option<SocketAddr>,
+    /// Where it keeps its data: nothing may be there
+    #[arg(long, value_name = "FOLDER", env = "TIDEGATE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl RestoreArgs {
+    /// Makes the node.
+    pub fn run(self, out: &mut Output<'_>) -> Result<(), Failure> {
+        let has_file = self.config.is_some();
+        let config = self.config()?;
+        let found = backup::load(&self.file)?;
+        let (cluster, made) = (found.header.cluster.clone(), backup::time(&found));
+        if has_file && cluster != config.cluster {
+            return Err(Failure::Failed(format!(
+                "{} is a back-up of the cluster {cluster}, and the configuration is for {}",
+                self.file.display(),
+                config.cluster
+            )));
+        }
+        let own = reached_at(&config, config.http, config.peer);
+        let environment = found.header.environment.clone().unwrap_or(config.environment.clone());
+        let drawn = seed()?;
+        let restoring = Restoring {
+            node: NewMember { name: own.name.clone(), http: own.http, peer: own.peer, weight: own.weight },
+            unlisted: (!has_file).then_some(environment),
+            lineage: drawn.fork("lineage", 0).next_u64(),
+            boot: BootId(drawn.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1)),
+            time: SystemClock::new().now().wall,
+            what: format!("restored the cluster from a back-up of {made}"),
+        };
+        backup::warn(&found, out);
+        let (counters, version) = (found.counters(), found.state.agreed().map_or(0, |agreed| agreed.version));
+        let given_up = restore(found, &config.data_dir, STATE_FILE, restoring).map_err(failure)?;
+        let number = given_up.node;
+        if out.is_json() {
+            let others = given_up.members.iter().map(|(id, member)| {
+                json!({"id": member.name, "number": id.0, "http": member.http, "peer": member.peer})
+            });
+            let text = json!({
+                "cluster": cluster,
+                "made": made,
+                "id": own.name,
+                "number": number.0,
+                "policy_version": version,
+                "counters": counters,
+                "given_up": others.collect::<Vec<_>>(),
+            });
+            out.json(&text.to_string())?;
+        } else {
+            for (name, value) in [
+                ("cluster", format!("{cluster}, as it was at {made}")),
+                ("begins with", format!("{} (node {number})", own.name)),
+                ("policy", format!("version {version}")),
+                ("counters", format!("{counters} of long limits")),
+            ] {
+                out.line(&format!("{name:<12} {}", plain(&value)))?;
+            }
+        }
+        for (_, member) in given_up.members.iter().filter(|(_, member)| member.name != own.name) {
+            out.note(&joins(member.name.as_str(), &member.http, &member.peer));
+        }
+        Ok(())
+    }
+
+    /// What is said of the node, in a file and beside it.
+    fn config(&self) -> Result<Config, Failure> {
+        let (http, peer, data_dir) = (self.http, self.peer, self.data_dir.clone());
+        let own = Own { http, peer, data_dir, weight: None, may_have_tokens: true };
+        let invalid = |faults: Vec<tidegate::input::Fault>| {
+            let faults: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+            Failure::Usage(format!("the configuration is not valid{}", faults.concat()))
+        };
+        match &self.config {
+            Some(path) => {
+                let variable = |name: &str| std::env::var(name).ok();
+                Config::load(path, self.node.as_deref(), &own, variable).map_err(invalid)
+            }
+            None if self.node.is_none() || http.is_none() || peer.is_none() || self.data_dir.is_none() => {
+                let why = "without --config, a node is said with --node, --http, --peer and --data-dir";
+                Err(Failure::Usage(why.into()))
+            }
+            None => Config::standalone_as(self.node.as_deref(), &own).map_err(invalid),
+        }
+    }
+}
+
+fn failure(error: AnewError) -> Failure {
+    match error {
+        AnewError::NotEmpty(_) => Failure::Unsafe(error.to_string()),
+        error => Failure::Failed(error.to_string()),
+    }
+}
