@@ -91,6 +91,68 @@ impl fmt::Display for Claim {
     }
 }
 
+/// What the door of a cluster answers to a node that it admits.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Admitted {
+    id: Name,
+    number: u64,
+    cluster: Name,
+    environment: Name,
+    members: Vec<Known>,
+    tokens: Vec<Digest>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Known {
+    id: Name,
+    number: u64,
+    peer: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Digest {
+    name: String,
+    role: String,
+    sha256: String,
+}
+
+/// A token can't be understood. It must not be left out: without any, everybody may do everything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what the cluster says of the token {0} can't be understood")]
+pub struct StrangeToken(pub String);
+
+impl Admitted {
+    /// The claim of the node that was admitted.
+    pub fn claim(self) -> Result<Claim, StrangeToken> {
+        let known = |known: Known| Acquaintance {
+            number: NodeId(known.number),
+            name: known.id,
+            peer: known.peer.unwrap_or_default(),
+        };
+        let digest = |Digest { name, role, sha256 }: Digest| match bytes(&sha256) {
+            Some(sha256) => Ok(TokenDigest { name, role, sha256 }),
+            None => Err(StrangeToken(name)),
+        };
+        let admission = Admission {
+            environment: self.environment,
+            members: self.members.into_iter().map(known).collect(),
+            tokens: self.tokens.into_iter().map(digest).collect::<Result<_, _>>()?,
+        };
+        let (node, name, cluster) = (NodeId(self.number), self.id, self.cluster);
+        Ok(Claim { node, name, cluster, admission: Some(admission) })
+    }
+}
+
+/// 32 bytes in hexadecimal.
+fn bytes(hex: &str) -> Option<[u8; 32]> {
+    if hex.len() != 64 {
+        return None;
+    }
+    let digit = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
+    let bytes: Option<Vec<_>> = hex.as_bytes().chunks(2).map(digit).collect();
+    bytes?.try_into().ok()
+}
+
 /// What is found where a node is about to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {

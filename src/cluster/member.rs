@@ -565,6 +565,8 @@ impl Member {
     async fn recover(&self) {
         while let Err(error) = self.raft.recovered(WRITE_WITHIN).await {
             tracing::debug!(%error, "the log isn't known to be applied yet");
+            // Where Raft has stopped this fails at once, and whatever else this task does is to go on until the process ends.
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
         self.recovered.store(true, Ordering::Relaxed);
     }

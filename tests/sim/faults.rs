@@ -108,6 +108,8 @@ pub struct Nemesis {
     plan: std::vec::IntoIter<(Duration, Fault)>,
     /// Paths that aren't whole, from whom to whom.
     broken: BTreeMap<(usize, usize), Path>,
+    /// Hosts that nothing is to run on.
+    left_alone: BTreeSet<usize>,
     trace: Trace,
 }
 
@@ -120,14 +122,24 @@ enum Path {
 impl Nemesis {
     /// For hosts of these names, whose disks are `media`.
     pub fn new(hosts: Vec<String>, media: Vec<Medium>, plan: Plan, trace: Trace) -> Self {
-        Self { hosts, media, plan: plan.0.into_iter(), broken: BTreeMap::new(), trace }
+        let (plan, broken, left_alone) = (plan.0.into_iter(), BTreeMap::new(), BTreeSet::new());
+        Self { hosts, media, plan, broken, left_alone, trace }
+    }
+
+    /// From now on nothing is started on a host.
+    pub fn leave_alone(&mut self, node: usize) {
+        self.left_alone.insert(node);
+    }
+
+    /// From now on a host is one of those that faults end for.
+    pub fn take_up(&mut self, node: usize) {
+        self.left_alone.remove(&node);
     }
 
     /// To be called between any two steps of `sim`.
     pub fn step(&mut self, sim: &mut turmoil::Sim<'_>) {
         while self.plan.as_slice().first().is_some_and(|(at, _)| *at <= sim.elapsed()) {
             let Some((_, fault)) = self.plan.next() else { return };
-            self.trace.note_at(sim.elapsed(), format_args!("{fault:?}"));
             self.make(sim, fault);
         }
         for node in 0..self.hosts.len() {
@@ -147,15 +159,22 @@ impl Nemesis {
     pub fn heal(&mut self, sim: &mut turmoil::Sim<'_>) {
         self.trace.note_at(sim.elapsed(), "all faults end");
         for fault in [Fault::Heal, Fault::Loss(0), Fault::Latency(LATENCY_MS)] {
-            self.make(sim, fault);
+            self.happen(sim, fault);
         }
         for node in 0..self.hosts.len() {
-            self.make(sim, Fault::Start(node));
+            self.happen(sim, Fault::Start(node));
         }
     }
 
-    fn make(&mut self, sim: &mut turmoil::Sim<'_>, fault: Fault) {
+    /// Makes a fault happen, now.
+    pub fn make(&mut self, sim: &mut turmoil::Sim<'_>, fault: Fault) {
+        self.trace.note_at(sim.elapsed(), format_args!("{fault:?}"));
+        self.happen(sim, fault);
+    }
+
+    fn happen(&mut self, sim: &mut turmoil::Sim<'_>, fault: Fault) {
         match fault {
+            Fault::Start(node) if self.left_alone.contains(&node) => {}
             Fault::Cut(a, b) => self.break_paths(sim, &[(a, b), (b, a)], Path::Cut),
             Fault::CutOneWay(a, b) => self.break_paths(sim, &[(a, b)], Path::Cut),
             Fault::Stall(a, b) => self.break_paths(sim, &[(a, b), (b, a)], Path::Stalled),

@@ -7,7 +7,9 @@
 //! ```text
 //! TIDEGATE_SIM_SEED=17 cargo test --test simulated_raft -- NAME      that seed of the test NAME, and no other
 //! TIDEGATE_SIM_SEEDS=1000 cargo test --test simulated_raft           a thousand seeds instead of a few
+//! TIDEGATE_SIM_SEEDS=1000..2000 …                                    the next thousand
 //! TIDEGATE_SIM_LOG=tidegate=debug …                                  what the nodes log, too
+//! TIDEGATE_SIM_LINES=100000 …                                        all of a failing seed's trace, not its end alone
 //! ```
 
 #![allow(dead_code, unused_imports, reason = "each test uses what it needs")]

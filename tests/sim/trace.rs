@@ -14,7 +14,7 @@ struct Lines {
     faults: Vec<String>,
 }
 
-/// Lines that are shown where something went wrong.
+/// Lines that are shown where something went wrong, unless the environment asks for more.
 const LAST_LINES: usize = 200;
 
 impl Trace {
@@ -46,7 +46,8 @@ impl Trace {
     pub fn fail(&self, why: &str) -> ! {
         let text = self.text();
         let lines: Vec<_> = text.lines().collect();
-        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        let asked = std::env::var("TIDEGATE_SIM_LINES").ok().map(|text| text.parse().expect("a number"));
+        let last = &lines[lines.len().saturating_sub(asked.unwrap_or(LAST_LINES))..];
         panic!("{why}; it ended so:\n{}", last.join("\n"));
     }
 

@@ -15,13 +15,12 @@ use serde::Deserialize;
 use serde_json::json;
 use tidegate::check::Name;
 use tidegate::cluster::SeedNode;
-use tidegate::cluster::claim::{Acquaintance, Admission, Claim, Found, TokenDigest};
+use tidegate::cluster::claim::{Admitted, Claim, Found, StrangeToken, TokenDigest};
 use tidegate::cluster::raft::Place;
 use tidegate::config::{Config, Role, Token};
 use tidegate::net::Listen;
 use tidegate::node::reached_at;
 use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
-use tidegate::placement::NodeId;
 
 use super::super::client::{Request, ServerArgs};
 use super::super::failure::Failure;
@@ -159,7 +158,7 @@ impl Joining {
             admitted = admitting => admitted?,
             () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is polled"),
         };
-        Ok((admitted.claim()?, lineage))
+        Ok((admitted.claim().map_err(strange)?, lineage))
     }
 
     /// The configuration of the node that the claim names.
@@ -225,79 +224,25 @@ impl Seen {
     }
 }
 
-/// What a node that was admitted is told.
-#[derive(Deserialize)]
-struct Admitted {
-    id: Name,
-    number: u64,
-    cluster: Name,
-    environment: Name,
-    members: Vec<Known>,
-    tokens: Vec<Digest>,
-}
-
-#[derive(Deserialize)]
-struct Known {
-    id: Name,
-    number: u64,
-    peer: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Digest {
-    name: String,
-    role: String,
-    sha256: String,
-}
-
-impl Admitted {
-    fn claim(self) -> Result<Claim, Failure> {
-        let known = |known: Known| Acquaintance {
-            number: NodeId(known.number),
-            name: known.id,
-            peer: known.peer.unwrap_or_default(),
-        };
-        let digest = |Digest { name, role, sha256 }: Digest| {
-            let sha256 = bytes(&sha256).ok_or_else(|| strange(&name))?;
-            Ok(TokenDigest { name, role, sha256 })
-        };
-        let admission = Admission {
-            environment: self.environment,
-            members: self.members.into_iter().map(known).collect(),
-            tokens: self.tokens.into_iter().map(digest).collect::<Result<_, Failure>>()?,
-        };
-        let (node, name, cluster) = (NodeId(self.number), self.id, self.cluster);
-        Ok(Claim { node, name, cluster, admission: Some(admission) })
-    }
-}
-
-/// 32 bytes in hexadecimal.
-fn bytes(hex: &str) -> Option<[u8; 32]> {
-    if hex.len() != 64 {
-        return None;
-    }
-    let digit = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
-    let bytes: Option<Vec<_>> = hex.as_bytes().chunks(2).map(digit).collect();
-    bytes?.try_into().ok()
-}
-
 fn token(digest: TokenDigest) -> Result<Token, Failure> {
     let TokenDigest { name, role, sha256 } = digest;
     let known = Role::ALL.into_iter().find(|known| known.word() == role);
-    Ok(Token { role: known.ok_or_else(|| strange(&name))?, name, sha256 })
+    Ok(Token { role: known.ok_or_else(|| strange(StrangeToken(name.clone())))?, name, sha256 })
 }
 
-fn strange(token: &str) -> Failure {
-    Failure::Failed(format!("what the cluster says of the token {token} can't be understood"))
+fn strange(token: StrangeToken) -> Failure {
+    Failure::Failed(token.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use tidegate::placement::NodeId;
+
     use super::*;
 
     fn admitted(text: &str) -> Result<Claim, String> {
         let read: Admitted = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        read.claim().map_err(|failure| failure.to_string())
+        read.claim().map_err(|token| token.to_string())
     }
 
     fn joining(is_named: bool) -> Joining {

@@ -61,6 +61,12 @@ impl Medium {
         (contents.off, contents.cut) = (false, None);
     }
 
+    /// Puts a new disk in its place, on which nothing was ever written.
+    pub fn replace(&self) {
+        let mut contents = self.contents();
+        *contents = Contents { life: contents.life + 1, ..Contents::default() };
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.contents().bytes.is_empty()
     }
@@ -237,5 +243,15 @@ mod tests {
         assert_eq!((again.len().unwrap(), medium.is_off()), (4, false));
         assert!(opened.len().is_err());
         assert!(again.read(3, &mut [0; 2]).is_err() && again.set_len(1 << 31).is_err());
+    }
+
+    #[test]
+    fn a_new_disk_is_empty_and_out_of_reach_for_whoever_had_the_old_one() {
+        let medium = Medium::default();
+        let before = medium.open();
+        before.set_len(4).unwrap();
+        medium.replace();
+        assert!(medium.is_empty() && before.write(0, b"a").is_err());
+        assert_eq!(medium.open().len().unwrap(), 0);
     }
 }
