@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A change is a compare-and-set on its row: it names the epoch it was planned for, and all changes of an entry are made or
-//! none is. So of two who move the same partition one loses, and hears by how much. The version is the index of the log
+//! none is. So of two who move the same partition one loses, and hears by how much. An epoch is of an owner: where the replica alone
+//! changes it stays, since what is known of the partition stays where it is. The version is the index of the log
 //! entry that last changed the table. An entry raises an epoch by one, so no epoch is ever above the version.
 
 use std::collections::BTreeSet;
@@ -21,13 +22,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{BootId, NodeId, PARTITIONS, Partition, Seat};
 
-/// How often a row has been written: 1 when the table is made, one more with every change of the row.
+/// How many owners a partition has had: 1 when the table is made, one more with every other owner, be it another life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// The epoch of a row that was never changed.
+    /// The epoch of a row whose first owner is its owner yet.
     pub const FIRST: Self = Self(1);
 
     /// Epoch number `number`: what another node says that it goes by.
@@ -85,7 +86,7 @@ pub struct Row {
     pub owner: Seat,
     /// Who follows the owner closely enough to take over; never the owner's own node. None where no other node could.
     pub replica: Option<NodeId>,
-    /// Rises by one with every change of the row.
+    /// Rises by one with every other owner.
     pub epoch: Epoch,
     /// The move under way, if there is one.
     pub moving: Option<Moving>,
@@ -98,7 +99,7 @@ pub struct Change {
     pub partition: Partition,
     /// The epoch that the row is at, as far as the proposer knows.
     pub expected: Epoch,
-    /// The owner from now on. The same one again is a change too: the epoch rises, and who went by the old one is refused.
+    /// The owner from now on. Where it is the same one, the epoch stays.
     pub owner: Seat,
     /// The replica from now on.
     pub replica: Option<NodeId>,
@@ -277,8 +278,8 @@ impl Table {
         self.rows().filter(move |(_, row)| row.owner.node == node).map(|(partition, _)| partition)
     }
 
-    /// The table after the log entry `at`: all `changes` made, and the epochs of their rows raised by one. If one of them
-    /// can't be made, none is. Without changes the version stays.
+    /// The table after the log entry `at`: all `changes` made, and the epochs of rows that get another owner raised by one; moves of
+    /// them that were under way are given up. If one of them can't be made, none is. Without changes the version stays.
     pub fn with(&self, changes: &[Change], at: TableVersion) -> Result<Self, TableChangeError> {
         if changes.is_empty() {
             return Ok(self.clone());
@@ -299,7 +300,9 @@ impl Table {
             if replica == Some(owner.node) {
                 return Err(TableChangeError::ReplicaIsOwner { partition, node: owner.node });
             }
-            let row = Row { owner, replica, epoch: actual.next(), moving: None };
+            // Whoever keeps a partition keeps what it knows of it, and what was saved or is on its way names this epoch.
+            let epoch = if self.owner(partition) == owner { actual } else { actual.next() };
+            let row = Row { owner, replica, epoch, moving: None };
             next.rows[usize::from(partition.number())] = row;
         }
         Ok(next)

@@ -147,9 +147,10 @@ fn without_changes_the_version_stays() {
 }
 
 #[test]
-fn the_same_owner_again_raises_the_epoch() {
-    let next = table().with(&[change(7, 1, 1, Some(2))], TableVersion(41)).unwrap();
-    assert_eq!(next.row(partition(7)).epoch, Epoch::new(2));
+fn another_replica_leaves_the_epoch_to_its_owner() {
+    let next = table().with(&[change(7, 1, 1, Some(3))], TableVersion(41)).unwrap();
+    assert_eq!(next.row(partition(7)).replica, Some(node(3)));
+    assert_eq!(next.row(partition(7)).epoch, Epoch::FIRST);
 }
 
 #[test]
@@ -245,7 +246,7 @@ proptest! {
                 right &= model[usize::from(change.partition.number())].2 == change.expected.number()
                     && change.replica != Some(change.owner.node)
                     && entry[..i].iter().all(|other| other.partition != change.partition);
-                *row = (change.owner, change.replica, row.2 + 1);
+                *row = (change.owner, change.replica, row.2 + u64::from(row.0 != change.owner));
             }
             match table.with(entry, TableVersion(at)) {
                 Ok(next) => {
