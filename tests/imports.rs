@@ -47,6 +47,7 @@ const HOUSE: [(&str, &[&str]); 18] = [
             "input",
             "limit",
             "net",
+            "placement",
             "policy",
             "routing",
             "shard",
