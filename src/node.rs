@@ -310,7 +310,8 @@ impl Node {
         if !self.member.in_force().is_seated() {
             // Shards that wait for their seat have decided nothing: what was saved before them is the next life's.
             let saved = self.saved.upgrade();
-            return saved.map_or(Ok(()), |saved| shard::save(&path, &saved).map_err(NodeError::Save));
+            let saved = saved.map_or(Ok(()), |saved| shard::save(&path, &saved.passed_on()));
+            return saved.map_err(NodeError::Save);
         }
         let mut state: Option<SavedState> = None;
         for handle in &self.handles {
