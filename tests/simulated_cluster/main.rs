@@ -56,6 +56,9 @@ const FAULTS_END: Duration = Duration::from_secs(18);
 /// vote only once it has kept up for ten seconds, and only then may one that votes in its place leave.
 const HEALED_WITHIN: Duration = Duration::from_secs(40);
 
+/// When a node dies in a run without any other fault.
+const DIES_AT: Duration = Duration::from_secs(3);
+
 /// The host of a node, by its name.
 fn host_of(node: &str) -> Option<usize> {
     (0..HOSTS).find(|host| name(*host).as_str() == node)
@@ -70,7 +73,20 @@ struct Run {
 }
 
 impl Run {
+    /// With the faults that a seed yields.
     fn new(seed: u64, deaths: bool) -> Self {
+        let mut plan = Plan::of(seed, HOSTS, FAULTS_FROM, FAULTS_END);
+        let dies = |fault: &Fault| matches!(fault, Fault::Kill(_) | Fault::CutPower { .. } | Fault::Start(_));
+        plan.0.retain(|(_, fault)| deaths || !dies(fault));
+        Self::with(seed, plan, deaths)
+    }
+
+    /// Without any.
+    fn calm(seed: u64) -> Self {
+        Self::with(seed, Plan(Vec::new()), false)
+    }
+
+    fn with(seed: u64, plan: Plan, deaths: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let media: Vec<_> = (0..HOSTS).map(|_| Medium::default()).collect();
         let world = World { seed, media, books: Books::default(), folder: folder.path().into() };
@@ -78,9 +94,6 @@ impl Run {
             let seat = &mut world.books.seen().nodes[host];
             (seat.is_wanted, seat.is_admitted) = (true, true);
         });
-        let mut plan = Plan::of(seed, HOSTS, FAULTS_FROM, FAULTS_END);
-        let dies = |fault: &Fault| matches!(fault, Fault::Kill(_) | Fault::CutPower { .. } | Fault::Start(_));
-        plan.0.retain(|(_, fault)| deaths || !dies(fault));
         let hosts = (0..HOSTS).map(|host| name(host).to_string()).collect();
         let mut nemesis = Nemesis::new(hosts, world.media.clone(), plan, world.books.trace.clone());
         (FIRST..HOSTS).for_each(|host| nemesis.leave_alone(host));
@@ -178,13 +191,40 @@ fn run(seed: u64, deaths: bool) -> String {
         }
         run.step(&mut sim);
     }
-    books.judge(!deaths);
+    books.judge(!deaths, sim.elapsed());
     let (moves, orders) = books.shown();
     books
         .check(moves > 10 && orders > 2, || format!("{moves} moves and {orders} orders: this shows nothing"));
     books.check(!deaths || books.deaths() > 0, || "nobody has died: this shows nothing".into());
     books.trace.assert_sound();
     books.trace.text()
+}
+
+/// Asks tenants once before a node dies as `death` says, and once after; how many were found spent, and how many were asked.
+fn ask_before_and_after(death: Fault) -> (u64, u64) {
+    let _alone = sim::alone();
+    let mut run = Run::calm(0);
+    let mut sim = run.simulation();
+    let books = run.world.books.clone();
+    sim.client("judge", run.world.clone().ask_twice(DIES_AT + Duration::from_secs(3)));
+    let mut faults = vec![(DIES_AT, death), (DIES_AT + Duration::from_millis(500), Fault::Start(FIRST - 1))];
+    while !books.seen().done {
+        if faults.first().is_some_and(|(at, _)| *at <= sim.elapsed()) {
+            run.nemesis.make(&mut sim, faults.remove(0).1);
+        }
+        run.step(&mut sim);
+    }
+    books.check(books.deaths() == 1, || "one node was to die".into());
+    books.trace.assert_sound();
+    (books.seen().found_spent, callers::ASKED_TWICE)
+}
+
+#[test]
+fn what_a_node_had_counted_is_spent_after_it_died_and_the_others_go_on() {
+    for death in [Fault::Kill(FIRST - 1), Fault::CutPower { node: FIRST - 1, after: 0, kept: 0 }] {
+        let (spent, of) = ask_before_and_after(death);
+        assert!(spent * 5 >= of && spent * 2 <= of, "{spent} of {of} were spent after {death:?}");
+    }
 }
 
 #[test]
