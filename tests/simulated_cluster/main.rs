@@ -52,7 +52,9 @@ const POLICY: &[u8] = br#"
 /// Faults come from the first to the last of these times.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
 const FAULTS_END: Duration = Duration::from_secs(18);
-/// How long it may take after that until the cluster stands as it should and every node answers for everything. A node gets a
+/// When somebody dies at the latest, where nodes die.
+const LAST_DEATH: Duration = Duration::from_secs(17);
+/// How long it may take after the faults until the cluster stands as it should and every node answers for everything. A node gets a
 /// vote only once it has kept up for ten seconds, and only then may one that votes in its place leave.
 const HEALED_WITHIN: Duration = Duration::from_secs(40);
 
@@ -181,6 +183,9 @@ fn run(seed: u64, deaths: bool) -> String {
     sim.client("judge", world.judge());
     while sim.elapsed() < FAULTS_END {
         run.aimed(&mut sim);
+        if deaths && sim.elapsed() == LAST_DEATH && books.deaths() == 0 {
+            run.nemesis.make(&mut sim, Fault::Kill(run.world.members()[0]));
+        }
         run.step(&mut sim);
     }
     run.nemesis.heal(&mut sim);
