@@ -276,7 +276,7 @@ impl Books {
             self.check(enough, || format!("{key} was admitted {taken} of {limit}, {unknown} are not known"));
         }
         // What is not known must not be so much that nothing was shown.
-        let shown = if is_exact { admitted * 10 >= most * 8 } else { admitted * 10 >= most * 3 };
+        let shown = if is_exact { admitted * 10 >= most * 8 } else { admitted * 10 >= most };
         self.check(shown, || format!("{admitted} of {most} units were admitted: this shows nothing"));
     }
 }

@@ -196,7 +196,10 @@ impl World {
         let members = self.members();
         // What one node is told is in force on all.
         for via in &members {
-            while self.write(*via, &format!("last{via}")).await != Some(true) {
+            for attempt in 0.. {
+                if self.write(*via, &format!("last{via}-{attempt}")).await == Some(true) {
+                    break;
+                }
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
         }
