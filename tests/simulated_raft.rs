@@ -476,7 +476,7 @@ fn what_was_agreed_on_stays_whatever_breaks() {
 #[test]
 fn a_vote_that_was_given_is_not_given_again_though_the_power_fails_right_after_it() {
     let test = "a_vote_that_was_given_is_not_given_again_though_the_power_fails_right_after_it";
-    sim::each_seed(test, 4, &[], |seed| drop(run_with(seed, Plan(Vec::new()), Some(LostVotes::new(seed)))));
+    sim::each_seed(test, 3, &[], |seed| drop(run_with(seed, Plan(Vec::new()), Some(LostVotes::new(seed)))));
 }
 
 #[test]

@@ -235,13 +235,16 @@ fn what_a_node_had_counted_is_spent_after_it_died_and_the_others_go_on() {
 #[test]
 fn while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_operator_do() {
     let test = "while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_operator_do";
-    sim::each_seed(test, 3, &[], |seed| drop(run(seed, false)));
+    // An epoch that rose with a replica; counts that were saved by a life before one that never came to its seat, and before one that
+    // was given it without hearing of it; a target that stopped before it heard that a move was done.
+    sim::each_seed(test, 1, &[38, 45, 65, 123], |seed| drop(run(seed, false)));
 }
 
 #[test]
 fn nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die() {
     let test = "nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die";
-    sim::each_seed(test, 3, &[], |seed| drop(run(seed, true)));
+    // A node whose disk failed as it began, and that did nothing else any more.
+    sim::each_seed(test, 2, &[7], |seed| drop(run(seed, true)));
 }
 
 #[test]
