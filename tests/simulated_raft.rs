@@ -3,8 +3,8 @@
 //!
 //! While faults come and go, a client on each node proposes commands. Whatever happens: a command that was answered as done is
 //! in the log for good, one that was answered as not done never is, versions rise with every command and never otherwise,
-//! no term has two leaders, and nodes that have applied the same entries have the same state, to the byte. When the faults end, all nodes are
-//! expected to agree again, and to do what they are asked, within seconds.
+//! within a term leaders' numbers only rise, and nodes that have applied the same entries have the same state, to the byte. When the
+//! faults end, all nodes are expected to agree again, and to do what they are asked, within seconds.
 
 mod sim;
 
@@ -51,7 +51,8 @@ struct Books {
 #[derive(Default)]
 struct Seen {
     lives: [u64; NODES],
-    leaders: BTreeMap<u64, NodeId>,
+    /// Who has led, by term.
+    leaders: BTreeMap<u64, BTreeSet<NodeId>>,
     /// States, encoded, by the last entry applied.
     states: BTreeMap<u64, Vec<u8>>,
     /// What each node has applied in its life.
@@ -80,10 +81,16 @@ impl Books {
         }
     }
 
-    /// A node says who leads.
+    /// A node says that it leads. A vote is for a term and a number, and is only ever changed for a higher one: within a term,
+    /// whoever comes to lead later has the higher number.
     fn leads(&self, term: u64, leader: NodeId) {
-        let known = *self.seen().leaders.entry(term).or_insert(leader);
-        self.check(known == leader, || format!("in term {term}, {known} and {leader} lead"));
+        let mut seen = self.seen();
+        let known = seen.leaders.entry(term).or_default();
+        let before = known.last().copied();
+        let is_new = known.insert(leader);
+        drop(seen);
+        let fine = !is_new || before.is_none_or(|before| before < leader);
+        self.check(fine, || format!("in term {term}, {leader} comes to lead after {before:?}"));
     }
 
     /// A node has applied entries.
@@ -360,7 +367,7 @@ async fn end(node: &Node, medium: &Medium, books: &Books) {
 
 /// Takes the power of whoever has just voted, and lets the others vote again. The leader dies; of the two that are left, one
 /// votes for the other, and a vote that isn't on its disk is gone. The other leads by it, cut off. The two that died come back: if they
-/// don't know of the vote, there are two leaders, of whom neither knows what the other has agreed on.
+/// don't know of the vote, they agree on entries that the cut-off leader then replaces.
 struct LostVotes {
     chance: Generator,
     /// When the next leader dies.
@@ -405,8 +412,7 @@ impl LostVotes {
                 self.next = now + ELECTION_EVERY;
                 return Some(Fault::Start(self.leader));
             }
-            let (_, leader) = seen.leaders.last_key_value()?;
-            self.leader = leader.0 as usize - 1;
+            self.leader = seen.leaders.last_key_value()?.1.last()?.0 as usize - 1;
             self.next = now + ELECTED_WITHIN;
             seen.armed = true;
             return Some(Fault::Kill(self.leader));
