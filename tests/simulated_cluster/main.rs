@@ -237,13 +237,14 @@ fn while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_o
     let test = "while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_operator_do";
     // An epoch that rose with a replica; counts that were saved by a life before one that never came to its seat, and before one that
     // was given it without hearing of it; a target that stopped before it heard that a move was done.
-    sim::each_seed(test, 1, &[38, 45, 65, 123], |seed| drop(run(seed, false)));
+    sim::each_seed(test, 1, &[38, 45, 73, 143], |seed| drop(run(seed, false)));
 }
 
 #[test]
 fn nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die() {
     let test = "nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die";
-    // A node whose disk failed as it began, and that did nothing else any more.
+    // 0: a leader that led on in its term after its power had failed. 7: a node whose disk failed as it began, and that did nothing
+    // else any more.
     sim::each_seed(test, 2, &[7], |seed| drop(run(seed, true)));
 }
 
