@@ -12,8 +12,8 @@ mod peers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub struct Node {
     member: Arc<Member>,
     handles: Vec<Handle>,
     state_file: Option<PathBuf>,
+    /// What an earlier life saved, as long as the shards wait for their seat with it.
+    saved: Weak<SavedState>,
     tasks: JoinSet<()>,
     running: Vec<Running>,
     stops: Stops,
@@ -239,7 +241,8 @@ impl Node {
             let worker = worker(shard.run(mailbox), peers, parcels, app.clone(), ends);
             running.push(start(runtime, index, worker, &mut tasks)?);
         }
-        drop(saved);
+        // The shards alone keep it, until they have taken what is theirs.
+        let saved = saved.map(|saved| Arc::downgrade(&saved)).unwrap_or_default();
         tasks.spawn(server::accept(
             listener,
             to_workers,
@@ -254,7 +257,7 @@ impl Node {
         let mover = Mover::new(handles.clone(), member.clone(), links, clock.clone());
         tasks.spawn(Arc::new(mover).run());
         tasks.spawn(keep_statistics(app.clone()));
-        Ok(Self { app, member, handles, state_file: parts.state_file, tasks, running, stops })
+        Ok(Self { app, member, handles, state_file: parts.state_file, saved, tasks, running, stops })
     }
 
     /// This node as a member of its cluster.
@@ -312,9 +315,13 @@ impl Node {
         let _ = tokio::time::timeout(PEERS_DRAIN_MAX, self.stops.peers.closed()).await;
         self.app.observe().await;
         store_statistics(&self.app.telemetry).await;
-        // Shards that wait for their seat have nothing to save, and what was saved before them is theirs no more.
-        let is_seated = self.member.in_force().is_seated();
-        let Some(path) = self.state_file.take().filter(|_| is_seated) else { return Ok(()) };
+        let Some(path) = self.state_file.take() else { return Ok(()) };
+        if !self.member.in_force().is_seated() {
+            // Shards that wait for their seat have decided nothing: what was saved before them is the next life's.
+            let saved = self.saved.upgrade();
+            let saved = saved.map_or(Ok(()), |saved| shard::save(&path, &saved.passed_on()));
+            return saved.map_err(NodeError::Save);
+        }
         let mut state: Option<SavedState> = None;
         for handle in &self.handles {
             let Ok(of_shard) = handle.save().await else {

@@ -116,6 +116,11 @@ impl Moves {
     pub fn is_busy(&self) -> bool {
         self.waiting > 0
     }
+
+    /// What is laid aside for partitions that come, and the epochs under which they would be here.
+    pub fn staged(&self) -> impl Iterator<Item = (Partition, Epoch, &Moved)> {
+        self.staged.iter().map(|(partition, (epoch, moved))| (*partition, *epoch, moved))
+    }
 }
 
 impl Shard {

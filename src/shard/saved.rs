@@ -26,7 +26,7 @@ const HEADER: usize = MAGIC.len() + 32;
 pub struct SavedState {
     boot: u64,
     wall: u64,
-    /// The partitions that were owned, and under which epochs.
+    /// The partitions that were owned, and under which epochs: more than one where lives came between that decided nothing.
     pub epochs: Vec<(Partition, Epoch)>,
     /// Partitions whose counts were lost earlier, and when.
     pub lost: Vec<(Partition, Now)>,
@@ -100,6 +100,14 @@ impl SavedState {
         self.wall = now.wall;
         self.rebase(now);
         self
+    }
+
+    /// What a life leaves to the next that never heard of its seat, and so has decided nothing. It may have been given the seat all
+    /// the same: then the partitions stand under one epoch more, and nobody has gone by it.
+    pub fn passed_on(&self) -> Self {
+        let later = self.epochs.iter().map(|(partition, epoch)| (*partition, Epoch::new(epoch.number() + 1)));
+        let epochs: BTreeSet<_> = self.epochs.iter().copied().chain(later).collect();
+        Self { epochs: epochs.into_iter().collect(), ..self.clone() }
     }
 
     /// Moves all boot times to the clock of a process that reads `now`.
@@ -183,6 +191,20 @@ mod tests {
         // What lies before the new boot clock's zero can't be told from zero: three of the ten seconds are known.
         assert_eq!(state.remaining(&rule, now), 43);
         assert_eq!(load(&path, now).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_saved_is_true_after_lives_that_decided_nothing_whether_or_not_they_were_given_the_seat() {
+        let epoch = |number| Epoch::new(number);
+        let saved = SavedState {
+            epochs: vec![(Partition::all().next().unwrap(), epoch(2))],
+            ..SavedState::at(Now::default())
+        };
+        let (once, twice) = (saved.passed_on(), saved.passed_on().passed_on());
+        let numbers =
+            |saved: &SavedState| saved.epochs.iter().map(|(_, epoch)| epoch.number()).collect::<Vec<_>>();
+        assert_eq!((numbers(&once), numbers(&twice)), (vec![2, 3], vec![2, 3, 4]));
+        assert!(epoch(4).follows(once.epochs[1].1) && !epoch(5).follows(once.epochs[1].1));
     }
 
     #[test]

@@ -100,6 +100,9 @@ fn some_fault(chance: &mut Generator, hosts: usize, down: &BTreeSet<usize>) -> F
 
 /// The latency of a network without faults.
 const LATENCY_MS: u64 = 5;
+/// How long what a machine has sent is on its way after its power failed; whoever is cut off takes that with him. Its disk is gone
+/// at once.
+const ON_ITS_WAY: Duration = Duration::from_millis(LATENCY_MS + 1);
 
 /// Makes a plan happen.
 pub struct Nemesis {
@@ -108,6 +111,8 @@ pub struct Nemesis {
     plan: std::vec::IntoIter<(Duration, Fault)>,
     /// Paths that aren't whole, from whom to whom.
     broken: BTreeMap<(usize, usize), Path>,
+    /// Since when machines have been without power that are not down yet.
+    powerless: BTreeMap<usize, Duration>,
     /// Hosts that nothing is to run on.
     left_alone: BTreeSet<usize>,
     trace: Trace,
@@ -123,7 +128,7 @@ impl Nemesis {
     /// For hosts of these names, whose disks are `media`.
     pub fn new(hosts: Vec<String>, media: Vec<Medium>, plan: Plan, trace: Trace) -> Self {
         let (plan, broken, left_alone) = (plan.0.into_iter(), BTreeMap::new(), BTreeSet::new());
-        Self { hosts, media, plan, broken, left_alone, trace }
+        Self { hosts, media, plan, broken, powerless: BTreeMap::new(), left_alone, trace }
     }
 
     /// From now on nothing is started on a host.
@@ -143,7 +148,9 @@ impl Nemesis {
             self.make(sim, fault);
         }
         for node in 0..self.hosts.len() {
-            if self.media[node].is_off() && sim.is_host_running(self.host(node)) {
+            if !self.media[node].is_off() || !sim.is_host_running(self.host(node)) {
+                self.powerless.remove(&node);
+            } else if sim.elapsed() >= *self.powerless.entry(node).or_insert(sim.elapsed()) + ON_ITS_WAY {
                 self.trace.note_at(sim.elapsed(), format_args!("{} has no power", self.hosts[node]));
                 self.take_down_silently(sim, node);
             }

@@ -12,6 +12,8 @@ use crate::world::World;
 use crate::{HOSTS, LIMIT, OWN_LIMIT, SHARED};
 
 pub const CALLERS: usize = 4;
+/// Tenants that are asked before and after a node dies: about a third of them are that node's.
+pub const ASKED_TWICE: u64 = 60;
 /// Tenants of the default tier.
 const TENANTS: u64 = 24;
 /// Addresses that only tenants without limits of their own come from, and those that others come from, too.
@@ -107,6 +109,21 @@ impl World {
         Some(said["pending"].as_array().is_some_and(Vec::is_empty))
     }
 
+    /// Asks tenants once, and once more at `then`.
+    pub async fn ask_twice(self, then: Duration) -> turmoil::Result {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for round in 0..2 {
+            for i in 0..ASKED_TWICE {
+                let denied = self.ask(0, &Check::of(format!("p{i}"), LIMIT)).await;
+                self.books.check(round == 1 || !denied, || format!("p{i} was denied what nobody had taken"));
+            }
+            let now = turmoil::sim_elapsed().unwrap_or_default();
+            tokio::time::sleep(then.saturating_sub(now)).await;
+        }
+        self.books.seen().done = true;
+        Ok(())
+    }
+
     /// The history that a node shows.
     async fn history(&self, via: usize) -> Option<Value> {
         let asked = self.books.asks("");
@@ -179,7 +196,10 @@ impl World {
         let members = self.members();
         // What one node is told is in force on all.
         for via in &members {
-            while self.write(*via, &format!("last{via}")).await != Some(true) {
+            for attempt in 0.. {
+                if self.write(*via, &format!("last{via}-{attempt}")).await == Some(true) {
+                    break;
+                }
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
         }

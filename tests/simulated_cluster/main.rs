@@ -52,9 +52,14 @@ const POLICY: &[u8] = br#"
 /// Faults come from the first to the last of these times.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
 const FAULTS_END: Duration = Duration::from_secs(18);
-/// How long it may take after that until the cluster stands as it should and every node answers for everything. A node gets a
+/// When somebody dies at the latest, where nodes die.
+const LAST_DEATH: Duration = Duration::from_secs(17);
+/// How long it may take after the faults until the cluster stands as it should and every node answers for everything. A node gets a
 /// vote only once it has kept up for ten seconds, and only then may one that votes in its place leave.
 const HEALED_WITHIN: Duration = Duration::from_secs(40);
+
+/// When a node dies in a run without any other fault.
+const DIES_AT: Duration = Duration::from_secs(3);
 
 /// The host of a node, by its name.
 fn host_of(node: &str) -> Option<usize> {
@@ -70,7 +75,20 @@ struct Run {
 }
 
 impl Run {
+    /// With the faults that a seed yields.
     fn new(seed: u64, deaths: bool) -> Self {
+        let mut plan = Plan::of(seed, HOSTS, FAULTS_FROM, FAULTS_END);
+        let dies = |fault: &Fault| matches!(fault, Fault::Kill(_) | Fault::CutPower { .. } | Fault::Start(_));
+        plan.0.retain(|(_, fault)| deaths || !dies(fault));
+        Self::with(seed, plan, deaths)
+    }
+
+    /// Without any.
+    fn calm(seed: u64) -> Self {
+        Self::with(seed, Plan(Vec::new()), false)
+    }
+
+    fn with(seed: u64, plan: Plan, deaths: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let media: Vec<_> = (0..HOSTS).map(|_| Medium::default()).collect();
         let world = World { seed, media, books: Books::default(), folder: folder.path().into() };
@@ -78,9 +96,6 @@ impl Run {
             let seat = &mut world.books.seen().nodes[host];
             (seat.is_wanted, seat.is_admitted) = (true, true);
         });
-        let mut plan = Plan::of(seed, HOSTS, FAULTS_FROM, FAULTS_END);
-        let dies = |fault: &Fault| matches!(fault, Fault::Kill(_) | Fault::CutPower { .. } | Fault::Start(_));
-        plan.0.retain(|(_, fault)| deaths || !dies(fault));
         let hosts = (0..HOSTS).map(|host| name(host).to_string()).collect();
         let mut nemesis = Nemesis::new(hosts, world.media.clone(), plan, world.books.trace.clone());
         (FIRST..HOSTS).for_each(|host| nemesis.leave_alone(host));
@@ -168,6 +183,9 @@ fn run(seed: u64, deaths: bool) -> String {
     sim.client("judge", world.judge());
     while sim.elapsed() < FAULTS_END {
         run.aimed(&mut sim);
+        if deaths && sim.elapsed() == LAST_DEATH && books.deaths() == 0 {
+            run.nemesis.make(&mut sim, Fault::Kill(run.world.members()[0]));
+        }
         run.step(&mut sim);
     }
     run.nemesis.heal(&mut sim);
@@ -178,7 +196,7 @@ fn run(seed: u64, deaths: bool) -> String {
         }
         run.step(&mut sim);
     }
-    books.judge(!deaths);
+    books.judge(!deaths, sim.elapsed());
     let (moves, orders) = books.shown();
     books
         .check(moves > 10 && orders > 2, || format!("{moves} moves and {orders} orders: this shows nothing"));
@@ -187,16 +205,47 @@ fn run(seed: u64, deaths: bool) -> String {
     books.trace.text()
 }
 
+/// Asks tenants once before a node dies as `death` says, and once after; how many were found spent, and how many were asked.
+fn ask_before_and_after(death: Fault) -> (u64, u64) {
+    let _alone = sim::alone();
+    let mut run = Run::calm(0);
+    let mut sim = run.simulation();
+    let books = run.world.books.clone();
+    sim.client("judge", run.world.clone().ask_twice(DIES_AT + Duration::from_secs(3)));
+    let mut faults = vec![(DIES_AT, death), (DIES_AT + Duration::from_millis(500), Fault::Start(FIRST - 1))];
+    while !books.seen().done {
+        if faults.first().is_some_and(|(at, _)| *at <= sim.elapsed()) {
+            run.nemesis.make(&mut sim, faults.remove(0).1);
+        }
+        run.step(&mut sim);
+    }
+    books.check(books.deaths() == 1, || "one node was to die".into());
+    books.trace.assert_sound();
+    (books.seen().found_spent, callers::ASKED_TWICE)
+}
+
+#[test]
+fn what_a_node_had_counted_is_spent_after_it_died_and_the_others_go_on() {
+    for death in [Fault::Kill(FIRST - 1), Fault::CutPower { node: FIRST - 1, after: 0, kept: 0 }] {
+        let (spent, of) = ask_before_and_after(death);
+        assert!(spent * 5 >= of && spent * 2 <= of, "{spent} of {of} were spent after {death:?}");
+    }
+}
+
 #[test]
 fn while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_operator_do() {
     let test = "while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_operator_do";
-    sim::each_seed(test, 3, &[], |seed| drop(run(seed, false)));
+    // An epoch that rose with a replica; counts that were saved by a life before one that never came to its seat, and before one that
+    // was given it without hearing of it; a target that stopped before it heard that a move was done.
+    sim::each_seed(test, 1, &[38, 45, 73, 143], |seed| drop(run(seed, false)));
 }
 
 #[test]
 fn nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die() {
     let test = "nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die";
-    sim::each_seed(test, 3, &[], |seed| drop(run(seed, true)));
+    // 0: a leader that led on in its term after its power had failed. 7: a node whose disk failed as it began, and that did nothing
+    // else any more.
+    sim::each_seed(test, 1, &[7], |seed| drop(run(seed, true)));
 }
 
 #[test]

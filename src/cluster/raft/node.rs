@@ -1,6 +1,6 @@
 //! One node's Raft: started, asked, told, stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -89,6 +89,9 @@ impl Settings {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after),
             max_in_snapshot_log_to_keep: self.keep_behind_snapshot,
             enable_pre_vote: Some(true),
+            // Entries go to the others while they go to the disk. One that a leader has sent and not written, it doesn't know of after
+            // a power failure; led on in the same term, it would send another under the same number, and nobody could tell.
+            enable_leader_restore: Some(false),
             ..Config::default()
         }
     }
@@ -155,7 +158,12 @@ impl Node {
         let raft = openraft::Raft::new(id, Arc::new(config), network, store.clone(), machine);
         let raft = seeded(&settings.seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
         let listens = AtomicBool::new(settings.listens);
-        Ok(Self { raft, id, store, post, view, arriving: Mutex::default(), listens, closed })
+        let node = Self { raft, id, store, post, view, arriving: Mutex::default(), listens, closed };
+        if node.roster().voters == BTreeSet::from([id]) {
+            // Who votes alone has nobody to wait for.
+            node.raft.trigger().elect(false).await.map_err(|e| StartError::Raft(e.to_string()))?;
+        }
+        Ok(node)
     }
 
     /// Begins a cluster of `seeds`, in the order of the configuration, with `begin` as its first command.

@@ -136,6 +136,28 @@ fn who_comes_while_a_partition_is_frozen_waits_and_goes_after_it_or_on_here() {
 }
 
 #[test]
+fn what_is_laid_aside_is_saved_and_true_for_the_next_life_where_the_log_has_moved_it() {
+    for moves in [true, false] {
+        let mut nodes = Nodes::new();
+        let theirs = nodes.world.tenant_of(0);
+        let partitions = nodes.of(0);
+        assert!(nodes.decides(0, &costing(4, &theirs)).unwrap().allowed);
+        let began = nodes.begin(&partitions);
+        nodes.hand_over(&partitions);
+        // The target stops before it hears what the log says of the move.
+        let saved = nodes.world.on(1, |s, now, _| s.save(now));
+        if moves {
+            nodes.commit(&partitions, began);
+        }
+        nodes.log(|table, at| table.seat(seat(1, 1).node, seat(1, 2).boot, at).unwrap());
+        let next = Places::new(seat(1, 2), nodes.table.clone());
+        let there = partitions.iter().all(|p| saved.still_true(&next).contains(p));
+        assert_eq!((there, next.is_here(partitions[0])), (moves, moves));
+        assert_eq!(saved.accounts.iter().map(|account| account.buckets.len()).sum::<usize>(), 1);
+    }
+}
+
+#[test]
 fn who_waits_for_a_frozen_partition_hears_busy_at_its_deadline() {
     let mut nodes = Nodes::new();
     let theirs = within(50, &nodes.world.tenant_of(0));

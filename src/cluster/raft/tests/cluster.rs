@@ -89,6 +89,23 @@ async fn a_leader_that_is_cut_off_refuses_writes_and_what_it_did_not_answer_neve
     assert_eq!(leader.term(), term);
 }
 
+#[tokio::test]
+async fn who_led_before_its_restart_leads_in_a_later_term_and_who_votes_alone_at_once() {
+    for nodes in [1, 3] {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |id: u64| Place::Directory(directory.path().join(format!("n{id}")));
+        let mut cluster = Cluster::start(nodes, place).await;
+        cluster.begin().await;
+        let led = cluster.leader().await;
+        let (id, term) = (led.id(), led.term());
+        drop(led);
+        cluster.stop(id).await;
+        cluster.join(id.0, place(id.0)).await;
+        let leader = cluster.leader().await;
+        assert!(leader.term() > term, "{nodes} nodes: term {} after {term}", leader.term());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_is_there_after_all_nodes_were_restarted() {
     let directory = tempfile::tempdir().unwrap();
