@@ -420,8 +420,8 @@ mod tests {
             (json!({"id": "n8", "http": "127.0.0.1:0", "peer": "127.0.0.1:2"}), 400, "http: "),
             (
                 json!({"id": "n8", "http": "127.0.0.1:1", "peer": "127.0.0.1:1"}),
-                400,
-                "peer: is the http address too",
+                422,
+                "127.0.0.1:1 is the http address too",
             ),
             (json!({"id": "n8", "http": "127.0.0.1:1"}), 400, "peer: is required"),
             (json!({"id": "a b", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "wait": 2}), 400, "id: "),

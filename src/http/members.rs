@@ -42,6 +42,10 @@ pub async fn admit(
     let mut r = Reader::default();
     let new = new_member(&mut r, &tree);
     let new = r.finish(new).map_err(Problem::bad_input)?;
+    if new.peer == new.http {
+        let detail = format!("{} is the http address too", new.peer);
+        return Err(Problem::impossible(&detail, vec![Fault::new("peer", &detail)]));
+    }
     if app.tokens.digests().is_empty() && !is_loopback(&new.http) {
         let detail = format!(
             "{} is open to other machines, and without [auth] anybody could change the policy",
@@ -62,9 +66,6 @@ fn new_member(r: &mut Reader, tree: &Tree) -> Option<NewMember> {
     let peer = fields.required(r, "peer", |r, t| r.parsed(t, ADVERTISED, advertised));
     let weight = fields.optional(r, "weight", weight).unwrap_or(Weight::ONE);
     fields.finish(r);
-    if peer.is_some() && peer == http {
-        r.fault_at("peer", "is the http address too");
-    }
     Some(NewMember { name: id?, http: http?, peer: peer?, weight })
 }
 

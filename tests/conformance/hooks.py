@@ -47,7 +47,10 @@ FORMATS = {
     "ip-range": ranges(),
     "address": st.ip_addresses().map(str),
     "addresses": st.lists(st.ip_addresses().map(str), min_size=1, max_size=3).map(", ".join),
-    "cursor": st.sampled_from(["", "named:acme", "active:0:0"]),
+    "cursor": st.sampled_from(["", "named:acme", "active:0:0:0"]),
+    "host-and-port": st.tuples(
+        st.sampled_from(["127.0.0.1", "[::1]", "localhost", "gateway.example"]), st.integers(1, 65535)
+    ).map(lambda place: f"{place[0]}:{place[1]}"),
     "utf8-256-bytes": text_of_bytes(256),
     "utf8-1024-bytes": text_of_bytes(1024),
     "utf8-2048-bytes": text_of_bytes(2048).map(lambda text: "/" + text.lstrip("/").replace("?", "").replace("#", "")).filter(

@@ -6,7 +6,8 @@ use utoipa::openapi::schema::ArrayBuilder;
 
 use super::call::{Access, Answer, Call};
 use super::ops::NodeId;
-use super::words::{Millis, NAME, Shown, at_least, components, one_of, reference, text, whole};
+use super::policy::Flag;
+use super::words::{Millis, NAME, Shown, at_least, components, form, reference, text, whole};
 use crate::check::NAME_BYTES_MAX;
 use crate::cluster::RECOVERIES_MAX;
 use crate::config::{ADDRESS_BYTES_MAX, NODES_MAX, TOKENS_MAX};
@@ -20,6 +21,8 @@ components! {
     ClusterName = text(1..=NAME_BYTES_MAX, NAME), "demo";
     /// A host and a port.
     Address = text(3..=ADDRESS_BYTES_MAX, r"^[!-~]+:[0-9]+$"), "127.0.0.1:7071";
+    /// A host and a port, of at most 256 bytes.
+    Reached = form(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$", "host-and-port"), "127.0.0.1:7074";
     /// An entry of the log, counted from its beginning.
     LogIndex = at_least(0), 4711;
     /// Raft's term: it rises with each election.
@@ -56,10 +59,6 @@ components! {
     /// From one node to another, by their names.
     Moves [Flow] = ArrayBuilder::new().items(reference::<Flow>()).max_items(Some(NODES_MAX * NODES_MAX)),
         [{"from": "n1", "to": "n4", "moving": 64, "waiting": 277}];
-    /// Whether what the node owns is given up: `true`, or bare.
-    Force = one_of(["", "true", "false"]), "true";
-    /// Whether a back-up may lack something: `true`, or bare.
-    Partial = one_of(["", "true", "false"]), "true";
     /// What keeps a node that is drained or leaves, in words.
     WaitsFor = super::words::of_format("sentence"), "1365 partitions are to be handed over";
     /// The breakers of the links to all other nodes.
@@ -181,9 +180,9 @@ pub struct NewNode {
     /// What it is called; no member has that name.
     id: NodeId,
     /// Where people and programs reach it.
-    http: Address,
+    http: Reached,
     /// Where the other nodes reach it. It has to answer there already.
-    peer: Address,
+    peer: Reached,
     /// How much of the load it is to take; 1 where nothing is said.
     weight: Option<Weight>,
 }
@@ -349,7 +348,7 @@ pub fn calls() -> Vec<Call> {
                  secret of the cluster's hashes is in it. Where not everybody can be asked for what he has counted, or partitions are \
                  moving, there is none: 503.",
             )
-            .query::<Partial>("partial", "Whether what can be had is enough. The file says what is missing.")
+            .query::<Flag>("partial", "Whether what can be had is enough. The file says what is missing.")
             .answers(200, Answer::text("The file.", "application/octet-stream", "TGBACKUP…"))
             .fails(&[500, 503]),
         Call::new(Post, "/v1/cluster/nodes", "admitNode", CLUSTER)
@@ -373,7 +372,7 @@ pub fn calls() -> Vec<Call> {
                  nothing had been taken.",
             )
             .part::<NodeId>("id", "The node.")
-            .query::<Force>("force", "Whether it is given up; only where it hasn't been heard of for five seconds.")
+            .query::<Flag>("force", "Whether it is given up; only where it hasn't been heard of for five seconds.")
             .answers(202, Answer::json::<MemberProgress>("It is leaving."))
             .fails(&[404, 409, 422]),
         Call::new(Post, "/v1/cluster/nodes/{id}/drain", "drainNode", CLUSTER)

@@ -1,7 +1,7 @@
 //! The check that a reverse proxy asks for: read from headers, with any method.
 
 use utoipa::openapi::path::HttpMethod;
-use utoipa::openapi::schema::OneOfBuilder;
+use utoipa::openapi::schema::AnyOfBuilder;
 
 use super::call::{Access, Answer, Call};
 use super::denial::{Denial, DenialEnvelope, with_rate_limits};
@@ -46,7 +46,7 @@ components! {
     AddressHeader = of_format("address"), "203.0.113.9";
     /// Why it is denied: by a limit, or because a header can't be read or no decision came in time.
     Refused [Denial, Problem] =
-        OneOfBuilder::new().item(reference::<Denial>()).item(reference::<Problem>()),
+        AnyOfBuilder::new().item(reference::<Denial>()).item(reference::<Problem>()),
         {"type": "urn:tidegate:problem:bad-input", "title": "Too Many Requests", "status": 429,
          "detail": "X-Tenant-ID: \"a b\" is not a tenant id",
          "errors": [{"path": "X-Tenant-ID", "detail": "\"a b\" is not a tenant id"}]};

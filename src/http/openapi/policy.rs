@@ -18,7 +18,7 @@ pub const POLICY: &str = "policy";
 components! {
     /// One or more versions of the policy, or `*` for whatever there is.
     IfMatch = form("^(\\*|\"[0-9]+\"(, ?\"[0-9]+\")*)$", "entity-tags"), "\"12\"";
-    /// `true` or `1`, also without a value: see only. `false` or `0`: do it.
+    /// `true` or `1`, also without a value: yes. `false` or `0`: no.
     Flag = one_of(["true", "false", "1", "0", ""]), "true";
     /// The media types that are wanted. TOML if it begins with `application/toml`, otherwise JSON.
     PolicyKind = of_format("media-range"), "application/toml";

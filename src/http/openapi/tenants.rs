@@ -19,7 +19,7 @@ components! {
     /// Tenants on one page, at most.
     PageLimit = whole(1..=PAGE_MAX).default(Some(serde_json::json!(PAGE_DEFAULT))), 100;
     /// Where the next page begins: what `next` said, unchanged. Empty is the beginning.
-    Cursor = form("^(|named:.*|active:[0-9]+:[0-9]+)$", "cursor"), "named:acme";
+    Cursor = form("^(|named:.*|active:[0-9]+:[0-9]+:[0-9]+)$", "cursor"), "named:acme";
     /// The tenants on a page.
     Page [TenantItem] = ArrayBuilder::new().items(reference::<TenantItem>()).max_items(Some(PAGE_MAX as usize)),
         [{"id": "acme", "tier": "pro", "named": true, "active": true}];

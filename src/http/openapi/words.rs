@@ -7,7 +7,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type,
+    AdditionalProperties, AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat,
+    Type,
 };
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -105,7 +106,7 @@ macro_rules! shown {
         }
     )+};
 }
-shown!(ObjectBuilder, OneOfBuilder, ArrayBuilder);
+shown!(ObjectBuilder, OneOfBuilder, AnyOfBuilder, ArrayBuilder);
 
 /// Components that are no objects: each its doc, its schema, an example, and in brackets what it refers to.
 macro_rules! components {
