@@ -149,14 +149,12 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
         return out.json(&answer.text);
     }
     let status: Status = answer.read()?;
-    for (name, value) in [
+    out.facts(&[
         ("cluster", format!("{}, as {} sees it", status.name, status.node)),
         ("leader", format!("{}, term {}", status.leader.as_deref().unwrap_or("none"), status.term)),
         ("majority", majority(&status)),
         ("policy", format!("version {}", status.policy_version)),
-    ] {
-        out.line(&format!("{name:<12} {}", plain(&value)))?;
-    }
+    ])?;
     out.line("")?;
     let columns = [
         Column::Left("NODE"),

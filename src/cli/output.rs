@@ -78,6 +78,11 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Prints what is known of one thing, a line each: the name, then the value, which may be anybody's words.
+    pub fn facts(&mut self, facts: &[(&str, String)]) -> Result<(), Failure> {
+        facts.iter().try_for_each(|(name, value)| self.line(&format!("{name:<12} {}", plain(value))))
+    }
+
     /// Prints bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = self.data.write_all(bytes).and_then(|()| self.data.flush());

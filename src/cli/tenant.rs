@@ -16,7 +16,7 @@ use super::Exit;
 use super::client::{Answer, Client, Request, ServerArgs, encode};
 use super::failure::Failure;
 use super::limits::{self, LimitState};
-use super::output::{Column, Output, plain};
+use super::output::{Column, Output};
 use super::pages::Pages;
 use super::policy::print_applied;
 
@@ -173,15 +173,13 @@ fn show(client: &Client, tenant: &str, out: &mut Output<'_>) -> Result<(), Failu
     let source = state.tier_source.map(|source| format!(" (by {source})"));
     let tier = format!("{}{}", state.tier.as_deref().unwrap_or("-"), source.unwrap_or_default());
     let count = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
-    for (name, value) in [
+    out.facts(&[
         ("tenant", tenant.to_string()),
         ("tier", tier),
         ("permits", count(state.permits)),
         ("keys", count(state.keys)),
         ("request ids", count(state.request_ids)),
-    ] {
-        out.line(&format!("{name:<12} {}", plain(&value)))?;
-    }
+    ])?;
     if !state.limits.is_empty() {
         out.line("")?;
         limits::print(&state.limits, out)?;

@@ -161,8 +161,7 @@ pub struct Recovery {
     lying: Lying,
     /// Where the node is reached.
     peer: String,
-    /// What would be given up.
-    pub given_up: GivenUp,
+    given_up: GivenUp,
 }
 
 /// What a person wants to know before it is done.
@@ -180,10 +179,8 @@ pub struct Plan {
     pub unconfirmed: u64,
     /// The version of the policy.
     pub policy_version: u64,
-    /// The members that are given up: name, number, door, address for peers.
-    pub given_up: Vec<(Name, NodeId, String, String)>,
-    /// Partitions that they owned, and that begin anew.
-    pub partitions: usize,
+    /// Who is given up, and what of it begins anew.
+    pub given_up: GivenUp,
 }
 
 impl Recovery {
@@ -207,11 +204,6 @@ impl Recovery {
     /// What would be done.
     pub fn plan(&self) -> Plan {
         let Lying { claim, state, last, unconfirmed, .. } = &self.lying;
-        let members = self.given_up.members.iter();
-        let given_up = members.map(|(id, member)| {
-            let (http, peer) = (member.http.clone(), member.peer.clone());
-            (member.name.clone(), *id, http, peer)
-        });
         Plan {
             cluster: claim.cluster.clone(),
             name: claim.name.clone(),
@@ -219,8 +211,7 @@ impl Recovery {
             last: *last,
             unconfirmed: *unconfirmed,
             policy_version: state.agreed().map_or(0, |agreed| agreed.version),
-            given_up: given_up.collect(),
-            partitions: self.given_up.partitions,
+            given_up: self.given_up.clone(),
         }
     }
 

@@ -4,8 +4,8 @@
 //! $ tidegate cluster backup monday.backup
 //! cluster      demo, by n1 with Tidegate 0.1.0
 //! made         2026-11-30T06:00:00Z, at entry 4711
-//! policy       version 12, 3 of 12 tenants counted
-//! counters     40 of long limits
+//! policy       version 12, names 12 tenants
+//! counters     40 of long limits, 3 tenants have them
 //! members      n1 (node 1), n2 (node 2), n3 (node 3)
 //! ```
 //!
@@ -18,12 +18,14 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::BoolishValueParser;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate::cluster::backup::{BACKUP_BYTES_MAX, Backup, read};
+use tidegate::cluster::state::Member;
+use tidegate::placement::NodeId;
 
 use super::super::client::{Request, ServerArgs};
 use super::super::failure::Failure;
-use super::super::output::{Output, plain};
+use super::super::output::Output;
 
 /// How long a back-up of a large cluster may take before its first byte comes.
 const MADE_WITHIN: std::time::Duration = std::time::Duration::from_secs(300);
@@ -118,14 +120,17 @@ pub fn time(backup: &Backup) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| "never".into(), |time| time.to_string())
 }
 
+/// Members, for programs.
+pub fn members<'m>(members: impl Iterator<Item = (NodeId, &'m Member)>) -> Vec<Value> {
+    let member = |(id, member): (NodeId, &Member)| json!({"id": member.name, "number": id.0, "http": member.http, "peer": member.peer});
+    members.map(member).collect()
+}
+
 fn show(backup: &Backup, out: &mut Output<'_>) -> Result<(), Failure> {
     let header = &backup.header;
     let Some(agreed) = backup.state.agreed() else { return Ok(()) };
     let (tenants, counted) = (agreed.document.tenants.len(), backup.accounts());
     if out.is_json() {
-        let members = agreed.members.iter().map(
-            |(id, member)| json!({"id": member.name, "number": id.0, "http": member.http, "peer": member.peer}),
-        );
         let text = json!({
             "cluster": header.cluster,
             "by": header.by,
@@ -136,21 +141,19 @@ fn show(backup: &Backup, out: &mut Output<'_>) -> Result<(), Failure> {
             "tenants": tenants,
             "tenants_counted": counted,
             "counters": backup.counters(),
-            "members": members.collect::<Vec<_>>(),
+            "members": members(agreed.members.iter()),
             "missing": header.missing,
         });
         out.json(&text.to_string())?;
     } else {
         let members = agreed.members.iter().map(|(id, member)| format!("{} (node {id})", member.name));
-        for (name, value) in [
+        out.facts(&[
             ("cluster", format!("{}, by {} with Tidegate {}", header.cluster, header.by, header.program)),
             ("made", format!("{}, at entry {}", time(backup), header.applied.0)),
             ("policy", format!("version {}, names {tenants} tenants", agreed.version)),
             ("counters", format!("{} of long limits, {counted} tenants have them", backup.counters())),
             ("members", members.collect::<Vec<_>>().join(", ")),
-        ] {
-            out.line(&format!("{name:<12} {}", plain(&value)))?;
-        }
+        ])?;
     }
     warn(backup, out);
     Ok(())

@@ -19,11 +19,13 @@ use serde_json::json;
 use tidegate::clock::{Clock as _, SystemClock};
 use tidegate::cluster::anew::{AnewError, Plan, Recovery};
 use tidegate::cluster::raft::{OpenError, Place};
+use tidegate::cluster::state::Member;
 use tidegate::random::Seed;
 
 use super::super::failure::Failure;
 use super::super::output::{Output, plain};
 use super::super::serve::STATE_FILE;
+use super::backup::members;
 
 /// Have one node that is left go on alone, after the loss of the majority
 #[derive(clap::Args)]
@@ -57,8 +59,8 @@ impl RecoverArgs {
         }
         let mut seed = seed()?.fork("lineage", 0);
         recovery.carry_out(seed.next_u64(), SystemClock::new().now().wall).map_err(failed)?;
-        for (name, _, http, peer) in &plan.given_up {
-            out.note(&joins(name.as_str(), http, peer));
+        for (_, member) in &plan.given_up.members {
+            out.note(&joins(member));
         }
         Ok(())
     }
@@ -70,10 +72,10 @@ pub fn seed() -> Result<Seed, Failure> {
 }
 
 /// The line by which a node comes back.
-pub fn joins(name: &str, http: &str, peer: &str) -> String {
+pub fn joins(member: &Member) -> String {
     // A node that was alone had nobody to be reached by.
-    let peer = if peer.is_empty() { "ADDRESS" } else { peer };
-    let (name, http, peer) = (plain(name), plain(http), plain(peer));
+    let peer = if member.peer.is_empty() { "ADDRESS" } else { &member.peer };
+    let (name, http, peer) = (&member.name, plain(&member.http), plain(peer));
     format!(
         "{name} comes back with: tidegate serve --node {name} --http {http} --peer {peer} --data-dir EMPTY --join URL"
     )
@@ -91,12 +93,12 @@ pub fn failure(directory: &Path, error: AnewError) -> Failure {
 }
 
 fn refusal(plan: &Plan) -> String {
-    let others = match plan.given_up.as_slice() {
+    let others = match plan.given_up.members.as_slice() {
         [] => {
             return "nothing was changed: nobody else is a member; --force has it go on alone all the same"
                 .into();
         }
-        others => others.iter().map(|(name, ..)| name.to_string()).collect::<Vec<_>>().join(", "),
+        others => others.iter().map(|(_, other)| other.name.to_string()).collect::<Vec<_>>().join(", "),
     };
     format!(
         "nothing was changed: entries of the log that had not reached this node are lost, and so is what {others} counted; where \
@@ -107,9 +109,6 @@ fn refusal(plan: &Plan) -> String {
 fn show(plan: &Plan, directory: &Path, done: bool, out: &mut Output<'_>) -> Result<(), Failure> {
     let saved = directory.join(STATE_FILE).exists();
     if out.is_json() {
-        let given_up = plan.given_up.iter().map(
-            |(name, number, http, peer)| json!({"id": name, "number": number.0, "http": http, "peer": peer}),
-        );
         let text = json!({
             "cluster": plan.cluster,
             "id": plan.name,
@@ -117,8 +116,8 @@ fn show(plan: &Plan, directory: &Path, done: bool, out: &mut Output<'_>) -> Resu
             "last": plan.last.0,
             "unconfirmed": plan.unconfirmed,
             "policy_version": plan.policy_version,
-            "given_up": given_up.collect::<Vec<_>>(),
-            "partitions": plan.partitions,
+            "given_up": members(plan.given_up.members.iter().map(|(id, member)| (*id, member))),
+            "partitions": plan.given_up.partitions,
             "saved_counts": saved,
             "recovered": done,
         });
@@ -129,16 +128,16 @@ fn show(plan: &Plan, directory: &Path, done: bool, out: &mut Output<'_>) -> Resu
         n => format!("; whether a majority had the last {n} of them it can't say: they are taken"),
     };
     let others: Vec<_> =
-        plan.given_up.iter().map(|(name, number, ..)| format!("{name} (node {number})")).collect();
+        plan.given_up.members.iter().map(|(id, other)| format!("{} (node {id})", other.name)).collect();
     let given_up = match others.is_empty() {
         true => "nobody".into(),
-        false => format!("{}: {} partitions begin anew", others.join(", "), plan.partitions),
+        false => format!("{}: {} partitions begin anew", others.join(", "), plan.given_up.partitions),
     };
     let counts = match saved {
         true => "are saved: what it has counted stays spent",
         false => "are not saved: it was not stopped in order, and what it has counted is lost",
     };
-    for (name, value) in [
+    out.facts(&[
         ("cluster", plan.cluster.to_string()),
         (
             "goes on",
@@ -150,8 +149,6 @@ fn show(plan: &Plan, directory: &Path, done: bool, out: &mut Output<'_>) -> Resu
         ("policy", format!("version {}", plan.policy_version)),
         ("given up", given_up),
         ("its counts", counts.into()),
-    ] {
-        out.line(&format!("{name:<12} {}", plain(&value)))?;
-    }
+    ])?;
     Ok(())
 }

@@ -24,9 +24,9 @@ use tidegate::node::reached_at;
 use tidegate::placement::BootId;
 
 use super::super::failure::Failure;
-use super::super::output::{Output, plain};
+use super::super::output::Output;
 use super::super::serve::STATE_FILE;
-use super::backup;
+use super::backup::{self, members};
 use super::recover::{joins, seed};
 
 /// Make a node of a back-up, with which the cluster begins anew
@@ -89,9 +89,6 @@ impl RestoreArgs {
         let given_up = restore(found, &config.data_dir, STATE_FILE, restoring).map_err(failure)?;
         let number = given_up.node;
         if out.is_json() {
-            let others = given_up.members.iter().map(|(id, member)| {
-                json!({"id": member.name, "number": id.0, "http": member.http, "peer": member.peer})
-            });
             let text = json!({
                 "cluster": cluster,
                 "made": made,
@@ -99,21 +96,19 @@ impl RestoreArgs {
                 "number": number.0,
                 "policy_version": version,
                 "counters": counters,
-                "given_up": others.collect::<Vec<_>>(),
+                "given_up": members(given_up.members.iter().map(|(id, member)| (*id, member))),
             });
             out.json(&text.to_string())?;
         } else {
-            for (name, value) in [
+            out.facts(&[
                 ("cluster", format!("{cluster}, as it was at {made}")),
                 ("begins with", format!("{} (node {number})", own.name)),
                 ("policy", format!("version {version}")),
                 ("counters", format!("{counters} of long limits")),
-            ] {
-                out.line(&format!("{name:<12} {}", plain(&value)))?;
-            }
+            ])?;
         }
         for (_, member) in given_up.members.iter().filter(|(_, member)| member.name != own.name) {
-            out.note(&joins(member.name.as_str(), &member.http, &member.peer));
+            out.note(&joins(member));
         }
         Ok(())
     }
