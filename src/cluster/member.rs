@@ -8,8 +8,9 @@
 //! a write         any node → leader → log → every node puts the version into force → the answer, with who hasn't yet
 //! ```
 //!
-//! What is applied is put into force by one task, in the log's order: policy, placement, the links to the members. A write is
-//! answered once every member that can be reached has done so, and after a second at the latest; the others are named.
+//! What is applied is put into force by one task, in the log's order: policy, placement, the links to the members. A write
+//! (`policy_store`) is answered once every member that can be reached has done so, and after a second at the latest; the others are
+//! named. How all of it stands is in `status`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,35 +19,25 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::InForce;
 use super::acquaintances::{acquaintances, number};
-use super::admin::{Administering, Order};
-use super::backup::Header;
 use super::claim::{Claim, Found};
-use super::handoff::{self, Flow};
+use super::handoff;
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
-use super::state::{
-    Agreed, Command, Done, Edit, Leaving, LogIndex, MOVES_MAX, Made, NewMember, Refusal, RequestId, Seating,
-    What,
-};
-use super::status::{
-    BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus, Readiness,
-};
+use super::state::{Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What};
 use super::steward::Steward;
-use super::{AuditEntry, InForce, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written};
 use crate::check::Name;
 use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
 use crate::peer::{Ask, Kind, Lineage};
-use crate::placement::{BootId, NodeId, Partition, Places, Seat, Secret, TableVersion, Weight};
-use crate::policy::{ChangeError, Document, Policy};
+use crate::placement::{BootId, Partition, Places, Seat, Secret, TableVersion, Weight};
+use crate::policy::{Document, Policy};
 use crate::random::{Generator, Seed};
 use crate::watch;
 
 /// How long a change may take to be agreed on before whoever asked hears that nothing is known.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
-/// How long an answer to a write waits for members that haven't put it into force.
-const PENDING_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait before trying again what the cluster couldn't do just now.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often a node looks whether a majority is with it.
@@ -151,14 +142,14 @@ impl Ask for InForceAsk {
 /// A node's part in its cluster.
 pub struct Member {
     pub(super) claim: Claim,
-    lineage: Lineage,
+    pub(super) lineage: Lineage,
     pub(super) own: SeedNode,
     pub(super) seeds: Vec<SeedNode>,
-    me: Seat,
-    environment: Option<Name>,
+    pub(super) me: Seat,
+    pub(super) environment: Option<Name>,
     pub(super) raft: Arc<Node>,
     pub(super) links: Arc<Links>,
-    in_force: Arc<InForce>,
+    pub(super) in_force: Arc<InForce>,
     /// The last entry of the log that is in force.
     reached: watch::Sender<LogIndex>,
     pub(super) clock: SharedClock,
@@ -167,7 +158,7 @@ pub struct Member {
     initial: Initial,
     election_max: Duration,
     contact_ms: AtomicU64,
-    recovered: AtomicBool,
+    pub(super) recovered: AtomicBool,
     /// Whether this node is a member no more.
     left: watch::Sender<bool>,
     /// Why it can't take part, if it has found that out.
@@ -245,21 +236,6 @@ impl Member {
     /// The node's part in the log, for what other nodes send.
     pub fn raft(&self) -> &Arc<Node> {
         &self.raft
-    }
-
-    /// What a back-up says of this node and its cluster; times and numbers are for who makes it.
-    pub(super) fn of_back_up(&self) -> Header {
-        Header {
-            cluster: self.claim.cluster.clone(),
-            lineage: self.lineage.clone(),
-            by: self.claim.name.clone(),
-            time: 0,
-            program: String::new(),
-            applied: LogIndex(0),
-            term: 0,
-            environment: self.environment.clone(),
-            missing: Vec::new(),
-        }
     }
 
     /// Takes part, until it is dropped.
@@ -589,150 +565,13 @@ impl Member {
         self.propose(what, self.own.name.to_string()).await
     }
 
-    async fn make(&self, proposal: Proposal) -> Result<Written, WriteError> {
-        let Proposal { wanted, expected, by } = proposal;
-        let what = match wanted {
-            Wanted::Change(change) => What::Edit { expected, edit: Edit::from(&change) },
-            Wanted::Rollback(to) => What::Rollback { expected, to },
-        };
-        let done = self.propose(what, by.clone()).await.map_err(write_error)?;
-        let Made::Version(version) = done.made else {
-            return Err(WriteError::Storage("an edit made no version".into()));
-        };
-        let pending = self.pending(done.at).await;
-        tracing::info!(version, by, ?pending, "policy changed");
-        Ok(Written { version, pending })
-    }
-
-    /// The members that haven't put the entry into force when a second has passed, or can't be asked.
-    async fn pending(&self, at: LogIndex) -> Vec<String> {
-        let view = self.raft.view();
-        let members = view.state.agreed().map(|agreed| agreed.members.clone()).unwrap_or_default();
-        let asked = members.iter().map(async |(id, member)| {
-            let reached = match id == self.me.node {
-                true => tokio::time::timeout(PENDING_AFTER, self.reach(at)).await.is_ok(),
-                false => match self.links.peer(id) {
-                    Some(peer) => peer.raft().ask(&InForceAsk { at }, PENDING_AFTER).await.is_ok(),
-                    None => false,
-                },
-            };
-            (!reached).then(|| member.name.to_string())
-        });
-        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
-    }
-
-    fn contact(&self) -> Option<u64> {
+    pub(super) fn contact(&self) -> Option<u64> {
         Some(self.contact_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_CONTACT)
     }
 
     pub(super) fn has_quorum(&self) -> bool {
         self.contact().is_some_and(|ms| u128::from(ms) <= self.election_max.as_millis())
             && self.raft.leader().is_some()
-    }
-
-    fn look(&self) -> ClusterStatus {
-        let view = self.raft.view();
-        let quorum = self.has_quorum();
-        let leader = self.raft.leader().filter(|_| quorum);
-        let voters = self.raft.members();
-        let agreed = view.state.agreed();
-        let mut status = ClusterStatus {
-            name: self.claim.cluster.clone(),
-            node: self.claim.name.clone(),
-            lineage: self.lineage.clone(),
-            leader: None,
-            term: self.raft.term(),
-            applied: view.applied.0,
-            contact_ms: self.contact(),
-            quorum,
-            policy_version: self.in_force.policy().load().version(),
-            placement_version: agreed.map(|agreed| agreed.table.version().0),
-            nodes: Vec::new(),
-            moves: Vec::new(),
-            warnings: Vec::new(),
-        };
-        let Some(agreed) = agreed else {
-            status.warnings.push("the cluster has not begun: not all of its first nodes are there".into());
-            return status;
-        };
-        let (mut owned, mut kept) = (BTreeMap::new(), BTreeMap::new());
-        for (_, row) in agreed.table.rows() {
-            *owned.entry(row.owner).or_insert(0) += 1;
-            row.replica.into_iter().for_each(|replica| *kept.entry(replica).or_insert(0) += 1);
-        }
-        for (id, member) in agreed.members.iter() {
-            let up = id == self.me.node || self.links.is_connected(id);
-            let votes = voters.get(&id).copied().unwrap_or(false);
-            let seat = Seat { node: id, boot: member.boot };
-            status.nodes.push(NodeStatus {
-                id: member.name.clone(),
-                number: id.0,
-                http: member.http.clone(),
-                peer: Some(member.peer.clone()).filter(|peer| !peer.is_empty()),
-                state: match (member.leaving, up, member.draining) {
-                    (Some(_), ..) => NodeState::Leaving,
-                    (None, false, _) => NodeState::Unreachable,
-                    (None, true, true) => NodeState::Draining,
-                    (None, true, false) => NodeState::Up,
-                },
-                waits_for: waits_for(agreed, id, up, votes),
-                voter: votes,
-                leader: leader == Some(id),
-                boot: (member.boot != BootId::NEVER).then(|| member.boot.to_string()),
-                partitions: match member.boot == BootId::NEVER {
-                    true => 0,
-                    false => owned.get(&seat).copied().unwrap_or(0),
-                },
-                replicas: kept.get(&id).copied().unwrap_or(0),
-                weight: member.weight.get(),
-            });
-            if leader == Some(id) {
-                status.leader = Some(member.name.clone());
-            }
-        }
-        let name = |id| Some(agreed.members.get(id)?.name.clone());
-        let flows = handoff::flows(agreed).into_iter();
-        status.moves = flows
-            .filter_map(|Flow { from, to, moving, waiting }| {
-                Some(MovesStatus { from: name(from)?, to: name(to)?, moving, waiting })
-            })
-            .collect();
-        status.warnings = warnings(&status);
-        status
-    }
-}
-
-fn warnings(status: &ClusterStatus) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !status.quorum {
-        warnings.push("no majority is heard of: the policy can't be changed".into());
-    }
-    let voters = status.nodes.iter().filter(|node| node.voter);
-    let (all, down) = (voters.clone().count(), voters.filter(|v| v.state == NodeState::Unreachable).count());
-    if status.nodes.len() == 2 {
-        warnings.push("of two nodes one votes: without it the policy can't be changed".into());
-    }
-    if all > 1 && down > 0 && all - down <= all / 2 + 1 {
-        warnings.push(format!("{down} of {all} voters can't be reached: no more may be lost"));
-    }
-    let unseated = status.nodes.iter().filter(|node| node.boot.is_none());
-    warnings.extend(unseated.map(|node| format!("node {} has not been there yet", node.id)));
-    warnings
-}
-
-/// What keeps a member that is drained or leaves, in words.
-fn waits_for(agreed: &Agreed, id: NodeId, up: bool, votes: bool) -> Option<String> {
-    let member = agreed.members.get(id).filter(|member| member.draining)?;
-    let owned = agreed.owned_by(id);
-    let hands_over = owned > 0 && member.leaving != Some(Leaving::Abandoned);
-    match (hands_over, up, member.leaving.is_some(), votes) {
-        (true, true, ..) => Some(format!("{owned} partitions are to be handed over")),
-        (true, false, ..) => {
-            Some(format!("it can't be reached, so its {owned} partitions can't be handed over"))
-        }
-        (false, _, true, true) => Some("another node has to be able to vote in its place".into()),
-        (false, _, true, false) => Some("it is about to be removed".into()),
-        (false, _, false, _) => None,
     }
 }
 
@@ -758,94 +597,4 @@ fn claim(
 fn begins(claim: &Claim, own: &SeedNode, seeds: &[SeedNode]) -> bool {
     let is_first = seeds.first().is_some_and(|first| first.name == own.name);
     is_first && claim.node == number(0) && claim.admission.is_none()
-}
-
-fn write_error(error: ProposeError) -> WriteError {
-    match error {
-        ProposeError::NoLeader => WriteError::NoLeader,
-        ProposeError::Unknown | ProposeError::Stopped => WriteError::Unknown,
-        ProposeError::TooLarge { .. } => {
-            WriteError::Change(ChangeError::Invalid(vec![Fault::new("", error.to_string())]))
-        }
-        ProposeError::Refused(refusal) => match refusal {
-            Refusal::Stale { expected, actual } => WriteError::Stale { expected, actual },
-            Refusal::NotFound(what) => ChangeError::NotFound(what).into(),
-            Refusal::Invalid(_) => ChangeError::Invalid(refusal.faults()).into(),
-            Refusal::NoSuchVersion { version, oldest, newest } => {
-                WriteError::NoSuchVersion { version, oldest, newest }
-            }
-            Refusal::NotBegun => WriteError::NoLeader,
-            other => WriteError::Storage(other.to_string()),
-        },
-    }
-}
-
-impl PolicyStore for Member {
-    fn current(&self) -> Arc<Policy> {
-        self.in_force.policy().load().clone()
-    }
-
-    fn is_writable(&self) -> bool {
-        self.has_quorum()
-    }
-
-    fn write(&self, proposal: Proposal) -> Writing<'_> {
-        Box::pin(self.make(proposal))
-    }
-
-    fn history(&self) -> Vec<PastVersion> {
-        let view = self.raft.view();
-        let Some(agreed) = view.state.agreed() else { return Vec::new() };
-        let past = agreed.history.iter();
-        past.map(|past| PastVersion {
-            version: past.version,
-            time: past.time,
-            by: past.by.clone(),
-            what: past.what.clone(),
-        })
-        .collect()
-    }
-
-    fn document_at(&self, version: u64) -> Result<Document, WriteError> {
-        let view = self.raft.view();
-        let agreed = view.state.agreed().ok_or(WriteError::NoLeader)?;
-        agreed.document_at(version).map_err(|refusal| write_error(ProposeError::Refused(refusal)))
-    }
-
-    fn audit(&self, before: Option<u64>, most: usize) -> Vec<AuditEntry> {
-        let view = self.raft.view();
-        let Some(agreed) = view.state.agreed() else { return Vec::new() };
-        let lines = agreed.audit.iter().rev().filter(|line| before.is_none_or(|before| line.at.0 < before));
-        lines
-            .take(most)
-            .map(|line| AuditEntry {
-                index: line.at.0,
-                time: line.time,
-                by: line.by.clone(),
-                what: line.what.clone(),
-            })
-            .collect()
-    }
-}
-
-impl Membership for Member {
-    fn status(&self) -> Looking<'_> {
-        Box::pin(async { self.look() })
-    }
-
-    fn breakers(&self) -> Vec<BreakerStatus> {
-        self.links.breakers(self.clock.now().boot)
-    }
-
-    fn reset_breaker(&self, peer: &Name) -> bool {
-        self.links.reset_breaker(peer)
-    }
-
-    fn administer(&self, order: Order, by: String) -> Administering<'_> {
-        Box::pin(self.order(order, by))
-    }
-
-    fn readiness(&self) -> Readiness {
-        Readiness { leader: self.has_quorum(), recovered: self.recovered.load(Ordering::Relaxed) }
-    }
 }

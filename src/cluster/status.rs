@@ -3,12 +3,18 @@
 //! Everything here is one node's word. Who is reachable, whose breaker is open and how old the last word of the majority is
 //! may look otherwise from another node, and that difference is often what an operator is looking for.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 
 use super::admin::{Administering, Order};
+use super::handoff::{self, Flow};
+use super::member::Member;
+use super::state::{Agreed, Leaving};
 use crate::check::Name;
 use crate::peer::Lineage;
+use crate::placement::{BootId, NodeId, Seat};
 
 /// How a cluster stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,4 +165,133 @@ pub struct Readiness {
     pub leader: bool,
     /// The log is applied up to where it was known to be committed when this process began.
     pub recovered: bool,
+}
+
+impl Membership for Member {
+    fn status(&self) -> Looking<'_> {
+        Box::pin(async { self.look() })
+    }
+
+    fn breakers(&self) -> Vec<BreakerStatus> {
+        self.links.breakers(self.clock.now().boot)
+    }
+
+    fn reset_breaker(&self, peer: &Name) -> bool {
+        self.links.reset_breaker(peer)
+    }
+
+    fn administer(&self, order: Order, by: String) -> Administering<'_> {
+        Box::pin(self.order(order, by))
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness { leader: self.has_quorum(), recovered: self.recovered.load(Ordering::Relaxed) }
+    }
+}
+
+impl Member {
+    fn look(&self) -> ClusterStatus {
+        let view = self.raft.view();
+        let quorum = self.has_quorum();
+        let leader = self.raft.leader().filter(|_| quorum);
+        let voters = self.raft.members();
+        let agreed = view.state.agreed();
+        let mut status = ClusterStatus {
+            name: self.claim.cluster.clone(),
+            node: self.claim.name.clone(),
+            lineage: self.lineage.clone(),
+            leader: None,
+            term: self.raft.term(),
+            applied: view.applied.0,
+            contact_ms: self.contact(),
+            quorum,
+            policy_version: self.in_force.policy().load().version(),
+            placement_version: agreed.map(|agreed| agreed.table.version().0),
+            nodes: Vec::new(),
+            moves: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let Some(agreed) = agreed else {
+            status.warnings.push("the cluster has not begun: not all of its first nodes are there".into());
+            return status;
+        };
+        let (mut owned, mut kept) = (BTreeMap::new(), BTreeMap::new());
+        for (_, row) in agreed.table.rows() {
+            *owned.entry(row.owner).or_insert(0) += 1;
+            row.replica.into_iter().for_each(|replica| *kept.entry(replica).or_insert(0) += 1);
+        }
+        for (id, member) in agreed.members.iter() {
+            let up = id == self.me.node || self.links.is_connected(id);
+            let votes = voters.get(&id).copied().unwrap_or(false);
+            let seat = Seat { node: id, boot: member.boot };
+            status.nodes.push(NodeStatus {
+                id: member.name.clone(),
+                number: id.0,
+                http: member.http.clone(),
+                peer: Some(member.peer.clone()).filter(|peer| !peer.is_empty()),
+                state: match (member.leaving, up, member.draining) {
+                    (Some(_), ..) => NodeState::Leaving,
+                    (None, false, _) => NodeState::Unreachable,
+                    (None, true, true) => NodeState::Draining,
+                    (None, true, false) => NodeState::Up,
+                },
+                waits_for: waits_for(agreed, id, up, votes),
+                voter: votes,
+                leader: leader == Some(id),
+                boot: (member.boot != BootId::NEVER).then(|| member.boot.to_string()),
+                partitions: match member.boot == BootId::NEVER {
+                    true => 0,
+                    false => owned.get(&seat).copied().unwrap_or(0),
+                },
+                replicas: kept.get(&id).copied().unwrap_or(0),
+                weight: member.weight.get(),
+            });
+            if leader == Some(id) {
+                status.leader = Some(member.name.clone());
+            }
+        }
+        let name = |id| Some(agreed.members.get(id)?.name.clone());
+        let flows = handoff::flows(agreed).into_iter();
+        status.moves = flows
+            .filter_map(|Flow { from, to, moving, waiting }| {
+                Some(MovesStatus { from: name(from)?, to: name(to)?, moving, waiting })
+            })
+            .collect();
+        status.warnings = warnings(&status);
+        status
+    }
+}
+
+fn warnings(status: &ClusterStatus) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !status.quorum {
+        warnings.push("no majority is heard of: the policy can't be changed".into());
+    }
+    let voters = status.nodes.iter().filter(|node| node.voter);
+    let (all, down) = (voters.clone().count(), voters.filter(|v| v.state == NodeState::Unreachable).count());
+    if status.nodes.len() == 2 {
+        warnings.push("of two nodes one votes: without it the policy can't be changed".into());
+    }
+    if all > 1 && down > 0 && all - down <= all / 2 + 1 {
+        warnings.push(format!("{down} of {all} voters can't be reached: no more may be lost"));
+    }
+    let unseated = status.nodes.iter().filter(|node| node.boot.is_none());
+    warnings.extend(unseated.map(|node| format!("node {} has not been there yet", node.id)));
+    warnings
+}
+
+/// What keeps a member that is drained or leaves, in words.
+fn waits_for(agreed: &Agreed, id: NodeId, up: bool, votes: bool) -> Option<String> {
+    let member = agreed.members.get(id).filter(|member| member.draining)?;
+    let owned = agreed.owned_by(id);
+    let hands_over = owned > 0 && member.leaving != Some(Leaving::Abandoned);
+    match (hands_over, up, member.leaving.is_some(), votes) {
+        (true, true, ..) => Some(format!("{owned} partitions are to be handed over")),
+        (true, false, ..) => {
+            Some(format!("it can't be reached, so its {owned} partitions can't be handed over"))
+        }
+        (false, _, true, true) => Some("another node has to be able to vote in its place".into()),
+        (false, _, true, false) => Some("it is about to be removed".into()),
+        (false, _, false, _) => None,
+    }
 }

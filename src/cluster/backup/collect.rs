@@ -108,7 +108,10 @@ impl BackUps {
             applied: view.applied,
             term: raft.term(),
             missing,
-            ..self.member.of_back_up()
+            cluster: self.member.claim.cluster.clone(),
+            lineage: self.member.lineage.clone(),
+            by: self.member.claim.name.clone(),
+            environment: self.member.environment.clone(),
         };
         let state = view.state.clone();
         // A million tenants take a second to write down, in which a heartbeat must not wait.
