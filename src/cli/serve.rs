@@ -20,7 +20,7 @@ use tidegate::check::Name;
 use tidegate::clock::SystemClock;
 use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
-use tidegate::config::{Config, Own, Tls};
+use tidegate::config::{Config, Tls};
 use tidegate::input::Fault;
 use tidegate::net::{Listen, Network, Plain, PlainListener};
 use tidegate::node::{Node, NodeError, Parts, Workers};
@@ -45,20 +45,15 @@ const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
-    let ServeArgs { config: file, node, http, peer, data_dir, join, weight, log, log_format, stop_at_eof } =
-        arguments;
+    let ServeArgs { place, join, weight, log, log_format, stop_at_eof } = arguments;
     tidegate::telemetry::log::start(log_format.into(), &log);
-    // Where there is no file, the tokens of a node that was admitted come with its data.
-    let own = Own { http, peer, data_dir, weight, may_have_tokens: join.is_some() || file.is_none() };
-    let loaded = match &file {
-        Some(path) => Config::load(path, node.as_deref(), &own, |name| std::env::var(name).ok()),
-        None => Config::standalone_as(node.as_deref(), &own),
-    };
-    let config = match loaded {
+    // The tokens of a node that was admitted come with its data.
+    let config = match place.load(weight, join.is_some()) {
         Ok(config) => config,
         Err(faults) => return refuse("the configuration", &faults),
     };
-    let joining = Joining { url: join, server, has_file: file.is_some(), is_named: node.is_some() };
+    let (has_file, is_named) = (place.config.is_some(), place.node.is_some());
+    let joining = Joining { url: join, server, has_file, is_named };
     // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
     match control.worker_threads(2).thread_name("control").enable_all().build() {

@@ -11,18 +11,17 @@
 //!
 //! Nobody is asked: a folder is filled, in which the node is then started.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 use tidegate::clock::{Clock as _, SystemClock};
 use tidegate::cluster::anew::{AnewError, Restoring, restore};
 use tidegate::cluster::state::NewMember;
-use tidegate::config::{Config, Own};
+use tidegate::config::Config;
 use tidegate::node::reached_at;
 use tidegate::placement::BootId;
 
+use super::super::NodeArgs;
 use super::super::failure::Failure;
 use super::super::output::Output;
 use super::super::serve::STATE_FILE;
@@ -42,27 +41,14 @@ pub struct RestoreArgs {
     /// The back-up
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The configuration (cluster.toml) of the node; without one, say where it is with the other flags
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Which node it is
-    #[arg(long, value_name = "ID", env = "TIDEGATE_NODE", value_parser = NonEmptyStringValueParser::new())]
-    node: Option<String>,
-    /// Where it listens for HTTP
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP")]
-    http: Option<SocketAddr>,
-    /// Where it listens for the other nodes
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER")]
-    peer: Option<SocketAddr>,
-    /// Where it keeps its data: nothing may be there
-    #[arg(long, value_name = "FOLDER", env = "TIDEGATE_DATA_DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: NodeArgs,
 }
 
 impl RestoreArgs {
     /// Makes the node.
     pub fn run(self, out: &mut Output<'_>) -> Result<(), Failure> {
-        let has_file = self.config.is_some();
+        let has_file = self.place.config.is_some();
         let config = self.config()?;
         let found = backup::load(&self.file)?;
         let (cluster, made) = (found.header.cluster.clone(), backup::time(&found));
@@ -115,23 +101,15 @@ impl RestoreArgs {
 
     /// What is said of the node, in a file and beside it.
     fn config(&self) -> Result<Config, Failure> {
-        let (http, peer, data_dir) = (self.http, self.peer, self.data_dir.clone());
-        let own = Own { http, peer, data_dir, weight: None, may_have_tokens: true };
-        let invalid = |faults: Vec<tidegate::input::Fault>| {
+        let NodeArgs { config, node, http, peer, data_dir } = &self.place;
+        if config.is_none() && (node.is_none() || http.is_none() || peer.is_none() || data_dir.is_none()) {
+            let why = "without --config, a node is said with --node, --http, --peer and --data-dir";
+            return Err(Failure::Usage(why.into()));
+        }
+        self.place.load(None, true).map_err(|faults| {
             let faults: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
             Failure::Usage(format!("the configuration is not valid{}", faults.concat()))
-        };
-        match &self.config {
-            Some(path) => {
-                let variable = |name: &str| std::env::var(name).ok();
-                Config::load(path, self.node.as_deref(), &own, variable).map_err(invalid)
-            }
-            None if self.node.is_none() || http.is_none() || peer.is_none() || self.data_dir.is_none() => {
-                let why = "without --config, a node is said with --node, --http, --peer and --data-dir";
-                Err(Failure::Usage(why.into()))
-            }
-            None => Config::standalone_as(self.node.as_deref(), &own).map_err(invalid),
-        }
+        })
     }
 }
 
