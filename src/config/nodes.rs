@@ -260,6 +260,23 @@ mod tests {
     const FIRST: &str = "http = \"127.0.0.1:7071\"\npeer = \"127.0.0.1:7171\"";
 
     #[test]
+    fn a_weight_is_a_number_up_to_sixteen_and_somebody_has_one() {
+        let second = "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:7172\"";
+        let weights =
+            |first: &str, other: &str| two(&format!("{FIRST}\n{first}"), &format!("{second}\n{other}"));
+        let nodes = list(&weights("", "weight = 16")).unwrap();
+        let seen: Vec<_> = nodes.iter().map(|node| node.seed.weight.get()).collect();
+        assert_eq!(seen, [1, 16]);
+        assert_eq!(list(&weights("weight = 0", "")).unwrap()[0].seed.weight, Weight::NONE);
+        let nobody = "nodes: no node has a weight: nobody would own anything";
+        assert_eq!(fault(&weights("weight = 0", "weight = 0")), nobody);
+        assert!(
+            fault(&weights("weight = 17", ""))
+                .starts_with("nodes[0].weight: 17 is not a whole number from 0 to 16")
+        );
+    }
+
+    #[test]
     fn nodes_are_reached_where_they_listen_unless_they_say_otherwise() {
         let nodes = list(&two(
             FIRST,

@@ -9,7 +9,7 @@ use tidegate::net::{Listen as _, PlainListener};
 use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
 
 use crate::harness::Cluster;
-use crate::moves::under_traffic;
+use crate::moves::{restart, under_traffic};
 use crate::rig::until;
 
 const POLICY: &str = r#"
@@ -246,7 +246,7 @@ fn a_node_that_leaves_ends_by_itself_and_comes_back_only_as_another() {
 }
 
 #[test]
-fn nodes_come_and_go_under_traffic_and_every_tenant_gets_exactly_its_limit() {
+fn one_joins_one_leaves_and_one_restarts_under_traffic_and_every_tenant_gets_exactly_its_limit() {
     const HUNDRED: &str = r#"
         default_tier = "free"
         [tiers.free]
@@ -267,11 +267,39 @@ fn nodes_come_and_go_under_traffic_and_every_tenant_gets_exactly_its_limit() {
         let mut leaves = leaves.process;
         assert_eq!(leaves.end().code(), Some(0), "{}", leaves.log());
         assert!(locked().member(0, 1).is_none() && locked().is_balanced(0));
+        restart(&cluster, 2, 0);
     });
-    let failed = &seen.failed[..seen.failed.len().min(5)];
-    assert!(seen.failed.is_empty(), "{} of {}: {failed:?}", seen.failed.len(), seen.asked);
-    let exact = seen.allowed.values().all(|allowed| *allowed == 100);
-    assert!(exact && seen.allowed.len() == 60, "{:?}", seen.allowed);
+    seen.is_exact();
+}
+
+#[test]
+fn nodes_own_what_their_weights_say_and_nothing_that_was_counted_is_lost_on_the_way() {
+    let mut cluster = Cluster::start(3, POLICY);
+    let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
+    for tenant in &tenants {
+        cluster.check(1, json!({"tenant": tenant, "cost": 60}));
+    }
+    let owned = |cluster: &Cluster, i: usize| cluster.member(0, i).map(|node| node["partitions"].clone());
+    let (exit, data, notes) = cluster.command(1, &["cluster", "weight", "n3", "2"]);
+    assert_eq!((exit, data.as_str()), (0, "n3: weight 2\n"), "{notes}");
+    let (line, mut seen) = ("n1 to n3: ", false);
+    until("the third owns twice as much", || {
+        seen |= cluster.command(0, &["cluster", "status"]).1.contains(line);
+        (owned(&cluster, 2) == Some(json!(2048)) && owned(&cluster, 0) == Some(json!(1024))).then_some(())
+    });
+    assert!(seen, "nobody was shown what moves");
+    // Who joins says how much it takes; of weight 0 it owns nothing, and answers.
+    let line = cluster.joins(3, 1, &["--weight", "0"]);
+    cluster.start_line(3, &line);
+    cluster.wait_seated(3, 0);
+    let (exit, ..) = cluster.command(3, &["cluster", "weight", "n1", "0"]);
+    assert_eq!(exit, 0);
+    until("the first owns nothing", || (owned(&cluster, 0) == Some(json!(0))).then_some(()));
+    until("nothing moves any more", || (cluster.status(2)["moves"] == json!([])).then_some(()));
+    assert_eq!(owned(&cluster, 3), Some(json!(0)));
+    for tenant in &tenants {
+        assert_eq!(cluster.check(3, json!({"tenant": tenant}))["remaining"], 39);
+    }
 }
 
 #[test]
