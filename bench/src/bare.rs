@@ -146,6 +146,16 @@ const MINUTE: Limit = Limit {
     reset_after_ms: 59_999,
     mode: "exact",
 };
+const DAY: Limit = Limit {
+    name: "day",
+    scope: ["tenant"],
+    algorithm: "sliding_window",
+    limit: 1_000_000_000,
+    window_ms: DAY_MS,
+    remaining: 999_999_990,
+    reset_after_ms: DAY_MS - 1,
+    mode: "exact",
+};
 const USED_UP: Limit = Limit {
     name: "second",
     scope: ["tenant"],
@@ -174,6 +184,7 @@ impl Template {
         let limits: &'static [Limit] = match tier {
             Tier::One => &[SECOND],
             Tier::Two => &[SECOND, MINUTE],
+            Tier::Day => &[SECOND, DAY],
             Tier::Denied => &[USED_UP],
         };
         let denied_by =

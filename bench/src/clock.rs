@@ -26,6 +26,15 @@ pub async fn rest(length: Duration) {
     tokio::time::sleep(length).await;
 }
 
+/// Waits until `due` and says when that was: a little later, or `due` itself where it has passed already.
+pub async fn at(due: Instant) -> Instant {
+    if due <= now() {
+        return due;
+    }
+    tokio::time::sleep_until(due.into()).await;
+    now()
+}
+
 /// The future's value, or `None` once `limit` has passed.
 pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(limit, future).await.ok()

@@ -7,7 +7,9 @@
 //! connection ever changes threads.
 //!
 //! The loop is closed: a slow answer delays the next question on that connection. Latencies are therefore
-//! those of callers who wait, not those of arrivals at a fixed rate, and a stall counts once per connection.
+//! those of callers who wait, not those of arrivals at a fixed rate, and a stall counts once per connection. With a
+//! rate each connection asks at fixed times, and a call that had to wait for the one before it is timed from when it was
+//! due: whoever stalls pays for all that it held up.
 //!
 //! Tenants are drawn by a seeded generator, a seed per connection: every run asks for the same tenants in the
 //! same order.
@@ -98,6 +100,9 @@ pub struct Plan {
     pub deciders: Deciders,
     /// Over all servers together, each with one call under way. At least 1.
     pub connections: u32,
+    /// Calls a second, over all connections together, in phases that ask for random tenants; without it each connection asks as
+    /// soon as it is answered.
+    pub rate: Option<u32>,
 }
 
 /// What a phase saw.
@@ -134,7 +139,8 @@ impl Tally {
         }
     }
 
-    fn merge(&mut self, other: Self) {
+    /// Adds what another phase, or another thread in the same one, saw.
+    pub fn merge(&mut self, other: Self) {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.answers += other.answers;
         self.decisions += other.decisions;
@@ -222,6 +228,7 @@ impl Load {
                 reader: ResponseReader::default(),
                 random: XorShift::seeded(u64::from(index)),
                 asks: Asks::new(&plan, index, of, servers.len()),
+                pace: Pace::new(&plan, index),
             });
         }
         Ok(Self { threads, plan })
@@ -296,6 +303,22 @@ struct Connection {
     reader: ResponseReader,
     random: XorShift,
     asks: Asks,
+    pace: Option<Pace>,
+}
+
+/// When a connection asks: first after `first`, and then at every `every`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pace {
+    first: Duration,
+    every: Duration,
+}
+
+impl Pace {
+    /// That of the connection with that index: all of them take turns.
+    fn new(plan: &Plan, index: u32) -> Option<Self> {
+        let turn = Duration::from_secs(1) / plan.rate?.max(1);
+        Some(Self { first: turn * index, every: turn * plan.connections })
+    }
 }
 
 /// What a connection asks for and of whom, and which of all that ask for the same it is.
@@ -331,11 +354,12 @@ impl Connection {
                 }
             }
             Phase::For(length) => {
-                let mut sent = clock::now();
-                while sent - start < length && tally.complaint.is_none() {
+                let mut due = self.pace.map_or_else(clock::now, |pace| start + pace.first);
+                while due - start < length && tally.complaint.is_none() {
                     let tenants = &self.asks.tenants;
                     self.request.aim(|| tenants.at(self.random.below(tenants.count())));
-                    sent = self.call(sent, &mut tally).await?;
+                    let came = self.call(clock::at(due).await, &mut tally).await?;
+                    due = self.pace.map_or(came, |pace| due + pace.every);
                 }
             }
         }
@@ -446,7 +470,14 @@ mod tests {
     use super::*;
 
     fn plan(tenants: Vec<Tenants>, connections: u32) -> Plan {
-        Plan { call: Call::Single, tier: Tier::Two, tenants, deciders: Deciders::Any, connections }
+        Plan {
+            call: Call::Single,
+            tier: Tier::Two,
+            tenants,
+            deciders: Deciders::Any,
+            connections,
+            rate: None,
+        }
     }
 
     /// Every tenant that is asked for, with the server that is.
@@ -471,6 +502,14 @@ mod tests {
         let of = |tenants: &[u32]| Tenants::These(tenants.into());
         let each = walked(vec![of(&[1, 2, 5]), of(&[3]), of(&[4, 6])], 7, 3);
         assert_eq!(each, [(0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (2, 6)]);
+    }
+
+    #[test]
+    fn connections_that_keep_a_rate_take_turns() {
+        assert_eq!(Pace::new(&plan(vec![Tenants::First(1)], 4), 0), None);
+        let plan = Plan { rate: Some(100), ..plan(vec![Tenants::First(1)], 4) };
+        let of = |index| Pace::new(&plan, index).map(|pace| (pace.first.as_millis(), pace.every.as_millis()));
+        assert_eq!([0, 1, 3].map(of), [Some((0, 40)), Some((10, 40)), Some((30, 40))]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod cpu;
 mod interrupt;
 mod load;
 mod micro;
+mod moves;
 mod report;
 mod response;
 mod rounds;
@@ -62,6 +63,8 @@ enum Role {
     Micro(micro::Settings),
     /// Times a cluster of three nodes against one, and checks passed on against checks decided at once
     Cluster(cluster::Settings),
+    /// Times a million tenants moving from one node to another while checks go on
+    Moves(moves::Settings),
     /// Is the bare service; the benchmark starts itself so.
     #[command(hide = true)]
     Bare(bare::Part),
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Some(Role::Bare(part)) => bare::run(part),
         Some(Role::Micro(settings)) => micro::run(&settings),
         Some(Role::Cluster(settings)) => cluster::run(&settings),
+        Some(Role::Moves(settings)) => moves::run(&settings),
         None => compare(&settings),
     };
     match done {
@@ -169,6 +173,7 @@ fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dy
         tenants: vec![Tenants::First(scenario.tenants(settings.tenants))],
         deciders: Deciders::Asked,
         connections: settings.connections,
+        rate: None,
     };
     let (mut servers, mut contenders) = (Vec::new(), Vec::new());
     for candidate in once_each(&settings.candidates) {

@@ -47,6 +47,8 @@ pub enum Scenario {
 pub enum Tier {
     One,
     Two,
+    /// Two limits, of which one remembers for a day.
+    Day,
     Denied,
 }
 
@@ -102,6 +104,7 @@ impl Tier {
         match self {
             Self::One => "one",
             Self::Two => "two",
+            Self::Day => "day",
             Self::Denied => "denied",
         }
     }
@@ -110,7 +113,7 @@ impl Tier {
     pub fn limits(self) -> usize {
         match self {
             Self::One | Self::Denied => 1,
-            Self::Two => 2,
+            Self::Two | Self::Day => 2,
         }
     }
 }
@@ -138,6 +141,12 @@ limits = [
 limits = [
     {{ name = "second", per = ["tenant"], algorithm = "token_bucket", rate = "1000000/s", burst = 1000000 }},
     {{ name = "minute", per = ["tenant"], algorithm = "sliding_window", limit = 100000000, window = "1m" }},
+]
+
+[tiers.day]
+limits = [
+    {{ name = "second", per = ["tenant"], algorithm = "token_bucket", rate = "1000000/s", burst = 1000000 }},
+    {{ name = "day", per = ["tenant"], algorithm = "sliding_window", limit = 1000000000, window = "1d" }},
 ]
 
 [tiers.denied]

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::bare;
 use crate::clock;
 use crate::interrupt;
-use crate::scenario::{Tier, policy};
+use crate::scenario::{TENANTS_MAX, Tier, policy};
 
 /// A lone node elects itself and listens within a second, a cluster in two; a machine busy with a build takes
 /// longer.
@@ -68,12 +68,14 @@ pub struct Standing {
     pub leader: Option<String>,
     /// Raft's term, which rises with every election.
     pub term: u64,
-    nodes: Vec<Member>,
+    pub nodes: Vec<Member>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Member {
-    partitions: u64,
+pub struct Member {
+    pub id: String,
+    /// Of 4096: those that it owns.
+    pub partitions: u64,
 }
 
 /// The part of `/v1/cluster/breakers` that matters here: whether a node is connected to the others.
@@ -107,12 +109,7 @@ impl Server {
         tier: Tier,
         count: usize,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let binary = fs::canonicalize(binary).map_err(|cause| {
-            format!(
-                "no node at {}: {cause}; build one with `cargo build --release`, or name it with --node-binary",
-                binary.display()
-            )
-        })?;
+        let binary = found(binary)?;
         let home = TempDir::with_prefix("tidegate-bench-")?;
         let nodes = free_addresses(2 * count)?;
         let (addresses, peers) = nodes.split_at(count);
@@ -120,13 +117,42 @@ impl Server {
         fs::write(home.path().join("cluster.toml"), cluster(addresses, peers))?;
         let mut processes = Vec::new();
         for index in 0..count {
-            processes.push(start_node(&binary, home.path(), index)?);
+            processes.push(start_node(&binary, home.path(), index, [])?);
         }
         let mut server = Self { processes, addresses: addresses.to_vec(), home: Some(home) };
         let ready =
             server.wait_until(|node| is_ready(node) && is_placed(node, count) && is_linked(node, count));
         ready.map_err(|cause| format!("{cause}{}", server.last_words()))?;
         Ok(server)
+    }
+
+    /// Starts one more node, which joins the first one's cluster, and returns once it is admitted. It is not waited for until it owns
+    /// anything.
+    pub fn join(&mut self, binary: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let home = self.home.as_ref().ok_or("the bare service has no cluster")?;
+        let (index, first) = (self.addresses.len(), self.addresses[0]);
+        let (name, nodes) = (node_name(index), free_addresses(2)?);
+        let [http, peer] = [nodes[0], nodes[1]].map(|address| address.to_string());
+        let joins = ["--http", &http, "--peer", &peer, "--data-dir", &format!("data/{name}"), "--join"];
+        let joins = joins.into_iter().map(str::to_owned).chain([format!("http://{first}")]);
+        self.processes.push(start_node(&found(binary)?, home.path(), index, joins)?);
+        self.addresses.push(nodes[0]);
+        let joined = self.wait_until(|node| is_ready(node) && is_linked(node, index + 1));
+        joined.map_err(|cause| format!("{cause}{}", self.last_words()).into())
+    }
+
+    /// Has its first node hand everything over to the others.
+    pub fn drain_first(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let answer = ask(self.addresses[0], "POST", &format!("/v1/cluster/nodes/{}/drain", node_name(0)))?;
+        match answer.starts_with(b"HTTP/1.1 202") {
+            true => Ok(()),
+            false => Err(format!("it may not be drained: {}", String::from_utf8_lossy(&answer)).into()),
+        }
+    }
+
+    /// What the metrics of its first node say, a line for each.
+    pub fn metrics_of_first(&self) -> Result<String, Box<dyn Error + Send + Sync>> {
+        Ok(String::from_utf8(get(self.addresses[0], "/metrics")?)?)
     }
 
     /// The process of each node.
@@ -200,7 +226,22 @@ impl Server {
     }
 }
 
-fn start_node(binary: &Path, home: &Path, index: usize) -> Result<Process, Box<dyn Error + Send + Sync>> {
+fn found(binary: &Path) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+    fs::canonicalize(binary).map_err(|cause| {
+        format!(
+            "no node at {}: {cause}; build one with `cargo build --release`, or name it with --node-binary",
+            binary.display()
+        )
+        .into()
+    })
+}
+
+fn start_node(
+    binary: &Path,
+    home: &Path,
+    index: usize,
+    more: impl IntoIterator<Item = String>,
+) -> Result<Process, Box<dyn Error + Send + Sync>> {
     let log = File::create(log_of(home, index))?;
     let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os() {
@@ -211,6 +252,7 @@ fn start_node(binary: &Path, home: &Path, index: usize) -> Result<Process, Box<d
     command
         .args(["serve", "--node", &node_name(index), "--config"])
         .arg(home.join("cluster.toml"))
+        .args(more)
         .current_dir(home)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -246,17 +288,17 @@ fn log_of(home: &Path, index: usize) -> PathBuf {
     home.join(format!("{}.log", node_name(index)))
 }
 
-/// The configuration of as many nodes as there are addresses. A node alone needs no address for peers.
+/// The configuration of as many nodes as there are addresses, each of which can take in whoever is asked for.
 fn cluster(addresses: &[SocketAddr], peers: &[SocketAddr]) -> String {
-    let mut text = String::from("[cluster]\nname = \"bench\"\n\n[policy]\nfile = \"policy.toml\"\n");
+    let mut text = format!(
+        "[cluster]\nname = \"bench\"\n\n[policy]\nfile = \"policy.toml\"\n\n[limits]\nunknown_tenants = {}\n",
+        2 * TENANTS_MAX
+    );
     for (index, (http, peer)) in addresses.iter().zip(peers).enumerate() {
         let name = node_name(index);
         text.push_str(&format!(
-            "\n[[nodes]]\nid = \"{name}\"\nhttp = \"{http}\"\ndata_dir = \"data/{name}\"\n"
+            "\n[[nodes]]\nid = \"{name}\"\nhttp = \"{http}\"\ndata_dir = \"data/{name}\"\npeer = \"{peer}\"\n"
         ));
-        if addresses.len() > 1 {
-            text.push_str(&format!("peer = \"{peer}\"\n"));
-        }
     }
     text
 }
@@ -296,12 +338,16 @@ fn get_json<T: DeserializeOwned>(node: SocketAddr, path: &str) -> Result<T, Box<
     Ok(serde_json::from_slice(body.unwrap_or_default())?)
 }
 
-/// The whole answer to one question, head and body.
 fn get(node: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
+    ask(node, "GET", path)
+}
+
+/// The whole answer to one question, head and body.
+fn ask(node: SocketAddr, method: &str, path: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&node, PROBE_WAIT_MAX)?;
     stream.set_read_timeout(Some(PROBE_WAIT_MAX))?;
     stream.set_write_timeout(Some(PROBE_WAIT_MAX))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(PROBE_BYTES_MAX).read_to_end(&mut answer)?;
     Ok(answer)
@@ -359,6 +405,5 @@ mod tests {
             assert!(text.contains(&format!("id = \"{name}\"\nhttp = \"{http}\"\n")), "{text}");
             assert!(text.contains(&format!("data_dir = \"data/{name}\"\npeer = \"{peer}\"\n")), "{text}");
         }
-        assert!(!cluster(&addresses[..1], &addresses[1..]).contains("peer"));
     }
 }

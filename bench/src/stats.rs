@@ -52,7 +52,12 @@ impl Latencies {
     /// The least latency that `percent` of all did not exceed (the nearest rank), rounded up to its slot's
     /// end. `None` if nothing was recorded. `percent` from 1 to 100.
     pub fn percentile(&self, percent: u64) -> Option<Duration> {
-        let rank = (self.count * percent).div_ceil(100).max(1);
+        self.per_mille(percent * 10)
+    }
+
+    /// The same of thousandths. From 1 to 1000.
+    pub fn per_mille(&self, per_mille: u64) -> Option<Duration> {
+        let rank = (self.count * per_mille).div_ceil(1_000).max(1);
         let mut seen = 0;
         let index = self.slots.iter().position(|count| {
             seen += count;

@@ -18,12 +18,14 @@
 //! searches all that can happen to it. `source` does what it says, `target` is the other end, `rebalance` is how the leader
 //! decides what is to move.
 
+mod counts;
 mod rebalance;
 mod source;
 mod target;
 #[cfg(test)]
 mod tests;
 
+pub use counts::{Counts, FROZEN_BOUNDS, HandOffs};
 pub use rebalance::{Flow, MOVES_AT_ONCE, flows, next_moves};
 pub use source::Mover;
 pub use target::{InstallAsk, Installed, Target};

@@ -164,6 +164,7 @@ pub struct Member {
     /// Why it can't take part, if it has found that out.
     ended: watch::Sender<Option<String>>,
     steward: Mutex<Steward>,
+    pub(super) handoffs: handoff::Counts,
 }
 
 /// Stands for a contact that there never was.
@@ -210,6 +211,7 @@ impl Member {
             left: watch::Sender::new(false),
             ended: watch::Sender::new(None),
             steward: Mutex::default(),
+            handoffs: handoff::Counts::default(),
         };
         let listed = member.seeds.iter().map(|seed| (seed.name.clone(), seed.peer.clone()));
         member.links.may_be_at(listed.filter(|(_, peer)| !peer.is_empty()).collect());

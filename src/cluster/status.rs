@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 
 use super::admin::{Administering, Order};
-use super::handoff::{self, Flow};
+use super::handoff::{self, Flow, HandOffs};
 use super::member::Member;
 use super::state::{Agreed, Leaving};
 use crate::check::Name;
@@ -147,6 +147,9 @@ pub trait Membership: Send + Sync + 'static {
     /// The breakers of this node's links, by peer.
     fn breakers(&self) -> Vec<BreakerStatus>;
 
+    /// What has become of the partitions that were to move away from this node.
+    fn handoffs(&self) -> HandOffs;
+
     /// Closes the breaker of the link to `peer`; false where there is no such peer.
     fn reset_breaker(&self, peer: &Name) -> bool;
 
@@ -174,6 +177,10 @@ impl Membership for Member {
 
     fn breakers(&self) -> Vec<BreakerStatus> {
         self.links.breakers(self.clock.now().boot)
+    }
+
+    fn handoffs(&self) -> HandOffs {
+        self.handoffs.read()
     }
 
     fn reset_breaker(&self, peer: &Name) -> bool {

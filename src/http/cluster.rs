@@ -105,6 +105,7 @@ mod tests {
     use crate::check::Name;
     use crate::clock::{ManualClock, Now, SECOND};
     use crate::cluster::backup::{BackUp, BackUpError, BackingUp};
+    use crate::cluster::handoff::HandOffs;
     use crate::cluster::links::{Links, LinksArgs};
     use crate::cluster::state::{Leaving, LogIndex, NewMember};
     use crate::cluster::{
@@ -178,6 +179,10 @@ mod tests {
                 connected: false,
                 why: Some("connection refused".into()),
             }]
+        }
+
+        fn handoffs(&self) -> HandOffs {
+            HandOffs::default()
         }
 
         fn reset_breaker(&self, peer: &Name) -> bool {

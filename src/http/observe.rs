@@ -15,14 +15,15 @@ use super::ops::unready;
 use super::problem::Problem;
 use super::query::Query;
 use crate::clock::SECOND;
+use crate::cluster::handoff::{FROZEN_BOUNDS, HandOffs};
 use crate::cluster::{BreakerStatus, ClusterStatus, NodeState};
 use crate::input::Fault;
 use crate::policy::print_instant;
 use crate::routing;
 use crate::shard::Outcomes;
 use crate::telemetry::{
-    Alert, ClusterLevels, DATES_MAX, ForwardCounts, LinkLevels, Observed, Period, Scrape, Slice, Summary,
-    alerts, block_rate, render,
+    Alert, ClusterLevels, DATES_MAX, ForwardCounts, HandOffLevels, LinkLevels, Observed, Period, Scrape,
+    Slice, Summary, alerts, block_rate, render,
 };
 
 /// What a date looks like, for error messages.
@@ -48,7 +49,11 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             policy_version: policy.version(),
             list_entries: policy.document().access.len(),
             ready: unready(&app).is_none(),
-            cluster: cluster_levels(&app.cluster.status().await, &app.cluster.breakers()),
+            cluster: cluster_levels(
+                &app.cluster.status().await,
+                &app.cluster.breakers(),
+                app.cluster.handoffs(),
+            ),
             forwards: forward_counts(app.router.forwards()),
         };
         render(&app.telemetry, &scrape)
@@ -64,7 +69,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
 }
 
 /// What metrics show of the cluster.
-fn cluster_levels(status: &ClusterStatus, breakers: &[BreakerStatus]) -> ClusterLevels {
+fn cluster_levels(status: &ClusterStatus, breakers: &[BreakerStatus], handoffs: HandOffs) -> ClusterLevels {
     let own = status.nodes.iter().find(|node| node.id == status.node);
     let of_state = |state| status.nodes.iter().filter(|node| node.state == state).count();
     let link = |breaker: &BreakerStatus| LinkLevels {
@@ -85,6 +90,14 @@ fn cluster_levels(status: &ClusterStatus, breakers: &[BreakerStatus]) -> Cluster
         owned: own.map_or(0, |own| own.partitions),
         replicas: own.map_or(0, |own| own.replicas),
         links: breakers.iter().map(link).collect(),
+        handoffs: HandOffLevels {
+            moved: handoffs.moved,
+            stayed: handoffs.stayed,
+            bytes: handoffs.bytes,
+            bounds: FROZEN_BOUNDS.into(),
+            frozen: handoffs.frozen.into(),
+            frozen_nanos: handoffs.frozen_nanos,
+        },
     }
 }
 

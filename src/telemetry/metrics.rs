@@ -18,7 +18,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Registry, TextEncoder};
 
-pub use cluster::{ClusterLevels, ForwardCounts, LinkLevels};
+pub use cluster::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels};
 
 use super::latency::BOUNDS;
 use super::{Call, Observed, Telemetry};

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use alerts::{Alert, Severity, alerts};
 pub use history::{History, HistoryError};
 pub use latency::{Call, Timed};
-pub use metrics::{ClusterLevels, ForwardCounts, LinkLevels, Scrape, render};
+pub use metrics::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels, Scrape, render};
 pub use request_id::{REQUEST_ID_BYTES_MAX, RequestIds};
 pub use statistics::{DATES_MAX, Period, Slice, Statistics, Summary, block_rate};
 

@@ -180,6 +180,7 @@ impl Settings {
             tenants: vec![Tenants::First(self.tenants)],
             deciders: Deciders::Any,
             connections: if scenario == Scenario::Calm { self.calm_connections } else { self.connections },
+            rate: None,
         }
     }
 }

@@ -49,7 +49,7 @@ struct Move {
     shared: BTreeMap<u128, u64>,
     rest: Option<Moved>,
     bytes: usize,
-    frozen_at: u64,
+    frozen_at: Option<u64>,
 }
 
 impl Mover {
@@ -107,7 +107,7 @@ impl Mover {
             shared: BTreeMap::new(),
             rest: None,
             bytes: 0,
-            frozen_at: 0,
+            frozen_at: None,
         };
         let (mut at, first) = Source::begin();
         let mut todo = VecDeque::from([first]);
@@ -127,11 +127,10 @@ impl Mover {
             todo.extend(effects);
             if at == Source::Over {
                 let moved = event == Event::Moved;
-                let frozen_ms = match of.frozen_at {
-                    0 => 0,
-                    frozen_at => self.clock.now().boot.saturating_sub(frozen_at) / MS,
-                };
+                let frozen = of.frozen_at.map(|frozen_at| self.clock.now().boot.saturating_sub(frozen_at));
                 let (partitions, to, bytes) = (of.partitions.len(), of.to.node, of.bytes);
+                self.member.handoffs.count(moved, partitions, bytes, frozen);
+                let frozen_ms = frozen.unwrap_or(0) / MS;
                 tracing::info!(partitions, %to, moved, bytes, frozen_ms, "partitions were handed over");
             }
         }
@@ -160,7 +159,7 @@ impl Mover {
                 if copied { Event::Copied } else { Event::Failed }
             }
             Effect::Freeze => {
-                of.frozen_at = self.clock.now().boot;
+                of.frozen_at = Some(self.clock.now().boot);
                 let frozen = self.shards.iter().map(|shard| shard.freeze(of.partitions.clone()));
                 of.rest = tokio::time::timeout(DRAIN_MAX, join_all(frozen)).await.ok().and_then(merged);
                 if of.rest.is_some() { Event::Drained } else { Event::Failed }

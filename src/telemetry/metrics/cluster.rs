@@ -3,7 +3,7 @@
 //! This room knows no cluster: whoever scrapes brings plain numbers. Peers are named in labels, and there are at most 255 of
 //! them, with five series each.
 
-use super::{Families, Scrape};
+use super::{Families, Scrape, histogram, seconds};
 
 /// How the cluster stands, as this node sees it.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,25 @@ pub struct ClusterLevels {
     pub replicas: usize,
     /// The links to the other nodes.
     pub links: Vec<LinkLevels>,
+    /// What has become of the partitions that were to move away from this node.
+    pub handoffs: HandOffLevels,
+}
+
+/// What has become of the partitions that were to move away from a node, since the process began.
+#[derive(Clone, Debug, Default)]
+pub struct HandOffLevels {
+    /// Partitions that have moved.
+    pub moved: u64,
+    /// Partitions that stayed after all.
+    pub stayed: u64,
+    /// Bytes of counts that were sent.
+    pub bytes: u64,
+    /// Upper bounds of the slots of `frozen`, nanoseconds.
+    pub bounds: Vec<u64>,
+    /// Batches by how long they were frozen; one slot more than there are bounds.
+    pub frozen: Vec<u64>,
+    /// All of that together, nanoseconds.
+    pub frozen_nanos: u128,
 }
 
 /// How the link to one other node stands.
@@ -120,6 +139,7 @@ impl Families {
             roles.map(|(role, count)| ([role.to_string()], count as f64)),
         )?;
         self.links(&levels.links)?;
+        self.handoffs(&levels.handoffs)?;
         self.forwards(&scrape.forwards)
     }
 
@@ -147,6 +167,28 @@ impl Families {
             "1 while there is a connection to a peer.",
             ["peer"],
             links.iter().map(|link| ([link.peer.clone()], f64::from(u8::from(link.connected)))),
+        )
+    }
+
+    fn handoffs(&mut self, levels: &HandOffLevels) -> Result<(), prometheus::Error> {
+        let results = [("moved", levels.moved), ("stayed", levels.stayed)];
+        self.counters(
+            "tidegate_handoff_partitions_total",
+            "Partitions that were to move away from this node, by what became of it.",
+            ["result"],
+            results.map(|(result, count)| ([result.to_string()], count)),
+        )?;
+        self.counters(
+            "tidegate_handoff_bytes_total",
+            "Bytes of counts that this node has sent to the next owners of its partitions.",
+            [],
+            [([], levels.bytes)],
+        )?;
+        self.histograms(
+            "tidegate_handoff_frozen_seconds",
+            "How long checks waited at most for partitions on their way from this node: the time that a batch of them was frozen.",
+            [],
+            [([], histogram(&levels.bounds, &levels.frozen, seconds(levels.frozen_nanos)))],
         )
     }
 
@@ -261,6 +303,14 @@ mod tests {
             owned: 1366,
             replicas: 1365,
             links: Vec::new(),
+            handoffs: HandOffLevels {
+                moved: 64,
+                stayed: 3,
+                bytes: 4_096,
+                bounds: vec![SECOND / 1_000, SECOND],
+                frozen: vec![5, 2, 1],
+                frozen_nanos: 4 * u128::from(SECOND),
+            },
         };
         let forwards = ForwardCounts {
             forwarded: 1,
@@ -287,6 +337,13 @@ mod tests {
             r#"tidegate_members{state="unreachable"} 1"#,
             r#"tidegate_partitions{role="owner"} 1366"#,
             r#"tidegate_partitions{role="replica"} 1365"#,
+            r#"tidegate_handoff_partitions_total{result="moved"} 64"#,
+            r#"tidegate_handoff_partitions_total{result="stayed"} 3"#,
+            "tidegate_handoff_bytes_total 4096",
+            r#"tidegate_handoff_frozen_seconds_bucket{le="0.001"} 5"#,
+            r#"tidegate_handoff_frozen_seconds_bucket{le="1"} 7"#,
+            r#"tidegate_handoff_frozen_seconds_bucket{le="+Inf"} 8"#,
+            "tidegate_handoff_frozen_seconds_sum 4",
             r#"tidegate_forwarded_checks_total{result="answered"} 1"#,
             r#"tidegate_forwarded_checks_total{result="unreachable"} 2"#,
             "tidegate_forwards_resent_total 3",
