@@ -295,14 +295,18 @@ impl State {
         }
     }
 
-    /// Bytes it holds on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        match self {
-            Self::SlidingLog(log) => log.heap_bytes(),
-            _ => 0,
-        }
+    /// Bytes it takes with its key and with what it holds on the heap, about.
+    pub fn bytes(&self) -> usize {
+        KEYED_BYTES
+            + match self {
+                Self::SlidingLog(log) => log.heap_bytes(),
+                _ => 0,
+            }
     }
 }
+
+/// What a state takes with its key, beside what it holds on the heap, about.
+const KEYED_BYTES: usize = 64;
 
 /// When numbers that differ from a state's last ones came into force: at `since`, but no earlier than the state was last
 /// touched (`at`), and no later than `now`.

@@ -1,42 +1,41 @@
 //! What one node knows of partitions, on its way to the node that is to own them next.
 //!
-//! It goes in parts, over the connection for bulk: first a copy, then what has changed since and what is gone since. Who sends says
-//! what his boot clock shows, since the times in it are on that clock. The last part says which moves it is all for.
+//! It goes in parts, over the connection for bulk: first a copy, then what has changed since and what is gone since. Every part says
+//! which move it is for, and what its sender's boot clock shows, since the times in it are on that clock.
 
 use serde::{Deserialize, Serialize};
 
-use super::BootId;
 use super::message::{Ask, Kind};
 use super::plain::PlainDecision;
 use crate::check::{Decision, RequestId};
 use crate::limit::{Permits, State};
-use crate::placement::{Epoch, Partition, TableVersion};
+use crate::placement::{Partition, TableVersion};
 use crate::shard::{MovedAccount, MovedReplay};
 
 /// A part of what is known.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InstallAsk {
-    /// Whose transfer, and which of his: the parts of one are put together.
-    pub transfer: (BootId, u64),
+    /// The entry of the log that began the move of these partitions.
+    pub of: TableVersion,
+    /// The partitions.
+    pub partitions: Vec<Partition>,
     /// Nanoseconds of the sender's boot clock, as it sends this.
     pub boot: u64,
     /// Accounts, new or as they are now.
     pub accounts: Vec<PlainAccount>,
     /// Shared buckets, new or as they are now.
     pub shared: Vec<(u128, State)>,
-    /// Accounts that were in an earlier part and hold no information any more.
+    /// Accounts that may have been in an earlier part and hold no information any more.
     pub gone: Vec<String>,
-    /// The same of shared buckets.
-    pub gone_shared: Vec<u128>,
     /// Partitions whose counts were lost, and when by the sender's clocks: boot, then wall nanoseconds.
     pub lost: Vec<(Partition, u64, u64)>,
-    /// In the last part: the partitions, the entries of the log that began their moves, and the epochs under which they will be owned.
-    pub last: Option<Vec<(Partition, TableVersion, Epoch)>>,
+    /// Whether it is the last part.
+    pub is_last: bool,
 }
 
 impl Ask for InstallAsk {
     const KIND: Kind = Kind::BULK;
-    /// Whether it is kept. The last part isn't where the log knows of no such moves to this node.
+    /// Whether it is kept. It isn't where the log knows of no such move to this node.
     type Answer = bool;
 }
 

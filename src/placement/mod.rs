@@ -16,6 +16,7 @@
 //! one hash-table slot. It is computed once, at the door; its upper twelve bits are the partition, the rest serves the
 //! owner's hash table.
 
+mod each;
 mod members;
 mod node;
 mod places;
@@ -29,6 +30,7 @@ mod planner_tests;
 #[cfg(test)]
 mod table_tests;
 
+pub use each::EachPartition;
 pub use members::{MEMBERS_MAX, Member, Members, MembersError, NoSuchWeight, WEIGHT_MAX, Weight};
 pub use node::{BootId, NodeId, Seat};
 pub use places::{Place, Places};

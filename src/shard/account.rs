@@ -168,6 +168,8 @@ pub struct Account {
     pub named: bool,
     /// Under which of the two caps it is counted.
     pub counted_as_named: bool,
+    /// Whether it is as the copy says that was made of its partition last.
+    pub copied: bool,
     pub plan: Option<Arc<Plan>>,
     pub buckets: Buckets,
     pub extras: Option<Box<Extras>>,
@@ -175,7 +177,16 @@ pub struct Account {
 
 impl Account {
     pub fn new(id: CompactString, hash: AccountHash, named: bool) -> Self {
-        Self { id, hash, named, counted_as_named: named, plan: None, buckets: Buckets::new(), extras: None }
+        Self {
+            id,
+            hash,
+            named,
+            counted_as_named: named,
+            copied: false,
+            plan: None,
+            buckets: Buckets::new(),
+            extras: None,
+        }
     }
 
     pub fn extras(&mut self) -> &mut Extras {

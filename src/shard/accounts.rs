@@ -1,15 +1,20 @@
 //! The accounts of one shard: a slab, an index by hash, caps, and a sweep that forgets what holds no information.
 //!
-//! The index keeps 32-bit slab positions and the slab is dense, so that an idle tenant costs its account and little else.
+//! The index keeps 32-bit slab positions and the slab is dense, so that an idle tenant costs its account and little else. Each
+//! partition has an index of its own: whoever moves one looks at its accounts and at no others, and no index is ever so large
+//! that somebody waits while it grows.
 //! Named tenants and unknown ones have caps of their own: a flood of invented ids fills the unknown half and then shares one
 //! overflow account, which pushes nobody out and refunds nobody.
 
+use std::collections::BTreeMap;
+
+use compact_str::CompactString;
 use hashbrown::HashTable;
 
 use super::account::Account;
 use super::plans::Plans;
 use crate::clock::Now;
-use crate::placement::AccountHash;
+use crate::placement::{AccountHash, EachPartition, Partition};
 
 /// Where an account lies in the slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +32,11 @@ const BUCKETS_PER_LOOK: usize = 256;
 pub struct Accounts {
     slab: Vec<Option<Account>>,
     free: Vec<u32>,
-    index: HashTable<u32>,
+    index: EachPartition<HashTable<u32>>,
+    /// Accounts in the index.
+    count: usize,
+    /// Partitions that were copied, each with the accounts that were forgotten since and were not as the copy says.
+    copied: BTreeMap<Partition, Vec<CompactString>>,
     hand: usize,
     named: usize,
     unknown_max: usize,
@@ -49,7 +58,9 @@ impl Accounts {
         Self {
             slab: vec![Some(overflow)],
             free: Vec::new(),
-            index: HashTable::new(),
+            index: EachPartition::default(),
+            count: 0,
+            copied: BTreeMap::new(),
             hand: 0,
             named: 0,
             unknown_max,
@@ -63,7 +74,7 @@ impl Accounts {
 
     /// Accounts in memory, the overflow account aside.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.count
     }
 
     /// The slab's length: where a walk over it ends.
@@ -84,15 +95,38 @@ impl Accounts {
     /// The account of `id`, if it is in memory.
     pub fn find(&self, hash: AccountHash, id: &str) -> Option<AccountIx> {
         let slab = &self.slab;
-        let found = self.index.find(hash.0, |&ix| slab[ix as usize].as_ref().is_some_and(|a| *a.id == *id));
+        let index = &self.index[hash.partition()];
+        let found = index.find(spread(hash), |&ix| slab[ix as usize].as_ref().is_some_and(|a| *a.id == *id));
         found.map(|ix| AccountIx(*ix))
     }
 
     /// The account with that hash, if it is in memory.
     pub fn find_by_hash(&self, hash: AccountHash) -> Option<AccountIx> {
         let slab = &self.slab;
-        let found = self.index.find(hash.0, |&ix| slab[ix as usize].as_ref().is_some_and(|a| a.hash == hash));
+        let index = &self.index[hash.partition()];
+        let found =
+            index.find(spread(hash), |&ix| slab[ix as usize].as_ref().is_some_and(|a| a.hash == hash));
         found.map(|ix| AccountIx(*ix))
+    }
+
+    /// The accounts of a partition.
+    pub fn of(&self, partition: Partition) -> impl Iterator<Item = AccountIx> {
+        self.index[partition].iter().map(|ix| AccountIx(*ix))
+    }
+
+    /// A copy of a partition was made just now.
+    pub fn set_copied(&mut self, partition: Partition) {
+        self.copied.insert(partition, Vec::new());
+        for ix in &self.index[partition] {
+            if let Some(account) = &mut self.slab[*ix as usize] {
+                account.copied = true;
+            }
+        }
+    }
+
+    /// Nobody asks any more what has changed since that copy. Answers with the accounts that are gone and were not as it says.
+    pub fn end_copied(&mut self, partition: Partition) -> Vec<CompactString> {
+        self.copied.remove(&partition).unwrap_or_default()
     }
 
     /// The account of `id`, made if it isn't in memory; beyond the cap, the overflow account.
@@ -129,7 +163,9 @@ impl Accounts {
         };
         self.named += usize::from(named);
         let slab = &self.slab;
-        self.index.insert_unique(hash.0, ix, |&ix| slab[ix as usize].as_ref().map_or(0, |a| a.hash.0));
+        let index = &mut self.index[hash.partition()];
+        index.insert_unique(spread(hash), ix, |&ix| slab[ix as usize].as_ref().map_or(0, |a| spread(a.hash)));
+        self.count += 1;
         AccountIx(ix)
     }
 
@@ -144,7 +180,10 @@ impl Accounts {
     /// The account at `ix`, to be changed.
     pub fn get_mut(&mut self, ix: AccountIx) -> &mut Account {
         match &mut self.slab[ix.0 as usize] {
-            Some(account) => account,
+            Some(account) => {
+                account.copied = false;
+                account
+            }
             None => unreachable!("an account in use is not forgotten"),
         }
     }
@@ -171,8 +210,15 @@ impl Accounts {
         self.buckets -= account.buckets.len();
         self.request_ids -= account.extras.as_ref().map_or(0, |extras| extras.replays.len());
         self.permits -= account.permits();
-        if let Ok(entry) = self.index.find_entry(account.hash.0, |&other| other == ix.0) {
+        let partition = account.hash.partition();
+        if let Ok(entry) = self.index[partition].find_entry(spread(account.hash), |&other| other == ix.0) {
             entry.remove();
+            self.count -= 1;
+        }
+        if !account.copied
+            && let Some(gone) = self.copied.get_mut(&partition)
+        {
+            gone.push(account.id);
         }
         self.free.push(ix.0);
     }
@@ -205,13 +251,19 @@ impl Accounts {
 
     /// Counts the account under the cap it belongs to: a change of the policy can turn one kind into the other.
     pub fn count_named(&mut self, ix: AccountIx) {
-        let account = self.get_mut(ix);
+        let account = self.get(ix);
         let (named, before) = (account.named, account.counted_as_named);
         if named != before && ix != self.overflow {
             self.get_mut(ix).counted_as_named = named;
             self.named = self.named + usize::from(named) - usize::from(before);
         }
     }
+}
+
+/// The hash by which a partition's index finds an account. Its uppermost bits are the same in all accounts of a partition, and
+/// both ends of a hash matter to the table.
+fn spread(hash: AccountHash) -> u64 {
+    hash.0.rotate_left(32)
 }
 
 #[cfg(test)]

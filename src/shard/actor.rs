@@ -22,7 +22,7 @@ use super::tally::Reading;
 use super::{Question, Refusal};
 use crate::check::{Decision, PermitId, TenantId};
 use crate::clock::{Now, SharedClock};
-use crate::placement::{AccountHash, Epoch, Partition, Places, Secret};
+use crate::placement::{AccountHash, Partition, Places, Secret, TableVersion};
 use crate::policy::Policy;
 use crate::random::Generator;
 
@@ -118,14 +118,27 @@ enum Request {
     Renew(PermitId, u64, oneshot::Sender<Result<bool, Refusal>>),
     Describe(TenantId, AccountHash, oneshot::Sender<Result<TenantState, Refusal>>),
     Reset(TenantId, AccountHash, oneshot::Sender<Result<(), Refusal>>),
-    Export(Arc<BTreeSet<Partition>>, oneshot::Sender<Moved>),
-    Freeze(Arc<BTreeSet<Partition>>, oneshot::Sender<Moved>),
+    Copy(Partition, TableVersion, oneshot::Sender<Moved>),
+    Freeze(Arc<BTreeSet<Partition>>, TableVersion, oneshot::Sender<Option<Moved>>),
     Thaw(Arc<BTreeSet<Partition>>),
-    Stage(Arc<[(Partition, Epoch)]>, Moved, oneshot::Sender<()>),
+    Stage(Staging, oneshot::Sender<()>),
     List(usize, usize, oneshot::Sender<Listed>),
     Piece(Cursor, oneshot::Sender<Piece>),
     Save(oneshot::Sender<SavedState>),
     Tally(oneshot::Sender<Reading>),
+}
+
+/// What another node knows of partitions that are to come.
+#[derive(Debug)]
+pub struct Staging {
+    /// The partitions.
+    pub partitions: Arc<[Partition]>,
+    /// The entry of the log that began their move.
+    pub of: TableVersion,
+    /// What it knows, or a part of that.
+    pub moved: Moved,
+    /// Whether it is the last part.
+    pub is_last: bool,
 }
 
 /// What shards tell each other. There is no more of it than open checks have shared limits, so it needs no bound of its own.
@@ -237,15 +250,19 @@ impl Handle {
         let _ = self.between.send(Between::Settle { op, key, take });
     }
 
-    /// What it knows of `partitions`, while it goes on deciding them.
-    pub async fn export(&self, partitions: Arc<BTreeSet<Partition>>) -> Result<Moved, Refusal> {
-        self.told(|to| Request::Export(partitions, to)).await
+    /// What it knows of a partition that is its, while it goes on deciding it: for the move that this entry of the log began.
+    pub async fn copy(&self, partition: Partition, of: TableVersion) -> Result<Moved, Refusal> {
+        self.told(|to| Request::Copy(partition, of, to)).await
     }
 
-    /// Freezes `partitions`: what it knows of them once nothing of them is open any more. If whoever asks stops waiting before that,
-    /// it goes on deciding them.
-    pub async fn freeze(&self, partitions: Arc<BTreeSet<Partition>>) -> Result<Moved, Refusal> {
-        self.told(|to| Request::Freeze(partitions, to)).await
+    /// Freezes `partitions`: what has changed of them since they were copied for that move, once nothing of them is open any more. None
+    /// where they were copied for another since. If whoever asks stops waiting before that, it goes on deciding them.
+    pub async fn freeze(
+        &self,
+        partitions: Arc<BTreeSet<Partition>>,
+        of: TableVersion,
+    ) -> Result<Option<Moved>, Refusal> {
+        self.told(|to| Request::Freeze(partitions, of, to)).await
     }
 
     /// What it knows of long limits, from `cursor` on, while it goes on deciding.
@@ -258,9 +275,9 @@ impl Handle {
         let _ = self.requests.send(Request::Thaw(partitions)).await;
     }
 
-    /// Keeps what another node knows of partitions until the log says that they are here, under these epochs.
-    pub async fn stage(&self, partitions: Arc<[(Partition, Epoch)]>, moved: Moved) -> Result<(), Refusal> {
-        self.told(|to| Request::Stage(partitions, moved, to)).await
+    /// Keeps what another node knows of partitions until the log says that they are here.
+    pub async fn stage(&self, staging: Staging) -> Result<(), Refusal> {
+        self.told(|to| Request::Stage(staging, to)).await
     }
 
     /// Asks what must not be turned away because others ask more: waits for a place in the mailbox.
@@ -455,7 +472,8 @@ fn ticker(period: Duration) -> tokio::time::Interval {
 /// Partitions that are frozen and not drained yet, and who waits for that.
 struct Freezing {
     partitions: Arc<BTreeSet<Partition>>,
-    to: Option<oneshot::Sender<Moved>>,
+    of: TableVersion,
+    to: Option<oneshot::Sender<Option<Moved>>>,
 }
 
 impl Freezing {
@@ -468,8 +486,8 @@ impl Freezing {
         if !shard.is_drained(&self.partitions) {
             return false;
         }
-        let moved = shard.export(&self.partitions, now);
-        if self.to.take().is_none_or(|to| to.send(moved).is_err()) {
+        let rest = shard.rest(&self.partitions, self.of, now);
+        if self.to.take().is_none_or(|to| to.send(rest).is_err()) {
             shard.thaw(&self.partitions, now, effects);
         }
         true
@@ -504,14 +522,14 @@ fn handle(
         Request::Reset(tenant, hash, to) => {
             let _ = to.send(shard.if_open(Some(hash.partition()), |s| s.reset(hash, tenant.as_str())));
         }
-        Request::Export(partitions, to) => drop(to.send(shard.export(&partitions, now))),
-        Request::Freeze(partitions, to) => {
+        Request::Copy(partition, of, to) => drop(to.send(shard.copy(partition, of, now))),
+        Request::Freeze(partitions, of, to) => {
             shard.freeze(&partitions);
-            freezing.push(Freezing { partitions, to: Some(to) });
+            freezing.push(Freezing { partitions, of, to: Some(to) });
         }
         Request::Thaw(partitions) => shard.thaw(&partitions, now, effects),
-        Request::Stage(partitions, moved, to) => {
-            shard.stage(&partitions, moved, now);
+        Request::Stage(Staging { partitions, of, moved, is_last }, to) => {
+            shard.stage(&partitions, of, moved, is_last, now);
             let _ = to.send(());
         }
         Request::List(from, most, to) => drop(to.send(shard.list(from, most))),

@@ -17,8 +17,6 @@ const POSITIONS_MAX: usize = 4_096;
 const PIECE_BYTES: usize = 1 << 20;
 /// Shared buckets of one piece: with their keys they take less than [`PIECE_BYTES`], but for logs.
 const SHARED_MAX: usize = 8_192;
-/// What a bucket takes beside what it holds on the heap, about.
-const BUCKET_BYTES: usize = 64;
 
 /// Where the next piece begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +85,7 @@ impl Shard {
                     rest = Some(buckets.last().map(|(key, _)| *key).or(after));
                     break;
                 }
-                bytes += BUCKET_BYTES + bucket.heap_bytes();
+                bytes += bucket.bytes();
                 buckets.push((key, bucket.clone()));
             }
             if !buckets.is_empty() {
@@ -125,7 +123,7 @@ impl Shard {
             if bytes >= PIECE_BYTES {
                 break;
             }
-            bytes += BUCKET_BYTES + bucket.heap_bytes();
+            bytes += bucket.bytes();
             state.shared.push((key, bucket.clone()));
         }
         let last = state.shared.last().map(|(key, _)| *key);

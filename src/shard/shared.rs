@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use crate::check::Limit;
 use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, State};
-use crate::placement::Partition;
+use crate::placement::{EachPartition, Partition};
 
 use super::lost::Lost;
 use super::op::{Home, OpRef, Said};
@@ -84,12 +84,18 @@ struct SharedBucket {
     overflow: bool,
     holds: Vec<Hold>,
     waiting: VecDeque<Ask>,
+    /// Whether it is as the copy says that was made of its partition last.
+    copied: bool,
 }
+
+/// Those of one partition, by their key.
+type Buckets = HashMap<u128, SharedBucket, KeyIsHash>;
 
 /// The shared buckets of one shard.
 pub struct SharedBuckets {
     index: usize,
-    buckets: HashMap<u128, SharedBucket, KeyIsHash>,
+    buckets: EachPartition<Buckets>,
+    count: usize,
     /// All keys, in the order in which they are looked at for ones to forget.
     sweep: VecDeque<u128>,
     max: usize,
@@ -127,7 +133,8 @@ impl SharedBuckets {
     pub fn new(index: usize, max: usize) -> Self {
         Self {
             index,
-            buckets: HashMap::with_hasher(KeyIsHash),
+            buckets: EachPartition::default(),
+            count: 0,
             sweep: VecDeque::new(),
             max,
             busy: BTreeSet::new(),
@@ -136,7 +143,11 @@ impl SharedBuckets {
 
     /// Buckets in memory.
     pub fn len(&self) -> usize {
-        self.buckets.len()
+        self.count
+    }
+
+    fn get(&self, key: u128) -> Option<&SharedBucket> {
+        self.buckets[Partition::of_key(key)].get(&key)
     }
 
     /// Whether some hold or waiting question needs the clock to be looked at.
@@ -146,10 +157,10 @@ impl SharedBuckets {
 
     /// Answers a question, unless it has to wait.
     pub fn ask(&mut self, mut ask: Ask, plans: &Plans, lost: &Lost, now: Now) -> Option<Reply> {
-        let since = plans.since();
-        if !self.buckets.contains_key(&ask.key) && self.buckets.len() >= self.max {
+        let (since, index) = (plans.since(), self.index);
+        if self.get(ask.key).is_none() && self.count >= self.max {
             self.forget(SWEEP_PER_INSERT, plans, now);
-            if self.buckets.len() >= self.max && ask.key != ask.overflow_key {
+            if self.count >= self.max && ask.key != ask.overflow_key {
                 // It asked in the order of its keys, and this one has another place: it may not wait here.
                 (ask.key, ask.until) = (ask.overflow_key, None);
             }
@@ -160,13 +171,13 @@ impl SharedBuckets {
             true => SharedBucket::new(State::fresh(rule, now), true),
             false => SharedBucket::new(lost.newborn(Partition::of_key(ask.key), rule, now), false),
         };
-        if !ask.hold && !self.buckets.contains_key(&ask.key) {
+        if !ask.hold && self.get(ask.key).is_none() {
             // Looking makes no bucket.
             return fresh().ask(&ask, self.index, since, now);
         }
-        let bucket = bucket(&mut self.buckets, &mut self.sweep, ask.key, fresh);
+        let bucket = self.bucket(ask.key, fresh);
         bucket.waiting.retain(|waiting| (waiting.op, waiting.demand) != (ask.op, ask.demand));
-        let reply = bucket.ask(&ask, self.index, since, now);
+        let reply = bucket.ask(&ask, index, since, now);
         let key = ask.key;
         if reply.is_none() {
             bucket.waiting.push_back(ask);
@@ -188,7 +199,7 @@ impl SharedBuckets {
         now: Now,
         replies: &mut Vec<Reply>,
     ) {
-        let Some(bucket) = self.buckets.get_mut(&key) else {
+        let Some(bucket) = self.buckets[Partition::of_key(key)].get_mut(&key) else {
             return;
         };
         while let Some(at) = bucket.holds.iter().position(|hold| hold.op == op) {
@@ -208,7 +219,7 @@ impl SharedBuckets {
     pub fn tick(&mut self, since: u64, now: Now, replies: &mut Vec<Reply>) {
         let buckets = &mut self.buckets;
         self.busy.retain(|key| {
-            let Some(bucket) = buckets.get_mut(key) else { return false };
+            let Some(bucket) = buckets[Partition::of_key(*key)].get_mut(key) else { return false };
             while let Some(at) = bucket.holds.iter().position(|hold| hold.expires <= now.boot) {
                 let hold = bucket.holds.swap_remove(at);
                 bucket.take(&hold, since, now);
@@ -228,9 +239,10 @@ impl SharedBuckets {
     fn forget(&mut self, count: usize, plans: &Plans, now: Now) {
         for _ in 0..count.min(self.sweep.len()) {
             let Some(key) = self.sweep.pop_front() else { return };
-            match self.buckets.get(&key) {
+            match self.get(key) {
                 Some(bucket) if bucket.open() == 0 && plans.forgets_shared(&bucket.state, now) => {
-                    drop(self.buckets.remove(&key))
+                    self.buckets[Partition::of_key(key)].remove(&key);
+                    self.count -= 1;
                 }
                 Some(_) => self.sweep.push_back(key),
                 None => {}
@@ -240,8 +252,26 @@ impl SharedBuckets {
 
     /// All buckets that are not like fresh ones, to be saved, and whether they stand in for others.
     pub fn states(&self, now: Now) -> impl Iterator<Item = (u128, &State, bool)> {
-        let used = self.buckets.iter().filter(move |(_, bucket)| !bucket.state.is_fresh(now));
+        let used = self.buckets.iter().flatten().filter(move |(_, bucket)| !bucket.state.is_fresh(now));
         used.map(|(key, bucket)| (*key, &bucket.state, bucket.overflow))
+    }
+
+    /// The buckets of a partition that are not like fresh ones; those that stand in for others belong to none. Later
+    /// [`SharedBuckets::changed`] says what is not so any more.
+    pub fn copy(&mut self, partition: Partition, now: Now) -> Vec<(u128, State)> {
+        self.buckets[partition].values_mut().for_each(|bucket| bucket.copied = false);
+        self.changed(partition, now)
+    }
+
+    /// Those that were asked or taken from since they were copied; from here on they count as copied.
+    pub fn changed(&mut self, partition: Partition, now: Now) -> Vec<(u128, State)> {
+        let all = self.buckets[partition].iter_mut();
+        let changed = all.filter(|(_, bucket)| !bucket.copied && !bucket.overflow);
+        let told = changed.map(|(key, bucket)| {
+            bucket.copied = true;
+            (*key, &bucket.state)
+        });
+        told.filter(|(_, state)| !state.is_fresh(now)).map(|(key, state)| (key, state.clone())).collect()
     }
 
     /// The keys of buckets with holds or waiting questions.
@@ -251,35 +281,34 @@ impl SharedBuckets {
 
     /// Forgets the buckets of partitions that others own; those that stand in for others stay.
     pub fn forget_partitions(&mut self, partitions: &BTreeSet<Partition>) {
-        let goes = |key: &u128, bucket: &SharedBucket| {
-            !bucket.overflow && partitions.contains(&Partition::of_key(*key))
-        };
-        self.buckets.retain(|key, bucket| !goes(key, bucket));
-        self.busy.retain(|key| self.buckets.contains_key(key));
+        for partition in partitions {
+            let buckets = &mut self.buckets[*partition];
+            let before = buckets.len();
+            buckets.retain(|_, bucket| bucket.overflow);
+            self.count -= before - buckets.len();
+        }
+        let buckets = &self.buckets;
+        self.busy.retain(|key| buckets[Partition::of_key(*key)].contains_key(key));
     }
 
     /// Puts back a saved bucket.
     pub fn restore(&mut self, key: u128, state: State, overflow: bool) {
-        bucket(&mut self.buckets, &mut self.sweep, key, || SharedBucket::new(state, overflow));
+        self.bucket(key, || SharedBucket::new(state, overflow));
     }
-}
 
-/// The bucket under `key`, made by `fresh` if it isn't there.
-fn bucket<'b>(
-    buckets: &'b mut HashMap<u128, SharedBucket, KeyIsHash>,
-    sweep: &mut VecDeque<u128>,
-    key: u128,
-    fresh: impl FnOnce() -> SharedBucket,
-) -> &'b mut SharedBucket {
-    buckets.entry(key).or_insert_with(|| {
-        sweep.push_back(key);
-        fresh()
-    })
+    /// The bucket under `key`, made by `fresh` if it isn't there.
+    fn bucket(&mut self, key: u128, fresh: impl FnOnce() -> SharedBucket) -> &mut SharedBucket {
+        self.buckets[Partition::of_key(key)].entry(key).or_insert_with(|| {
+            self.sweep.push_back(key);
+            self.count += 1;
+            fresh()
+        })
+    }
 }
 
 impl SharedBucket {
     fn new(state: State, overflow: bool) -> Self {
-        Self { state, overflow, holds: Vec::new(), waiting: VecDeque::new() }
+        Self { state, overflow, holds: Vec::new(), waiting: VecDeque::new(), copied: false }
     }
 
     fn open(&self) -> usize {
@@ -288,6 +317,7 @@ impl SharedBucket {
 
     fn ask(&mut self, ask: &Ask, index: usize, since: u64, now: Now) -> Option<Reply> {
         let rule = &ask.limit.rule;
+        self.copied = false;
         self.state.advance(rule, since, now);
         // A question that comes a second time, because its answer was lost on its way, replaces what it holds.
         self.holds.retain(|hold| (hold.op, hold.demand) != (ask.op, ask.demand));
@@ -324,6 +354,7 @@ impl SharedBucket {
     }
 
     fn take(&mut self, hold: &Hold, since: u64, now: Now) {
+        self.copied = false;
         self.state.advance(&hold.limit.rule, since, now);
         self.state.take(&hold.limit.rule, hold.cost, now);
     }

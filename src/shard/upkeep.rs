@@ -182,17 +182,7 @@ impl Shard {
                 false => saved.shared.push((key, state.clone())),
             }
         }
-        // What was laid aside is this node's as soon as the log says so, and it may do so after this life.
-        for (partition, epoch, moved) in self.moves.staged() {
-            saved.epochs.push((partition, epoch));
-            saved.lost.extend(moved.lost.iter().copied());
-            saved.accounts.extend(moved.accounts.iter().map(|account| SavedAccount {
-                id: account.id.clone(),
-                buckets: account.buckets.clone(),
-                permits: account.permits.clone(),
-            }));
-            saved.shared.extend(moved.shared.iter().cloned());
-        }
+        self.save_staged(&mut saved);
         saved
     }
 

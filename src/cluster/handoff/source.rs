@@ -1,8 +1,6 @@
 //! The end that hands partitions over: does what [`Source`] says, for every move that the log begins from this node.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::Hasher;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,17 +11,17 @@ use crate::clock::{MS, SharedClock};
 use crate::cluster::links::Links;
 use crate::cluster::state::{LogIndex, What};
 use crate::cluster::{InForce, Member};
-use crate::codec;
+use crate::peer::Opaque;
 use crate::peer::moving::{InstallAsk, PlainAccount};
-use crate::placement::{Epoch, Partition, Seat, Secret, TableVersion};
+use crate::placement::{Partition, Seat, TableVersion};
 use crate::shard::{Handle, Moved};
 
 /// How long what is open of frozen partitions may take to end, before the move is given up.
 const DRAIN_MAX: Duration = Duration::from_millis(500);
 /// How long one part may take on its way.
 const PART_WITHIN: Duration = Duration::from_secs(5);
-/// Bytes of one part, about: a few fit into a frame for bulk.
-const PART_BYTES: usize = 1 << 20;
+/// Bytes of one part, about: read in less than a millisecond, which is how long checks may wait behind it at the target.
+const PART_BYTES: usize = 128 << 10;
 /// How long to wait for the log before proposing again.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
@@ -34,7 +32,6 @@ pub struct Mover {
     in_force: Arc<InForce>,
     links: Arc<Links>,
     clock: SharedClock,
-    transfers: AtomicU64,
     under_way: Mutex<BTreeSet<(TableVersion, Seat)>>,
 }
 
@@ -43,10 +40,7 @@ struct Move {
     id: TableVersion,
     to: Seat,
     partitions: Arc<BTreeSet<Partition>>,
-    transfer: u64,
-    /// Hashes of what the target has, by account and by shared bucket.
-    accounts: BTreeMap<String, u64>,
-    shared: BTreeMap<u128, u64>,
+    /// What has changed since the target was given a copy.
     rest: Option<Moved>,
     bytes: usize,
     frozen_at: Option<u64>,
@@ -56,8 +50,7 @@ impl Mover {
     /// Hands over what these shards know.
     pub fn new(shards: Vec<Handle>, member: Arc<Member>, links: Arc<Links>, clock: SharedClock) -> Self {
         let in_force = member.in_force().clone();
-        let (transfers, under_way) = (AtomicU64::new(1), Mutex::default());
-        Self { shards, member, in_force, links, clock, transfers, under_way }
+        Self { shards, member, in_force, links, clock, under_way: Mutex::default() }
     }
 
     /// Hands over whatever the log says, until it is dropped.
@@ -98,17 +91,7 @@ impl Mover {
     }
 
     async fn hand_over(&self, id: TableVersion, to: Seat, partitions: BTreeSet<Partition>) {
-        let mut of = Move {
-            id,
-            to,
-            partitions: Arc::new(partitions),
-            transfer: self.transfers.fetch_add(1, Ordering::Relaxed),
-            accounts: BTreeMap::new(),
-            shared: BTreeMap::new(),
-            rest: None,
-            bytes: 0,
-            frozen_at: None,
-        };
+        let mut of = Move { id, to, partitions: Arc::new(partitions), rest: None, bytes: 0, frozen_at: None };
         let (mut at, first) = Source::begin();
         let mut todo = VecDeque::from([first]);
         while at != Source::Over {
@@ -150,18 +133,10 @@ impl Mover {
 
     async fn perform(&self, effect: Effect, of: &mut Move) -> Option<Event> {
         Some(match effect {
-            Effect::Copy => {
-                let exported = self.shards.iter().map(|shard| shard.export(of.partitions.clone()));
-                let copied = match merged(join_all(exported).await) {
-                    Some(copy) => self.send(of, copy, false).await,
-                    None => false,
-                };
-                if copied { Event::Copied } else { Event::Failed }
-            }
+            Effect::Copy if self.copy(of).await => Event::Copied,
+            Effect::Copy => Event::Failed,
             Effect::Freeze => {
-                of.frozen_at = Some(self.clock.now().boot);
-                let frozen = self.shards.iter().map(|shard| shard.freeze(of.partitions.clone()));
-                of.rest = tokio::time::timeout(DRAIN_MAX, join_all(frozen)).await.ok().and_then(merged);
+                of.rest = self.freeze(of).await;
                 if of.rest.is_some() { Event::Drained } else { Event::Failed }
             }
             Effect::Thaw => {
@@ -195,16 +170,63 @@ impl Mover {
         }
     }
 
-    /// Sends what the target doesn't have yet; whether it keeps all of it.
-    async fn send(&self, of: &mut Move, moved: Moved, last: bool) -> bool {
-        let Some(secret) = self.in_force.secret() else { return false };
-        let Some(parts) = self.parts(of, moved, last, &secret) else { return false };
+    /// Gives the target a copy, of a few accounts at a time; whether it keeps all of it.
+    async fn copy(&self, of: &mut Move) -> bool {
+        let (mut pending, mut size) = (Moved::default(), 0);
+        for partition in of.partitions.clone().iter() {
+            let shard = &self.shards[partition.shard(self.shards.len())];
+            let Ok(copy) = shard.copy(*partition, of.id).await else { return false };
+            size += copy.bytes();
+            pending.add(copy);
+            if size >= PART_BYTES {
+                size = 0;
+                if !self.send(of, std::mem::take(&mut pending), false).await {
+                    return false;
+                }
+            }
+        }
+        self.send(of, pending, false).await
+    }
+
+    /// Freezes the partitions; what has changed since the copy, once nothing of them is open. None where that isn't known any more, or
+    /// takes too long.
+    async fn freeze(&self, of: &mut Move) -> Option<Moved> {
+        of.frozen_at = Some(self.clock.now().boot);
+        let frozen = self.shards.iter().map(|shard| shard.freeze(of.partitions.clone(), of.id));
+        let rests = tokio::time::timeout(DRAIN_MAX, join_all(frozen)).await.ok()?;
+        rests.into_iter().try_fold(Moved::default(), |mut all, rest| {
+            all.add(rest.ok()??);
+            Some(all)
+        })
+    }
+
+    /// Sends some of what is known to the target; whether it keeps all of it.
+    async fn send(&self, of: &mut Move, moved: Moved, is_last: bool) -> bool {
         let Some(peer) = self.links.peer(of.to.node) else { return false };
-        for mut part in parts {
-            part.boot = self.clock.now().boot;
-            match peer.bulk().ask(&part, PART_WITHIN).await {
-                Ok(true) => {}
-                Ok(false) => return false,
+        let mut parts = parts(moved).into_iter().peekable();
+        while let Some(part) = parts.next() {
+            let lost = part.lost.iter().map(|(partition, then)| (*partition, then.boot, then.wall));
+            let ask = InstallAsk {
+                of: of.id,
+                partitions: of.partitions.iter().copied().collect(),
+                boot: self.clock.now().boot,
+                lost: lost.collect(),
+                accounts: part.accounts.into_iter().map(PlainAccount::from).collect(),
+                shared: part.shared,
+                gone: part.gone,
+                is_last: is_last && parts.peek().is_none(),
+            };
+            let Ok(ask) = Opaque::question(&ask) else { return false };
+            of.bytes += ask.bytes.len();
+            let answer = peer.bulk().call(ask, PART_WITHIN).await;
+            let kept = answer.map(|answer| answer.read_answer::<InstallAsk>());
+            match kept {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return false,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "what became of a part of some partitions can't be read");
+                    return false;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a part of some partitions was not taken");
                     return false;
@@ -213,78 +235,27 @@ impl Mover {
         }
         true
     }
-
-    /// What has changed since the target was last told, in parts; none where it can't be written down.
-    fn parts(&self, of: &mut Move, moved: Moved, last: bool, secret: &Secret) -> Option<Vec<InstallAsk>> {
-        let transfer = (self.in_force.places().load().me().boot, of.transfer);
-        let empty = || InstallAsk {
-            transfer,
-            boot: 0,
-            accounts: Vec::new(),
-            shared: Vec::new(),
-            gone: Vec::new(),
-            gone_shared: Vec::new(),
-            lost: Vec::new(),
-            last: None,
-        };
-        let hash = |bytes: &[u8]| {
-            let mut hasher = secret.hasher();
-            hasher.write(bytes);
-            hasher.finish()
-        };
-        let (mut parts, mut size) = (vec![empty()], 0);
-        let mut room = |parts: &mut Vec<InstallAsk>, bytes: usize| {
-            if size + bytes > PART_BYTES {
-                parts.push(empty());
-                size = 0;
-            }
-            size += bytes;
-            of.bytes += bytes;
-        };
-        let (mut accounts, mut shared) = (BTreeMap::new(), BTreeMap::new());
-        for account in moved.accounts {
-            let account = PlainAccount::from(account);
-            let bytes = codec::encode(&account).ok()?;
-            let (id, hash) = (account.id.clone(), hash(&bytes));
-            if of.accounts.remove(&id) != Some(hash) {
-                room(&mut parts, bytes.len());
-                parts.last_mut()?.accounts.push(account);
-            }
-            accounts.insert(id, hash);
-        }
-        for (key, state) in moved.shared {
-            let bytes = codec::encode(&state).ok()?;
-            let hash = hash(&bytes);
-            if of.shared.remove(&key) != Some(hash) {
-                room(&mut parts, bytes.len());
-                parts.last_mut()?.shared.push((key, state));
-            }
-            shared.insert(key, hash);
-        }
-        // What the target was told of and is not there any more holds no information now.
-        let part = parts.last_mut()?;
-        part.gone = std::mem::replace(&mut of.accounts, accounts).into_keys().collect();
-        part.gone_shared = std::mem::replace(&mut of.shared, shared).into_keys().collect();
-        part.lost = moved.lost.iter().map(|(partition, then)| (*partition, then.boot, then.wall)).collect();
-        if last {
-            let places = self.in_force.places().load();
-            let epoch = |partition: Partition| places.table().row(partition).epoch.number() + 1;
-            let moves =
-                of.partitions.iter().map(|partition| (*partition, of.id, Epoch::new(epoch(*partition))));
-            part.last = Some(moves.collect());
-        }
-        Some(parts)
-    }
 }
 
-/// What all shards know, as one; none where one of them didn't say.
-fn merged(said: Vec<Result<Moved, crate::shard::Refusal>>) -> Option<Moved> {
-    let mut all = Moved::default();
-    for moved in said {
-        let moved = moved.ok()?;
-        all.accounts.extend(moved.accounts);
-        all.shared.extend(moved.shared);
-        all.lost.extend(moved.lost);
+/// What is known, in parts of about [`PART_BYTES`]: at least one.
+fn parts(moved: Moved) -> Vec<Moved> {
+    let mut parts = vec![Moved { gone: moved.gone, lost: moved.lost, ..Moved::at(moved.boot) }];
+    let mut size = 0;
+    let mut next = |parts: &mut Vec<Moved>, bytes: usize| {
+        if size + bytes > PART_BYTES {
+            parts.push(Moved::at(moved.boot));
+            size = 0;
+        }
+        size += bytes;
+        parts.len() - 1
+    };
+    for account in moved.accounts {
+        let at = next(&mut parts, account.bytes());
+        parts[at].accounts.push(account);
     }
-    Some(all)
+    for (key, state) in moved.shared {
+        let at = next(&mut parts, state.bytes());
+        parts[at].shared.push((key, state));
+    }
+    parts
 }

@@ -11,7 +11,7 @@ use crate::peer::moving::InstallAsk;
 use crate::peer::shared::{PlainReply, SettleAsk, SharedAnswer, SharedAsk};
 use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, ResetAsk};
 use crate::peer::{BootId, Kind, Opaque};
-use crate::placement::{Epoch, Partition, TableVersion};
+use crate::placement::{Partition, TableVersion};
 use crate::policy::TierSource;
 use crate::shard::{Home, Listed, MovedAccount, MovedReplay, OpRef, Refusal, Reply, Said, TenantState};
 
@@ -144,22 +144,21 @@ fn handed_over(partition: Partition) -> Vec<Exchange> {
         }],
     };
     let copy = InstallAsk {
-        transfer: (BootId(0x1122_3344_5566_7788), 4),
+        of: TableVersion(33),
+        partitions: vec![partition],
         boot: now.boot,
         accounts: vec![account.into()],
         shared: (1..).zip(states).collect(),
         gone: vec![],
-        gone_shared: vec![],
         lost: vec![],
-        last: None,
+        is_last: false,
     };
     let last = InstallAsk {
         accounts: vec![],
         shared: vec![],
         gone: vec!["globex".into()],
-        gone_shared: vec![1 << 100],
         lost: vec![(partition, 80 * SECOND, 1_799_999_990 * SECOND)],
-        last: Some(vec![(partition, TableVersion(33), Epoch::new(6))]),
+        is_last: true,
         ..copy.clone()
     };
     vec![

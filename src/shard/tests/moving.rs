@@ -1,10 +1,11 @@
 //! Partitions go from node to node, and with them counts, permits and request ids.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::placement::Row;
 use crate::shard::core::Shard;
+use crate::shard::{Moved, MovedAccount};
 
 const POLICY: &str = r#"
     default_tier = "t"
@@ -52,15 +53,26 @@ impl Nodes {
         self.table.version()
     }
 
-    /// The source freezes and hands out what it knows, which the target lays aside.
-    fn hand_over(&mut self, partitions: &[Partition]) {
+    /// The source says what it knows, which the target lays aside.
+    fn copy(&mut self, partitions: &[Partition], of: TableVersion) {
+        for partition in partitions {
+            let copy = self.world.on(0, |s, now, _| s.copy(*partition, of, now));
+            self.world.on(1, |s, now, _| s.stage(partitions, of, copy, false, now));
+        }
+    }
+
+    /// The source freezes and hands out the rest, which the target lays aside with what it has.
+    fn freeze(&mut self, partitions: &[Partition], of: TableVersion) {
         let set: BTreeSet<_> = partitions.iter().copied().collect();
         self.world.on(0, |s, _, _| s.freeze(&set));
         assert!(self.world.shards[0].is_drained(&set));
-        let moved = self.world.on(0, |s, now, _| s.export(&set, now));
-        let epochs: Vec<_> =
-            partitions.iter().map(|p| (*p, Epoch::new(self.row(*p).epoch.number() + 1))).collect();
-        self.world.on(1, |s, now, _| s.stage(&epochs, moved, now));
+        let rest = self.world.on(0, |s, now, _| s.rest(&set, of, now)).unwrap();
+        self.world.on(1, |s, now, _| s.stage(partitions, of, rest, true, now));
+    }
+
+    fn hand_over(&mut self, partitions: &[Partition], of: TableVersion) {
+        self.copy(partitions, of);
+        self.freeze(partitions, of);
     }
 
     fn commit(&mut self, partitions: &[Partition], began: TableVersion) {
@@ -94,7 +106,7 @@ fn counts_permits_and_request_ids_go_along_and_the_former_owner_forgets_them() {
     assert!(nodes.decides(0, &with_id("r", &costing(4, &theirs))).unwrap().allowed);
     let permit = nodes.decides(0, &with_permit(60_000, &theirs)).unwrap().permit.unwrap();
     let began = nodes.begin(&partitions[..]);
-    nodes.hand_over(&partitions);
+    nodes.hand_over(&partitions, began);
     nodes.commit(&partitions, began);
     assert_eq!(nodes.decides(0, &theirs).unwrap_err(), moved());
     let replayed = nodes.decides(1, &with_id("r", &costing(4, &theirs))).unwrap();
@@ -117,7 +129,7 @@ fn who_comes_while_a_partition_is_frozen_waits_and_goes_after_it_or_on_here() {
         let theirs = nodes.world.tenant_of(0);
         let partitions = nodes.of(0);
         let began = nodes.begin(&partitions);
-        nodes.hand_over(&partitions);
+        nodes.hand_over(&partitions, began);
         let mut waits = nodes.ask(0, &theirs);
         assert!(answered(&mut waits).is_none());
         if stays {
@@ -143,7 +155,7 @@ fn what_is_laid_aside_is_saved_and_true_for_the_next_life_where_the_log_has_move
         let partitions = nodes.of(0);
         assert!(nodes.decides(0, &costing(4, &theirs)).unwrap().allowed);
         let began = nodes.begin(&partitions);
-        nodes.hand_over(&partitions);
+        nodes.hand_over(&partitions, began);
         // The target stops before it hears what the log says of the move.
         let saved = nodes.world.on(1, |s, now, _| s.save(now));
         if moves {
@@ -162,8 +174,8 @@ fn who_waits_for_a_frozen_partition_hears_busy_at_its_deadline() {
     let mut nodes = Nodes::new();
     let theirs = within(50, &nodes.world.tenant_of(0));
     let partitions = nodes.of(0);
-    nodes.begin(&partitions);
-    nodes.hand_over(&partitions);
+    let began = nodes.begin(&partitions);
+    nodes.hand_over(&partitions, began);
     let mut waits = nodes.ask(0, &theirs);
     nodes.world.pass(50 * crate::clock::MS - 1);
     assert!(answered(&mut waits).is_none());
@@ -207,10 +219,109 @@ fn a_shared_limit_is_asked_where_its_bucket_has_gone() {
         assert!(nodes.decides(1, &check(i)).unwrap().allowed);
     }
     let began = nodes.begin(&partitions);
-    nodes.hand_over(&partitions);
+    nodes.hand_over(&partitions, began);
     nodes.commit(&partitions, began);
     for i in 0..3 {
         let decision = nodes.decides(1, &check(i)).unwrap();
         assert_eq!(verdict(&decision, "address").remaining, 3, "address {i}");
+    }
+}
+
+#[test]
+fn what_was_not_copied_for_this_move_or_not_all_is_handed_to_nobody() {
+    let mut nodes = Nodes::new();
+    let theirs = nodes.world.tenant_of(0);
+    let partitions = nodes.of(0);
+    let set: BTreeSet<_> = partitions.iter().copied().collect();
+    assert!(nodes.decides(0, &costing(4, &theirs)).unwrap().allowed);
+    let began = nodes.begin(&partitions);
+    nodes.copy(&partitions[1..], began);
+    nodes.world.on(0, |s, _, _| s.freeze(&set));
+    assert!(nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).is_none());
+    // A copy for another move says what that one's target has, and not what this one's has.
+    nodes.copy(&partitions, began);
+    nodes.copy(&partitions[..1], TableVersion(began.0 + 1));
+    assert!(nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).is_none());
+    // What was laid aside without its last part is not what was spent: the target doesn't begin with it.
+    nodes.copy(&partitions, began);
+    nodes.commit(&partitions, began);
+    assert_eq!(verdict(&nodes.decides(1, &theirs).unwrap(), "day").remaining, 9);
+}
+
+const SHORT_AND_LONG: &str = r#"
+    default_tier = "t"
+    limits = [{ name = "address", per = ["ip"], algorithm = "fixed_window", limit = 50, window = "1d" }]
+    [tiers.t]
+    max_concurrent = 3
+    limits = [
+        { name = "day", algorithm = "fixed_window", limit = 200, window = "1d" },
+        { name = "second", algorithm = "token_bucket", rate = "5/s", burst = 5 },
+    ]
+"#;
+
+/// What a node would be told of, by id and key; what is like a fresh bucket says nothing.
+type Told = (BTreeMap<String, Vec<String>>, BTreeMap<u128, String>);
+
+fn told(parts: Vec<Moved>, now: Now) -> Told {
+    let (mut accounts, mut shared) = (BTreeMap::new(), BTreeMap::new());
+    for part in parts {
+        accounts.extend(part.accounts.into_iter().map(|account| (account.id.clone(), account)));
+        part.gone.iter().for_each(|id| drop(accounts.remove(id)));
+        shared.extend(part.shared);
+    }
+    let said = |mut account: MovedAccount| {
+        let long = account.buckets.iter().filter(|(_, state)| !state.is_fresh(now));
+        let mut said: Vec<_> = long.map(|(key, state)| format!("{key} {state:?}")).collect();
+        account.permits.advance(now.boot);
+        said.extend((account.permits.flying() > 0).then(|| format!("{:?}", account.permits)));
+        let replays = account.replays.iter().filter(|replay| replay.expires > now.boot);
+        said.extend(replays.map(|replay| format!("{:?} until {}", replay.key, replay.expires)));
+        said.sort();
+        said
+    };
+    let accounts = accounts.into_iter().map(|(id, account)| (id, said(account)));
+    let shared = shared.into_iter().filter(|(_, state)| !state.is_fresh(now));
+    let shared = shared.map(|(key, state)| (key, format!("{state:?}"))).collect();
+    (accounts.filter(|(_, said)| !said.is_empty()).collect(), shared)
+}
+
+#[test]
+fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
+    for seed in seeds(60) {
+        let mut world = World::together(1, SHORT_AND_LONG, ROOM, seed);
+        let partitions: BTreeSet<_> = Partition::all().collect();
+        let (of, other) = (TableVersion(100), TableVersion(101));
+        let (mut copies, mut permits) = (Vec::new(), Vec::new());
+        for step in 0..400 {
+            let tenant = super::of(&format!("tenant-{}", world.below(12)));
+            let (many, some, few) = (world.below(9_000), world.below(50), world.below(3));
+            match world.below(20) {
+                0..8 => drop(world.ask(&costing(1 + some as u32 % 5, &tenant))),
+                8..10 => drop(world.ask(&from_ip(&format!("192.0.2.{}", some % 9), &tenant))),
+                10..12 => drop(world.ask(&with_id(&format!("id-{some}"), &tenant))),
+                12..14 => {
+                    let decision = world.ask(&with_permit(1 + many, &tenant)).unwrap();
+                    permits.extend(decision.permit.map(|permit| permit.id));
+                }
+                14 => permits.pop().into_iter().for_each(|id| world.release(id)),
+                15 => {
+                    let question = world.question(&tenant);
+                    world.on(0, |s, _, _| s.reset(question.hash, tenant.tenant.as_str()));
+                }
+                16 => world.sweep(),
+                17 => world.pass(MINUTE * few),
+                _ => world.pass(SECOND * few),
+            }
+            if step == 200 {
+                for partition in &partitions {
+                    copies.push(world.on(0, |s, now, _| s.copy(*partition, of, now)));
+                }
+            }
+        }
+        let rest = world.on(0, |s, now, _| s.rest(&partitions, of, now)).unwrap();
+        let known: Vec<_> =
+            partitions.iter().map(|p| world.on(0, |s, now, _| s.copy(*p, other, now))).collect();
+        copies.push(rest);
+        assert_eq!(told(copies, world.now), told(known, world.now));
     }
 }
