@@ -284,7 +284,8 @@ async fn serve(part: Part) -> Result<(), Box<dyn Error + Send + Sync>> {
 
 /// The first node leads, for ever.
 fn standing(part: Part) -> Json<Value> {
-    let nodes = vec![json!({"partitions": 1}); part.nodes.into()];
+    let nodes: Vec<_> =
+        (0..usize::from(part.nodes)).map(|index| json!({"id": node_name(index), "partitions": 1})).collect();
     Json(json!({"leader": node_name(0), "term": 1, "nodes": nodes}))
 }
 

@@ -1,4 +1,5 @@
-//! All tenants of a node move to another while checks go on: how long that takes, what it sends, and what it costs those who ask.
+//! All tenants of a node move to another while checks go on, and then are backed up: how long that takes, what it sends, and what it costs
+//! those who ask.
 //!
 //! A node is filled with tenants that it has to remember for a day. A second node joins, and the first is drained: all 4096 partitions go
 //! over, in batches. Meanwhile checks are asked of the first node at a fixed rate, far below what it could do, each timed from
@@ -9,11 +10,11 @@
 //! before   n1 owns 4096   n1 decides
 //! during   n1 → n2        n1 decides, or waits while a partition is frozen, or passes on
 //! after    n2 owns 4096   n1 passes on
+//! backup   n1 makes a back-up of what n2 has counted, and passes on
 //! ```
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::{Args, value_parser};
@@ -30,8 +31,8 @@ const PARTITIONS: u64 = 4_096;
 const MOVED_WITHIN: Duration = Duration::from_secs(600);
 /// How often it is looked whether they are done; that is also how exactly their time is known.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// One stretch of the load while they move.
-const STRETCH: Duration = Duration::from_secs(1);
+/// One stretch of the load while something is done.
+const STRETCH: Duration = Duration::from_millis(250);
 /// Between two stretches, and before the first.
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -70,6 +71,15 @@ struct Figures {
     before: Waits,
     during: Waits,
     after: Waits,
+    backup: BackedUp,
+}
+
+/// A back-up while checks went on.
+#[derive(Serialize)]
+struct BackedUp {
+    bytes: usize,
+    seconds: f64,
+    waits: Waits,
 }
 
 /// What the first node counted of it.
@@ -126,13 +136,16 @@ fn measure(settings: &Settings, server: &mut Server) -> Result<Figures, Box<dyn 
     let before = quietly(&mut load)?;
     eprintln!("{} joins, and everything moves there", node_name(1));
     server.join(&settings.node_binary)?;
-    let (during, moving) = while_moving(&mut load, server)?;
+    let (during, ((), moving)) =
+        while_doing(&mut load, || server.drain_first().and_then(|()| until_moved(server)))?;
     eprintln!("moved after {:.1} s", moving.as_secs_f64());
     let handed_over = HandedOver::read(&server.metrics_of_first()?)?;
     if handed_over.partitions < PARTITIONS {
         return Err(format!("{} partitions have moved, of {PARTITIONS}", handed_over.partitions).into());
     }
     let after = quietly(&mut load)?;
+    eprintln!("{} makes a back-up", node_name(0));
+    let (backing_up, (bytes, took)) = while_doing(&mut load, || server.back_up())?;
     let Settings { tenants, rate, connections, .. } = *settings;
     Ok(Figures {
         tenants,
@@ -143,30 +156,24 @@ fn measure(settings: &Settings, server: &mut Server) -> Result<Figures, Box<dyn 
         before: Waits::of(&before)?,
         during: Waits::of(&during)?,
         after: Waits::of(&after)?,
+        backup: BackedUp { bytes, seconds: took.as_secs_f64(), waits: Waits::of(&backing_up)? },
     })
 }
 
-/// Has everything moved off the first node, and asks all the while; how long it took.
-fn while_moving(load: &mut Load, server: &Server) -> Result<(Tally, Duration), Box<dyn Error + Send + Sync>> {
+/// Asks for as long as `work` takes; what came of it, and how long it took.
+fn while_doing<T: Send>(
+    load: &mut Load,
+    work: impl FnOnce() -> Result<T, Box<dyn Error + Send + Sync>> + Send,
+) -> Result<(Tally, (T, Duration)), Box<dyn Error + Send + Sync>> {
     std::thread::scope(|scope| {
-        let (done, is_done) = mpsc::channel();
         let begun = clock::now();
-        scope.spawn(move || {
-            let moved = server.drain_first().and_then(|()| until_moved(server));
-            // Nobody hears it only if the load has failed before.
-            let _ = done.send(moved.map(|()| clock::now() - begun));
-        });
+        let working = scope.spawn(move || work().map(|done| (done, clock::now() - begun)));
         let mut all = Tally::new();
-        loop {
+        while !working.is_finished() {
             all.merge(load.run(Phase::For(STRETCH))?);
-            match is_done.try_recv() {
-                Ok(moved) => return moved.map(|moving| (all, moving)),
-                Err(mpsc::TryRecvError::Empty) => {}
-                Err(mpsc::TryRecvError::Disconnected) => {
-                    return Err("nobody looks whether they have moved".into());
-                }
-            }
         }
+        let done = working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((all, done))
     })
 }
 
@@ -251,13 +258,21 @@ impl Figures {
             "p99.9 µs",
             "slowest µs",
         );
-        for (name, waits) in [("before", &self.before), ("during", &self.during), ("after", &self.after)] {
+        let BackedUp { bytes, seconds, waits: backing_up } = &self.backup;
+        let all = [
+            ("before", &self.before),
+            ("during", &self.during),
+            ("after", &self.after),
+            ("backup", backing_up),
+        ];
+        for (name, waits) in all {
             let Waits { calls, forwarded_share, p50_us, p99_us, p999_us, slowest_us } = waits;
             let forwarded = format!("{:.0} %", forwarded_share * 100.0);
             text.push_str(&format!(
                 "{name:8} {calls:>9} {forwarded:>10} {p50_us:>9.0} {p99_us:>9.0} {p999_us:>9.0} {slowest_us:>10.0}\n"
             ));
         }
+        text.push_str(&format!("\nThe back-up took {seconds:.1} s and has {:.1} MB.\n", *bytes as f64 / 1e6));
         text
     }
 }

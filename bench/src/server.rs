@@ -27,6 +27,8 @@ use crate::scenario::{TENANTS_MAX, Tier, policy};
 /// longer.
 const READY_WAIT_MAX: Duration = Duration::from_secs(30);
 const READY_ASK_EVERY: Duration = Duration::from_millis(20);
+/// A back-up of millions of tenants takes some seconds.
+const BACK_UP_WAIT_MAX: Duration = Duration::from_secs(60);
 /// For one question to `/readyz` or `/v1/cluster`.
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The most bytes of an answer to it.
@@ -147,6 +149,15 @@ impl Server {
         match answer.starts_with(b"HTTP/1.1 202") {
             true => Ok(()),
             false => Err(format!("it may not be drained: {}", String::from_utf8_lossy(&answer)).into()),
+        }
+    }
+
+    /// Has its first node make a back-up of them all, and reads it; its bytes.
+    pub fn back_up(&self) -> Result<usize, Box<dyn Error + Send + Sync>> {
+        let answer = ask_within(BACK_UP_WAIT_MAX, self.addresses[0], "GET", "/v1/cluster/backup", u64::MAX)?;
+        match answer.starts_with(b"HTTP/1.1 200") {
+            true => Ok(answer.len()),
+            false => Err(format!("there is no back-up: {}", String::from_utf8_lossy(&answer)).into()),
         }
     }
 
@@ -344,12 +355,23 @@ fn get(node: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
 
 /// The whole answer to one question, head and body.
 fn ask(node: SocketAddr, method: &str, path: &str) -> std::io::Result<Vec<u8>> {
+    ask_within(PROBE_WAIT_MAX, node, method, path, PROBE_BYTES_MAX)
+}
+
+/// The same of an answer that may be long, and long in coming.
+fn ask_within(
+    wait: Duration,
+    node: SocketAddr,
+    method: &str,
+    path: &str,
+    most: u64,
+) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&node, PROBE_WAIT_MAX)?;
-    stream.set_read_timeout(Some(PROBE_WAIT_MAX))?;
-    stream.set_write_timeout(Some(PROBE_WAIT_MAX))?;
+    stream.set_read_timeout(Some(wait))?;
+    stream.set_write_timeout(Some(wait))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(PROBE_BYTES_MAX).read_to_end(&mut answer)?;
+    stream.take(most).read_to_end(&mut answer)?;
     Ok(answer)
 }
 

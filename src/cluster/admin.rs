@@ -271,7 +271,7 @@ fn judge_leaving(
         Leaving::HandingOver if silence > SILENT_AFTER && owned > 0 => {
             return Err(Denied::Unsafe(format!(
                 "{name} can't be reached, so the {owned} partitions that it owns can't be handed over: bring it back, or \
-                 give it up, and they begin anew elsewhere"
+                 give it up, and they begin as spent elsewhere"
             )));
         }
         Leaving::Abandoned | Leaving::HandingOver => {}

@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -107,8 +108,8 @@ pub enum BackUpError {
     /// There is nothing yet.
     #[error("the cluster has not begun")]
     NotBegun,
-    /// One at a time: it takes memory.
-    #[error("this node is making a back-up already")]
+    /// One at a time: it takes memory, until it has been read.
+    #[error("this node is making a back-up already, or somebody is reading one")]
     Busy,
     /// What this node knows may be old.
     #[error(
@@ -132,8 +133,8 @@ pub enum BackUpError {
     Encode(#[from] CodecError),
 }
 
-/// A back-up's bytes, when they come.
-pub type BackingUp<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, BackUpError>> + Send + 'a>>;
+/// A back-up's bytes, when they come. As long as somebody has them, no other is made.
+pub type BackingUp<'a> = Pin<Box<dyn Future<Output = Result<Bytes, BackUpError>> + Send + 'a>>;
 
 /// What the door may know of back-ups.
 pub trait BackUp: Send + Sync + 'static {

@@ -122,6 +122,7 @@ mod tests {
     use crate::routing::{Forwarder, ForwarderArgs, Router};
     use crate::shard::mailboxes;
     use crate::telemetry::Telemetry;
+    use bytes::Bytes;
 
     /// A cluster of two of which nothing is real.
     struct Painted {
@@ -213,7 +214,7 @@ mod tests {
         fn back_up(&self, partial: bool) -> BackingUp<'_> {
             Box::pin(async move {
                 match partial {
-                    true => Ok(b"bytes".to_vec()),
+                    true => Ok(Bytes::from_static(b"bytes")),
                     false => Err(BackUpError::Missing(vec![n(1)])),
                 }
             })

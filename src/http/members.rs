@@ -3,7 +3,7 @@
 //! ```text
 //! POST   /v1/cluster/nodes {"id":"n4","http":"127.0.0.1:7074","peer":"127.0.0.1:7174"}     201, and all it needs to begin
 //! DELETE /v1/cluster/nodes/n3            202: it hands over what it owns, gives its vote back, and is gone
-//! DELETE /v1/cluster/nodes/n3?force      202: it is gone already, and what it owned begins anew elsewhere
+//! DELETE /v1/cluster/nodes/n3?force      202: it is gone already, and what it owned begins as spent elsewhere
 //! POST   /v1/cluster/nodes/n3/drain      202: it hands over what it owns, and stays
 //! DELETE /v1/cluster/nodes/n3/drain      200: it may own again; if it was leaving, it stays
 //! PUT    /v1/cluster/nodes/n3/weight {"weight":2}  200: it takes twice the load of a node of weight 1; of weight 0, none

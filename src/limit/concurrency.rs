@@ -71,6 +71,11 @@ impl Permits {
         true
     }
 
+    /// Adds those that others have handed out.
+    pub fn add(&mut self, others: Self) {
+        others.expiry.into_iter().for_each(|(id, until)| self.grant(id, until));
+    }
+
     /// Nanoseconds until the last permit that is out has expired.
     pub fn reset_after(&self, boot: u64) -> u64 {
         self.by_expiry.last().map_or(0, |(at, _)| at.saturating_sub(boot))

@@ -278,8 +278,8 @@ impl Table {
         self.rows().filter(move |(_, row)| row.owner.node == node).map(|(partition, _)| partition)
     }
 
-    /// The table after the log entry `at`: all `changes` made, and the epochs of rows that get another owner raised by one; moves of
-    /// them that were under way are given up. If one of them can't be made, none is. Without changes the version stays.
+    /// The table after the log entry `at`: all `changes` made, and the epochs of rows that get another owner raised by one, unless no
+    /// life has owned them yet; moves of them that were under way are given up. If one of them can't be made, none is. Without changes the version stays.
     pub fn with(&self, changes: &[Change], at: TableVersion) -> Result<Self, TableChangeError> {
         if changes.is_empty() {
             return Ok(self.clone());
@@ -300,8 +300,11 @@ impl Table {
             if replica == Some(owner.node) {
                 return Err(TableChangeError::ReplicaIsOwner { partition, node: owner.node });
             }
-            // Whoever keeps a partition keeps what it knows of it, and what was saved or is on its way names this epoch.
-            let epoch = if self.owner(partition) == owner { actual } else { actual.next() };
+            // Whoever keeps a partition keeps what it knows of it, and what was saved or is on its way names this epoch. What no life
+            // has owned yet nobody has gone by.
+            let was = self.owner(partition);
+            let stays = was == owner || was.boot == BootId::NEVER;
+            let epoch = if stays { actual } else { actual.next() };
             let row = Row { owner, replica, epoch, moving: None };
             next.rows[usize::from(partition.number())] = row;
         }

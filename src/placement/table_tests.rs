@@ -54,6 +54,14 @@ fn a_new_life_of_a_node_owns_its_rows_under_a_higher_epoch_and_nobody_elses() {
 }
 
 #[test]
+fn what_no_life_has_owned_goes_to_another_node_under_the_same_epoch() {
+    let unborn = Seat { node: node(1), boot: BootId::NEVER };
+    let table = Table::new(TableVersion(40), vec![(unborn, None); 4096]).unwrap();
+    let next = table.with(&[change(7, 1, 3, None)], TableVersion(41)).unwrap();
+    assert_eq!((next.owner(partition(7)), next.row(partition(7)).epoch), (seat(3), Epoch::FIRST));
+}
+
+#[test]
 fn a_first_life_owns_its_rows_under_the_epoch_that_nobody_went_by() {
     let unborn = Seat { node: node(1), boot: BootId::NEVER };
     let table = Table::new(TableVersion(40), vec![(unborn, None); 4096]).unwrap();

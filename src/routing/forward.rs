@@ -377,7 +377,8 @@ impl Forwarder {
     }
 
     /// Asks one peer, again and again under the same number, until it answers, the time is up, or `is_over` says that another is
-    /// to be asked: then there is no answer.
+    /// to be asked: then there is no answer. Before it is left for another it is asked once more whether it has charged what it was
+    /// asked, if that isn't known; a peer that can't say so then is as good as dead.
     async fn ask_peer(
         &self,
         peer: &Peer,
@@ -385,20 +386,25 @@ impl Forwarder {
         question: &Opaque,
         is_over: impl Fn() -> bool,
     ) -> Result<Option<Opaque>, Refusal> {
-        let mut sent = false;
-        while !is_over() {
+        let (mut may_be_charged, mut is_last) = (false, false);
+        while !is_last {
+            is_last = is_over();
+            if is_last && !may_be_charged {
+                break;
+            }
             let Some(left) = self.left(until) else { return Err(self.unreachable()) };
-            if std::mem::replace(&mut sent, true) {
+            if may_be_charged {
                 self.counts.resent.count();
             }
             match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
-                Err(AskError::Open(_)) => return Err(self.unreachable()),
+                Err(AskError::Open(_)) if !is_last => return Err(self.unreachable()),
                 Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
                     return Err(Refusal::Busy);
                 }
                 Err(error) => {
-                    sent = !error.was_not_handled();
+                    // Whatever becomes of what was sent now, what was sent before may have been charged.
+                    may_be_charged |= !error.was_not_handled();
                     tracing::debug!(%error, "a forward had no answer");
                 }
             }

@@ -106,7 +106,10 @@ impl Owner {
         let answer = |epoch, said| encoded::<CheckAsk>(&CheckAnswer { epoch, said });
         let mine = match self.owned(partition, epoch) {
             Ok(mine) => mine,
-            Err(declined) => return answer(epoch, Err(declined)),
+            Err(declined) => match self.remembered(&source) {
+                Some(promise) => return self.kept(&source, promise).await,
+                None => return answer(epoch, Err(declined)),
+            },
         };
         let question = match self.question(check, mine, ttl) {
             Ok(question) => question,
@@ -137,7 +140,10 @@ impl Owner {
         let answer = |epoch, said| encoded::<AllAsk>(&AllAnswer { epoch, said });
         let mine = match self.owned(partition, epoch) {
             Ok(mine) => mine,
-            Err(declined) => return answer(epoch, Err(declined)),
+            Err(declined) => match self.remembered(&source) {
+                Some(promise) => return self.kept(&source, promise).await,
+                None => return answer(epoch, Err(declined)),
+            },
         };
         let questions: Result<Vec<_>, _> =
             checks.into_iter().map(|check| self.question(check, mine, ttl)).collect();
@@ -305,6 +311,13 @@ impl Owner {
         answer
     }
 
+    /// The promise that was made for `source` while the partition was here, if any: it was charged here, and is charged nowhere else.
+    fn remembered(&self, source: &Source) -> Option<Promise> {
+        let promise = self.windows.find(source)?;
+        self.counts.repeated.count();
+        Some(promise)
+    }
+
     /// The promise of an answer, made now where `source` is new; none where it may be a repetition and can't be told from one.
     fn once<F>(&self, source: &Source, make: impl FnOnce() -> F) -> Option<Promise>
     where
@@ -346,3 +359,6 @@ fn encoded<A: Ask>(answer: &A::Answer) -> Result<Opaque, Failure> {
 pub(super) fn decided_by(node: &Name, epoch: u64, decision: Decision) -> Decision {
     Decision { epoch, node: Some(Box::new(node.clone())), ..decision }
 }
+
+#[cfg(test)]
+mod tests;

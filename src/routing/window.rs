@@ -5,6 +5,9 @@
 //! [`WINDOW`] answers of each router, those that are still being worked out included: whoever asks again waits for the same one.
 //! A number that is too old to be remembered is refused, since a repetition can't be told from a first time.
 //!
+//! What was answered is remembered where it was charged, also when the partition has moved since: a router that doesn't know what became
+//! of a forward asks first whom it has asked before, and only goes after the partition if that one knows nothing of it.
+//!
 //! ```text
 //! n2 in boot 7f…   301 decided: allowed   302 being decided   303 decided: denied
 //! 302 again        waits for the answer to the first 302
@@ -73,6 +76,12 @@ impl<T: Clone> Windows<T> {
 }
 
 impl<T: Clone> Windows<T> {
+    /// What was made for `source`, if it was here before and is remembered.
+    pub fn find(&self, source: &Source) -> Option<T> {
+        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.get(&source.router).filter(|window| window.boot == source.boot)?.find(source.sequence)
+    }
+
     /// Forgets what was made for `source`: it comes for the first time once more.
     pub fn forget(&self, source: &Source) {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,16 +97,20 @@ impl<T: Clone> Window<T> {
         Self { boot, highest: 0, places: vec![None; WINDOW] }
     }
 
+    fn find(&self, sequence: u64) -> Option<T> {
+        let place = self.places[(sequence % WINDOW as u64) as usize].as_ref();
+        place.filter(|(kept, _)| *kept == sequence).map(|(_, kept)| kept.clone())
+    }
+
     fn see(&mut self, sequence: u64, make: impl FnOnce() -> T) -> Seen<T> {
         if sequence.saturating_add(WINDOW as u64) <= self.highest {
             return Seen::TooOld;
         }
-        let place = &mut self.places[(sequence % WINDOW as u64) as usize];
-        if let Some((_, kept)) = place.as_ref().filter(|(kept, _)| *kept == sequence) {
-            return Seen::Again(kept.clone());
+        if let Some(kept) = self.find(sequence) {
+            return Seen::Again(kept);
         }
         let made = make();
-        *place = Some((sequence, made.clone()));
+        self.places[(sequence % WINDOW as u64) as usize] = Some((sequence, made.clone()));
         self.highest = self.highest.max(sequence);
         Seen::First(made)
     }
@@ -121,6 +134,8 @@ mod tests {
         assert_eq!(windows.see(&source(1, 5), || "a"), Seen::First("a"));
         assert_eq!(windows.see(&source(1, 5), || "b"), Seen::Again("a"));
         assert_eq!(windows.see(&source(2, 5), || "c"), Seen::First("c"));
+        assert_eq!((windows.find(&source(2, 5)), windows.find(&source(2, 6))), (Some("c"), None));
+        assert_eq!(windows.find(&source(1, 5)), None);
         // The old life is over: what still comes of it begins a window of its own.
         assert_eq!(windows.see(&source(2, 5), || "d"), Seen::Again("c"));
     }

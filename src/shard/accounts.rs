@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 
 use super::account::Account;
 use super::plans::Plans;
+use super::slab::Slab;
 use crate::clock::Now;
 use crate::placement::{AccountHash, EachPartition, Partition};
 
@@ -30,7 +31,7 @@ const BUCKETS_PER_LOOK: usize = 256;
 
 /// The accounts of one shard.
 pub struct Accounts {
-    slab: Vec<Option<Account>>,
+    slab: Slab,
     free: Vec<u32>,
     index: EachPartition<HashTable<u32>>,
     /// Accounts in the index.
@@ -54,9 +55,10 @@ impl Accounts {
     /// No accounts yet; at most `named_max` of tenants that the policy names and `unknown_max` others.
     pub fn new(named_max: usize, unknown_max: usize) -> Self {
         // No tenant id contains a *, so the overflow account is nobody's.
-        let overflow = Account::new("*".into(), AccountHash(0), true);
+        let mut slab = Slab::default();
+        let overflow = slab.push(Account::new("*".into(), AccountHash(0), true));
         Self {
-            slab: vec![Some(overflow)],
+            slab,
             free: Vec::new(),
             index: EachPartition::default(),
             count: 0,
@@ -68,7 +70,7 @@ impl Accounts {
             buckets: 0,
             request_ids: 0,
             permits: 0,
-            overflow: AccountIx(0),
+            overflow: AccountIx(overflow as u32),
         }
     }
 
@@ -84,7 +86,7 @@ impl Accounts {
 
     /// The account at a position of the slab.
     pub fn at(&self, position: usize) -> Option<&Account> {
-        self.slab.get(position)?.as_ref()
+        self.slab.get(position)
     }
 
     /// The account that stands in for unknown ids beyond the cap.
@@ -96,7 +98,7 @@ impl Accounts {
     pub fn find(&self, hash: AccountHash, id: &str) -> Option<AccountIx> {
         let slab = &self.slab;
         let index = &self.index[hash.partition()];
-        let found = index.find(spread(hash), |&ix| slab[ix as usize].as_ref().is_some_and(|a| *a.id == *id));
+        let found = index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(|a| *a.id == *id));
         found.map(|ix| AccountIx(*ix))
     }
 
@@ -104,8 +106,7 @@ impl Accounts {
     pub fn find_by_hash(&self, hash: AccountHash) -> Option<AccountIx> {
         let slab = &self.slab;
         let index = &self.index[hash.partition()];
-        let found =
-            index.find(spread(hash), |&ix| slab[ix as usize].as_ref().is_some_and(|a| a.hash == hash));
+        let found = index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(|a| a.hash == hash));
         found.map(|ix| AccountIx(*ix))
     }
 
@@ -118,7 +119,7 @@ impl Accounts {
     pub fn set_copied(&mut self, partition: Partition) {
         self.copied.insert(partition, Vec::new());
         for ix in &self.index[partition] {
-            if let Some(account) = &mut self.slab[*ix as usize] {
+            if let Some(account) = self.slab.get_mut(*ix as usize) {
                 account.copied = true;
             }
         }
@@ -150,28 +151,25 @@ impl Accounts {
                 return self.overflow;
             }
         }
-        let account = Some(Account::new(id.into(), hash, named));
+        let account = Account::new(id.into(), hash, named);
         let ix = match self.free.pop() {
             Some(ix) => {
-                self.slab[ix as usize] = account;
+                self.slab.put(ix as usize, account);
                 ix
             }
-            None => {
-                self.slab.push(account);
-                (self.slab.len() - 1) as u32
-            }
+            None => self.slab.push(account) as u32,
         };
         self.named += usize::from(named);
         let slab = &self.slab;
         let index = &mut self.index[hash.partition()];
-        index.insert_unique(spread(hash), ix, |&ix| slab[ix as usize].as_ref().map_or(0, |a| spread(a.hash)));
+        index.insert_unique(spread(hash), ix, |&ix| slab.get(ix as usize).map_or(0, |a| spread(a.hash)));
         self.count += 1;
         AccountIx(ix)
     }
 
     /// The account at `ix`, which its holder keeps from being forgotten or has just looked up.
     pub fn get(&self, ix: AccountIx) -> &Account {
-        match &self.slab[ix.0 as usize] {
+        match self.slab.get(ix.0 as usize) {
             Some(account) => account,
             None => unreachable!("an account in use is not forgotten"),
         }
@@ -179,7 +177,7 @@ impl Accounts {
 
     /// The account at `ix`, to be changed.
     pub fn get_mut(&mut self, ix: AccountIx) -> &mut Account {
-        match &mut self.slab[ix.0 as usize] {
+        match self.slab.get_mut(ix.0 as usize) {
             Some(account) => {
                 account.copied = false;
                 account
@@ -203,7 +201,7 @@ impl Accounts {
         if ix == self.overflow {
             return;
         }
-        let Some(account) = self.slab[ix.0 as usize].take() else {
+        let Some(account) = self.slab.take(ix.0 as usize) else {
             return;
         };
         self.named -= usize::from(account.counted_as_named);
@@ -232,7 +230,7 @@ impl Accounts {
     fn sweep(&mut self, count: usize, plans: &mut Plans, now: Now) {
         for _ in 0..count {
             self.hand = (self.hand + 1) % self.slab.len();
-            let Some(account) = &mut self.slab[self.hand] else {
+            let Some(account) = self.slab.get_mut(self.hand) else {
                 continue;
             };
             let permits = account.permits();

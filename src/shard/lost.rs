@@ -1,6 +1,6 @@
 //! Partitions whose counts were lost with the process that had them.
 //!
-//! A node that was killed comes back with an empty memory, and what its tenants had spent is known to nobody. If it began them
+//! A node that was killed comes back with an empty memory, or is given up for others, and what its tenants had spent is known to nobody. If it began them
 //! afresh, every crash would be a refund. So a bucket of such a partition begins as if everything had been taken of it when it
 //! was lost: it refills from there on, and admits nothing that an uninterrupted one wouldn't have. A limit of ten in an hour lets
 //! nobody pass for up to an hour after a crash, and never eleven.

@@ -3,7 +3,7 @@
 //! `core` is the actor's mind: a plain struct that takes a message and the time and answers with effects, so that any
 //! interleaving of several shards can be played in a test without a runtime. A check on its way is an `op`; `resolve` finds
 //! what it demands, `judge` asks its own limits, `coordinate` the shared ones; most checks need none of that and are decided
-//! `at_once`. `account` and `accounts` are what a shard remembers of tenants, `shared` the buckets that tenants share and the
+//! `at_once`. `account`, `accounts` and `slab` are what a shard remembers of tenants, `shared` the buckets that tenants share and the
 //! holds on them, `upkeep` the rest of its work, `saved` the file that a graceful stop leaves behind. `tally` is what it counts of its own work, `alone` a shard without
 //! anything around it. `actor` is the body: mailboxes, batches, timers.
 
@@ -23,6 +23,7 @@ mod plans;
 mod resolve;
 mod saved;
 mod shared;
+mod slab;
 mod tally;
 mod top;
 mod upkeep;

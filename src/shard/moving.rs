@@ -31,7 +31,7 @@ use super::{Refusal, Returned};
 use crate::check::{Decision, RequestId};
 use crate::clock::Now;
 use crate::limit::{Permits, State};
-use crate::placement::{Partition, Places, TableVersion};
+use crate::placement::{Epoch, Partition, Place, Places, TableVersion};
 use arriving::Staged;
 use leaving::Waiting;
 use smallvec::SmallVec;
@@ -151,18 +151,24 @@ impl Shard {
         ask.key == ask.overflow_key || self.is_open(Partition::of_key(ask.key))
     }
 
-    /// Takes note of where partitions are now: those that have come are loaded, those that have left are forgotten, and whoever
-    /// waited for them goes on.
+    /// Takes note of where partitions are now: those that have come are gone by, those that have left are forgotten, those that were
+    /// given to this node without what was known of them begin as lost ones do, and whoever waited for any of them goes on.
     pub(super) fn places_changed(&mut self, before: &Places, now: Now, effects: &mut Vec<Effect>) {
-        self.take_in(now);
-        let mine = |p: &Partition| p.shard(self.shards) == self.index;
-        let gone: BTreeSet<_> = Partition::all()
-            .filter(mine)
-            .filter(|p| before.is_here(*p) && !self.places.is_here(*p))
-            .collect();
-        if !gone.is_empty() {
-            self.forget(&gone);
+        let come = self.take_in();
+        let mine = Partition::all().filter(|partition| partition.shard(self.shards) == self.index);
+        let (mut gone, mut lost) = (BTreeSet::new(), BTreeSet::new());
+        for partition in mine.filter(|partition| !come.contains(partition)) {
+            match (before.of(partition), self.places.of(partition)) {
+                (Place::Here(before), Place::Here(now)) if before == now => {}
+                // Whoever had it is gone, and what he knew with him; unless nobody ever had it.
+                (_, Place::Here(epoch)) if epoch > Epoch::FIRST => drop(lost.insert(partition)),
+                (Place::Here(_), _) => drop(gone.insert(partition)),
+                _ => {}
+            }
         }
+        self.forget(&gone);
+        self.forget(&lost);
+        self.lost.lose(lost.into_iter(), now);
         self.let_go(now, effects);
         self.ask_again(now, effects);
         self.work_off(now, effects);

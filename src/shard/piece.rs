@@ -15,7 +15,8 @@ use crate::placement::{Partition, TableVersion};
 const POSITIONS_MAX: usize = 4_096;
 /// Bytes of one piece, about: a few fit into a frame for bulk.
 const PIECE_BYTES: usize = 1 << 20;
-/// Shared buckets of one piece: with their keys they take less than [`PIECE_BYTES`], but for logs.
+/// Shared buckets of one piece: with their keys they take less than [`PIECE_BYTES`], but for logs. It looks at no more than these and
+/// those of one partition.
 const SHARED_MAX: usize = 8_192;
 
 /// Where the next piece begins.
@@ -103,30 +104,25 @@ impl Shard {
     }
 
     fn shared_after(&self, after: Option<u128>, state: &mut SavedState, now: Now) -> Option<Cursor> {
-        let is_wanted = |key: u128, bucket: &State, overflow: bool| {
-            !overflow
-                && after.is_none_or(|after| key > after)
-                && bucket.is_long(now)
-                && self.places.is_here(Partition::of_key(key))
-        };
-        let states =
-            self.shared.states(now).filter(|(key, bucket, overflow)| is_wanted(*key, bucket, *overflow));
-        let mut long: Vec<_> = states.map(|(key, bucket, _)| (key, bucket)).collect();
-        let all = long.len();
-        if all > SHARED_MAX {
-            long.select_nth_unstable_by_key(SHARED_MAX, |(key, _)| *key);
-            long.truncate(SHARED_MAX);
-        }
-        long.sort_unstable_by_key(|(key, _)| *key);
+        // A key begins with the number of its partition.
+        let first = after.map_or(0, |after| usize::from(Partition::of_key(after).number()));
         let mut bytes = 0;
-        for (key, bucket) in long {
-            if bytes >= PIECE_BYTES {
-                break;
+        for partition in Partition::all().skip(first).filter(|partition| self.places.is_here(*partition)) {
+            let is_wanted = |key: u128, bucket: &State, overflow: bool| {
+                !overflow && after.is_none_or(|after| key > after) && bucket.is_long(now)
+            };
+            let states = self.shared.states_of(partition, now);
+            let mut long: Vec<_> =
+                states.filter(|(key, bucket, overflow)| is_wanted(*key, bucket, *overflow)).collect();
+            long.sort_unstable_by_key(|(key, ..)| *key);
+            for (key, bucket, _) in long {
+                if bytes >= PIECE_BYTES || state.shared.len() >= SHARED_MAX {
+                    return state.shared.last().map(|(key, _)| Cursor::Shared(Some(*key)));
+                }
+                bytes += bucket.bytes();
+                state.shared.push((key, bucket.clone()));
             }
-            bytes += bucket.bytes();
-            state.shared.push((key, bucket.clone()));
         }
-        let last = state.shared.last().map(|(key, _)| *key);
-        last.filter(|_| state.shared.len() < all).map(|key| Cursor::Shared(Some(key)))
+        None
     }
 }

@@ -252,7 +252,12 @@ impl SharedBuckets {
 
     /// All buckets that are not like fresh ones, to be saved, and whether they stand in for others.
     pub fn states(&self, now: Now) -> impl Iterator<Item = (u128, &State, bool)> {
-        let used = self.buckets.iter().flatten().filter(move |(_, bucket)| !bucket.state.is_fresh(now));
+        Partition::all().flat_map(move |partition| self.states_of(partition, now))
+    }
+
+    /// The same of one partition.
+    pub fn states_of(&self, partition: Partition, now: Now) -> impl Iterator<Item = (u128, &State, bool)> {
+        let used = self.buckets[partition].iter().filter(move |(_, bucket)| !bucket.state.is_fresh(now));
         used.map(|(key, bucket)| (*key, &bucket.state, bucket.overflow))
     }
 
@@ -291,9 +296,15 @@ impl SharedBuckets {
         self.busy.retain(|key| buckets[Partition::of_key(*key)].contains_key(key));
     }
 
-    /// Puts back a saved bucket.
+    /// Puts back a saved bucket, unless there is one.
     pub fn restore(&mut self, key: u128, state: State, overflow: bool) {
         self.bucket(key, || SharedBucket::new(state, overflow));
+    }
+
+    /// Makes what another node says of a bucket what is known of it here.
+    pub fn take_over(&mut self, key: u128, state: State) {
+        let bucket = self.bucket(key, || SharedBucket::new(state.clone(), false));
+        bucket.state = state;
     }
 
     /// The bucket under `key`, made by `fresh` if it isn't there.

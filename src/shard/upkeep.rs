@@ -9,7 +9,7 @@ use super::saved::{SavedAccount, SavedState};
 use super::tally::{Levels, Reading};
 use crate::check::{PermitId, TenantId};
 use crate::clock::{MS, Now};
-use crate::placement::{AccountHash, Epoch, Partition};
+use crate::placement::{AccountHash, EachPartition, Epoch, Partition};
 
 /// Begins the id under which an overflow account is saved; no tenant's id does.
 const OVERFLOW_PREFIX: char = '*';
@@ -146,7 +146,9 @@ impl Shard {
                 listed.next = Some(position);
                 return listed;
             }
-            listed.ids.extend(self.accounts.at(position).map(|account| account.id.clone()));
+            let account =
+                self.accounts.at(position).filter(|account| self.places.is_here(account.hash.partition()));
+            listed.ids.extend(account.map(|account| account.id.clone()));
         }
         listed.next = (end < self.accounts.positions()).then_some(end);
         listed
@@ -156,16 +158,19 @@ impl Shard {
     pub fn save(&mut self, now: Now) -> SavedState {
         let mut saved = SavedState::at(now);
         let mine = |(partition, _): &(Partition, _)| partition.shard(self.shards) == self.index;
-        saved.epochs = self.places.here().filter(mine).collect();
-        saved.lost = saved
-            .epochs
-            .iter()
-            .filter_map(|(partition, _)| Some((*partition, self.lost.get(*partition)?)))
-            .collect();
+        // What has come whole is this node's as soon as the log says so, and it may do so after this life.
+        saved.epochs = self.places.here().filter(mine).chain(self.moves.have_come()).collect();
+        let mut is_kept: EachPartition<bool> = EachPartition::default();
+        for (partition, _) in &saved.epochs {
+            is_kept[*partition] = true;
+            let lost = self.lost.get(*partition).or(self.moves.lost_of(*partition));
+            saved.lost.extend(lost.map(|then| (*partition, then)));
+        }
         for position in 0..self.accounts.positions() {
-            let Some(account) = self.accounts.at(position).filter(|account| !account.is_fresh(now)) else {
-                continue;
-            };
+            let kept = self.accounts.at(position).filter(|account| {
+                !account.is_fresh(now) && (position == 0 || is_kept[account.hash.partition()])
+            });
+            let Some(account) = kept else { continue };
             saved.accounts.push(SavedAccount {
                 id: match position {
                     // Every shard has an overflow account of its own.
@@ -179,10 +184,10 @@ impl Shard {
         for (key, state, overflow) in self.shared.states(now) {
             match overflow {
                 true => saved.overflow.push((self.index, key, state.clone())),
-                false => saved.shared.push((key, state.clone())),
+                false if is_kept[Partition::of_key(key)] => saved.shared.push((key, state.clone())),
+                false => {}
             }
         }
-        self.save_staged(&mut saved);
         saved
     }
 

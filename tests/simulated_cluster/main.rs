@@ -91,7 +91,7 @@ impl Run {
     fn with(seed: u64, plan: Plan, deaths: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let media: Vec<_> = (0..HOSTS).map(|_| Medium::default()).collect();
-        let world = World { seed, media, books: Books::default(), folder: folder.path().into() };
+        let world = World { seed, media, deaths, books: Books::default(), folder: folder.path().into() };
         (0..FIRST).for_each(|host| {
             let seat = &mut world.books.seen().nodes[host];
             (seat.is_wanted, seat.is_admitted) = (true, true);
@@ -158,6 +158,10 @@ impl Run {
                     self.nemesis.make(sim, Fault::Start(host));
                 }
                 Deed::Start(host) => self.nemesis.make(sim, Fault::Start(host)),
+                Deed::Die(host) => {
+                    self.nemesis.leave_alone(host);
+                    self.nemesis.make(sim, Fault::Kill(host));
+                }
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Who runs the cluster: a node is admitted, one is drained and called back, one leaves and comes back as another, one is stopped
-//! and started again; all of it while there are faults.
+//! and started again, and where nodes die, one is given up that won't come back; all of it while there are faults.
 //!
 //! An order is given again until it is known to be done, or refused. When the faults are over, the cluster is to become what was
 //! ordered.
@@ -28,6 +28,8 @@ pub enum Deed {
     Come(usize),
     /// The process on a host has ended, and is started again.
     Start(usize),
+    /// A host burns down.
+    Die(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ enum Order {
     Drain(usize),
     CallBack(usize),
     Restart(usize),
+    /// A host burns down, and its node is given up.
+    GiveUp(usize),
 }
 
 /// What becomes of an order.
@@ -89,7 +93,9 @@ impl Operator {
         if let Some(gone) = self.gone().filter(|_| self.chance.next_u64().is_multiple_of(2)) {
             return Order::Join(gone);
         }
+        let dies = self.world.deaths && members.len() > 3 && self.chance.next_u64().is_multiple_of(4);
         match self.chance.next_u64() % 6 {
+            _ if dies => Order::GiveUp(node),
             0..2 if members.len() > 3 => Order::Leave(node),
             2..4 => match self.drained.first() {
                 Some(drained) => Order::CallBack(*drained),
@@ -123,6 +129,16 @@ impl Operator {
                 } else {
                     self.drained.remove(&host);
                 }
+            }
+            Order::GiveUp(host) => {
+                self.world.books.seen().deeds.push(Deed::Die(host));
+                // It won't come back. Whoever refuses does so since others can't be reached just now.
+                while !self.insist("DELETE", host, "?force").await {
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                }
+                self.drained.remove(&host);
+                let seat = &mut self.world.books.seen().nodes[host];
+                (seat.is_wanted, seat.is_admitted) = (false, false);
             }
             Order::Drain(host) => {
                 if self.insist("POST", host, "/drain").await {

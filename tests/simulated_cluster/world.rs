@@ -33,6 +33,8 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(300);
 pub struct World {
     pub seed: u64,
     pub media: Vec<Medium>,
+    /// Whether nodes die, and may be given up.
+    pub deaths: bool,
     pub books: Books,
     /// Where nodes leave their counts as they stop.
     pub folder: PathBuf,

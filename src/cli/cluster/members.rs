@@ -36,7 +36,7 @@ const SILENT_MAX: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 It hands over what it owns, gives its vote back, and is a member no more; its process ends then. Refused (exit 5) where it would
 cost the majority, or the last node that may own partitions. A node that is gone can hand over nothing: --force gives it up, and
-what it owned begins anew elsewhere, as if nothing had been taken.
+what it owned begins elsewhere as if everything had been taken.
 
 Examples:
   tidegate cluster leave n3 --wait
@@ -126,7 +126,7 @@ impl LeaveArgs {
         let began = told(client, Request::delete(format!("{}{force}", path(&self.id))))?;
         if self.force && began.partitions > 0 {
             let lost = format!("what {} has counted is lost: its {} partitions", began.id, began.partitions);
-            out.note(&format!("{} begin anew elsewhere", plain(&lost)));
+            out.note(&format!("{} begin as spent elsewhere", plain(&lost)));
         }
         let waiting = Waiting { client, within: self.timeout, what: "left" };
         let ended = match self.wait {
@@ -322,7 +322,7 @@ n3: leaving, 0 partitions: it is about to be removed
         let given_up = node("leaving", true, 1365, "another node has to be able to vote in its place");
         let server = Server::replying([Reply::status(202, &given_up)]);
         let ran = server.run("tidegate cluster leave n3 --force");
-        let notes = "what n3 has counted is lost: its 1365 partitions begin anew elsewhere\n";
+        let notes = "what n3 has counted is lost: its 1365 partitions begin as spent elsewhere\n";
         assert_eq!((ran.exit, ran.notes.as_str()), (Exit::Done, notes));
         assert_eq!(server.seen()[0].line, "DELETE /v1/cluster/nodes/n3?force=true");
     }

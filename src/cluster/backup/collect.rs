@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{BACKUP_BYTES_MAX, BackUp, BackUpError, BackingUp, Header, PieceAsk};
 use crate::check::Name;
@@ -34,7 +35,20 @@ pub struct BackUps {
     member: Arc<Member>,
     links: Arc<Links>,
     clock: SharedClock,
-    one: Semaphore,
+    one: Arc<Semaphore>,
+}
+
+/// A back-up that was made. While somebody reads it no other is made: of such a size one is enough in memory, however slowly it is
+/// read.
+struct Made {
+    bytes: Vec<u8>,
+    _one: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Made {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Why an owner's counts are not all there.
@@ -48,7 +62,7 @@ enum Not {
 impl BackUps {
     /// Of what these shards know, and those of the members that `links` lead to.
     pub fn new(shards: Vec<Handle>, member: Arc<Member>, links: Arc<Links>, clock: SharedClock) -> Self {
-        Self { shards, member, links, clock, one: Semaphore::new(1) }
+        Self { shards, member, links, clock, one: Arc::new(Semaphore::new(1)) }
     }
 
     /// A piece of what a shard here knows; none where there is no such shard.
@@ -59,15 +73,15 @@ impl BackUps {
         }
     }
 
-    async fn make(&self, partial: bool) -> Result<Vec<u8>, BackUpError> {
-        let _one = self.one.try_acquire().map_err(|_| BackUpError::Busy)?;
+    async fn make(&self, partial: bool) -> Result<Bytes, BackUpError> {
+        let one = self.one.clone().try_acquire_owned().map_err(|_| BackUpError::Busy)?;
         if !partial && !self.member.has_quorum() {
             return Err(BackUpError::NoMajority);
         }
         for _ in 0..TRIES {
             match self.once(partial).await {
                 Err(BackUpError::Moving) => tokio::time::sleep(AGAIN_AFTER).await,
-                made => return made,
+                made => return made.map(|bytes| Bytes::from_owner(Made { bytes, _one: one })),
             }
         }
         Err(BackUpError::Moving)
@@ -169,5 +183,22 @@ impl BackUps {
 impl BackUp for BackUps {
     fn back_up(&self, partial: bool) -> BackingUp<'_> {
         Box::pin(self.make(partial))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_long_as_somebody_reads_a_back_up_no_other_is_made() {
+        let one = Arc::new(Semaphore::new(1));
+        let permit = one.clone().try_acquire_owned().unwrap();
+        let bytes = Bytes::from_owner(Made { bytes: vec![7; 100], _one: permit });
+        let tail = bytes.slice(90..);
+        drop(bytes);
+        assert_eq!((&tail[..], one.available_permits()), (&[7; 10][..], 0));
+        drop(tail);
+        assert_eq!(one.available_permits(), 1);
     }
 }

@@ -116,7 +116,7 @@ impl fmt::Display for What {
             Self::Weigh(id, weight) => write!(f, "gave node {id} the weight {weight}"),
             Self::Leave(id, Leaving::HandingOver) => write!(f, "node {id} is to leave"),
             Self::Leave(id, Leaving::Abandoned) => {
-                write!(f, "node {id} is given up: what it owns begins anew elsewhere")
+                write!(f, "node {id} is given up: what it owns begins as spent elsewhere")
             }
         }
     }

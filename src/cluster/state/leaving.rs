@@ -22,7 +22,7 @@ impl Agreed {
         if others.any(|(_, other)| other.may_own()) { Ok(()) } else { Err(Refusal::LastOwner(id)) }
     }
 
-    /// Ends the membership of one that is leaving. What it was given up with begins anew, on those who stay.
+    /// Ends the membership of one that is leaving. What it was given up with begins as spent, on those who stay.
     pub(super) fn remove(&mut self, id: NodeId, at: LogIndex) -> Result<(), Refusal> {
         let member = self.members.get(id).ok_or(Refusal::NoSuchMember(id))?;
         let leaving = member.leaving.ok_or(Refusal::NotLeaving(id))?;
@@ -73,7 +73,7 @@ impl Agreed {
             What::Remove(id) => {
                 let lost = match (self.members.get(*id)?.leaving, self.owned_by(*id)) {
                     (Some(Leaving::Abandoned), partitions @ 1..) => {
-                        format!("; {partitions} partitions begin anew elsewhere")
+                        format!("; {partitions} partitions begin as spent elsewhere")
                     }
                     _ => String::new(),
                 };

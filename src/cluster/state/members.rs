@@ -58,7 +58,7 @@ pub struct Member {
 pub enum Leaving {
     /// Once it has handed over what it owns: nothing that was counted is lost.
     HandingOver,
-    /// Without: it is gone, and what it owns begins anew elsewhere.
+    /// Without: it is gone, and what it owns begins as spent elsewhere.
     Abandoned,
 }
 

@@ -148,7 +148,7 @@ fn a_member_leaves_by_itself_only_once_it_owns_nothing() {
 }
 
 #[test]
-fn what_a_member_was_given_up_with_begins_anew_on_those_who_stay_and_nothing_else_moves() {
+fn what_a_member_was_given_up_with_is_owned_by_those_who_stay_and_nothing_else_moves() {
     let mut state = seated();
     let before = state.agreed().unwrap().table.clone();
     let owned = state.agreed().unwrap().owned_by(NodeId(2));
@@ -171,7 +171,7 @@ fn what_a_member_was_given_up_with_begins_anew_on_those_who_stay_and_nothing_els
     }
     assert!(agreed.owned_by(NodeId(1)).abs_diff(agreed.owned_by(NodeId(3))) <= 1);
     let told = &agreed.audit.last().unwrap().what;
-    assert_eq!(*told, format!("removed n2 (node 2); {owned} partitions begin anew elsewhere"));
+    assert_eq!(*told, format!("removed n2 (node 2); {owned} partitions begin as spent elsewhere"));
 }
 
 #[test]

@@ -368,8 +368,8 @@ pub fn calls() -> Vec<Call> {
             .does(
                 "Have a node leave",
                 "It hands over what it owns, gives its vote back, and is a member no more; its process ends then. `GET /v1/cluster` \
-                 shows how far that has come. With `force` a node that is gone is given up: what it owned begins anew elsewhere, as if \
-                 nothing had been taken.",
+                 shows how far that has come. With `force` a node that is gone is given up: what it owned begins elsewhere as if \
+                 everything had been taken.",
             )
             .part::<NodeId>("id", "The node.")
             .query::<Flag>("force", "Whether it is given up; only where it hasn't been heard of for five seconds.")

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::placement::Row;
+use crate::placement::{Change, Row};
 use crate::shard::core::Shard;
 use crate::shard::{Moved, MovedAccount};
 
@@ -242,10 +242,35 @@ fn what_was_not_copied_for_this_move_or_not_all_is_handed_to_nobody() {
     nodes.copy(&partitions, began);
     nodes.copy(&partitions[..1], TableVersion(began.0 + 1));
     assert!(nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).is_none());
-    // What was laid aside without its last part is not what was spent: the target doesn't begin with it.
+    // What was laid aside without its last part is not what was spent: it is nobody's, and what was spent is lost.
     nodes.copy(&partitions, began);
     nodes.commit(&partitions, began);
-    assert_eq!(verdict(&nodes.decides(1, &theirs).unwrap(), "day").remaining, 9);
+    assert_eq!(nodes.world.shards[1].tenants(), 0);
+    assert!(!nodes.decides(1, &theirs).unwrap().allowed);
+}
+
+#[test]
+fn what_another_node_was_given_up_with_begins_as_spent_here_unless_nobody_has_owned_it() {
+    for was_there in [true, false] {
+        let mut nodes = Nodes::new();
+        let theirs = nodes.world.tenant_of(0);
+        let partitions = nodes.of(0);
+        if was_there {
+            assert!(nodes.decides(0, &theirs).unwrap().allowed);
+        } else {
+            let nobody = Seat { boot: BootId::NEVER, ..seat(0, 1) };
+            let owner = |p: Partition| if nodes.row(p).owner == seat(0, 1) { nobody } else { seat(1, 1) };
+            let at = nodes.table.version();
+            nodes.table = Arc::new(Table::new(at, Partition::all().map(|p| (owner(p), None))).unwrap());
+        }
+        let row = |nodes: &Nodes, partition| nodes.row(partition).epoch;
+        let taken: Vec<_> = partitions
+            .iter()
+            .map(|p| Change { partition: *p, expected: row(&nodes, *p), owner: seat(1, 1), replica: None })
+            .collect();
+        nodes.log(|table, at| table.with(&taken, at).unwrap());
+        assert_eq!(nodes.decides(1, &theirs).unwrap().allowed, !was_there);
+    }
 }
 
 const SHORT_AND_LONG: &str = r#"

@@ -121,8 +121,7 @@ fn what_somebody_owned_in_between_is_not_taken_over() {
             let twice =
                 super::places(0, 1, 2).table().seat(NodeId(1), seat(0, 3).boot, TableVersion(9)).unwrap();
             let places = Arc::new(Places::new(seat(0, 3), Arc::new(twice)));
-            let now = next.now;
-            next.shards.iter_mut().for_each(|shard| shard.set_places(places.clone(), now, &mut Vec::new()));
+            next.shards.iter_mut().for_each(|shard| shard.places = places.clone());
         }
         next.shards.iter_mut().for_each(|shard| shard.restore(&saved, world.now));
         assert_eq!(next.decide(&check).allowed, allowed, "life {life}");

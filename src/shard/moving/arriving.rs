@@ -1,0 +1,185 @@
+//! Partitions that come.
+//!
+//! What is known of one is put where it will be needed as it comes, a few accounts at a time, so that nothing is left to do when the log
+//! says that the partition is here: that moment is one in which checks wait. Until then nobody asks for it, since it isn't here.
+
+use std::collections::BTreeSet;
+
+use super::{Moved, MovedAccount, MovedReplay, Moves};
+use crate::check::TenantId;
+use crate::clock::Now;
+use crate::limit::Permits;
+use crate::placement::{AccountHash, Epoch, Partition, Place, TableVersion};
+use crate::shard::account::{Buckets, Replay};
+use crate::shard::accounts::AccountIx;
+use crate::shard::core::Shard;
+
+/// A partition that another node hands over to this one: what that knows lies among this one's accounts and buckets, as far as it
+/// has come.
+#[derive(Clone, Copy)]
+pub(super) struct Staged {
+    /// The move that it is for.
+    of: TableVersion,
+    /// The epoch under which the partition will be here.
+    epoch: Epoch,
+    /// Whether it is all.
+    is_complete: bool,
+    lost: Option<Now>,
+}
+
+impl Moves {
+    /// Whether a partition is being staged for the move `of`.
+    fn stages(&self, partition: Partition, of: TableVersion) -> bool {
+        self.staged.get(&partition).is_some_and(|staged| staged.of == of)
+    }
+
+    /// Partitions that have come whole and may be here soon, and the epochs under which they will be.
+    pub(in crate::shard) fn have_come(&self) -> impl Iterator<Item = (Partition, Epoch)> {
+        let whole = self.staged.iter().filter(|(_, staged)| staged.is_complete);
+        whole.map(|(partition, staged)| (*partition, staged.epoch))
+    }
+
+    /// When the counts of a partition that is to come were lost, if they were.
+    pub(in crate::shard) fn lost_of(&self, partition: Partition) -> Option<Now> {
+        self.staged.get(&partition).and_then(|staged| staged.lost)
+    }
+}
+
+impl Moved {
+    /// Moves all boot times to the clock of a node that reads `now`.
+    fn rebase(&mut self, now: Now) {
+        let forward = i128::from(now.boot) - i128::from(self.boot);
+        for account in &mut self.accounts {
+            account.buckets.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
+            account.permits.shift_boot(forward);
+            for replay in &mut account.replays {
+                let expires = i128::from(replay.expires) + forward;
+                replay.expires = u64::try_from(expires.max(0)).unwrap_or(u64::MAX);
+            }
+        }
+        self.shared.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
+        for (_, then) in &mut self.lost {
+            then.boot = u64::try_from((i128::from(then.boot) + forward).max(0)).unwrap_or(u64::MAX);
+        }
+        self.boot = now.boot;
+    }
+}
+
+impl Shard {
+    /// Takes over what another node knows of `partitions`, which the move `of` brings here: nobody is decided by it until the log says
+    /// that they are here, and with the last part it is all. What is for another move than the one under way is dropped.
+    pub fn stage(
+        &mut self,
+        partitions: &[Partition],
+        of: TableVersion,
+        mut moved: Moved,
+        is_last: bool,
+        now: Now,
+    ) {
+        moved.rebase(now);
+        let (index, shards) = (self.index, self.shards);
+        for partition in partitions.iter().filter(|partition| partition.shard(shards) == index) {
+            let row = self.places.table().row(*partition);
+            if row.moving.is_none_or(|moving| moving.id != of || moving.to != self.places.me()) {
+                continue;
+            }
+            let epoch = Epoch::new(row.epoch.number() + 1);
+            if self.moves.staged.get(partition).is_some_and(|staged| staged.of != of) {
+                self.moves.staged.remove(partition);
+                self.forget(&BTreeSet::from([*partition]));
+            }
+            let fresh = Staged { of, epoch, is_complete: false, lost: None };
+            self.moves.staged.entry(*partition).or_insert(fresh).is_complete |= is_last;
+        }
+        for account in moved.accounts {
+            let hash = self.secret.account(&account.id);
+            if self.moves.stages(hash.partition(), of) {
+                self.take_over(account, hash, now);
+            }
+        }
+        for id in moved.gone {
+            let hash = self.secret.account(&id);
+            if self.moves.stages(hash.partition(), of)
+                && let Some(ix) = self.accounts.find(hash, &id)
+            {
+                self.accounts.remove(ix);
+            }
+        }
+        for (key, state) in moved.shared {
+            if self.moves.stages(Partition::of_key(key), of) {
+                self.shared.take_over(key, state);
+            }
+        }
+        for (partition, then) in moved.lost {
+            if let Some(staged) = self.moves.staged.get_mut(&partition).filter(|staged| staged.of == of) {
+                staged.lost = Some(then);
+            }
+        }
+    }
+
+    /// Goes by what was staged for partitions that are here now, which it answers with, and drops what was staged for moves that came to
+    /// nothing.
+    pub(super) fn take_in(&mut self) -> BTreeSet<Partition> {
+        let mut come = BTreeSet::new();
+        for (partition, staged) in std::mem::take(&mut self.moves.staged) {
+            let moving = self.places.table().row(partition).moving;
+            let is_awaited =
+                moving.is_some_and(|moving| moving.id == staged.of && moving.to == self.places.me());
+            match self.places.of(partition) {
+                Place::Here(actual) if actual == staged.epoch && staged.is_complete => {
+                    staged.lost.into_iter().for_each(|then| self.lost.insert(partition, then));
+                    come.insert(partition);
+                }
+                Place::There(..) if is_awaited => drop(self.moves.staged.insert(partition, staged)),
+                _ => self.forget(&BTreeSet::from([partition])),
+            }
+        }
+        come
+    }
+
+    /// Makes what another node says of an account what is known of it here.
+    fn take_over(&mut self, account: MovedAccount, hash: AccountHash, now: Now) {
+        let MovedAccount { id, buckets, permits, replays } = account;
+        let named = TenantId::new(&id).is_some_and(|tenant| self.plans.policy().names(&tenant));
+        let ix = self.accounts.find_or_insert(hash, &id, named, &mut self.plans, now);
+        if ix != self.accounts.overflow() {
+            let before = std::mem::replace(&mut self.accounts.get_mut(ix).buckets, Buckets::new()).len();
+            self.accounts.buckets -= before;
+        }
+        for (key, state) in buckets {
+            // Beyond the cap the first that comes stands for all.
+            if self.accounts.get(ix).buckets.get(key).is_none() {
+                self.accounts.buckets += 1;
+                self.accounts.get_mut(ix).buckets.insert(key, state);
+            }
+        }
+        self.take_over_extras(ix, permits, replays);
+    }
+
+    fn take_over_extras(&mut self, ix: AccountIx, permits: Permits, replays: Vec<MovedReplay>) {
+        let account = self.accounts.get(ix);
+        let (flying, remembered) = (account.permits(), account.replays());
+        if ix != self.accounts.overflow()
+            && let Some(extras) = &mut self.accounts.get_mut(ix).extras
+        {
+            extras.permits = Permits::default();
+            extras.replays.clear();
+            extras.replay_order.clear();
+        }
+        if permits.flying() > 0 {
+            self.accounts.get_mut(ix).extras().permits.add(permits);
+        }
+        if !replays.is_empty() {
+            let extras = self.accounts.get_mut(ix).extras();
+            let mut order: Vec<_> =
+                replays.iter().map(|replay| (replay.expires, replay.key.clone())).collect();
+            order.sort();
+            extras.replay_order.extend(order);
+            for MovedReplay { key, fingerprint, expires, decision } in replays {
+                extras.replays.insert(key, Replay { fingerprint, expires, decision: Box::new(decision) });
+            }
+        }
+        self.accounts.permits = self.accounts.permits + self.accounts.get(ix).permits() - flying;
+        self.accounts.request_ids = self.accounts.request_ids + self.accounts.get(ix).replays() - remembered;
+    }
+}
