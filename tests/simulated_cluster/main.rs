@@ -202,8 +202,9 @@ fn run(seed: u64, deaths: bool) -> String {
     }
     books.judge(!deaths, sim.elapsed());
     let (moves, orders) = books.shown();
-    books
-        .check(moves > 10 && orders > 2, || format!("{moves} moves and {orders} orders: this shows nothing"));
+    // One that is given up takes a third of the time: for five seconds it may come back.
+    let enough = moves > 10 && orders > if deaths { 1 } else { 2 };
+    books.check(enough, || format!("{moves} moves and {orders} orders: this shows nothing"));
     books.check(!deaths || books.deaths() > 0, || "nobody has died: this shows nothing".into());
     books.trace.assert_sound();
     books.trace.text()

@@ -131,14 +131,16 @@ impl Operator {
                 }
             }
             Order::GiveUp(host) => {
-                self.world.books.seen().deeds.push(Deed::Die(host));
+                {
+                    let mut seen = self.world.books.seen();
+                    seen.deeds.push(Deed::Die(host));
+                    (seen.nodes[host].is_wanted, seen.nodes[host].is_admitted) = (false, false);
+                }
                 // It won't come back. Whoever refuses does so since others can't be reached just now.
                 while !self.insist("DELETE", host, "?force").await {
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
                 self.drained.remove(&host);
-                let seat = &mut self.world.books.seen().nodes[host];
-                (seat.is_wanted, seat.is_admitted) = (false, false);
             }
             Order::Drain(host) => {
                 if self.insist("POST", host, "/drain").await {
