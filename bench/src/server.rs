@@ -302,8 +302,9 @@ fn log_of(home: &Path, index: usize) -> PathBuf {
 /// The configuration of as many nodes as there are addresses, each of which can take in whoever is asked for.
 fn cluster(addresses: &[SocketAddr], peers: &[SocketAddr]) -> String {
     let mut text = format!(
-        "[cluster]\nname = \"bench\"\n\n[policy]\nfile = \"policy.toml\"\n\n[limits]\nunknown_tenants = {}\n",
-        2 * TENANTS_MAX
+        "[cluster]\nname = \"bench\"\n\n[policy]\nfile = \"policy.toml\"\n\n[limits]\nunknown_tenants = {}\nkeys = {}\n",
+        2 * TENANTS_MAX,
+        4 * TENANTS_MAX
     );
     for (index, (http, peer)) in addresses.iter().zip(peers).enumerate() {
         let name = node_name(index);
