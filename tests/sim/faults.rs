@@ -197,6 +197,9 @@ impl Nemesis {
             Fault::Kill(node) => sim.crash(self.host(node)),
             Fault::CutPower { node, after, kept } => self.media[node].cut_power(after, kept),
             Fault::Start(node) => {
+                if self.media[node].is_off() && sim.is_host_running(self.host(node)) {
+                    self.take_down_silently(sim, node);
+                }
                 // For want of writes it may not have failed yet; then it won't.
                 self.media[node].restore_power();
                 if sim.is_host_running(self.host(node)) {

@@ -184,6 +184,8 @@ impl Operator {
             let via = members[(self.chance.next_u64() % members.len() as u64) as usize];
             match self.once(via, method, &path, asked_before).await {
                 Outcome::Done => return true,
+                // What may have been done before isn't undone by that: it is refused for want of others who can be reached.
+                Outcome::Refused if asked_before => {}
                 Outcome::Refused => return false,
                 Outcome::Unknown => asked_before = true,
             }

@@ -15,7 +15,11 @@ enum Row {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Message {
-    /// To the target: the count, and that it is all.
+    /// To the target: the count as it is copied, while it goes on.
+    Copy(u8),
+    /// To the source.
+    Copied,
+    /// To the target: what has been debited since the copy, and that it is all.
     Install(u8),
     /// To the source.
     Installed,
@@ -33,9 +37,11 @@ struct World {
     target_sees: Row,
     source: Option<Source>,
     frozen: bool,
-    /// Debits at the source, and what the target was given.
+    /// Debits at the source, and those that it has copied.
     debited: u8,
-    staged: Option<u8>,
+    copied: u8,
+    /// What the target was given, and whether that is all.
+    staged: Option<(u8, bool)>,
     at_target: u8,
     on_their_way: Vec<Message>,
     crashes: u8,
@@ -49,6 +55,8 @@ enum Fault {
     ThawsAlone,
     /// The rest is sent without freezing.
     NeverFreezes,
+    /// The target takes a copy that comes behind the rest.
+    CopiesLate,
 }
 
 const DEBITS_MAX: u8 = 3;
@@ -56,18 +64,22 @@ const MESSAGES_MAX: usize = 3;
 
 impl World {
     fn begin() -> Self {
-        Self {
+        let (source, first) = Source::begin();
+        let mut world = Self {
             log: Row::Moving,
             source_sees: Row::Moving,
             target_sees: Row::Moving,
-            source: Some(Source::begin().0),
+            source: Some(source),
             frozen: false,
-            debited: 0,
+            debited: 1,
+            copied: 0,
             staged: None,
             at_target: 0,
             on_their_way: Vec::new(),
             crashes: 0,
-        }
+        };
+        world.perform(first, Fault::None);
+        world
     }
 
     fn source_serves(&self) -> bool {
@@ -86,17 +98,22 @@ impl World {
         if fault == Fault::ThawsAlone && (source, event) == (Source::Committing, Event::Failed) {
             next.frozen = false;
         }
-        for effect in effects {
-            match effect {
-                Effect::Copy => {}
-                Effect::Freeze => next.frozen = fault != Fault::NeverFreezes,
-                Effect::Thaw => next.frozen = false,
-                Effect::Install => next.send(Message::Install(next.debited)),
-                Effect::Commit => next.send(Message::Commit),
-                Effect::GiveUp => next.send(Message::GiveUp),
-            }
-        }
+        effects.iter().for_each(|effect| next.perform(*effect, fault));
         next
+    }
+
+    fn perform(&mut self, effect: Effect, fault: Fault) {
+        match effect {
+            Effect::Copy => {
+                self.copied = self.debited;
+                self.send(Message::Copy(self.debited));
+            }
+            Effect::Freeze => self.frozen = fault != Fault::NeverFreezes,
+            Effect::Thaw => self.frozen = false,
+            Effect::Install => self.send(Message::Install(self.debited - self.copied)),
+            Effect::Commit => self.send(Message::Commit),
+            Effect::GiveUp => self.send(Message::GiveUp),
+        }
     }
 
     fn send(&mut self, message: Message) {
@@ -112,10 +129,9 @@ impl World {
         if self.source_serves() && self.debited < DEBITS_MAX {
             all.push(Self { debited: self.debited + 1, ..self.clone() });
         }
-        // What the source waits for by itself: the copy and the drain succeed, or anything fails.
+        // What the source waits for by itself: the drain succeeds, or anything fails.
         let alone = match self.source {
-            Some(Source::Copying) => &[Event::Copied, Event::Failed][..],
-            Some(Source::Freezing) => &[Event::Drained, Event::Failed],
+            Some(Source::Freezing) => &[Event::Drained, Event::Failed][..],
             Some(Source::Over) | None => &[],
             Some(_) => &[Event::Failed],
         };
@@ -141,7 +157,9 @@ impl World {
             let mut next = self.clone();
             next.target_sees = self.log;
             match (self.log, self.staged) {
-                (Row::AtTarget, Some(count)) => next.at_target = count,
+                // What is not all is nobody's count: it is lost, and begins as spent.
+                (Row::AtTarget, Some((count, true))) => next.at_target = count,
+                (Row::AtTarget, _) => next.at_target = u8::MAX,
                 _ => next.staged = None,
             }
             all.push(next);
@@ -162,14 +180,25 @@ impl World {
 
     fn delivered(mut self, message: Message, fault: Fault) -> Self {
         match message {
-            Message::Install(count) => {
+            Message::Copy(count) => {
                 // The target keeps what it is given while it sees the move; afterwards it is nobody's business.
                 if self.target_sees == Row::Moving {
-                    self.staged = Some(count);
+                    if self.staged.is_none_or(|(_, is_all)| !is_all || fault == Fault::CopiesLate) {
+                        self.staged = Some((count, false));
+                    }
+                    self.send(Message::Copied);
+                }
+                self
+            }
+            Message::Install(more) => {
+                if self.target_sees == Row::Moving {
+                    let (count, is_all) = self.staged.unwrap_or_default();
+                    self.staged = Some((if is_all { count } else { count + more }, true));
                     self.send(Message::Installed);
                 }
                 self
             }
+            Message::Copied => self.told(Event::Copied, fault),
             Message::Installed => self.told(Event::Installed, fault),
             Message::Commit => {
                 if self.log == Row::Moving {
@@ -221,6 +250,11 @@ fn a_source_that_goes_on_by_its_own_clock_is_caught() {
 #[test]
 fn a_source_that_hands_over_without_freezing_is_caught() {
     assert!(search(Fault::NeverFreezes).is_err());
+}
+
+#[test]
+fn a_target_that_takes_a_copy_behind_the_rest_is_caught() {
+    assert!(search(Fault::CopiesLate).unwrap_err().contains("a debit is lost"));
 }
 
 #[test]

@@ -28,9 +28,9 @@ pub(super) struct Staged {
 }
 
 impl Moves {
-    /// Whether a partition is being staged for the move `of`.
+    /// Whether a partition is being staged for the move `of`, and not all of it has come.
     fn stages(&self, partition: Partition, of: TableVersion) -> bool {
-        self.staged.get(&partition).is_some_and(|staged| staged.of == of)
+        self.staged.get(&partition).is_some_and(|staged| staged.of == of && !staged.is_complete)
     }
 
     /// Partitions that have come whole and may be here soon, and the epochs under which they will be.
@@ -67,7 +67,8 @@ impl Moved {
 
 impl Shard {
     /// Takes over what another node knows of `partitions`, which the move `of` brings here: nobody is decided by it until the log says
-    /// that they are here, and with the last part it is all. What is for another move than the one under way is dropped.
+    /// that they are here, and with the last part it is all. What is for another move than the one under way is dropped, and so is what comes
+    /// behind the last part.
     pub fn stage(
         &mut self,
         partitions: &[Partition],
@@ -84,12 +85,11 @@ impl Shard {
                 continue;
             }
             let epoch = Epoch::new(row.epoch.number() + 1);
-            if self.moves.staged.get(partition).is_some_and(|staged| staged.of != of) {
-                self.moves.staged.remove(partition);
+            if self.moves.staged.get(partition).is_none_or(|staged| staged.of != of) {
+                // What an earlier move has brought, or a check that ended late has left behind, is not what is known of it.
                 self.forget(&BTreeSet::from([*partition]));
+                self.moves.staged.insert(*partition, Staged { of, epoch, is_complete: false, lost: None });
             }
-            let fresh = Staged { of, epoch, is_complete: false, lost: None };
-            self.moves.staged.entry(*partition).or_insert(fresh).is_complete |= is_last;
         }
         for account in moved.accounts {
             let hash = self.secret.account(&account.id);
@@ -111,8 +111,13 @@ impl Shard {
             }
         }
         for (partition, then) in moved.lost {
-            if let Some(staged) = self.moves.staged.get_mut(&partition).filter(|staged| staged.of == of) {
-                staged.lost = Some(then);
+            if self.moves.stages(partition, of) {
+                self.moves.staged.entry(partition).and_modify(|staged| staged.lost = Some(then));
+            }
+        }
+        for partition in partitions.iter().filter(|_| is_last) {
+            if self.moves.stages(*partition, of) {
+                self.moves.staged.entry(*partition).and_modify(|staged| staged.is_complete = true);
             }
         }
     }
