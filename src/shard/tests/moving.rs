@@ -250,6 +250,23 @@ fn what_was_not_copied_for_this_move_or_not_all_is_handed_to_nobody() {
 }
 
 #[test]
+fn a_copy_that_comes_behind_the_rest_changes_nothing() {
+    let mut nodes = Nodes::new();
+    let theirs = nodes.world.tenant_of(0);
+    let partition = nodes.world.question(&theirs).hash.partition();
+    assert!(nodes.decides(0, &costing(1, &theirs)).unwrap().allowed);
+    let began = nodes.begin(&[partition]);
+    let early = nodes.world.on(0, |s, now, _| s.copy(partition, began, now));
+    nodes.copy(&[partition], began);
+    assert!(nodes.decides(0, &costing(4, &theirs)).unwrap().allowed);
+    nodes.freeze(&[partition], began);
+    nodes.world.on(1, |s, now, _| s.stage(&[partition], began, early, false, now));
+    nodes.commit(&[partition], began);
+    assert_eq!(verdict(&nodes.decides(1, &theirs).unwrap(), "day").remaining, 4);
+    nodes.world.assert_counts_agree();
+}
+
+#[test]
 fn what_another_node_was_given_up_with_begins_as_spent_here_unless_nobody_has_owned_it() {
     for was_there in [true, false] {
         let mut nodes = Nodes::new();
