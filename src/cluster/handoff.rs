@@ -7,7 +7,7 @@
 //! log      begin: partitions 7 and 9, n1 → n2
 //! source   copy      what n1 knows of them, while it goes on deciding them
 //! source   freeze    what is open ends, what comes waits
-//! source   install   what has changed since the copy; n2 keeps it beside its own, and decides nothing
+//! source   install   what has changed since the copy; n2 puts it in its place, and decides nothing by it
 //! source   commit    to the log: n2 owns them, under the next epoch
 //! log      moved     n2 decides, from what it kept; n1 sends those who waited after it, and forgets
 //! ```

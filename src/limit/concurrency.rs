@@ -71,6 +71,11 @@ impl Permits {
         true
     }
 
+    /// Those that are out, and the boot times until which they are.
+    pub fn out(&self) -> impl Iterator<Item = (PermitId, u64)> {
+        self.expiry.iter().map(|(id, until)| (*id, *until))
+    }
+
     /// Adds those that others have handed out.
     pub fn add(&mut self, others: Self) {
         others.expiry.into_iter().for_each(|(id, until)| self.grant(id, until));

@@ -73,7 +73,7 @@ pub enum Class {
 const CHECKS_FRAME_BYTES_MAX: usize = 1 << 20;
 /// A policy document of 64 MiB, the most that a node takes unless told otherwise, is one entry of the log.
 const RAFT_FRAME_BYTES_MAX: usize = 72 << 20;
-/// Senders of bulk cut it into pieces of 1 MiB; there is room for a large one.
+/// Senders of bulk cut it into pieces of 1 MiB at most; there is room for a large one.
 const BULK_FRAME_BYTES_MAX: usize = 4 << 20;
 
 /// As many as two shards' mailboxes hold: beyond that the owner would turn them away itself.

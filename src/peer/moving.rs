@@ -44,6 +44,7 @@ impl Ask for InstallAsk {
 pub struct PlainAccount {
     /// Its id.
     pub id: String,
+    goes_on: bool,
     buckets: Vec<(u64, State)>,
     permits: Permits,
     replays: Vec<PlainReplay>,
@@ -69,6 +70,7 @@ impl From<MovedAccount> for PlainAccount {
         };
         Self {
             id: account.id,
+            goes_on: account.goes_on,
             buckets: account.buckets,
             permits: account.permits,
             replays: account.replays.into_iter().map(replay).collect(),
@@ -90,6 +92,7 @@ impl TryFrom<PlainAccount> for MovedAccount {
         };
         Ok(Self {
             id: plain.id,
+            goes_on: plain.goes_on,
             buckets: plain.buckets,
             permits: plain.permits,
             replays: plain.replays.into_iter().map(replay).collect::<Result<_, &'static str>>()?,

@@ -146,6 +146,11 @@ impl Partition {
         Self((key >> 116) as u16)
     }
 
+    /// The least key of 128 bits that is in it.
+    pub fn first_key(self) -> u128 {
+        u128::from(self.0) << 116
+    }
+
     /// Its number.
     pub fn number(self) -> u16 {
         self.0

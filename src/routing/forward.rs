@@ -35,6 +35,8 @@ use crate::shard::{Handle, Listed, Question, Refusal, TenantState};
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// The least time that one attempt gets. What is left is halved with each, so that one that is lost leaves time for another.
 const ATTEMPT_MIN: Duration = Duration::from_millis(50);
+/// How long a peer that may have charged a check, and owns its tenant no more, is given to be reached again, in nanoseconds.
+const DOUBT_MAX: u64 = 300 * MS;
 /// How long calls that no check waits for may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -377,8 +379,8 @@ impl Forwarder {
     }
 
     /// Asks one peer, again and again under the same number, until it answers, the time is up, or `is_over` says that another is
-    /// to be asked: then there is no answer. Before it is left for another it is asked once more whether it has charged what it was
-    /// asked, if that isn't known; a peer that can't say so then is as good as dead.
+    /// to be asked: then there is no answer. If it may have charged what it was asked, it is asked whether it has before it is left for
+    /// another: one that can't say within [`DOUBT_MAX`] is as good as dead.
     async fn ask_peer(
         &self,
         peer: &Peer,
@@ -386,11 +388,16 @@ impl Forwarder {
         question: &Opaque,
         is_over: impl Fn() -> bool,
     ) -> Result<Option<Opaque>, Refusal> {
-        let (mut may_be_charged, mut is_last) = (false, false);
-        while !is_last {
-            is_last = is_over();
-            if is_last && !may_be_charged {
-                break;
+        let (mut may_be_charged, mut doubted_until) = (false, None);
+        loop {
+            let is_last = is_over();
+            if is_last {
+                let now = self.clock.now().boot;
+                // Whoever is asked instead needs some of the time.
+                let doubt = DOUBT_MAX.min(until.saturating_sub(now) / 2);
+                if !may_be_charged || *doubted_until.get_or_insert(now + doubt) < now {
+                    return Ok(None);
+                }
             }
             let Some(left) = self.left(until) else { return Err(self.unreachable()) };
             if may_be_charged {
@@ -403,14 +410,13 @@ impl Forwarder {
                     return Err(Refusal::Busy);
                 }
                 Err(error) => {
+                    tracing::debug!(%error, "a forward had no answer");
                     // Whatever becomes of what was sent now, what was sent before may have been charged.
                     may_be_charged |= !error.was_not_handled();
-                    tracing::debug!(%error, "a forward had no answer");
                 }
             }
-            self.pause(until, |_| is_over()).await;
+            self.pause(until, |_| !is_last && is_over()).await;
         }
-        Ok(None)
     }
 
     /// The node in that seat, where there is one to be asked.

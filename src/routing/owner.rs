@@ -104,12 +104,10 @@ impl Owner {
         let CheckAsk { source, partition, epoch, policy_version, purpose, check } = ask;
         self.catch_up(policy_version, partition, epoch).await;
         let answer = |epoch, said| encoded::<CheckAsk>(&CheckAnswer { epoch, said });
-        let mine = match self.owned(partition, epoch) {
+        let mine = match self.owned_or_remembered(&source, partition, epoch) {
             Ok(mine) => mine,
-            Err(declined) => match self.remembered(&source) {
-                Some(promise) => return self.kept(&source, promise).await,
-                None => return answer(epoch, Err(declined)),
-            },
+            Err(NotMine::Remembered(promise)) => return self.kept(&source, promise).await,
+            Err(NotMine::Declined(declined)) => return answer(epoch, Err(declined)),
         };
         let question = match self.question(check, mine, ttl) {
             Ok(question) => question,
@@ -138,12 +136,10 @@ impl Owner {
         let AllAsk { source, partition, epoch, policy_version, checks } = ask;
         self.catch_up(policy_version, partition, epoch).await;
         let answer = |epoch, said| encoded::<AllAsk>(&AllAnswer { epoch, said });
-        let mine = match self.owned(partition, epoch) {
+        let mine = match self.owned_or_remembered(&source, partition, epoch) {
             Ok(mine) => mine,
-            Err(declined) => match self.remembered(&source) {
-                Some(promise) => return self.kept(&source, promise).await,
-                None => return answer(epoch, Err(declined)),
-            },
+            Err(NotMine::Remembered(promise)) => return self.kept(&source, promise).await,
+            Err(NotMine::Declined(declined)) => return answer(epoch, Err(declined)),
         };
         let questions: Result<Vec<_>, _> =
             checks.into_iter().map(|check| self.question(check, mine, ttl)).collect();
@@ -279,14 +275,17 @@ impl Owner {
         }
     }
 
-    /// The epoch, if it is that under which this life of this node owns the partition.
+    /// The epoch, if it is that under which this life of the node owns the partition.
     fn owned(&self, partition: Partition, epoch: u64) -> Result<Epoch, Declined> {
+        self.here_under(partition, epoch).inspect_err(|_| self.counts.not_owner.count())
+    }
+
+    fn here_under(&self, partition: Partition, epoch: u64) -> Result<Epoch, Declined> {
         let (owner, actual) = match self.in_force.places().load().of(partition) {
             Place::Here(actual) if actual.number() == epoch => return Ok(actual),
             Place::Here(actual) => (None, actual),
             Place::There(owner, actual) => (self.links.name(owner.node), actual),
         };
-        self.counts.not_owner.count();
         Err(Declined::NotOwner { epoch: actual.number(), owner })
     }
 
@@ -311,11 +310,24 @@ impl Owner {
         answer
     }
 
-    /// The promise that was made for `source` while the partition was here, if any: it was charged here, and is charged nowhere else.
-    fn remembered(&self, source: &Source) -> Option<Promise> {
-        let promise = self.windows.find(source)?;
-        self.counts.repeated.count();
-        Some(promise)
+    /// The epoch, as [`Owner::owned`] has it; or the promise that was made for `source` while the partition was here: it was charged
+    /// here, and is charged nowhere else.
+    fn owned_or_remembered(
+        &self,
+        source: &Source,
+        partition: Partition,
+        epoch: u64,
+    ) -> Result<Epoch, NotMine> {
+        self.here_under(partition, epoch).map_err(|declined| match self.windows.find(source) {
+            Some(promise) => {
+                self.counts.repeated.count();
+                NotMine::Remembered(promise)
+            }
+            None => {
+                self.counts.not_owner.count();
+                NotMine::Declined(declined)
+            }
+        })
     }
 
     /// The promise of an answer, made now where `source` is new; none where it may be a repetition and can't be told from one.
@@ -338,6 +350,14 @@ impl Owner {
             }
         }
     }
+}
+
+/// Why a forward isn't decided here.
+enum NotMine {
+    /// It was, before its partition moved.
+    Remembered(Promise),
+    /// Its partition isn't here.
+    Declined(Declined),
 }
 
 /// What a router hears whose check was for a partition that is on its way: nothing was done, and it asks again where that is then.

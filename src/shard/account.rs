@@ -10,7 +10,6 @@ use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use crate::check::{Decision, RequestId};
-use crate::clock::Now;
 use crate::limit::{Permits, State};
 use crate::placement::AccountHash;
 use crate::policy::Plan;
@@ -246,9 +245,10 @@ impl Account {
         gone
     }
 
-    /// Whether nobody could tell that it was forgotten; call [`Account::expire`] first.
-    pub fn is_fresh(&self, now: Now) -> bool {
-        self.extras.is_none() && self.buckets.iter().all(|(_, state)| state.is_fresh(now))
+    /// Whether nothing is in it. What was taken of a bucket can matter again under other numbers, even where it is like a fresh one under
+    /// its own.
+    pub fn is_blank(&self) -> bool {
+        self.extras.is_none() && self.buckets.len() == 0
     }
 }
 

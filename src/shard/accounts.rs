@@ -15,7 +15,7 @@ use super::account::Account;
 use super::plans::Plans;
 use super::slab::Slab;
 use crate::clock::Now;
-use crate::placement::{AccountHash, EachPartition, Partition};
+use crate::placement::{AccountHash, EachPartition, Partition, TableVersion};
 
 /// Where an account lies in the slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +36,9 @@ pub struct Accounts {
     index: EachPartition<HashTable<u32>>,
     /// Accounts in the index.
     count: usize,
-    /// Partitions that were copied, each with the accounts that were forgotten since and were not as the copy says.
-    copied: BTreeMap<Partition, Vec<CompactString>>,
+    /// Partitions that were copied, each with the move that it was for and the accounts that were forgotten since and were not as the copy
+    /// says.
+    copied: BTreeMap<Partition, (TableVersion, Vec<CompactString>)>,
     hand: usize,
     named: usize,
     unknown_max: usize,
@@ -115,9 +116,9 @@ impl Accounts {
         self.index[partition].iter().map(|ix| AccountIx(*ix))
     }
 
-    /// A copy of a partition was made just now.
-    pub fn set_copied(&mut self, partition: Partition) {
-        self.copied.insert(partition, Vec::new());
+    /// A copy of a partition was made just now, for the move `of`.
+    pub fn set_copied(&mut self, partition: Partition, of: TableVersion) {
+        self.copied.insert(partition, (of, Vec::new()));
         for ix in &self.index[partition] {
             if let Some(account) = self.slab.get_mut(*ix as usize) {
                 account.copied = true;
@@ -125,9 +126,16 @@ impl Accounts {
         }
     }
 
-    /// Nobody asks any more what has changed since that copy. Answers with the accounts that are gone and were not as it says.
-    pub fn end_copied(&mut self, partition: Partition) -> Vec<CompactString> {
-        self.copied.remove(&partition).unwrap_or_default()
+    /// The accounts that are gone since a partition was copied for the move `of`, and were not as the copy says. None where that wasn't
+    /// the last copy. Nobody will ask again.
+    pub fn end_copied(&mut self, partition: Partition, of: TableVersion) -> Option<Vec<CompactString>> {
+        let (_, gone) = self.copied.remove(&partition).filter(|(copied_for, _)| *copied_for == of)?;
+        Some(gone)
+    }
+
+    /// Ends the copies that were made for moves which `is_over`.
+    pub fn end_copies(&mut self, is_over: impl Fn(Partition, TableVersion) -> bool) {
+        self.copied.retain(|partition, (of, _)| !is_over(*partition, *of));
     }
 
     /// The account of `id`, made if it isn't in memory; beyond the cap, the overflow account.
@@ -150,6 +158,14 @@ impl Accounts {
             if count >= max {
                 return self.overflow;
             }
+        }
+        self.find_or_make(hash, id, named)
+    }
+
+    /// The same, whatever the cap: for what another node has kept within its own.
+    pub fn find_or_make(&mut self, hash: AccountHash, id: &str, named: bool) -> AccountIx {
+        if let Some(found) = self.find(hash, id) {
+            return found;
         }
         let account = Account::new(id.into(), hash, named);
         let ix = match self.free.pop() {
@@ -214,7 +230,7 @@ impl Accounts {
             self.count -= 1;
         }
         if !account.copied
-            && let Some(gone) = self.copied.get_mut(&partition)
+            && let Some((_, gone)) = self.copied.get_mut(&partition)
         {
             gone.push(account.id);
         }

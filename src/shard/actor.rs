@@ -118,14 +118,24 @@ enum Request {
     Renew(PermitId, u64, oneshot::Sender<Result<bool, Refusal>>),
     Describe(TenantId, AccountHash, oneshot::Sender<Result<TenantState, Refusal>>),
     Reset(TenantId, AccountHash, oneshot::Sender<Result<(), Refusal>>),
-    Copy(Partition, TableVersion, oneshot::Sender<Moved>),
-    Freeze(Arc<BTreeSet<Partition>>, TableVersion, oneshot::Sender<Option<Moved>>),
-    Thaw(Arc<BTreeSet<Partition>>),
+    Copy(Partition, TableVersion, oneshot::Sender<Option<Moved>>),
+    Freeze(Leaving, oneshot::Sender<bool>),
+    Rest(Leaving, oneshot::Sender<Option<Moved>>),
+    Thaw(Leaving),
     Stage(Staging, oneshot::Sender<()>),
     List(usize, usize, oneshot::Sender<Listed>),
     Piece(Cursor, oneshot::Sender<Piece>),
     Save(oneshot::Sender<SavedState>),
     Tally(oneshot::Sender<Reading>),
+}
+
+/// Partitions that are to leave.
+#[derive(Clone, Debug)]
+pub struct Leaving {
+    /// The partitions.
+    pub partitions: Arc<BTreeSet<Partition>>,
+    /// The entry of the log that began their move.
+    pub of: TableVersion,
 }
 
 /// What another node knows of partitions that are to come.
@@ -250,19 +260,22 @@ impl Handle {
         let _ = self.between.send(Between::Settle { op, key, take });
     }
 
-    /// What it knows of a partition that is its, while it goes on deciding it: for the move that this entry of the log began.
-    pub async fn copy(&self, partition: Partition, of: TableVersion) -> Result<Moved, Refusal> {
+    /// What it knows of a partition, while it goes on deciding it: for the move that this entry of the log began. None where that is not
+    /// under way.
+    pub async fn copy(&self, partition: Partition, of: TableVersion) -> Result<Option<Moved>, Refusal> {
         self.told(|to| Request::Copy(partition, of, to)).await
     }
 
-    /// Freezes `partitions`: what has changed of them since they were copied for that move, once nothing of them is open any more. None
-    /// where they were copied for another since. If whoever asks stops waiting before that, it goes on deciding them.
-    pub async fn freeze(
-        &self,
-        partitions: Arc<BTreeSet<Partition>>,
-        of: TableVersion,
-    ) -> Result<Option<Moved>, Refusal> {
-        self.told(|to| Request::Freeze(partitions, of, to)).await
+    /// Freezes partitions: true once no check of them is open any more; false where their move is over. If whoever asks stops
+    /// waiting before that, it goes on deciding them.
+    pub async fn freeze(&self, leaving: Leaving) -> Result<bool, Refusal> {
+        self.told(|to| Request::Freeze(leaving, to)).await
+    }
+
+    /// What has changed of frozen partitions since they were copied for their move, once nothing is held of their shared buckets any more. None
+    /// where the move is over, or they were copied for another. If whoever asks stops waiting before that, it goes on deciding them.
+    pub async fn rest(&self, leaving: Leaving) -> Result<Option<Moved>, Refusal> {
+        self.told(|to| Request::Rest(leaving, to)).await
     }
 
     /// What it knows of long limits, from `cursor` on, while it goes on deciding.
@@ -270,9 +283,9 @@ impl Handle {
         self.told(|to| Request::Piece(cursor, to)).await
     }
 
-    /// Goes on deciding frozen partitions, of which nothing was handed to anybody who may come to own them.
-    pub async fn thaw(&self, partitions: Arc<BTreeSet<Partition>>) {
-        let _ = self.requests.send(Request::Thaw(partitions)).await;
+    /// Goes on deciding frozen partitions, of which nothing was handed to anybody who may come to own them by that move.
+    pub async fn thaw(&self, leaving: Leaving) {
+        let _ = self.requests.send(Request::Thaw(leaving)).await;
     }
 
     /// Keeps what another node knows of partitions until the log says that they are here.
@@ -471,24 +484,55 @@ fn ticker(period: Duration) -> tokio::time::Interval {
 
 /// Partitions that are frozen and not drained yet, and who waits for that.
 struct Freezing {
-    partitions: Arc<BTreeSet<Partition>>,
-    of: TableVersion,
-    to: Option<oneshot::Sender<Option<Moved>>>,
+    leaving: Leaving,
+    to: Awaited,
+}
+
+/// What is waited for, by whoever hands them over.
+enum Awaited {
+    /// That no check of them is open.
+    Quiet(oneshot::Sender<bool>),
+    /// What has changed of them, once nothing of them is held.
+    Rest(oneshot::Sender<Option<Moved>>),
+    /// Nothing any more.
+    Nothing,
+}
+
+impl Awaited {
+    /// Whether somebody still waits.
+    fn is_awaited(&self) -> bool {
+        match self {
+            Self::Quiet(to) => !to.is_closed(),
+            Self::Rest(to) => !to.is_closed(),
+            Self::Nothing => false,
+        }
+    }
 }
 
 impl Freezing {
-    /// Hands out what is known where nothing is open any more. Somebody who has stopped waiting gets nothing, now or later.
+    /// Answers where nothing is open any more. Somebody who has stopped waiting gets nothing, now or later.
     fn is_over(&mut self, shard: &mut Shard, now: Now, effects: &mut Vec<Effect>) -> bool {
-        if self.to.as_ref().is_none_or(oneshot::Sender::is_closed) {
-            shard.thaw(&self.partitions, now, effects);
-            return true;
-        }
-        if !shard.is_drained(&self.partitions) {
-            return false;
-        }
-        let rest = shard.rest(&self.partitions, self.of, now);
-        if self.to.take().is_none_or(|to| to.send(rest).is_err()) {
-            shard.thaw(&self.partitions, now, effects);
+        let Leaving { partitions, of } = &self.leaving;
+        let is_told = match std::mem::replace(&mut self.to, Awaited::Nothing) {
+            to if !to.is_awaited() => false,
+            Awaited::Quiet(to) => match shard.is_quiet(partitions, *of) {
+                Some(quiet) => to.send(quiet).is_ok(),
+                None => {
+                    self.to = Awaited::Quiet(to);
+                    return false;
+                }
+            },
+            Awaited::Rest(to) => match shard.rest(partitions, *of, now) {
+                Some(rest) => to.send(rest).is_ok(),
+                None => {
+                    self.to = Awaited::Rest(to);
+                    return false;
+                }
+            },
+            Awaited::Nothing => false,
+        };
+        if !is_told {
+            shard.thaw(partitions, *of, now, effects);
         }
         true
     }
@@ -523,11 +567,15 @@ fn handle(
             let _ = to.send(shard.if_open(Some(hash.partition()), |s| s.reset(hash, tenant.as_str())));
         }
         Request::Copy(partition, of, to) => drop(to.send(shard.copy(partition, of, now))),
-        Request::Freeze(partitions, of, to) => {
-            shard.freeze(&partitions);
-            freezing.push(Freezing { partitions, of, to: Some(to) });
+        Request::Freeze(leaving, to) => {
+            shard.freeze(&leaving.partitions, leaving.of);
+            freezing.push(Freezing { leaving, to: Awaited::Quiet(to) });
         }
-        Request::Thaw(partitions) => shard.thaw(&partitions, now, effects),
+        Request::Rest(leaving, to) => {
+            shard.close(&leaving.partitions, leaving.of);
+            freezing.push(Freezing { leaving, to: Awaited::Rest(to) });
+        }
+        Request::Thaw(leaving) => shard.thaw(&leaving.partitions, leaving.of, now, effects),
         Request::Stage(Staging { partitions, of, moved, is_last }, to) => {
             shard.stage(&partitions, of, moved, is_last, now);
             let _ = to.send(());

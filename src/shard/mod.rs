@@ -38,7 +38,8 @@ use crate::placement::{AccountHash, Epoch};
 
 pub use self::core::{Caps, Listed, TenantState};
 pub use actor::{
-    Far, Handle, Mailboxes, NothingFar, PlacesCell, PolicyCell, ReplyTo, ShardArgs, Staging, mailboxes, run,
+    Far, Handle, Leaving, Mailboxes, NothingFar, PlacesCell, PolicyCell, ReplyTo, ShardArgs, Staging,
+    mailboxes, run,
 };
 pub use alone::Alone;
 pub use moving::{Moved, MovedAccount, MovedReplay};

@@ -4,26 +4,27 @@
 //! as the copy says. Then it is *frozen*: what is open is finished, what comes waits (bounded, and no longer than its deadline).
 //! When nothing is open any more, the rest is handed out, which is what has changed since the copy, and from then on only the log
 //! decides: if it says that the partition has moved, those who waited are sent after it and what was known is forgotten; if it
-//! says that the move was given up, they go on here.
+//! says that the move was given up, they go on here. Freezing has two steps: first checks wait, and what is open may still ask the
+//! shared buckets that it needs; once no check of the partitions is open in any shard, questions to their shared buckets wait, too.
 //!
 //! ```text
 //! copy 7         100,000 accounts, a few at a time; checks are decided in between, and 40 accounts change
-//! freeze {7}     two checks of partition 7 are open, a third comes and waits
-//!                the two end; nothing is held of any bucket of 7: 42 accounts are handed out
-//! places: 7 is at n2, epoch 4       the third is told to ask there; 7 is forgotten
+//! freeze {7}     two checks of partition 7 are open, a third comes and waits; the two end
+//! rest {7}       others hold a shared bucket of 7, and settle; nothing is held of any bucket of 7: 42 accounts are handed out
+//! places: 7 is at n2, epoch 4       the third is told to ask there; 7 is forgotten, a little at a time
 //! places: 7 is here, epoch 3        the third is decided, as if nothing had been
 //! ```
 //!
-//! A partition that comes is *staged*: what its owner knew lies beside the shard's own accounts, and becomes part of them in the
-//! moment in which the log says that it is here under the epoch for which it was staged. Whatever else the log says, it is dropped.
-//! Times are moved to this node's clock as they are loaded, so that nothing refills on the way but by the time it took.
+//! A partition that comes is *staged*: what its owner knew is put among the shard's own accounts as it comes, and is gone by from the
+//! moment in which the log says that the partition is here under the epoch for which it was staged. Whatever else the log says, it is
+//! forgotten. Times are moved to this node's clock as they come, so that nothing refills on the way but by the time it took.
 //!
 //! A move is known by the entry of the log that began it: what was copied or staged for one is worth nothing to another.
 
 mod arriving;
 mod leaving;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::core::{Effect, Shard};
 use super::shared::Ask;
@@ -31,10 +32,13 @@ use super::{Refusal, Returned};
 use crate::check::{Decision, RequestId};
 use crate::clock::Now;
 use crate::limit::{Permits, State};
-use crate::placement::{Epoch, Partition, Place, Places, TableVersion};
+use crate::placement::{Epoch, Partition, Place, Places};
 use arriving::Staged;
-use leaving::Waiting;
+use leaving::Frozen;
 use smallvec::SmallVec;
+
+/// Bytes that a permit takes, about.
+const PERMIT_BYTES: usize = 64;
 
 /// What a shard knows of some partitions, or what has changed of that since it said so.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +60,8 @@ pub struct Moved {
 pub struct MovedAccount {
     /// Its id.
     pub id: String,
+    /// Whether this adds to what was said of it before, rather than being all of it.
+    pub goes_on: bool,
     /// Its buckets.
     pub buckets: Vec<(u64, State)>,
     /// Its permits.
@@ -81,8 +87,45 @@ impl MovedAccount {
     /// Bytes it takes, about.
     pub fn bytes(&self) -> usize {
         let buckets: usize = self.buckets.iter().map(|(_, state)| state.bytes()).sum();
-        let permits = self.permits.flying() as usize * size_of::<u128>();
+        let permits = self.permits.flying() as usize * PERMIT_BYTES;
         self.id.len() + buckets + permits + self.replays.len() * size_of::<MovedReplay>()
+    }
+
+    /// The same in pieces of about `most` bytes, the first of which stands for all that was said before.
+    pub fn cut(self, most: usize) -> Vec<Self> {
+        if self.bytes() <= most {
+            return vec![self];
+        }
+        let Self { id, goes_on, buckets, permits, replays } = self;
+        let blank = |goes_on| Self {
+            id: id.clone(),
+            goes_on,
+            buckets: Vec::new(),
+            permits: Permits::default(),
+            replays: Vec::new(),
+        };
+        let (mut pieces, mut size) = (vec![blank(goes_on)], 0);
+        let mut next = |pieces: &mut Vec<Self>, bytes: usize| {
+            if size + bytes > most {
+                pieces.push(blank(true));
+                size = 0;
+            }
+            size += bytes;
+            pieces.len() - 1
+        };
+        for (key, state) in buckets {
+            let at = next(&mut pieces, state.bytes());
+            pieces[at].buckets.push((key, state));
+        }
+        for (permit, until) in permits.out() {
+            let at = next(&mut pieces, PERMIT_BYTES);
+            pieces[at].permits.grant(permit, until);
+        }
+        for replay in replays {
+            let at = next(&mut pieces, size_of::<MovedReplay>());
+            pieces[at].replays.push(replay);
+        }
+        pieces
     }
 }
 
@@ -111,19 +154,24 @@ impl Moved {
 /// What a shard does about partitions that leave and come.
 #[derive(Default)]
 pub struct Moves {
-    /// Partitions that were copied, and for which move.
-    copied: BTreeMap<Partition, TableVersion>,
-    frozen: BTreeMap<Partition, VecDeque<Waiting>>,
-    /// Questions of this node's own checks to buckets of frozen partitions.
+    frozen: BTreeMap<Partition, Frozen>,
+    /// Questions of this node's own checks to buckets of closed partitions.
     asks: Vec<(Partition, Ask)>,
     waiting: usize,
     staged: BTreeMap<Partition, Staged>,
+    /// Partitions that others own now, and of which this shard still knows something.
+    left_behind: BTreeSet<Partition>,
 }
 
 impl Moves {
     /// Whether somebody waits whom the clock may have to end.
     pub fn is_busy(&self) -> bool {
-        self.waiting > 0
+        self.waiting > 0 || !self.left_behind.is_empty()
+    }
+
+    /// Whether even questions to shared buckets of a partition wait.
+    fn is_closed(&self, partition: Partition) -> bool {
+        self.frozen.get(&partition).is_some_and(|frozen| frozen.is_closed)
     }
 }
 
@@ -146,9 +194,10 @@ impl Shard {
         }
     }
 
-    /// Whether a question of another node is answered here now.
+    /// Whether a question to a shared bucket is answered here now: what stands in for others beyond a cap belongs to no partition.
     pub fn takes(&self, ask: &Ask) -> bool {
-        ask.key == ask.overflow_key || self.is_open(Partition::of_key(ask.key))
+        let partition = Partition::of_key(ask.key);
+        ask.key == ask.overflow_key || self.places.is_here(partition) && !self.moves.is_closed(partition)
     }
 
     /// Takes note of where partitions are now: those that have come are gone by, those that have left are forgotten, those that were
@@ -166,8 +215,8 @@ impl Shard {
                 _ => {}
             }
         }
-        self.forget(&gone);
-        self.forget(&lost);
+        self.moves.left_behind.extend(gone);
+        lost.iter().for_each(|partition| self.forget(*partition));
         self.lost.lose(lost.into_iter(), now);
         self.let_go(now, effects);
         self.ask_again(now, effects);

@@ -15,7 +15,7 @@ use crate::placement::{Partition, TableVersion};
 const POSITIONS_MAX: usize = 4_096;
 /// Bytes of one piece, about: a few fit into a frame for bulk.
 const PIECE_BYTES: usize = 1 << 20;
-/// Shared buckets of one piece: with their keys they take less than [`PIECE_BYTES`], but for logs. It looks at no more than these and
+/// Shared buckets of one piece: with their keys they take less than [`PIECE_BYTES`], but for logs. It looks at no more than so many and
 /// those of one partition.
 const SHARED_MAX: usize = 8_192;
 
@@ -105,13 +105,18 @@ impl Shard {
 
     fn shared_after(&self, after: Option<u128>, state: &mut SavedState, now: Now) -> Option<Cursor> {
         // A key begins with the number of its partition.
-        let first = after.map_or(0, |after| usize::from(Partition::of_key(after).number()));
-        let mut bytes = 0;
+        let first = after.map_or(0, |after| usize::from(Partition::of_key(after.saturating_add(1)).number()));
+        let (mut bytes, mut looked_at) = (0, 0);
         for partition in Partition::all().skip(first).filter(|partition| self.places.is_here(*partition)) {
             let is_wanted = |key: u128, bucket: &State, overflow: bool| {
                 !overflow && after.is_none_or(|after| key > after) && bucket.is_long(now)
             };
-            let states = self.shared.states_of(partition, now);
+            if looked_at >= SHARED_MAX {
+                // Behind the last key that the partition before this one could have.
+                return Some(Cursor::Shared(Some(partition.first_key() - 1)));
+            }
+            let states = self.shared.states_of(partition);
+            looked_at += states.len();
             let mut long: Vec<_> =
                 states.filter(|(key, bucket, overflow)| is_wanted(*key, bucket, *overflow)).collect();
             long.sort_unstable_by_key(|(key, ..)| *key);

@@ -250,33 +250,32 @@ impl SharedBuckets {
         }
     }
 
-    /// All buckets that are not like fresh ones, to be saved, and whether they stand in for others.
-    pub fn states(&self, now: Now) -> impl Iterator<Item = (u128, &State, bool)> {
-        Partition::all().flat_map(move |partition| self.states_of(partition, now))
+    /// All buckets, to be saved, and whether they stand in for others.
+    pub fn states(&self) -> impl Iterator<Item = (u128, &State, bool)> {
+        Partition::all().flat_map(move |partition| self.states_of(partition))
     }
 
     /// The same of one partition.
-    pub fn states_of(&self, partition: Partition, now: Now) -> impl Iterator<Item = (u128, &State, bool)> {
-        let used = self.buckets[partition].iter().filter(move |(_, bucket)| !bucket.state.is_fresh(now));
-        used.map(|(key, bucket)| (*key, &bucket.state, bucket.overflow))
+    pub fn states_of(&self, partition: Partition) -> impl ExactSizeIterator<Item = (u128, &State, bool)> {
+        self.buckets[partition].iter().map(|(key, bucket)| (*key, &bucket.state, bucket.overflow))
     }
 
-    /// The buckets of a partition that are not like fresh ones; those that stand in for others belong to none. Later
-    /// [`SharedBuckets::changed`] says what is not so any more.
-    pub fn copy(&mut self, partition: Partition, now: Now) -> Vec<(u128, State)> {
+    /// The buckets of a partition; those that stand in for others belong to none. Later [`SharedBuckets::changed`] says what is not so
+    /// any more.
+    pub fn copy(&mut self, partition: Partition) -> Vec<(u128, State)> {
         self.buckets[partition].values_mut().for_each(|bucket| bucket.copied = false);
-        self.changed(partition, now)
+        self.changed(partition)
     }
 
     /// Those that were asked or taken from since they were copied; from here on they count as copied.
-    pub fn changed(&mut self, partition: Partition, now: Now) -> Vec<(u128, State)> {
+    pub fn changed(&mut self, partition: Partition) -> Vec<(u128, State)> {
         let all = self.buckets[partition].iter_mut();
         let changed = all.filter(|(_, bucket)| !bucket.copied && !bucket.overflow);
         let told = changed.map(|(key, bucket)| {
             bucket.copied = true;
-            (*key, &bucket.state)
+            (*key, bucket.state.clone())
         });
-        told.filter(|(_, state)| !state.is_fresh(now)).map(|(key, state)| (key, state.clone())).collect()
+        told.collect()
     }
 
     /// The keys of buckets with holds or waiting questions.
@@ -284,16 +283,14 @@ impl SharedBuckets {
         self.busy.iter().copied()
     }
 
-    /// Forgets the buckets of partitions that others own; those that stand in for others stay.
-    pub fn forget_partitions(&mut self, partitions: &BTreeSet<Partition>) {
-        for partition in partitions {
-            let buckets = &mut self.buckets[*partition];
-            let before = buckets.len();
-            buckets.retain(|_, bucket| bucket.overflow);
-            self.count -= before - buckets.len();
-        }
-        let buckets = &self.buckets;
-        self.busy.retain(|key| buckets[Partition::of_key(*key)].contains_key(key));
+    /// Forgets the buckets of a partition; those that stand in for others stay.
+    pub fn forget_partition(&mut self, partition: Partition) {
+        let buckets = &mut self.buckets[partition];
+        let before = buckets.len();
+        buckets.retain(|_, bucket| bucket.overflow);
+        self.count -= before - buckets.len();
+        let buckets = &self.buckets[partition];
+        self.busy.retain(|key| Partition::of_key(*key) != partition || buckets.contains_key(key));
     }
 
     /// Puts back a saved bucket, unless there is one.

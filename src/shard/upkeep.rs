@@ -42,6 +42,7 @@ impl Shard {
         self.work_off(now, effects);
         self.dismiss_overdue(now);
         self.dismiss_waiting(now);
+        self.forget_some();
         if sweep {
             self.accounts.tick(&mut self.plans, now);
             self.lost.expire(now);
@@ -168,7 +169,7 @@ impl Shard {
         }
         for position in 0..self.accounts.positions() {
             let kept = self.accounts.at(position).filter(|account| {
-                !account.is_fresh(now) && (position == 0 || is_kept[account.hash.partition()])
+                !account.is_blank() && (position == 0 || is_kept[account.hash.partition()])
             });
             let Some(account) = kept else { continue };
             saved.accounts.push(SavedAccount {
@@ -181,7 +182,7 @@ impl Shard {
                 permits: account.extras.as_ref().map(|extras| extras.permits.clone()).unwrap_or_default(),
             });
         }
-        for (key, state, overflow) in self.shared.states(now) {
+        for (key, state, overflow) in self.shared.states() {
             match overflow {
                 true => saved.overflow.push((self.index, key, state.clone())),
                 false if is_kept[Partition::of_key(key)] => saved.shared.push((key, state.clone())),

@@ -54,13 +54,16 @@ struct Operator {
     world: World,
     chance: Generator,
     drained: BTreeSet<usize>,
+    /// Who was to be drained by an order whose answer was lost: it may be carried out after the one that called them back.
+    doubtful: BTreeSet<usize>,
 }
 
 impl World {
     /// Runs the cluster until it stands as it was ordered, after the faults.
     pub async fn operate(self) -> turmoil::Result {
         let chance = self.chance("operator", 0);
-        let mut operator = Operator { world: self, chance, drained: BTreeSet::new() };
+        let mut operator =
+            Operator { world: self, chance, drained: BTreeSet::new(), doubtful: BTreeSet::new() };
         tokio::time::sleep(FAULTS_FROM - Duration::from_millis(500)).await;
         let mut order = Order::Join(HOSTS - 1);
         while turmoil::sim_elapsed().is_some_and(|now| now < FAULTS_END) {
@@ -187,7 +190,12 @@ impl Operator {
                 // What may have been done before isn't undone by that: it is refused for want of others who can be reached.
                 Outcome::Refused if asked_before => {}
                 Outcome::Refused => return false,
-                Outcome::Unknown => asked_before = true,
+                Outcome::Unknown => {
+                    asked_before = true;
+                    if what == "/drain" {
+                        self.doubtful.insert(host);
+                    }
+                }
             }
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         }
@@ -224,6 +232,10 @@ impl Operator {
                     self.world.books.trace.note(format_args!("n{} is not settled: {why}", via + 1));
                 }
                 told = why;
+                for host in &self.doubtful {
+                    self.once(*via, "DELETE", &format!("/v1/cluster/nodes/{}/drain", name(*host)), true)
+                        .await;
+                }
                 tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             }
         }

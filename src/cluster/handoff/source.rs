@@ -14,7 +14,7 @@ use crate::cluster::{InForce, Member};
 use crate::peer::Opaque;
 use crate::peer::moving::{InstallAsk, PlainAccount};
 use crate::placement::{Partition, Seat, TableVersion};
-use crate::shard::{Handle, Moved};
+use crate::shard::{Handle, Leaving, Moved};
 
 /// How long what is open of frozen partitions may take to end, before the move is given up.
 const DRAIN_MAX: Duration = Duration::from_millis(500);
@@ -43,7 +43,35 @@ struct Move {
     /// What has changed since the target was given a copy.
     rest: Option<Moved>,
     bytes: usize,
-    frozen_at: Option<u64>,
+    frozen: Option<FrozenFor>,
+}
+
+/// For how long partitions are frozen.
+#[derive(Clone, Copy)]
+enum FrozenFor {
+    /// They are since this boot time.
+    Since(u64),
+    /// They were for so many nanoseconds.
+    Nanos(u64),
+}
+
+impl FrozenFor {
+    fn nanos(self, now: u64) -> u64 {
+        match self {
+            Self::Since(then) => now.saturating_sub(then),
+            Self::Nanos(nanos) => nanos,
+        }
+    }
+
+    fn ended(self, now: u64) -> Self {
+        Self::Nanos(self.nanos(now))
+    }
+}
+
+impl Move {
+    fn leaving(&self) -> Leaving {
+        Leaving { partitions: self.partitions.clone(), of: self.id }
+    }
 }
 
 impl Mover {
@@ -91,7 +119,7 @@ impl Mover {
     }
 
     async fn hand_over(&self, id: TableVersion, to: Seat, partitions: BTreeSet<Partition>) {
-        let mut of = Move { id, to, partitions: Arc::new(partitions), rest: None, bytes: 0, frozen_at: None };
+        let mut of = Move { id, to, partitions: Arc::new(partitions), rest: None, bytes: 0, frozen: None };
         let (mut at, first) = Source::begin();
         let mut todo = VecDeque::from([first]);
         while at != Source::Over {
@@ -110,7 +138,7 @@ impl Mover {
             todo.extend(effects);
             if at == Source::Over {
                 let moved = event == Event::Moved;
-                let frozen = of.frozen_at.map(|frozen_at| self.clock.now().boot.saturating_sub(frozen_at));
+                let frozen = of.frozen.map(|frozen| frozen.nanos(self.clock.now().boot));
                 let (partitions, to, bytes) = (of.partitions.len(), of.to.node, of.bytes);
                 self.member.handoffs.count(moved, partitions, bytes, frozen);
                 let frozen_ms = frozen.unwrap_or(0) / MS;
@@ -140,7 +168,8 @@ impl Mover {
                 if of.rest.is_some() { Event::Drained } else { Event::Failed }
             }
             Effect::Thaw => {
-                join_all(self.shards.iter().map(|shard| shard.thaw(of.partitions.clone()))).await;
+                join_all(self.shards.iter().map(|shard| shard.thaw(of.leaving()))).await;
+                of.frozen = of.frozen.map(|frozen| frozen.ended(self.clock.now().boot));
                 return None;
             }
             Effect::Install => {
@@ -175,7 +204,7 @@ impl Mover {
         let (mut pending, mut size) = (Moved::default(), 0);
         for partition in of.partitions.clone().iter() {
             let shard = &self.shards[partition.shard(self.shards.len())];
-            let Ok(copy) = shard.copy(*partition, of.id).await else { return false };
+            let Ok(Some(copy)) = shard.copy(*partition, of.id).await else { return false };
             size += copy.bytes();
             pending.add(copy);
             if size >= PART_BYTES {
@@ -191,9 +220,17 @@ impl Mover {
     /// Freezes the partitions; what has changed since the copy, once nothing of them is open. None where that isn't known any more, or
     /// takes too long.
     async fn freeze(&self, of: &mut Move) -> Option<Moved> {
-        of.frozen_at = Some(self.clock.now().boot);
-        let frozen = self.shards.iter().map(|shard| shard.freeze(of.partitions.clone(), of.id));
-        let rests = tokio::time::timeout(DRAIN_MAX, join_all(frozen)).await.ok()?;
+        of.frozen = Some(FrozenFor::Since(self.clock.now().boot));
+        tokio::time::timeout(DRAIN_MAX, self.drain(of)).await.ok()?
+    }
+
+    async fn drain(&self, of: &Move) -> Option<Moved> {
+        let quiet = join_all(self.shards.iter().map(|shard| shard.freeze(of.leaving()))).await;
+        // What is open of them may ask for their shared buckets in any shard: those are closed only behind it.
+        if quiet.into_iter().any(|quiet| quiet != Ok(true)) {
+            return None;
+        }
+        let rests = join_all(self.shards.iter().map(|shard| shard.rest(of.leaving()))).await;
         rests.into_iter().try_fold(Moved::default(), |mut all, rest| {
             all.add(rest.ok()??);
             Some(all)
@@ -249,7 +286,7 @@ fn parts(moved: Moved) -> Vec<Moved> {
         size += bytes;
         parts.len() - 1
     };
-    for account in moved.accounts {
+    for account in moved.accounts.into_iter().flat_map(|account| account.cut(PART_BYTES)) {
         let at = next(&mut parts, account.bytes());
         parts[at].accounts.push(account);
     }

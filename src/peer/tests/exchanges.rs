@@ -134,6 +134,7 @@ fn handed_over(partition: Partition) -> Vec<Exchange> {
     permits.grant(PermitId { partition: 7, secret: 9 }, 120 * SECOND);
     let account = MovedAccount {
         id: "acme".into(),
+        goes_on: true,
         buckets: (1..).zip(states.clone()).collect(),
         permits,
         replays: vec![MovedReplay {

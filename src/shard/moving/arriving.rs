@@ -11,7 +11,6 @@ use crate::clock::Now;
 use crate::limit::Permits;
 use crate::placement::{AccountHash, Epoch, Partition, Place, TableVersion};
 use crate::shard::account::{Buckets, Replay};
-use crate::shard::accounts::AccountIx;
 use crate::shard::core::Shard;
 
 /// A partition that another node hands over to this one: what that knows lies among this one's accounts and buckets, as far as it
@@ -87,14 +86,14 @@ impl Shard {
             let epoch = Epoch::new(row.epoch.number() + 1);
             if self.moves.staged.get(partition).is_none_or(|staged| staged.of != of) {
                 // What an earlier move has brought, or a check that ended late has left behind, is not what is known of it.
-                self.forget(&BTreeSet::from([*partition]));
+                self.forget(*partition);
                 self.moves.staged.insert(*partition, Staged { of, epoch, is_complete: false, lost: None });
             }
         }
         for account in moved.accounts {
             let hash = self.secret.account(&account.id);
             if self.moves.stages(hash.partition(), of) {
-                self.take_over(account, hash, now);
+                self.take_over(account, hash);
             }
         }
         for id in moved.gone {
@@ -102,7 +101,7 @@ impl Shard {
             if self.moves.stages(hash.partition(), of)
                 && let Some(ix) = self.accounts.find(hash, &id)
             {
-                self.accounts.remove(ix);
+                self.forget_account(ix);
             }
         }
         for (key, state) in moved.shared {
@@ -136,46 +135,36 @@ impl Shard {
                     come.insert(partition);
                 }
                 Place::There(..) if is_awaited => drop(self.moves.staged.insert(partition, staged)),
-                _ => self.forget(&BTreeSet::from([partition])),
+                _ => drop(self.moves.left_behind.insert(partition)),
             }
         }
         come
     }
 
-    /// Makes what another node says of an account what is known of it here.
-    fn take_over(&mut self, account: MovedAccount, hash: AccountHash, now: Now) {
-        let MovedAccount { id, buckets, permits, replays } = account;
+    /// Makes what another node says of an account what is known of it here, or adds to that if it goes on with one. It has a place of
+    /// its own also beyond the cap: what was counted singly goes on being counted so.
+    fn take_over(&mut self, account: MovedAccount, hash: AccountHash) {
+        let MovedAccount { id, goes_on, buckets, permits, replays } = account;
         let named = TenantId::new(&id).is_some_and(|tenant| self.plans.policy().names(&tenant));
-        let ix = self.accounts.find_or_insert(hash, &id, named, &mut self.plans, now);
-        if ix != self.accounts.overflow() {
-            let before = std::mem::replace(&mut self.accounts.get_mut(ix).buckets, Buckets::new()).len();
-            self.accounts.buckets -= before;
-        }
-        for (key, state) in buckets {
-            // Beyond the cap the first that comes stands for all.
-            if self.accounts.get(ix).buckets.get(key).is_none() {
-                self.accounts.buckets += 1;
-                self.accounts.get_mut(ix).buckets.insert(key, state);
+        let ix = self.accounts.find_or_make(hash, &id, named);
+        let account = self.accounts.get_mut(ix);
+        let before = (account.buckets.len(), account.permits(), account.replays());
+        if !goes_on {
+            account.buckets = Buckets::new();
+            if let Some(extras) = &mut account.extras {
+                extras.permits = Permits::default();
+                extras.replays.clear();
+                extras.replay_order.clear();
             }
         }
-        self.take_over_extras(ix, permits, replays);
-    }
-
-    fn take_over_extras(&mut self, ix: AccountIx, permits: Permits, replays: Vec<MovedReplay>) {
-        let account = self.accounts.get(ix);
-        let (flying, remembered) = (account.permits(), account.replays());
-        if ix != self.accounts.overflow()
-            && let Some(extras) = &mut self.accounts.get_mut(ix).extras
-        {
-            extras.permits = Permits::default();
-            extras.replays.clear();
-            extras.replay_order.clear();
+        for (key, state) in buckets {
+            account.buckets.insert(key, state);
         }
         if permits.flying() > 0 {
-            self.accounts.get_mut(ix).extras().permits.add(permits);
+            account.extras().permits.add(permits);
         }
         if !replays.is_empty() {
-            let extras = self.accounts.get_mut(ix).extras();
+            let extras = account.extras();
             let mut order: Vec<_> =
                 replays.iter().map(|replay| (replay.expires, replay.key.clone())).collect();
             order.sort();
@@ -184,7 +173,9 @@ impl Shard {
                 extras.replays.insert(key, Replay { fingerprint, expires, decision: Box::new(decision) });
             }
         }
-        self.accounts.permits = self.accounts.permits + self.accounts.get(ix).permits() - flying;
-        self.accounts.request_ids = self.accounts.request_ids + self.accounts.get(ix).replays() - remembered;
+        let after = (account.buckets.len(), account.permits(), account.replays());
+        self.accounts.buckets = self.accounts.buckets + after.0 - before.0;
+        self.accounts.permits = self.accounts.permits + after.1 - before.1;
+        self.accounts.request_ids = self.accounts.request_ids + after.2 - before.2;
     }
 }

@@ -8,6 +8,7 @@ use super::{Moved, MovedAccount, MovedReplay};
 use crate::clock::{MS, Now};
 use crate::placement::{AccountHash, Partition, TableVersion};
 use crate::shard::account::{Account, Replay, ReplayKey};
+use crate::shard::accounts::AccountIx;
 use crate::shard::core::{Effect, Shard};
 use crate::shard::op::{AnswerTo, Home};
 use crate::shard::shared::Ask;
@@ -16,8 +17,19 @@ use crate::shard::{Question, Refusal, Returned};
 /// Checks that wait in one shard for frozen partitions: what comes in the tens of milliseconds that it takes, and no flood.
 const WAITING_MAX: usize = 16_384;
 
+/// Partitions of which what others own is forgotten, at each tick.
+const FORGOTTEN_PER_TICK: usize = 2;
+
+/// A partition of which no check is decided, since the move `of` is about to take it away.
+pub(super) struct Frozen {
+    of: TableVersion,
+    /// Whether questions to its shared buckets wait, too.
+    pub(super) is_closed: bool,
+    waiting: VecDeque<Waiting>,
+}
+
 /// A check, or several, that came for a frozen partition.
-pub(super) struct Waiting {
+struct Waiting {
     questions: SmallVec<[Question; 1]>,
     answer_to: AnswerTo,
     peek: bool,
@@ -25,36 +37,40 @@ pub(super) struct Waiting {
 }
 
 impl Shard {
-    /// What is known of `partition`, for the move `of`; from now on it is known what changes of it.
-    pub fn copy(&mut self, partition: Partition, of: TableVersion, now: Now) -> Moved {
-        let mut moved = Moved::at(now.boot);
-        let accounts = self.accounts.of(partition).map(|ix| self.accounts.get(ix));
-        moved.accounts = accounts.filter(|account| !account.is_fresh(now)).map(described).collect();
-        moved.shared = self.shared.copy(partition, now);
-        moved.lost = self.lost_of(partition);
-        self.accounts.set_copied(partition);
-        self.moves.copied.insert(partition, of);
-        moved
+    fn mine(&self, partitions: &BTreeSet<Partition>) -> Vec<Partition> {
+        partitions.iter().copied().filter(|partition| partition.shard(self.shards) == self.index).collect()
     }
 
-    /// What has changed of `partitions` since they were copied for the move `of`; none where one of them was not, or was copied for
-    /// another move since. They must be drained.
-    pub fn rest(&mut self, partitions: &BTreeSet<Partition>, of: TableVersion, now: Now) -> Option<Moved> {
+    /// What is known of `partition`, for the move `of`; from now on it is known what changes of it. None where no such move is under
+    /// way.
+    pub fn copy(&mut self, partition: Partition, of: TableVersion, now: Now) -> Option<Moved> {
+        if self.leaves_by(partition) != Some(of) {
+            return None;
+        }
         let mut moved = Moved::at(now.boot);
-        for partition in partitions.iter().filter(|p| p.shard(self.shards) == self.index) {
-            if self.moves.copied.remove(partition) != Some(of) {
-                return None;
-            }
-            moved.gone.extend(self.accounts.end_copied(*partition).into_iter().map(String::from));
-            let changed = self.accounts.of(*partition).map(|ix| self.accounts.get(ix));
+        let accounts = self.accounts.of(partition).map(|ix| self.accounts.get(ix));
+        moved.accounts = accounts.filter(|account| !account.is_blank()).map(described).collect();
+        moved.shared = self.shared.copy(partition);
+        moved.lost = self.lost_of(partition);
+        self.accounts.set_copied(partition, of);
+        Some(moved)
+    }
+
+    /// What has changed of `partitions` since they were copied for the move `of`, for which they are frozen and drained; none where
+    /// one of them was not, or was copied for another move since.
+    fn changed(&mut self, partitions: &BTreeSet<Partition>, of: TableVersion, now: Now) -> Option<Moved> {
+        let mut moved = Moved::at(now.boot);
+        for partition in self.mine(partitions) {
+            moved.gone.extend(self.accounts.end_copied(partition, of)?.into_iter().map(String::from));
+            let changed = self.accounts.of(partition).map(|ix| self.accounts.get(ix));
             for account in changed.filter(|account| !account.copied) {
-                match account.is_fresh(now) {
+                match account.is_blank() {
                     true => moved.gone.push(account.id.to_string()),
                     false => moved.accounts.push(described(account)),
                 }
             }
-            moved.shared.extend(self.shared.changed(*partition, now));
-            moved.lost.extend(self.lost_of(*partition));
+            moved.shared.extend(self.shared.changed(partition));
+            moved.lost.extend(self.lost_of(partition));
         }
         // Who was forgotten and has come back is told of as it is now.
         let back: BTreeSet<_> = moved.accounts.iter().map(|account| &account.id).collect();
@@ -66,33 +82,84 @@ impl Shard {
         self.lost.get(partition).map(|then| (partition, then)).into_iter().collect()
     }
 
-    /// Decides nothing of `partitions` any more, but for what is open.
-    pub fn freeze(&mut self, partitions: &BTreeSet<Partition>) {
-        let mine =
-            partitions.iter().filter(|p| p.shard(self.shards) == self.index && self.places.is_here(**p));
-        for partition in mine {
-            self.moves.frozen.entry(*partition).or_default();
+    /// The move by which a partition that is here is about to leave.
+    fn leaves_by(&self, partition: Partition) -> Option<TableVersion> {
+        let moving = self.places.table().row(partition).moving.filter(|_| self.places.is_here(partition));
+        moving.map(|moving| moving.id)
+    }
+
+    /// Decides no check of `partitions` any more, but for what is open: for the move `of`, if it is under way.
+    pub fn freeze(&mut self, partitions: &BTreeSet<Partition>, of: TableVersion) {
+        for partition in self.mine(partitions) {
+            if self.leaves_by(partition) == Some(of) {
+                let fresh = || Frozen { of, is_closed: false, waiting: VecDeque::new() };
+                let frozen = self.moves.frozen.entry(partition).or_insert_with(fresh);
+                (frozen.of, frozen.is_closed) = (of, false);
+            }
         }
     }
 
-    /// Whether nothing is open or held of `partitions`.
-    pub fn is_drained(&self, partitions: &BTreeSet<Partition>) -> bool {
-        let of = |hash: AccountHash| partitions.contains(&hash.partition());
-        let parked = || {
-            let extras = self.parked_in.iter().filter_map(|ix| self.accounts.get(*ix).extras.as_ref());
-            extras.flat_map(|extras| &extras.parked).any(|op| of(op.hash))
-        };
-        !self.open.values().any(|op| of(op.hash))
-            && !parked()
-            && !self.shared.busy_keys().any(|key| partitions.contains(&Partition::of_key(key)))
+    /// Answers no question to shared buckets of `partitions` any more, but for what is held. False where they aren't all frozen for the move
+    /// `of`.
+    pub fn close(&mut self, partitions: &BTreeSet<Partition>, of: TableVersion) -> bool {
+        let mine = self.mine(partitions);
+        let is_frozen = self.are_frozen(partitions, of);
+        for partition in mine.into_iter().filter(|_| is_frozen) {
+            self.moves.frozen.entry(partition).and_modify(|frozen| frozen.is_closed = true);
+        }
+        is_frozen
     }
 
-    /// Goes on deciding `partitions`: nothing of them was handed to anybody who may come to own them.
-    pub fn thaw(&mut self, partitions: &BTreeSet<Partition>, now: Now, effects: &mut Vec<Effect>) {
+    /// Whether those of `partitions` that are this shard's are frozen for the move `of`, all of them.
+    fn are_frozen(&self, partitions: &BTreeSet<Partition>, of: TableVersion) -> bool {
+        let frozen = |partition| self.moves.frozen.get(&partition).is_some_and(|frozen| frozen.of == of);
+        self.mine(partitions).into_iter().all(frozen)
+    }
+
+    /// Once no check of `partitions` is open: true; false where they are frozen for the move `of` no more.
+    pub fn is_quiet(&self, partitions: &BTreeSet<Partition>, of: TableVersion) -> Option<bool> {
+        if !self.are_frozen(partitions, of) {
+            return Some(false);
+        }
+        let is_of = |hash: AccountHash| partitions.contains(&hash.partition());
+        let parked = || {
+            let extras = self.parked_in.iter().filter_map(|ix| self.accounts.get(*ix).extras.as_ref());
+            extras.flat_map(|extras| &extras.parked).any(|op| is_of(op.hash))
+        };
+        let is_open = self.open.values().any(|op| is_of(op.hash)) || parked();
+        (!is_open).then_some(true)
+    }
+
+    /// Once nothing is held of any shared bucket of `partitions`, which are closed: what has changed since they were copied for the move
+    /// `of`. That is nothing where they are frozen for it no more, or were copied for another.
+    pub fn rest(
+        &mut self,
+        partitions: &BTreeSet<Partition>,
+        of: TableVersion,
+        now: Now,
+    ) -> Option<Option<Moved>> {
+        if !self.are_frozen(partitions, of) {
+            return Some(None);
+        }
+        let is_held = self.shared.busy_keys().any(|key| partitions.contains(&Partition::of_key(key)));
+        (!is_held).then(|| self.changed(partitions, of, now))
+    }
+
+    /// Goes on deciding `partitions`, of which nothing was handed to anybody who may come to own them by the move `of`.
+    pub fn thaw(
+        &mut self,
+        partitions: &BTreeSet<Partition>,
+        of: TableVersion,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         for partition in partitions {
-            let Some(waiting) = self.moves.frozen.remove(partition) else { continue };
-            self.moves.waiting -= waiting.len();
-            for Waiting { questions, answer_to, peek, .. } in waiting {
+            if self.moves.frozen.get(partition).is_none_or(|frozen| frozen.of != of) {
+                continue;
+            }
+            let Some(frozen) = self.moves.frozen.remove(partition) else { continue };
+            self.moves.waiting -= frozen.waiting.len();
+            for Waiting { questions, answer_to, peek, .. } in frozen.waiting {
                 self.begin(questions, answer_to, peek, now, effects);
             }
         }
@@ -101,23 +168,22 @@ impl Shard {
 
     /// Lets go on whoever waited for a partition that was to leave and about which the log has decided.
     pub(super) fn let_go(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let is_leaving =
-            |partition: Partition| self.places.table().row(partition).moving.map(|moving| moving.id);
-        let over = self.moves.copied.iter().filter(|(partition, of)| is_leaving(**partition) != Some(**of));
-        for partition in over.map(|(partition, _)| *partition).collect::<Vec<_>>() {
-            self.moves.copied.remove(&partition);
-            self.accounts.end_copied(partition);
-        }
-        let frozen: Vec<_> = self.moves.frozen.keys().copied().collect();
-        for partition in frozen {
+        let (places, me) = (self.places.clone(), self.places.me());
+        self.accounts.end_copies(|partition, of| {
+            let row = places.table().row(partition);
+            row.owner != me || row.moving.is_none_or(|moving| moving.id != of)
+        });
+        let frozen: Vec<_> =
+            self.moves.frozen.iter().map(|(partition, frozen)| (*partition, frozen.of)).collect();
+        for (partition, of) in frozen {
             if !self.places.is_here(partition) {
-                let Some(waiting) = self.moves.frozen.remove(&partition) else { continue };
-                self.moves.waiting -= waiting.len();
-                for Waiting { questions, answer_to, .. } in waiting {
+                let Some(frozen) = self.moves.frozen.remove(&partition) else { continue };
+                self.moves.waiting -= frozen.waiting.len();
+                for Waiting { questions, answer_to, .. } in frozen.waiting {
                     self.answer(answer_to, Err(Refusal::Moved(Returned::new(questions))));
                 }
-            } else if self.places.table().row(partition).moving.is_none() {
-                self.thaw(&BTreeSet::from([partition]), now, effects);
+            } else if self.leaves_by(partition) != Some(of) {
+                self.thaw(&BTreeSet::from([partition]), of, now, effects);
             }
         }
     }
@@ -125,7 +191,7 @@ impl Shard {
     /// Asks buckets of partitions that were frozen: here, or wherever they are now.
     pub(super) fn ask_again(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for (partition, ask) in std::mem::take(&mut self.moves.asks) {
-            if self.moves.frozen.contains_key(&partition) {
+            if self.moves.is_closed(partition) {
                 self.moves.asks.push((partition, ask));
             } else if self.places.is_here(partition) {
                 self.asked(ask, now, effects);
@@ -154,17 +220,16 @@ impl Shard {
         let deadline_ms = questions.iter().map(|question| question.check.deadline_ms).max().unwrap_or(0);
         let deadline = now.boot.saturating_add(deadline_ms.saturating_mul(MS));
         self.moves.waiting += 1;
-        frozen.push_back(Waiting { questions, answer_to, peek, deadline });
+        frozen.waiting.push_back(Waiting { questions, answer_to, peek, deadline });
     }
 
     /// A question of this node's own to a bucket of a partition that is not open; back, where it is.
     pub(in crate::shard) fn hold_back_ask(&mut self, ask: Ask, effects: &mut Vec<Effect>) -> Option<Ask> {
-        let partition = Partition::of_key(ask.key);
-        // What stands in for others beyond a cap belongs to no partition, and stays.
-        if ask.key == ask.overflow_key || self.is_open(partition) {
+        if self.takes(&ask) {
             return Some(ask);
         }
-        if self.moves.frozen.contains_key(&partition) {
+        let partition = Partition::of_key(ask.key);
+        if self.moves.is_closed(partition) {
             self.moves.asks.push((partition, ask));
         } else {
             effects.push(Effect::Ask(Home::Far(partition), ask));
@@ -178,7 +243,7 @@ impl Shard {
             return;
         }
         let mut late = Vec::new();
-        for waiting in self.moves.frozen.values_mut() {
+        for Frozen { waiting, .. } in self.moves.frozen.values_mut() {
             let (over, left): (VecDeque<_>, _) =
                 std::mem::take(waiting).into_iter().partition(|waiting| waiting.deadline <= now.boot);
             *waiting = left;
@@ -189,19 +254,32 @@ impl Shard {
         self.moves.asks.retain(|(_, ask)| ask.deadline > now.boot);
     }
 
-    /// Forgets what is known of partitions that others own.
-    pub(super) fn forget(&mut self, partitions: &BTreeSet<Partition>) {
-        for partition in partitions {
-            for ix in self.accounts.of(*partition).collect::<Vec<_>>() {
-                // An op that is open in it ends by itself; what it was about is not this node's any more.
-                let extras = self.accounts.get(ix).extras.as_ref();
-                if extras.is_none_or(|extras| extras.holds.is_empty() && extras.parked.is_empty()) {
-                    self.accounts.remove(ix);
-                }
+    /// Forgets some of what is known of partitions that others own. Nobody asks for it, so it has time.
+    pub(in crate::shard) fn forget_some(&mut self) {
+        for _ in 0..FORGOTTEN_PER_TICK {
+            let Some(partition) = self.moves.left_behind.pop_first() else { return };
+            if !self.places.is_here(partition) {
+                self.forget(partition);
             }
-            self.lost.remove(*partition);
         }
-        self.shared.forget_partitions(partitions);
+    }
+
+    /// Forgets what is known of a partition.
+    pub(super) fn forget(&mut self, partition: Partition) {
+        self.moves.left_behind.remove(&partition);
+        for ix in self.accounts.of(partition).collect::<Vec<_>>() {
+            self.forget_account(ix);
+        }
+        self.shared.forget_partition(partition);
+        self.lost.remove(partition);
+    }
+
+    /// Forgets an account, unless a check is open in it, which ends by itself; what it is about is not this node's any more.
+    pub(super) fn forget_account(&mut self, ix: AccountIx) {
+        let extras = self.accounts.get(ix).extras.as_ref();
+        if extras.is_none_or(|extras| extras.holds.is_empty() && extras.parked.is_empty()) {
+            self.accounts.remove(ix);
+        }
     }
 }
 
@@ -216,6 +294,7 @@ fn described(account: &Account) -> MovedAccount {
     };
     MovedAccount {
         id: account.id.to_string(),
+        goes_on: false,
         buckets: account.buckets.iter().map(|(key, state)| (key, state.clone())).collect(),
         permits: extras.map(|extras| extras.permits.clone()).unwrap_or_default(),
         replays: extras.map_or(Vec::new(), |extras| extras.replays.iter().map(replay).collect()),

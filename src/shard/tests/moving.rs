@@ -56,7 +56,7 @@ impl Nodes {
     /// The source says what it knows, which the target lays aside.
     fn copy(&mut self, partitions: &[Partition], of: TableVersion) {
         for partition in partitions {
-            let copy = self.world.on(0, |s, now, _| s.copy(*partition, of, now));
+            let copy = self.world.on(0, |s, now, _| s.copy(*partition, of, now)).unwrap();
             self.world.on(1, |s, now, _| s.stage(partitions, of, copy, false, now));
         }
     }
@@ -64,9 +64,10 @@ impl Nodes {
     /// The source freezes and hands out the rest, which the target lays aside with what it has.
     fn freeze(&mut self, partitions: &[Partition], of: TableVersion) {
         let set: BTreeSet<_> = partitions.iter().copied().collect();
-        self.world.on(0, |s, _, _| s.freeze(&set));
-        assert!(self.world.shards[0].is_drained(&set));
-        let rest = self.world.on(0, |s, now, _| s.rest(&set, of, now)).unwrap();
+        self.world.on(0, |s, _, _| s.freeze(&set, of));
+        assert_eq!(self.world.shards[0].is_quiet(&set, of), Some(true));
+        assert!(self.world.on(0, |s, _, _| s.close(&set, of)));
+        let rest = self.world.on(0, |s, now, _| s.rest(&set, of, now)).flatten().unwrap();
         self.world.on(1, |s, now, _| s.stage(partitions, of, rest, true, now));
     }
 
@@ -118,6 +119,8 @@ fn counts_permits_and_request_ids_go_along_and_the_former_owner_forgets_them() {
     assert_eq!(denier(&nodes.decides(1, &with_permit(60_000, &theirs)).unwrap()), "concurrency");
     nodes.world.on(1, |s, now, out| s.release(permit.id, now, out));
     assert!(nodes.decides(1, &with_permit(60_000, &theirs)).unwrap().permit.is_some());
+    // Nobody asks for them, so they are forgotten a little at a time.
+    (0..partitions.len()).for_each(|_| nodes.world.pass(1));
     assert_eq!((nodes.world.shards[0].tenants(), nodes.world.shards[1].tenants()), (0, 1));
     nodes.world.assert_counts_agree();
 }
@@ -199,13 +202,17 @@ fn a_partition_is_drained_once_nothing_is_open_or_held_in_it() {
         .unwrap();
     let partitions = nodes.of(0);
     let set: BTreeSet<_> = partitions.iter().copied().collect();
+    let began = nodes.begin(&partitions);
+    nodes.copy(&partitions, began);
     let mut open = nodes.ask(1, &far);
     nodes.world.deliver_asks();
-    nodes.world.on(0, |s, _, _| s.freeze(&set));
-    assert!(!nodes.world.shards[0].is_drained(&set));
+    nodes.world.on(0, |s, _, _| s.freeze(&set, began));
+    assert_eq!(nodes.world.shards[0].is_quiet(&set, began), Some(true));
+    assert!(nodes.world.on(0, |s, _, _| s.close(&set, began)));
+    assert!(nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).is_none());
     nodes.world.deliver_all();
     assert!(only(now(&mut open)).unwrap().allowed);
-    assert!(nodes.world.shards[0].is_drained(&set));
+    assert!(nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).unwrap().is_some());
 }
 
 #[test]
@@ -236,17 +243,134 @@ fn what_was_not_copied_for_this_move_or_not_all_is_handed_to_nobody() {
     assert!(nodes.decides(0, &costing(4, &theirs)).unwrap().allowed);
     let began = nodes.begin(&partitions);
     nodes.copy(&partitions[1..], began);
-    nodes.world.on(0, |s, _, _| s.freeze(&set));
-    assert!(nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).is_none());
-    // A copy for another move says what that one's target has, and not what this one's has.
-    nodes.copy(&partitions, began);
-    nodes.copy(&partitions[..1], TableVersion(began.0 + 1));
-    assert!(nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).is_none());
+    nodes.world.on(0, |s, _, _| s.freeze(&set, began));
+    assert!(nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).unwrap().is_none());
+    // Another move is not under way: nothing is copied or frozen for it.
+    let other = TableVersion(began.0 + 1);
+    assert!(nodes.world.on(0, |s, now, _| s.copy(partitions[0], other, now)).is_none());
+    assert!(!nodes.world.on(0, |s, _, _| s.close(&set, other)));
+    assert_eq!(nodes.world.shards[0].is_quiet(&set, other), Some(false));
     // What was laid aside without its last part is not what was spent: it is nobody's, and what was spent is lost.
     nodes.copy(&partitions, began);
     nodes.commit(&partitions, began);
     assert_eq!(nodes.world.shards[1].tenants(), 0);
     assert!(!nodes.decides(1, &theirs).unwrap().allowed);
+}
+
+#[test]
+fn a_move_that_is_over_thaws_nothing_that_is_frozen_for_the_next() {
+    let mut nodes = Nodes::new();
+    let theirs = nodes.world.tenant_of(0);
+    let partitions = nodes.of(0);
+    let set: BTreeSet<_> = partitions.iter().copied().collect();
+    let first = nodes.begin(&partitions);
+    nodes.copy(&partitions, first);
+    nodes.world.on(0, |s, _, _| s.freeze(&set, first));
+    let moves: Vec<_> = partitions.iter().map(|p| (*p, first)).collect();
+    // The first is given up and the second begins before the shard has looked.
+    let table = nodes.table.abort_moves(&moves, TableVersion(first.0 + 1)).unwrap();
+    nodes.table = Arc::new(table);
+    let next = nodes.begin(&partitions);
+    assert_eq!(nodes.world.shards[0].is_quiet(&set, first), Some(false));
+    assert!(nodes.decides(0, &theirs).unwrap().allowed, "the second has frozen nothing yet");
+    nodes.hand_over(&partitions, next);
+    nodes.world.on(0, |s, now, out| s.thaw(&set, first, now, out));
+    let mut waits = nodes.ask(0, &theirs);
+    assert!(answered(&mut waits).is_none());
+    nodes.commit(&partitions, next);
+    assert_eq!(only(now(&mut waits)).unwrap_err(), moved());
+    assert_eq!(verdict(&nodes.decides(1, &theirs).unwrap(), "day").remaining, 8);
+}
+
+#[test]
+fn what_is_open_in_a_frozen_partition_may_still_ask_the_shared_buckets_of_one() {
+    let mut nodes = Nodes::new();
+    let theirs = nodes.world.tenant_of(1);
+    // Of a tenant on node 1 and an address whose bucket is on node 0, where everything freezes.
+    let far = (1..200u8)
+        .map(|i| from_ip(&format!("192.0.2.{i}"), &theirs))
+        .find(|check| {
+            let mut answer = nodes.ask(1, check);
+            let waits = answered(&mut answer).is_none();
+            nodes.world.deliver_all();
+            waits
+        })
+        .unwrap();
+    let partitions = nodes.of(0);
+    let set: BTreeSet<_> = partitions.iter().copied().collect();
+    let began = nodes.begin(&partitions);
+    nodes.copy(&partitions, began);
+    nodes.world.on(0, |s, _, _| s.freeze(&set, began));
+    let mut answer = nodes.ask(1, &far);
+    nodes.world.deliver_all();
+    assert!(only(now(&mut answer)).unwrap().allowed);
+    // Once they are closed, who asks waits, and hears where to ask.
+    assert!(nodes.world.on(0, |s, _, _| s.close(&set, began)));
+    let rest = nodes.world.on(0, |s, now, _| s.rest(&set, began, now)).flatten().unwrap();
+    nodes.world.on(1, |s, now, _| s.stage(&partitions, began, rest, true, now));
+    nodes.commit(&partitions, began);
+    assert_eq!(verdict(&nodes.decides(1, &far).unwrap(), "address").remaining, 2);
+}
+
+#[test]
+fn what_a_longer_window_would_remember_goes_along_though_the_shorter_one_is_over() {
+    let policy = |window: &str| {
+        let limit = format!("algorithm = \"fixed_window\", limit = 10, window = \"{window}\"");
+        format!("default_tier = \"t\"\n[tiers.t]\nlimits = [{{ name = \"w\", {limit} }}]")
+    };
+    let mut nodes = Nodes::new();
+    nodes.world.set_policy(&policy("1m"));
+    let theirs = nodes.world.tenant_of(0);
+    assert!(nodes.decides(0, &costing(5, &theirs)).unwrap().allowed);
+    nodes.world.set_policy(&policy("1d"));
+    nodes.world.pass(2 * MINUTE);
+    let partitions = nodes.of(0);
+    let began = nodes.begin(&partitions);
+    nodes.hand_over(&partitions, began);
+    nodes.commit(&partitions, began);
+    assert_eq!(verdict(&nodes.decides(1, &theirs).unwrap(), "w").remaining, 4);
+}
+
+#[test]
+fn a_large_account_goes_in_pieces_and_is_one_again() {
+    let mut world = World::together(1, SHORT_AND_LONG, ROOM, 0);
+    let theirs = super::of("large");
+    let clients = (0..50).map(|i| by_client(&format!("client-{i}"), &theirs));
+    let limit = sent("c", &[Dimension::Tenant, Dimension::Client], 100);
+    for client in clients {
+        assert!(world.decide(&with_limits(std::slice::from_ref(&limit), &client)).allowed);
+    }
+    (0..3).for_each(|_| assert!(world.decide(&with_permit(60_000, &theirs)).permit.is_some()));
+    (0..20).for_each(|i| drop(world.ask(&with_id(&format!("id-{i}"), &theirs))));
+    let partition = world.question(&theirs).hash.partition();
+    let moving = |me: usize, at: u64| {
+        let table = places(0, 1, 1).table().clone();
+        let moves = [(partition, table.row(partition).epoch, seat(1, 1))];
+        Arc::new(Places::new(seat(me, 1), Arc::new(table.begin_moves(&moves, TableVersion(at)).unwrap())))
+    };
+    world.on(0, |s, now, out| s.set_places(moving(0, 100), now, out));
+    let copy = world.on(0, |s, now, _| s.copy(partition, TableVersion(100), now)).unwrap();
+    let [account] = copy.accounts.try_into().unwrap();
+    let pieces = account.clone().cut(1_000);
+    assert!(pieces.len() > 3, "{} pieces", pieces.len());
+    assert!(pieces.iter().all(|piece| piece.bytes() <= 1_500));
+    // The target had heard of an older state of it.
+    let mut other = World::together(1, SHORT_AND_LONG, ROOM, 1);
+    other.secret = world.secret;
+    other.shards[0].secret = world.secret;
+    other.on(0, |s, now, out| s.set_places(moving(1, 100), now, out));
+    let old = MovedAccount { buckets: account.buckets[..2].to_vec(), ..account.clone() };
+    for account in [old].into_iter().chain(pieces) {
+        let part = Moved { accounts: vec![account], ..Moved::at(world.now.boot) };
+        other.on(0, |s, now, _| s.stage(&[partition], TableVersion(100), part, false, now));
+    }
+    other.assert_counts_agree();
+    let there = other.shards[0].accounts.of(partition).next().unwrap();
+    let there = other.shards[0].accounts.get(there);
+    assert_eq!(
+        (there.buckets.len(), there.permits(), there.replays()),
+        (account.buckets.len(), 3, account.replays.len())
+    );
 }
 
 #[test]
@@ -256,7 +380,7 @@ fn a_copy_that_comes_behind_the_rest_changes_nothing() {
     let partition = nodes.world.question(&theirs).hash.partition();
     assert!(nodes.decides(0, &costing(1, &theirs)).unwrap().allowed);
     let began = nodes.begin(&[partition]);
-    let early = nodes.world.on(0, |s, now, _| s.copy(partition, began, now));
+    let early = nodes.world.on(0, |s, now, _| s.copy(partition, began, now)).unwrap();
     nodes.copy(&[partition], began);
     assert!(nodes.decides(0, &costing(4, &theirs)).unwrap().allowed);
     nodes.freeze(&[partition], began);
@@ -332,6 +456,12 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
     for seed in seeds(60) {
         let mut world = World::together(1, SHORT_AND_LONG, ROOM, seed);
         let partitions: BTreeSet<_> = Partition::all().collect();
+        let all_to = |at: u64| {
+            let table = places(0, 1, 1).table().clone();
+            let moves: Vec<_> = partitions.iter().map(|p| (*p, table.row(*p).epoch, seat(1, 1))).collect();
+            let table = table.begin_moves(&moves, TableVersion(at)).unwrap();
+            Arc::new(Places::new(seat(0, 1), Arc::new(table)))
+        };
         let (of, other) = (TableVersion(100), TableVersion(101));
         let (mut copies, mut permits) = (Vec::new(), Vec::new());
         for step in 0..400 {
@@ -355,14 +485,17 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
                 _ => world.pass(SECOND * few),
             }
             if step == 200 {
+                world.on(0, |s, now, out| s.set_places(all_to(of.0), now, out));
                 for partition in &partitions {
-                    copies.push(world.on(0, |s, now, _| s.copy(*partition, of, now)));
+                    copies.push(world.on(0, |s, now, _| s.copy(*partition, of, now)).unwrap());
                 }
             }
         }
-        let rest = world.on(0, |s, now, _| s.rest(&partitions, of, now)).unwrap();
-        let known: Vec<_> =
-            partitions.iter().map(|p| world.on(0, |s, now, _| s.copy(*p, other, now))).collect();
+        world.on(0, |s, _, _| s.freeze(&partitions, of));
+        let rest = world.on(0, |s, now, _| s.rest(&partitions, of, now)).flatten().unwrap();
+        world.on(0, |s, now, out| s.set_places(all_to(other.0), now, out));
+        let known = partitions.iter().map(|p| world.on(0, |s, now, _| s.copy(*p, other, now)).unwrap());
+        let known: Vec<_> = known.collect();
         copies.push(rest);
         assert_eq!(told(copies, world.now), told(known, world.now));
     }
