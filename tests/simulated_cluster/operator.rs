@@ -232,7 +232,8 @@ impl Operator {
                     self.world.books.trace.note(format_args!("n{} is not settled: {why}", via + 1));
                 }
                 told = why;
-                for host in &self.doubtful {
+                // Whoever is to leave and called back would stay.
+                for host in members.iter().filter(|host| self.doubtful.contains(*host)) {
                     self.once(*via, "DELETE", &format!("/v1/cluster/nodes/{}/drain", name(*host)), true)
                         .await;
                 }
