@@ -5,9 +5,10 @@
 
 use super::account::Account;
 
-/// Accounts in one chunk, as a power of two: 1024, which are 170 KB.
-const CHUNK_BITS: u32 = 10;
-const CHUNK: usize = 1 << CHUNK_BITS;
+/// Bytes of a chunk: a size that the allocator has, so that nothing is left over behind it.
+const CHUNK_BYTES: usize = 160 << 10;
+/// Accounts in one chunk.
+const CHUNK: usize = CHUNK_BYTES / size_of::<Option<Account>>();
 
 /// Accounts by their position; a place that is empty may be used again.
 #[derive(Default)]
@@ -24,18 +25,18 @@ impl Slab {
 
     /// What lies at a position; nothing beyond the last.
     pub fn get(&self, position: usize) -> Option<&Account> {
-        self.chunks.get(position >> CHUNK_BITS)?[position & (CHUNK - 1)].as_ref()
+        self.chunks.get(position / CHUNK)?[position % CHUNK].as_ref()
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, position: usize) -> Option<&mut Account> {
-        self.chunks.get_mut(position >> CHUNK_BITS)?[position & (CHUNK - 1)].as_mut()
+        self.chunks.get_mut(position / CHUNK)?[position % CHUNK].as_mut()
     }
 
     /// Puts an account at the end; its position.
     pub fn push(&mut self, account: Account) -> usize {
         let position = self.len;
-        if position >> CHUNK_BITS == self.chunks.len() {
+        if position / CHUNK == self.chunks.len() {
             self.chunks.push((0..CHUNK).map(|_| None).collect());
         }
         self.len += 1;
@@ -45,12 +46,12 @@ impl Slab {
 
     /// Puts an account where another was.
     pub fn put(&mut self, position: usize, account: Account) {
-        self.chunks[position >> CHUNK_BITS][position & (CHUNK - 1)] = Some(account);
+        self.chunks[position / CHUNK][position % CHUNK] = Some(account);
     }
 
     /// Takes away what lies at a position.
     pub fn take(&mut self, position: usize) -> Option<Account> {
-        self.chunks.get_mut(position >> CHUNK_BITS)?[position & (CHUNK - 1)].take()
+        self.chunks.get_mut(position / CHUNK)?[position % CHUNK].take()
     }
 }
 
