@@ -19,7 +19,7 @@ use crate::placement::Weight;
 use nodes::Entry;
 
 pub use forward_auth::{ForwardAuth, Header, Origin};
-pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, NODES_MAX, SeedNode, advertised, weight};
+pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, LISTEN, NODES_MAX, SeedNode, advertised, listening, weight};
 pub use tls::Tls;
 
 /// What one node needs to know.
@@ -57,10 +57,14 @@ pub struct Config {
 /// What is said of one node beside the file: it comes before what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Own {
-    /// Where it listens for HTTP, and is reached.
+    /// Where it listens for HTTP; it is reached there unless something else is said.
     pub http: Option<SocketAddr>,
-    /// Where it listens for peers, and is reached.
+    /// Where clients reach it, as `HOST:PORT`.
+    pub http_advertise: Option<String>,
+    /// Where it listens for peers; they reach it there unless something else is said.
     pub peer: Option<SocketAddr>,
+    /// Where peers reach it, as `HOST:PORT`.
+    pub peer_advertise: Option<String>,
     /// Where it keeps what must survive.
     pub data_dir: Option<PathBuf>,
     /// How much of the load it takes, if it joins.
@@ -219,10 +223,21 @@ impl Config {
         let entry = id.map(|id| {
             let seed = SeedNode { id, ..standalone.nodes[0].clone() };
             let (http, data_dir) = (standalone.http, standalone.data_dir.clone());
-            own.put(Entry { seed, http, peer: None, data_dir, at: 0 })
+            own.put(Entry {
+                seed,
+                http,
+                has_http_advertised: false,
+                peer: None,
+                has_peer_advertised: false,
+                data_dir,
+                at: 0,
+            })
         });
         let entry = entry.inspect(|entry| {
             nodes::judge(&mut r, entry, false);
+            if own.peer_advertise.is_some() && entry.peer.is_none() {
+                r.fault_at("peer_advertise", "is of no use without peer");
+            }
             let open = "is not a loopback address, and without [auth] anybody could change the policy";
             if !entry.http.ip().is_loopback() && !own.may_have_tokens {
                 r.fault_at("http", format!("{} {open}", entry.http));
@@ -274,11 +289,24 @@ impl Config {
 impl Own {
     /// The entry of the node, with what is said of it beside the list.
     fn put(&self, mut entry: Entry) -> Entry {
+        let Self { http_advertise, peer_advertise, .. } = self;
         if let Some(http) = self.http {
-            (entry.http, entry.seed.http) = (http, http.to_string());
+            entry.http = http;
+            if !entry.has_http_advertised {
+                entry.seed.http = http.to_string();
+            }
         }
         if let Some(peer) = self.peer {
-            (entry.peer, entry.seed.peer) = (Some(peer), Some(peer.to_string()));
+            entry.peer = Some(peer);
+            if !entry.has_peer_advertised {
+                entry.seed.peer = Some(peer.to_string());
+            }
+        }
+        if let Some(reached) = http_advertise {
+            (entry.seed.http, entry.has_http_advertised) = (reached.clone(), true);
+        }
+        if let (Some(reached), true) = (peer_advertise, entry.peer.is_some()) {
+            (entry.seed.peer, entry.has_peer_advertised) = (Some(reached.clone()), true);
         }
         if let Some(data_dir) = &self.data_dir {
             entry.data_dir.clone_from(data_dir);
@@ -292,7 +320,8 @@ impl Own {
         let (id, http, peer, data_dir) = (Name::new(id)?, self.http?, self.peer?, self.data_dir.clone()?);
         let weight = self.weight.unwrap_or(Weight::ONE);
         let seed = SeedNode { id, http: http.to_string(), peer: Some(peer.to_string()), weight };
-        Some(Entry { seed, http, peer: Some(peer), data_dir, at })
+        let (has_http_advertised, has_peer_advertised, peer) = (false, false, Some(peer));
+        Some(self.put(Entry { seed, http, has_http_advertised, peer, has_peer_advertised, data_dir, at }))
     }
 }
 
@@ -340,7 +369,7 @@ fn config(
         );
         r.member("nodes", |r| r.item(chosen.at, |r| r.fault_at("http", detail)));
     }
-    let Entry { seed, http, peer, data_dir, at } = chosen;
+    let Entry { seed, http, peer, data_dir, at, .. } = chosen;
     let listed = nodes.get_mut(at).map(|entry| entry.seed = seed.clone());
     let cluster = cluster.unwrap_or(standalone.cluster);
     let us = Certified { cluster: cluster.clone(), node: seed.id.clone() };
@@ -516,6 +545,36 @@ mod tests {
         let [seed] = standalone.nodes.as_slice() else { panic!("{:?}", standalone.nodes) };
         assert_eq!((&seed.id, seed.http.as_str(), &seed.peer), (&standalone.node, "127.0.0.1:7070", &None));
         assert_eq!(standalone.peer, None);
+    }
+
+    #[test]
+    fn what_is_said_beside_the_list_is_where_a_node_listens_and_where_it_is_reached() {
+        let own = Own {
+            http: Some("127.0.0.1:8072".parse().unwrap()),
+            peer: Some("127.0.0.1:8172".parse().unwrap()),
+            ..Own::default()
+        };
+        let read = |own: &Own| {
+            let read = Config::read_as(TWO.as_bytes(), Path::new("/etc"), Some("n2"), own, |_| None);
+            let config = read.map_err(|faults| faults[0].to_string())?;
+            let SeedNode { http, peer, .. } = config.nodes[1].clone();
+            Ok::<_, String>((config.http.port(), config.peer.unwrap().port(), http, peer.unwrap()))
+        };
+        // What the file advertises is still where the node is reached, wherever it listens.
+        let said = (8072, 8172, "127.0.0.1:8072".to_string(), "127.0.0.1:7272".to_string());
+        assert_eq!(read(&own), Ok(said));
+        let own = Own {
+            http_advertise: Some("limits.example:80".into()),
+            peer_advertise: Some("n2.example:7171".into()),
+            ..own
+        };
+        let said = (8072, 8172, "limits.example:80".to_string(), "n2.example:7171".to_string());
+        assert_eq!(read(&own), Ok(said));
+        let far = Own { peer_advertise: Some("192.0.2.1:7171".into()), ..Own::default() };
+        let why = "peer_advertise: 192.0.2.1:7171 is not a loopback address: peers talk in plain text";
+        assert!(read(&far).unwrap_err().starts_with(why), "{:?}", read(&far));
+        let alone = Config::standalone_as(None, &far).unwrap_err();
+        assert_eq!(alone[0].to_string(), "peer_advertise: is of no use without peer");
     }
 
     #[test]

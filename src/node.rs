@@ -25,7 +25,7 @@ use crate::cluster::backup::BackUps;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
-use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
+use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Newcomer, SeedNode};
 use crate::config::Config;
 use crate::http::server;
 use crate::http::{App, Door, Tokens};
@@ -64,6 +64,8 @@ pub struct Parts<L, P, N> {
     pub timers: Timers,
     /// The policy of a cluster that hasn't begun.
     pub initial: Initial,
+    /// What it does if it begins with nothing and finds a cluster there.
+    pub newcomer: Newcomer,
     /// Where its counts lie while it is stopped; none keeps none.
     pub state_file: Option<PathBuf>,
     /// Where its statistics are kept; none keeps them as long as it runs.
@@ -170,6 +172,7 @@ impl Node {
             clock: clock.clone(),
             seed: seed.clone(),
             initial: parts.initial,
+            newcomer: parts.newcomer,
         });
         let member = Arc::new(member.await?);
         // Only who has the data directory for himself may take what lies in it.

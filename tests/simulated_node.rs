@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::clock::{ManualClock, Now, SECOND};
+use tidegate::cluster::Newcomer;
 use tidegate::cluster::raft::{Place, Timers};
 use tidegate::config::Config;
 use tidegate::node::{Node, Parts, Workers};
@@ -50,6 +51,7 @@ fn run_seed(seed: u64) -> Vec<String> {
                 place: Place::Memory,
                 timers: Timers::default(),
                 initial: Box::new(|| Ok(tidegate::policy::builtin())),
+                newcomer: Newcomer::default(),
                 state_file: None,
                 statistics_file: None,
                 workers: Workers::Tasks,

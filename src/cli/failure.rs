@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use tidegate::input::Fault;
 use ureq::http;
 
 use super::Exit;
@@ -35,6 +36,12 @@ pub enum Failure {
     /// The node refused.
     #[error("{0}")]
     Problem(Problem),
+}
+
+/// What is wrong with something, and below it each fault on a line of its own.
+pub fn listed(what: &str, faults: &[Fault]) -> String {
+    let faults: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    format!("{what}{}", faults.concat())
 }
 
 impl Failure {

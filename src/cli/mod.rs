@@ -44,7 +44,7 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use tidegate::config::{Config, Own};
+use tidegate::config::{ADVERTISED, Config, LISTEN, Own, advertised, listening};
 use tidegate::input::Fault;
 use tidegate::placement::{WEIGHT_MAX, Weight};
 use tidegate::telemetry::log::{self, FILTER_DEFAULT, Filter};
@@ -150,9 +150,13 @@ Examples:
 struct ServeArgs {
     #[command(flatten)]
     place: NodeArgs,
-    /// Ask the cluster of the node at this URL to admit this one; ignored where the folder holds a node already
+    /// Join the cluster of the node at this URL (or host and port), or form one with the nodes that the configuration lists, if
+    /// this is one of them and there is no cluster yet; ignored where the folder holds a node already
     #[arg(long, value_name = "URL", env = "TIDEGATE_JOIN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     join: Option<String>,
+    /// With --join: if a member of this name has lost its data, give it up and join in its place, under a new number
+    #[arg(long)]
+    rejoin: bool,
     /// How much of the load it takes beside the others, if it joins: from 0, which owns nothing, to 16
     #[arg(long, value_name = "N", env = "TIDEGATE_WEIGHT", value_parser = weight)]
     weight: Option<Weight>,
@@ -176,12 +180,18 @@ struct NodeArgs {
     /// Which node this one is: one of the configuration's, or a new one
     #[arg(long, value_name = "ID", env = "TIDEGATE_NODE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     node: Option<String>,
-    /// Where it listens for HTTP, rather than where the configuration says
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP")]
+    /// Where it listens for HTTP, rather than where the configuration says: an IP address or localhost, and a port
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP", value_parser = listen_at)]
     http: Option<SocketAddr>,
+    /// Where clients reach it, if not where it listens: a host and a port
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP_ADVERTISE", value_parser = reached_at)]
+    http_advertise: Option<String>,
     /// Where it listens for the other nodes, rather than where the configuration says
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER")]
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER", value_parser = listen_at)]
     peer: Option<SocketAddr>,
+    /// Where the other nodes reach it, if not where it listens: a host and a port
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER_ADVERTISE", value_parser = reached_at)]
+    peer_advertise: Option<String>,
     /// Where it keeps its data, rather than where the configuration says
     #[arg(long, value_name = "FOLDER", env = "TIDEGATE_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -190,9 +200,10 @@ struct NodeArgs {
 impl NodeArgs {
     /// The configuration of that node. Without a file its tokens may come from elsewhere.
     fn load(&self, weight: Option<Weight>, may_have_tokens: bool) -> Result<Config, Vec<Fault>> {
-        let (http, peer, data_dir) = (self.http, self.peer, self.data_dir.clone());
-        let may_have_tokens = may_have_tokens || self.config.is_none();
-        let own = Own { http, peer, data_dir, weight, may_have_tokens };
+        let Self { http, peer, .. } = *self;
+        let (http_advertise, peer_advertise) = (self.http_advertise.clone(), self.peer_advertise.clone());
+        let (data_dir, may_have_tokens) = (self.data_dir.clone(), may_have_tokens || self.config.is_none());
+        let own = Own { http, http_advertise, peer, peer_advertise, data_dir, weight, may_have_tokens };
         match &self.config {
             Some(path) => Config::load(path, self.node.as_deref(), &own, |name| std::env::var(name).ok()),
             None => Config::standalone_as(self.node.as_deref(), &own),
@@ -201,8 +212,29 @@ impl NodeArgs {
 }
 
 /// The flags that only running a node takes.
-const SERVING: [&str; 10] =
-    ["config", "node", "http", "peer", "data_dir", "join", "weight", "log", "log_format", "stop_at_eof"];
+const SERVING: [&str; 13] = [
+    "config",
+    "node",
+    "http",
+    "http_advertise",
+    "peer",
+    "peer_advertise",
+    "data_dir",
+    "join",
+    "rejoin",
+    "weight",
+    "log",
+    "log_format",
+    "stop_at_eof",
+];
+
+fn listen_at(text: &str) -> Result<SocketAddr, String> {
+    listening(text).ok_or_else(|| format!("{text:?} is not {LISTEN}"))
+}
+
+fn reached_at(text: &str) -> Result<String, String> {
+    advertised(text).ok_or_else(|| format!("{text:?} is not {ADVERTISED}"))
+}
 
 fn weight(text: &str) -> Result<Weight, String> {
     let weight = text.parse().ok().and_then(Weight::new);
@@ -249,14 +281,23 @@ impl Line {
                 if !typed(after, "http") {
                     serve.place.http = cli.serve.place.http;
                 }
+                if !typed(after, "http_advertise") {
+                    serve.place.http_advertise = cli.serve.place.http_advertise.take();
+                }
                 if !typed(after, "peer") {
                     serve.place.peer = cli.serve.place.peer;
+                }
+                if !typed(after, "peer_advertise") {
+                    serve.place.peer_advertise = cli.serve.place.peer_advertise.take();
                 }
                 if !typed(after, "data_dir") {
                     serve.place.data_dir = cli.serve.place.data_dir.take();
                 }
                 if !typed(after, "join") {
                     serve.join = cli.serve.join.take();
+                }
+                if !typed(after, "rejoin") {
+                    serve.rejoin = cli.serve.rejoin;
                 }
                 if !typed(after, "weight") {
                     serve.weight = cli.serve.weight;

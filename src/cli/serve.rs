@@ -1,13 +1,14 @@
 //! `tidegate [serve]`: runs a node on real sockets until it is told to stop, or has left its cluster.
 //!
 //! Who the node is, its data says, if there is any. A node without data is one of the configuration's; or with `--join` one that
-//! asks a cluster to admit it ([`join`]).
+//! asks a cluster to admit it ([`join`]). One that turns out to have to join only while it runs is stopped, and started again.
 
 mod join;
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,8 @@ use tidegate::random::Seed;
 
 use super::ServeArgs;
 use super::client::ServerArgs;
-use join::Joining;
+use super::failure::Failure;
+use join::{Joining, Settled};
 
 /// Something was wrong while running.
 const FAILED: u8 = 1;
@@ -45,7 +47,7 @@ const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
-    let ServeArgs { place, join, weight, log, log_format, stop_at_eof } = arguments;
+    let ServeArgs { place, join, rejoin, weight, log, log_format, stop_at_eof } = arguments;
     tidegate::telemetry::log::start(log_format.into(), &log);
     // The tokens of a node that was admitted come with its data.
     let config = match place.load(weight, join.is_some()) {
@@ -53,7 +55,12 @@ pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
         Err(faults) => return refuse("the configuration", &faults),
     };
     let (has_file, is_named) = (place.config.is_some(), place.node.is_some());
-    let joining = Joining { url: join, server, has_file, is_named };
+    let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
+    let url = join.map(|join| join::url_of(&join, has_tls));
+    if rejoin && url.is_none() {
+        return fail_usage("--rejoin goes with --join");
+    }
+    let joining = Joining { url, rejoin, must_join: false, server, has_file, is_named };
     // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
     match control.worker_threads(2).thread_name("control").enable_all().build() {
@@ -67,35 +74,58 @@ fn fail(error: impl Display) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
+fn fail_usage(why: &str) -> ExitCode {
+    eprintln!("tidegate: {why}");
+    ExitCode::from(USAGE)
+}
+
 fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
     eprintln!("tidegate: {what} is not valid");
     faults.iter().for_each(|fault| eprintln!("  {fault}"));
     ExitCode::from(USAGE)
 }
 
-async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode {
+/// How a run of the node ended.
+enum Run {
+    /// The process ends too.
+    Ended(ExitCode),
+    /// A cluster was found that this node is no member of: it is to be started again, and to ask for admission.
+    Joins,
+}
+
+async fn serve(config: Config, mut joining: Joining, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
-    let listener = match TcpListener::bind(config.http).await {
-        Ok(listener) => listener,
-        Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
-    };
     let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
         Err(error) => return fail(error),
     };
-    let Some(Tls { http, tls, .. }) = &config.tls else {
-        return match listen_for_peers(config.peer, PlainListener::bind).await {
-            Ok(peers) => run_node((config, joining), listener, peers, Plain, stop).await,
-            Err(error) => fail(error),
-        };
-    };
     if let Err(error) = reload_at_hangup(&config) {
         return fail(error);
     }
+    let mut stop = pin!(stop);
+    loop {
+        match serve_once(&config, &joining, stop.as_mut()).await {
+            Run::Ended(code) => return code,
+            Run::Joins => joining.must_join = true,
+        }
+    }
+}
+
+async fn serve_once(config: &Config, joining: &Joining, stop: Pin<&mut impl Future<Output = ()>>) -> Run {
+    let listener = match TcpListener::bind(config.http).await {
+        Ok(listener) => listener,
+        Err(error) => return Run::Ended(fail(format!("can't listen on {}: {error}", config.http))),
+    };
+    let Some(Tls { http, tls, .. }) = &config.tls else {
+        return match listen_for_peers(config.peer, PlainListener::bind).await {
+            Ok(peers) => run_node((config, joining), listener, peers, Plain::default(), stop).await,
+            Err(error) => Run::Ended(fail(error)),
+        };
+    };
     let (http, tls) = (*http, tls.clone());
     let peers = match listen_for_peers(config.peer, TcpListener::bind).await {
         Ok(peers) => peers.map(|peers| tls.peers(peers)),
-        Err(error) => return fail(error),
+        Err(error) => return Run::Ended(fail(error)),
     };
     match http {
         true => run_node((config, joining), tls.door(listener), peers, tls.network(), stop).await,
@@ -106,33 +136,43 @@ async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode 
 /// What `bind` makes of the address for peers, if there is one.
 async fn listen_for_peers<L>(
     address: Option<SocketAddr>,
-    bind: impl AsyncFnOnce(SocketAddr) -> std::io::Result<L>,
+    bind: impl AsyncFn(SocketAddr) -> std::io::Result<L>,
 ) -> Result<Option<L>, String> {
     let Some(address) = address else { return Ok(None) };
-    let bound = bind(address).await;
+    let bound = match bind(address).await {
+        // All addresses are those of IPv4 where the machine has no others.
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && !is_taken(&error) => {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into()).await
+        }
+        bound => bound,
+    };
     bound.map(Some).map_err(|error| format!("can't listen for peers on {address}: {error}"))
+}
+
+fn is_taken(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrInUse
 }
 
 /// Runs the node on what it listens on and dials with.
 async fn run_node<L: Listen, P: Listen, N: Network>(
-    (config, joining): (Config, Joining),
+    (config, joining): (&Config, &Joining),
     listener: L,
     mut peers: Option<P>,
     network: N,
-    stop: impl Future<Output = ()>,
-) -> ExitCode {
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Run {
     let seed = match Seed::from_system() {
         Ok(seed) => seed,
-        Err(error) => return fail(format!("the system gives no randomness: {error}")),
+        Err(error) => return Run::Ended(fail(format!("the system gives no randomness: {error}"))),
     };
     let http = listener.local_addr().unwrap_or(config.http);
     let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
-    let (config, members) = match joining.settle(config, &place, http, peers.as_mut()).await {
-        Ok(settled) => settled,
-        Err(failure) => {
-            eprintln!("tidegate: {failure}");
-            return ExitCode::from(failure.exit().code());
-        }
+    let mut stop = stop;
+    let settling = joining.settle(config.clone(), &place, http, peers.as_mut());
+    let Settled { config, members, newcomer } = match or_stopped(settling, stop.as_mut()).await {
+        None => return Run::Ended(ExitCode::SUCCESS),
+        Some(Ok(settled)) => settled,
+        Some(Err(failure)) => return Run::Ended(told(&failure)),
     };
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
@@ -146,28 +186,55 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         place,
         timers: Timers::default(),
         initial: Box::new(move || initial(first.as_deref())),
+        newcomer,
         workers: Workers::Threads,
     };
     let node = match Node::start(parts).await {
         Ok(node) => node,
-        Err(NodeError::Member(MemberError::Invalid(faults))) => return refuse("the policy", &faults),
-        Err(error) => return fail(error),
+        Err(NodeError::Member(MemberError::Invalid(faults))) => {
+            return Run::Ended(refuse("the policy", &faults));
+        }
+        Err(error) => return Run::Ended(fail(error)),
     };
     if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
         let _ = tokio::time::timeout(SEATED_WITHIN, node.is_seated()).await;
     }
     introduce(&config, &members, http, &node);
-    match node.run(stop).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
+    let (member, mut found) = (node.member().clone(), None);
+    let stopping = async {
+        tokio::select! {
+            () = stop => {}
+            cluster = joining.finds_cluster(&config, http, &member, newcomer) => found = Some(cluster),
+        }
+        drop(member);
+    };
+    match (node.run(stopping).await, found) {
+        (Ok(()), None) => Run::Ended(ExitCode::SUCCESS),
+        (Ok(()), Some(Ok(()))) => Run::Joins,
+        (Ok(()), Some(Err(failure))) => Run::Ended(told(&failure)),
+        (Err(error), _) => Run::Ended(fail(error)),
     }
+}
+
+/// The outcome of `work`, if the node wasn't told to stop before.
+async fn or_stopped<T>(work: impl Future<Output = T>, stop: Pin<&mut impl Future<Output = ()>>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop => None,
+        outcome = work => Some(outcome),
+    }
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    eprintln!("tidegate: {failure}");
+    ExitCode::from(failure.exit().code())
 }
 
 /// From here on the node reads its certificates again at each SIGHUP, for the connections that come after it.
 fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
     let Some(tls) = config.tls.clone() else { return Ok(()) };
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let again = tls.clone();

@@ -24,6 +24,7 @@ use super::acquaintances::{acquaintances, number};
 use super::claim::{Claim, Found};
 use super::handoff;
 use super::links::Links;
+use super::lost::Newcomer;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::state::{Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What};
 use super::steward::Steward;
@@ -94,6 +95,8 @@ pub struct MemberArgs {
     pub seed: Seed,
     /// The policy of the very first start; asked on the first of the seeds alone.
     pub initial: Initial,
+    /// What it does if it begins with nothing and finds a cluster there.
+    pub newcomer: Newcomer,
 }
 
 /// Why a node can't take part.
@@ -156,6 +159,9 @@ pub struct Member {
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
+    pub(super) newcomer: Newcomer,
+    /// Whether it is to join a cluster that exists.
+    pub(super) to_join: watch::Sender<bool>,
     election_max: Duration,
     contact_ms: AtomicU64,
     pub(super) recovered: AtomicBool,
@@ -173,8 +179,8 @@ const NO_CONTACT: u64 = u64::MAX;
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
     pub async fn start(args: MemberArgs) -> Result<Self, MemberError> {
-        let MemberArgs { cluster, own, seeds, boot, environment, place, timers, links, clock, seed, initial } =
-            args;
+        let MemberArgs { cluster, own, seeds, boot, environment, place, timers, .. } = args;
+        let MemberArgs { links, clock, seed, initial, newcomer, .. } = args;
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
         let listens = found.as_ref().is_some_and(|found| !found.is_blank) || seeds.len() < 2;
@@ -205,6 +211,8 @@ impl Member {
             chance: Mutex::new(seed.fork("commands", boot.0)),
             secret: Secret::new(secret.next_u64(), secret.next_u64()),
             initial,
+            newcomer,
+            to_join: watch::Sender::new(false),
             election_max: Duration::from_millis(timers.election_ms_max),
             contact_ms: AtomicU64::new(NO_CONTACT),
             recovered: AtomicBool::new(false),
@@ -249,7 +257,8 @@ impl Member {
             self.look_around(),
             self.recover(),
             self.keep_house(),
-            self.make_sure()
+            self.make_sure(),
+            self.meet()
         );
     }
 
@@ -453,7 +462,7 @@ impl Member {
             let age = self.raft.contact_age().await;
             let ms = age.map_or(NO_CONTACT, |age| u64::try_from(age.as_millis()).unwrap_or(NO_CONTACT));
             self.contact_ms.store(ms, Ordering::Relaxed);
-            if let Some(peer) = self.links.gave_up() {
+            if let Some(peer) = self.links.gave_up().filter(|_| !self.may_join()) {
                 self.end(format!(
                     "{} is nobody any more: the cluster was made anew without it, says {peer}, and what its data says was given up; \
                      with an empty directory and --join it comes back as another node",

@@ -268,7 +268,7 @@ mod tests {
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {
             us,
-            network: Plain,
+            network: Plain::default(),
             clock: clock.clone(),
             seed: seed.clone(),
             control: control.clone(),

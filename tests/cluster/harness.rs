@@ -68,6 +68,34 @@ impl Cluster {
         cluster
     }
 
+    /// So many nodes, of which none is started yet.
+    pub fn at_rest(count: usize, policy: &str, sections: &str) -> Self {
+        let home = Home::empty();
+        home.write("policy.toml", policy.as_bytes());
+        let ports = (0..count).map(|_| (free_port(), free_port())).collect();
+        let nodes = (0..count).map(|_| None).collect();
+        let cluster = Self { home, nodes, ports, sections: sections.into(), token: String::new() };
+        cluster.list(&(0..count).collect::<Vec<_>>());
+        cluster
+    }
+
+    /// Where a node listens: for HTTP, and for the others.
+    pub fn ports(&self, i: usize) -> (u16, u16) {
+        self.ports[i]
+    }
+
+    /// Other ports for a node, which no list has.
+    pub fn moves(&mut self, i: usize) -> (u16, u16) {
+        self.ports[i] = (free_port(), free_port());
+        self.ports[i]
+    }
+
+    /// Starts node `i` of the list with these words, and waits until it says where it listens.
+    pub fn begin_with(&mut self, i: usize, words: &[&str]) {
+        let line = [&["serve"], words].concat();
+        self.nodes[i] = Some(self.home.run_words_as(&line, &format!("n{}", i + 1)).started());
+    }
+
     /// Writes the configuration: these nodes, in this order.
     pub fn list(&self, order: &[usize]) {
         let mut config = String::from("[cluster]\nname = \"test\"\n[policy]\nfile = \"policy.toml\"\n");

@@ -129,11 +129,20 @@ impl Home {
         self.spawn(words, &[])
     }
 
+    /// Starts another program, which becomes a node, and doesn't wait for it.
+    pub fn run_program(&self, name: &str, words: &[&str]) -> Process {
+        self.spawn_as(Command::new(name), words, &[])
+    }
+
     fn spawn(&self, words: &[&str], variables: &[(&str, &str)]) -> Process {
+        self.spawn_as(program(), words, variables)
+    }
+
+    fn spawn_as(&self, mut program: Command, words: &[&str], variables: &[(&str, &str)]) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
-        let child = program()
+        let child = program
             .args(words)
             .envs(variables.iter().copied())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
