@@ -131,6 +131,11 @@ struct Stops {
 }
 
 impl Node {
+    /// The tokens that its callers are told by.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.app.tokens.clone()
+    }
+
     /// Starts a node. It answers at its door when this returns; see [`Node::is_seated`] for more.
     pub async fn start<L: Listen, P: Listen, N: Network>(parts: Parts<L, P, N>) -> Result<Self, NodeError> {
         let Parts { config, listener, peers, network, clock, seed, .. } = parts;
@@ -203,7 +208,8 @@ impl Node {
             cluster: member.clone(),
             backups,
             environment: config.environment.clone(),
-            tokens: Tokens::new(&config.tokens),
+            tokens: Arc::new(Tokens::new(&config.tokens)),
+            insecure_no_auth: config.insecure_no_auth,
             limits: config.limits.clone(),
             forward_auth: config.forward_auth.clone(),
             ready: AtomicBool::new(true),

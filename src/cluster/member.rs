@@ -37,7 +37,7 @@ use crate::random::{Generator, Seed};
 use crate::watch;
 
 /// How long a change may take to be agreed on before whoever asked hears that nothing is known.
-const WRITE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait before trying again what the cluster couldn't do just now.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often a node looks whether a majority is with it.
@@ -553,7 +553,7 @@ impl Member {
         self.steward.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn command(&self, what: What, by: String) -> Command {
+    pub(super) fn command(&self, what: What, by: String) -> Command {
         let request = self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u128();
         Command { request: RequestId(request), time: self.clock.now().wall, by, what }
     }

@@ -155,6 +155,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
     fuzz_message::<tenant::PermitAsk>(bytes);
     fuzz_message::<tenant::DescribeAsk>(bytes);
     fuzz_message::<tenant::ResetAsk>(bytes);
+    fuzz_message::<tenant::ForgetAsk>(bytes);
     fuzz_message::<tenant::ListAsk>(bytes);
     fuzz_message::<shared::SettleAsk>(bytes);
     fuzz_message::<moving::InstallAsk>(bytes);

@@ -14,6 +14,7 @@ mod alone;
 mod at_once;
 mod coordinate;
 mod core;
+mod forget;
 mod judge;
 mod lost;
 mod moving;
@@ -42,6 +43,7 @@ pub use actor::{
     mailboxes, run,
 };
 pub use alone::Alone;
+pub use forget::{Forget, Forgotten, ForgottenLimit, SpentPart};
 pub use moving::{Moved, MovedAccount, MovedReplay};
 pub use op::{Decisions, Home, OpRef, Said};
 pub use piece::{Cursor, Piece};

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use openraft::ReadPolicy;
 use openraft::error::{ClientWriteError, RaftError};
 use serde::{Deserialize, Serialize};
 
 use super::network::{Reply, Request, Traffic, TransportError};
 use super::node::Node;
 use super::types::Address;
-use crate::cluster::state::{Command, Done, Refusal};
+use crate::cluster::state::{Command, Done, Made, Refusal};
 use crate::codec;
 use crate::placement::NodeId;
 
@@ -98,6 +99,9 @@ impl Node {
     }
 
     pub(super) async fn propose_here(&self, command: Command) -> Proposed {
+        if let Some(done) = self.without_effect(&command).await {
+            return Proposed::Answer(Ok(done));
+        }
         match self.raft().client_write(command).await {
             Ok(written) => match written.data {
                 Some(answer) => Proposed::Answer(answer),
@@ -109,6 +113,21 @@ impl Node {
             Err(RaftError::APIError(_)) => Proposed::Unknown,
             Err(RaftError::Fatal(_)) => Proposed::Stopped,
         }
+    }
+
+    /// The answer to a command that would leave the policy as it is, if this node leads: no entry is made for it. None for
+    /// every other command, and where this node can't confirm that it still leads.
+    async fn without_effect(&self, command: &Command) -> Option<Done> {
+        if !self.is_leader() {
+            return None;
+        }
+        let version = self.view().state.agreed()?.version_kept_by(command)?;
+        // Another leader may have been elected and may know a newer policy.
+        self.raft().ensure_linearizable(ReadPolicy::ReadIndex).await.ok()?;
+        let view = self.view();
+        let agreed = view.state.agreed()?;
+        let is_same = agreed.version == version || agreed.version_kept_by(command).is_some();
+        is_same.then_some(Done { at: view.applied, made: Made::Version(agreed.version) })
     }
 
     async fn propose_there(
