@@ -13,6 +13,8 @@ mod admin;
 pub mod anew;
 pub mod backup;
 pub mod claim;
+#[cfg(test)]
+mod golden;
 pub mod handoff;
 mod in_force;
 pub mod links;

@@ -25,6 +25,8 @@
 mod alone;
 mod command;
 mod edit;
+#[cfg(test)]
+pub(crate) mod golden;
 mod history;
 mod leaving;
 mod members;

@@ -47,6 +47,8 @@ pub use forget::{Forget, Forgotten, ForgottenLimit, SpentPart};
 pub use moving::{Moved, MovedAccount, MovedReplay};
 pub use op::{Decisions, Home, OpRef, Said};
 pub use piece::{Cursor, Piece};
+#[cfg(test)]
+pub use saved::SavedAccount;
 pub use saved::{SavedState, load, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};

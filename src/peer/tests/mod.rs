@@ -2,6 +2,7 @@
 
 mod breaker;
 mod exchanges;
+mod greetings;
 mod links;
 mod messages;
 mod servers;

@@ -1,6 +1,7 @@
 //! Nodes in one process, over a network that can be cut.
 
 mod cluster;
+mod golden;
 mod suite;
 
 use std::collections::{BTreeMap, BTreeSet};
