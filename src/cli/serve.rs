@@ -4,6 +4,7 @@
 //! asks a cluster to admit it ([`join`]).
 
 mod join;
+mod service;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -158,6 +159,12 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         let _ = tokio::time::timeout(SEATED_WITHIN, node.is_seated()).await;
     }
     introduce(&config, &members, http, &node);
+    let following = tokio::spawn(service::follow(node.unready()));
+    let stop = async {
+        stop.await;
+        following.abort();
+        service::stopping();
+    };
     match node.run(stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
