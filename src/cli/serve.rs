@@ -5,6 +5,7 @@
 
 mod hangup;
 mod join;
+mod service;
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -194,6 +195,12 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
         warn_of_ignored_policy(file, &node);
     }
+    let following = tokio::spawn(service::follow(node.unready()));
+    let stop = async {
+        stop.await;
+        following.abort();
+        service::stopping();
+    };
     match node.run(stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
