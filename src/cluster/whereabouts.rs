@@ -39,7 +39,7 @@ pub struct WhereaboutsAsk {
 }
 
 impl Ask for WhereaboutsAsk {
-    const KIND: Kind = Kind(Kind::RAFT.0 + 0x30);
+    const KIND: Kind = Kind(Kind::RAFT.0 + 0x38);
     /// The members that the other node knows, and where it has them.
     type Answer = Vec<(NodeId, String)>;
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use tidegate::clock::{Clock as _, SystemClock};
 use tidegate::cluster::anew::{AnewError, Restoring, restore};
 use tidegate::cluster::state::NewMember;
-use tidegate::config::Config;
+use tidegate::config::{Config, Own};
 use tidegate::node::reached_at;
 use tidegate::placement::BootId;
 
@@ -107,7 +107,8 @@ impl RestoreArgs {
             let why = "without --config, a node is said with --node, --http, --peer and --data-dir";
             return Err(Failure::Usage(why.into()));
         }
-        let config = self.place.load(None, true);
+        let own = Own { may_have_tokens: true, ..self.place.own() };
+        let config = self.place.load(&own).0;
         config.map_err(|faults| Failure::Usage(listed("the configuration is not valid", &faults)))
     }
 }
