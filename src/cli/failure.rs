@@ -67,6 +67,12 @@ impl Failure {
         }
     }
 
+    /// Whether the cluster didn't find the node that asks to be admitted at its address.
+    pub fn is_not_found_at_its_address(&self) -> bool {
+        let Self::Problem(problem) = self else { return false };
+        problem.faults.iter().any(|fault| fault.starts_with("peer: ") && fault.contains("does not answer at"))
+    }
+
     /// Whether it is about a state that has changed since it was read.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Problem(problem) if problem.status == http::StatusCode::PRECONDITION_FAILED)

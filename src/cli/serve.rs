@@ -49,6 +49,10 @@ const STATISTICS_FILE: &str = "stats.redb";
 /// How long the introduction of a node that is alone waits for its seat: after a fsync or two it is there.
 const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long an address that an earlier run of this process had may take to be free, and how often that is tried.
+const FREE_WITHIN: Duration = Duration::from_secs(5);
+const FREE_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
     // Two threads: accepting goes on while a large policy is being read.
@@ -128,12 +132,7 @@ enum Run {
     Joins,
 }
 
-async fn serve(
-    config: Config,
-    mut joining: Joining,
-    reloaded: Arc<Reloaded>,
-    stop_at_eof: bool,
-) -> ExitCode {
+async fn serve(config: Config, mut joining: Joining, reloaded: Arc<Reloaded>, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
     let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
@@ -153,7 +152,7 @@ async fn serve_once(
     (config, joining, reloaded): (&Config, &Joining, &Reloaded),
     stop: Pin<&mut impl Future<Output = ()>>,
 ) -> Run {
-    let listener = match TcpListener::bind(config.http).await {
+    let listener = match bind_again(config.http, joining.must_join).await {
         Ok(listener) => listener,
         Err(error) => return Run::Ended(fail(format!("can't listen on {}: {error}", config.http))),
     };
@@ -172,6 +171,20 @@ async fn serve_once(
     match http {
         true => run_node(what, tls.door(listener), peers, tls.network(), stop).await,
         false => run_node(what, listener, peers, tls.network(), stop).await,
+    }
+}
+
+/// Listens at `address`. A run that follows another one of this process waits a moment for the address to be free again.
+async fn bind_again(address: SocketAddr, follows: bool) -> std::io::Result<TcpListener> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if follows && is_taken(&error) && waited < FREE_WITHIN => {
+                tokio::time::sleep(FREE_AGAIN_AFTER).await;
+                waited += FREE_AGAIN_AFTER;
+            }
+            bound => return bound,
+        }
     }
 }
 

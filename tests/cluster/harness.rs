@@ -97,12 +97,8 @@ impl Cluster {
     }
 
     /// So many nodes, of which none is started yet.
-    pub fn at_rest(count: usize, policy: &str, sections: &str) -> Self {
-        let home = Home::empty();
-        home.write("policy.toml", policy.as_bytes());
-        let ports = (0..count).map(|_| (free_port(), free_port())).collect();
-        let nodes = (0..count).map(|_| None).collect();
-        let cluster = Self { home, nodes, ports, sections: sections.into(), token: String::new() };
+    pub fn at_rest(count: usize, policy: &str) -> Self {
+        let cluster = Self::with_ports(Home::empty(), count, policy);
         cluster.list(&(0..count).collect::<Vec<_>>());
         cluster
     }
@@ -120,7 +116,7 @@ impl Cluster {
 
     /// Starts node `i` of the list with these words, and waits until it says where it listens.
     pub fn begin_with(&mut self, i: usize, words: &[&str]) {
-        let line = [&["serve"], words].concat();
+        let line = [&["serve"][..], words].concat();
         self.nodes[i] = Some(self.home.run_words_as(&line, &format!("n{}", i + 1)).started());
     }
 

@@ -83,7 +83,8 @@ impl Reloaded {
     pub fn node_of(&self, config: &Config, tokens: Arc<Tokens>) {
         if config.tokens.iter().any(|token| token.file.is_some()) {
             // A run that has to join comes after one that has ended.
-            *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = Some((config.tokens.clone(), tokens));
+            *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((config.tokens.clone(), tokens));
         }
     }
 

@@ -390,7 +390,9 @@ enum Attempt {
 
 impl From<Failure> for Attempt {
     fn from(failure: Failure) -> Self {
-        if failure.is_passing() { Self::Later(failure) } else { Self::Failed(failure) }
+        // The name of a new container may not lead to it yet.
+        let may_pass = failure.is_passing() || failure.is_not_found_at_its_address();
+        if may_pass { Self::Later(failure) } else { Self::Failed(failure) }
     }
 }
 
