@@ -4,6 +4,7 @@
 //! at once; a member that is unknown is one, with the nearest known name.
 
 mod forward_auth;
+mod http;
 mod nodes;
 mod tls;
 
@@ -19,6 +20,7 @@ use crate::placement::Weight;
 use nodes::Entry;
 
 pub use forward_auth::{ForwardAuth, Header, Origin};
+pub use http::{HOST, HOSTS_MAX, Metrics, host};
 pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, NODES_MAX, SeedNode, advertised, weight};
 pub use tls::Tls;
 
@@ -42,6 +44,10 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// Who may do what; empty where there is no `[auth]`.
     pub tokens: Vec<Token>,
+    /// Who may read its metrics, where it has tokens.
+    pub metrics: Metrics,
+    /// Names under which callers reach it, beside IP addresses and what is advertised.
+    pub hosts: Vec<String>,
     /// Its certificates; none, and it speaks plain text.
     pub tls: Option<Tls>,
     /// Bounds.
@@ -65,6 +71,8 @@ pub struct Own {
     pub data_dir: Option<PathBuf>,
     /// How much of the load it takes, if it joins.
     pub weight: Option<Weight>,
+    /// Names under which callers reach it: in place of those that the file lists.
+    pub hosts: Option<Vec<String>>,
     /// Its tokens may come from elsewhere, so that an open address without `[auth]` is not judged here.
     pub may_have_tokens: bool,
 }
@@ -200,6 +208,8 @@ impl Config {
             data_dir: PathBuf::from("tidegate-data"),
             policy_file: None,
             tokens: Vec::new(),
+            metrics: Metrics::at(http.ip()),
+            hosts: Vec::new(),
             tls: None,
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
@@ -230,7 +240,9 @@ impl Config {
         });
         let Entry { seed, http, peer, data_dir, .. } = r.finish(entry)?;
         let nodes = vec![seed.clone()];
-        Ok(Self { node: seed.id, http, peer, data_dir, nodes, ..standalone })
+        let metrics = Metrics::at(http.ip());
+        let hosts = own.hosts.clone().unwrap_or_default();
+        Ok(Self { node: seed.id, http, peer, data_dir, nodes, metrics, hosts, ..standalone })
     }
 
     /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `own` is what is said of it beside
@@ -325,7 +337,8 @@ fn config(
         file
     });
     let has_auth = fields.has("auth");
-    let tokens = fields.optional(r, "auth", |r, t| tokens(r, t, variable)).unwrap_or_default();
+    let (tokens, metrics) = fields.optional(r, "auth", |r, t| auth(r, t, variable)).unwrap_or_default();
+    let hosts = fields.optional(r, "http", http::read).unwrap_or_default();
     let tls = fields.optional(r, "tls", tls::read);
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
     let forward_auth = fields.optional(r, "forward_auth", forward_auth::read).unwrap_or_default();
@@ -354,6 +367,8 @@ fn config(
         data_dir,
         policy_file,
         tokens,
+        metrics: metrics.unwrap_or(Metrics::at(http.ip())),
+        hosts: own.hosts.clone().unwrap_or(hosts),
         tls,
         limits,
         forward_auth,
@@ -387,8 +402,14 @@ fn chosen(
     found
 }
 
-fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String>) -> Option<Vec<Token>> {
+/// `[auth]`: the tokens, and who may read the metrics where that is said.
+fn auth(
+    r: &mut Reader,
+    tree: &Tree,
+    variable: &impl Fn(&str) -> Option<String>,
+) -> Option<(Vec<Token>, Option<Metrics>)> {
     let mut fields = r.fields(tree)?;
+    let metrics = fields.optional(r, "metrics", |r, t| r.choice(t, &Metrics::WORDS));
     let mut tokens = Vec::new();
     for (member, role) in
         [("admin_tokens", Role::Admin), ("read_tokens", Role::Read), ("check_tokens", Role::Check)]
@@ -415,7 +436,7 @@ fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String
     if tokens.is_empty() && r.is_clean() {
         r.fault("has no token, so nobody could get in");
     }
-    Some(tokens)
+    Some((tokens, metrics))
 }
 
 /// A secret, or `env:NAME` for the variable that holds it. Never repeated in a fault.
@@ -489,6 +510,36 @@ mod tests {
         assert!(!format!("{config:?}").contains("sesame"));
         let unset = read(&format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"), Some("n1")).unwrap_err();
         assert_eq!(unset, ["auth.admin_tokens[0]: the environment variable NOPE is not set"]);
+    }
+
+    #[test]
+    fn metrics_need_a_token_off_loopback_unless_auth_says_otherwise() {
+        let with = |http: &str, metrics: &str| {
+            let node = format!("[[nodes]]\nid = \"n1\"\nhttp = \"{http}\"\n");
+            read(&format!("{node}[auth]\nadmin_tokens = [\"env:TOKEN\"]\n{metrics}"), None)
+        };
+        for (http, metrics, expected) in [
+            ("127.0.0.1:7070", "", Metrics::Open),
+            ("0.0.0.0:7070", "", Metrics::Read),
+            ("127.0.0.1:7070", "metrics = \"read\"", Metrics::Read),
+            ("0.0.0.0:7070", "metrics = \"open\"", Metrics::Open),
+        ] {
+            assert_eq!(with(http, metrics).unwrap().metrics, expected, "{http} {metrics}");
+        }
+        let faults = with("127.0.0.1:7070", "metrics = \"none\"").unwrap_err();
+        assert_eq!(faults, ["auth.metrics: \"none\" is not one of open, read"]);
+    }
+
+    #[test]
+    fn what_is_said_beside_the_file_replaces_its_hosts() {
+        let text = format!("{TWO}\n[http]\nhosts = [\"Gateway.example.\", \"tidegate\"]\n");
+        assert_eq!(read(&text, Some("n1")).unwrap().hosts, ["gateway.example", "tidegate"]);
+        let own = Own { hosts: Some(vec!["other".into()]), ..Own::default() };
+        let config = Config::read_as(text.as_bytes(), Path::new("/"), Some("n1"), &own, |_| None);
+        assert_eq!(config.unwrap().hosts, ["other"]);
+        let faults = read(&format!("{TWO}\n[http]\nhosts = [\"a:7070\"]\n"), Some("n1")).unwrap_err();
+        let why = "http.hosts[0]: \"a:7070\" is not a host name without a port, such as gateway.example";
+        assert_eq!(faults, [why]);
     }
 
     #[test]

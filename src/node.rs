@@ -28,7 +28,7 @@ use crate::cluster::raft::{Place, Timers};
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
 use crate::config::Config;
 use crate::http::server;
-use crate::http::{App, Door, Tokens};
+use crate::http::{App, Door, SiteGuard, Tokens};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
 use crate::placement::{BootId, Weight};
@@ -203,7 +203,8 @@ impl Node {
             cluster: member.clone(),
             backups,
             environment: config.environment.clone(),
-            tokens: Tokens::new(&config.tokens),
+            tokens: Tokens::new(&config.tokens).with_metrics(config.metrics),
+            site: SiteGuard::of(&config),
             limits: config.limits.clone(),
             forward_auth: config.forward_auth.clone(),
             ready: AtomicBool::new(true),

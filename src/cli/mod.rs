@@ -44,7 +44,7 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use tidegate::config::{Config, Own};
+use tidegate::config::{self, Config, Own};
 use tidegate::input::Fault;
 use tidegate::placement::{WEIGHT_MAX, Weight};
 use tidegate::telemetry::log::{self, FILTER_DEFAULT, Filter};
@@ -141,6 +141,7 @@ Examples:
     Access(access::AccessArgs),
     Tenant(tenant::TenantArgs),
     Cluster(cluster::ClusterArgs),
+    Backup(cluster::backup::BackupArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -156,6 +157,10 @@ struct ServeArgs {
     /// How much of the load it takes beside the others, if it joins: from 0, which owns nothing, to 16
     #[arg(long, value_name = "N", env = "TIDEGATE_WEIGHT", value_parser = weight)]
     weight: Option<Weight>,
+    /// Names under which callers reach it, with commas between them: beside IP addresses and what is
+    /// advertised, and in place of those that the configuration lists
+    #[arg(long, value_name = "NAMES", env = "TIDEGATE_HTTP_HOSTS", value_delimiter = ',', value_parser = host)]
+    http_hosts: Option<Vec<String>>,
     /// What is logged: info, tidegate=debug, warn,tidegate::http=trace, …
     #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG", default_value = FILTER_DEFAULT)]
     log: Filter,
@@ -189,10 +194,15 @@ struct NodeArgs {
 
 impl NodeArgs {
     /// The configuration of that node. Without a file its tokens may come from elsewhere.
-    fn load(&self, weight: Option<Weight>, may_have_tokens: bool) -> Result<Config, Vec<Fault>> {
+    fn load(
+        &self,
+        weight: Option<Weight>,
+        hosts: Option<Vec<String>>,
+        may_have_tokens: bool,
+    ) -> Result<Config, Vec<Fault>> {
         let (http, peer, data_dir) = (self.http, self.peer, self.data_dir.clone());
         let may_have_tokens = may_have_tokens || self.config.is_none();
-        let own = Own { http, peer, data_dir, weight, may_have_tokens };
+        let own = Own { http, peer, data_dir, weight, hosts, may_have_tokens };
         match &self.config {
             Some(path) => Config::load(path, self.node.as_deref(), &own, |name| std::env::var(name).ok()),
             None => Config::standalone_as(self.node.as_deref(), &own),
@@ -201,8 +211,24 @@ impl NodeArgs {
 }
 
 /// The flags that only running a node takes.
-const SERVING: [&str; 10] =
-    ["config", "node", "http", "peer", "data_dir", "join", "weight", "log", "log_format", "stop_at_eof"];
+const SERVING: [&str; 11] = [
+    "config",
+    "node",
+    "http",
+    "peer",
+    "data_dir",
+    "http_hosts",
+    "join",
+    "weight",
+    "log",
+    "log_format",
+    "stop_at_eof",
+];
+
+/// A name under which callers reach a node.
+fn host(text: &str) -> Result<String, String> {
+    config::host(text).ok_or_else(|| format!("{text:?} is not {}", config::HOST))
+}
 
 fn weight(text: &str) -> Result<Weight, String> {
     let weight = text.parse().ok().and_then(Weight::new);
@@ -254,6 +280,9 @@ impl Line {
                 }
                 if !typed(after, "data_dir") {
                     serve.place.data_dir = cli.serve.place.data_dir.take();
+                }
+                if !typed(after, "http_hosts") {
+                    serve.http_hosts = cli.serve.http_hosts.take();
                 }
                 if !typed(after, "join") {
                     serve.join = cli.serve.join.take();
@@ -311,6 +340,7 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         Command::Access(arguments) => arguments.run(server, out),
         Command::Tenant(arguments) => arguments.run(server, out),
         Command::Cluster(arguments) => arguments.run(server, out),
+        Command::Backup(arguments) => arguments.run(server, out).map(|()| Exit::Done),
         Command::Completions(arguments) => arguments.run(out),
         Command::Man(arguments) => arguments.run(out),
     };
@@ -440,6 +470,8 @@ mod tests {
                 let flag = argument.get_long().unwrap_or_default();
                 assert!(
                     argument.is_positional()
+                        // A variable that says where a node keeps its data must not make this another command.
+                        || name.ends_with(" backup") && flag == "data-dir"
                         || argument.get_env().is_some()
                         || matches!(flag, "help" | "version"),
                     "{name} --{flag}"
@@ -455,7 +487,9 @@ mod tests {
         let place = NodeArgs::augment_args(clap::Command::new("node"));
         let of_place: Vec<_> = place.get_arguments().map(|argument| argument.get_id()).collect();
         let mut seen = std::collections::BTreeMap::new();
-        for (name, command) in commands().into_iter().filter(|(name, _)| name != "tidegate serve") {
+        // These two are there a second time, under a longer or a shorter name.
+        let again = ["tidegate serve", "tidegate backup"];
+        for (name, command) in commands().into_iter().filter(|(name, _)| !again.contains(&name.as_str())) {
             for argument in command.get_arguments() {
                 if let Some(variable) = argument.get_env() {
                     let flag = format!("{name} {}", argument.get_id());

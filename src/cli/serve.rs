@@ -45,10 +45,10 @@ const SEATED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
-    let ServeArgs { place, join, weight, log, log_format, stop_at_eof } = arguments;
+    let ServeArgs { place, join, weight, http_hosts, log, log_format, stop_at_eof } = arguments;
     tidegate::telemetry::log::start(log_format.into(), &log);
     // The tokens of a node that was admitted come with its data.
-    let config = match place.load(weight, join.is_some()) {
+    let config = match place.load(weight, http_hosts, join.is_some()) {
         Ok(config) => config,
         Err(faults) => return refuse("the configuration", &faults),
     };
@@ -267,6 +267,9 @@ fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
             policy.document().tenants.len(),
             policy.document().default_tier
         ),
+    }
+    if policy.version() > 0 && !policy.document().enforce {
+        println!("  enforce off: no limit denies until `tidegate policy enforce on`");
     }
     println!("  data    {}", config.data_dir.display());
     if let Some(tls) = &config.tls {

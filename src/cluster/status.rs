@@ -37,6 +37,8 @@ pub struct ClusterStatus {
     pub quorum: bool,
     /// The version of the policy in force on this node.
     pub policy_version: u64,
+    /// Whether limits deny; false while the policy's kill switch is thrown.
+    pub enforce: bool,
     /// The entry of the log that last changed the placement; none before partitions are placed.
     pub placement_version: Option<u64>,
     /// The members, by their number.
@@ -70,8 +72,6 @@ pub struct NodeStatus {
     pub boot: Option<String>,
     /// Partitions that it owns.
     pub partitions: usize,
-    /// Partitions whose replica it is to keep.
-    pub replicas: usize,
     /// How much of the load it takes, beside the others.
     pub weight: u8,
 }
@@ -203,6 +203,7 @@ impl Member {
         let leader = self.raft.leader().filter(|_| quorum);
         let voters = self.raft.members();
         let agreed = view.state.agreed();
+        let policy = self.in_force.policy().load();
         let mut status = ClusterStatus {
             name: self.claim.cluster.clone(),
             node: self.claim.name.clone(),
@@ -212,7 +213,8 @@ impl Member {
             applied: view.applied.0,
             contact_ms: self.contact(),
             quorum,
-            policy_version: self.in_force.policy().load().version(),
+            policy_version: policy.version(),
+            enforce: policy.document().enforce,
             placement_version: agreed.map(|agreed| agreed.table.version().0),
             nodes: Vec::new(),
             moves: Vec::new(),
@@ -222,10 +224,9 @@ impl Member {
             status.warnings.push("the cluster has not begun: not all of its first nodes are there".into());
             return status;
         };
-        let (mut owned, mut kept) = (BTreeMap::new(), BTreeMap::new());
+        let mut owned = BTreeMap::new();
         for (_, row) in agreed.table.rows() {
             *owned.entry(row.owner).or_insert(0) += 1;
-            row.replica.into_iter().for_each(|replica| *kept.entry(replica).or_insert(0) += 1);
         }
         for (id, member) in agreed.members.iter() {
             let up = id == self.me.node || self.links.is_connected(id);
@@ -250,7 +251,6 @@ impl Member {
                     true => 0,
                     false => owned.get(&seat).copied().unwrap_or(0),
                 },
-                replicas: kept.get(&id).copied().unwrap_or(0),
                 weight: member.weight.get(),
             });
             if leader == Some(id) {
@@ -271,6 +271,9 @@ impl Member {
 
 fn warnings(status: &ClusterStatus) -> Vec<String> {
     let mut warnings = Vec::new();
+    if !status.enforce {
+        warnings.push("the kill switch is thrown: limits are judged and reported, and none denies".into());
+    }
     if !status.quorum {
         warnings.push("no majority is heard of: the policy can't be changed".into());
     }

@@ -50,6 +50,7 @@ fn of_cluster(status: &ClusterStatus) -> Value {
         "contact_ms": status.contact_ms,
         "quorum": status.quorum,
         "policy_version": status.policy_version,
+        "enforce": status.enforce,
         "placement_version": status.placement_version,
         "nodes": status.nodes.iter().map(of_node).collect::<Vec<_>>(),
         "moves": status.moves.iter().map(of_moves).collect::<Vec<_>>(),
@@ -69,7 +70,6 @@ fn of_node(node: &NodeStatus) -> Value {
         "leader": node.leader,
         "boot": node.boot,
         "partitions": node.partitions,
-        "replicas": node.replicas,
         "weight": node.weight,
     })
 }
@@ -148,7 +148,6 @@ mod tests {
                 leader: number == 1,
                 boot: (number == 1).then(|| "00ff".into()),
                 partitions: if number == 1 { 4089 } else { 7 },
-                replicas: 0,
                 weight: 2,
             };
             Box::pin(async move {
@@ -162,6 +161,7 @@ mod tests {
                     contact_ms: None,
                     quorum: false,
                     policy_version: 12,
+                    enforce: false,
                     placement_version: Some(9),
                     nodes: vec![node(1, NodeState::Unreachable), node(2, NodeState::Draining)],
                     moves: vec![MovesStatus { from: n(2), to: n(1), moving: 5, waiting: 2 }],
@@ -292,6 +292,7 @@ mod tests {
             backups: painted.clone(),
             environment: Name::new("production").unwrap(),
             tokens: Tokens::new(&[]),
+            site: None,
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
             ready: AtomicBool::new(true),
@@ -321,14 +322,14 @@ mod tests {
         let (app, _) = app();
         let expected = json!({
             "name": "demo", "node": "n2", "lineage": ["0000000000009f86", "0000000000000007"], "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
-            "quorum": false, "policy_version": 12, "placement_version": 9,
+            "quorum": false, "policy_version": 12, "enforce": false, "placement_version": 9,
             "nodes": [
                 {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",
                  "state": "unreachable", "waits_for": null, "voter": true, "leader": true, "boot": "00ff", "partitions": 4089,
-                 "replicas": 0, "weight": 2},
+                 "weight": 2},
                 {"id": "n2", "number": 2, "http": "127.0.0.1:7072", "peer": "127.0.0.1:7172",
                  "state": "draining", "waits_for": "7 partitions are to be handed over", "voter": false,
-                 "leader": false, "boot": null, "partitions": 7, "replicas": 0, "weight": 2},
+                 "leader": false, "boot": null, "partitions": 7, "weight": 2},
             ],
             "moves": [{"from": "n2", "to": "n1", "moving": 5, "waiting": 2}],
             "warnings": ["of two nodes only n1 votes"],

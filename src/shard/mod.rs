@@ -45,7 +45,7 @@ pub use alone::Alone;
 pub use moving::{Moved, MovedAccount, MovedReplay};
 pub use op::{Decisions, Home, OpRef, Said};
 pub use piece::{Cursor, Piece};
-pub use saved::{SavedState, load, save};
+pub use saved::{SavedState, load, read, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};

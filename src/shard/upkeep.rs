@@ -12,7 +12,7 @@ use crate::clock::{MS, Now};
 use crate::placement::{AccountHash, EachPartition, Epoch, Partition};
 
 /// Begins the id under which an overflow account is saved; no tenant's id does.
-const OVERFLOW_PREFIX: char = '*';
+pub(super) const OVERFLOW_PREFIX: char = '*';
 
 impl Shard {
     /// What has to be done as time passes: ends overdue ops and holds, and sweeps a part of the accounts.

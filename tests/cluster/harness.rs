@@ -59,6 +59,8 @@ impl Cluster {
 
     fn start_all(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
         home.write("policy.toml", policy.as_bytes());
+        // Nodes that ask a cluster to admit them do so with the same token.
+        let home = if token.is_empty() { home } else { home.set_variable("TIDEGATE_TOKEN", token) };
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
         let mut cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
@@ -159,8 +161,12 @@ impl Cluster {
     /// Runs a command against node `via`: its exit code, what it printed, what it said.
     pub fn command(&self, via: usize, words: &[&str]) -> (i32, String, String) {
         let url = format!("http://{}", self.node(via).addr);
+        let mut command = program();
+        if !self.token.is_empty() {
+            command.env("TIDEGATE_TOKEN", &self.token);
+        }
         let ran =
-            program().args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
+            command.args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (ran.status.code().unwrap(), text(ran.stdout), text(ran.stderr))
     }

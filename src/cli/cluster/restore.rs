@@ -106,7 +106,7 @@ impl RestoreArgs {
             let why = "without --config, a node is said with --node, --http, --peer and --data-dir";
             return Err(Failure::Usage(why.into()));
         }
-        self.place.load(None, true).map_err(|faults| {
+        self.place.load(None, None, true).map_err(|faults| {
             let faults: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
             Failure::Usage(format!("the configuration is not valid{}", faults.concat()))
         })
