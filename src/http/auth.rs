@@ -1,5 +1,8 @@
 //! Tokens and roles: who may decide, see, and change.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, Method, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -14,9 +17,12 @@ const OWN_HEADER: &str = "x-tidegate-token";
 #[derive(Clone, Debug)]
 pub struct Caller(pub String);
 
+/// A token's name, role, and the SHA-256 of its secret.
+type Known = (String, Role, [u8; 32]);
+
 /// The tokens of a node, as digests.
 pub struct Tokens {
-    tokens: Vec<(String, Role, [u8; 32])>,
+    known: ArcSwap<Vec<Known>>,
     deciding_needs_one: bool,
     metrics: Metrics,
 }
@@ -25,7 +31,7 @@ impl Tokens {
     /// These tokens, with the metrics open.
     pub fn new(tokens: &[Token]) -> Self {
         Self {
-            tokens: tokens.iter().map(|t| (t.name.clone(), t.role, t.sha256)).collect(),
+            known: ArcSwap::from_pointee(known(tokens)),
             deciding_needs_one: tokens.iter().any(|t| t.role == Role::Check),
             metrics: Metrics::Open,
         }
@@ -36,9 +42,18 @@ impl Tokens {
         Self { metrics, ..self }
     }
 
-    /// All of them: name, role and the secret's SHA-256, by which nobody gets in.
-    pub fn digests(&self) -> &[(String, Role, [u8; 32])] {
-        &self.tokens
+    /// Puts other secrets in the place of these tokens' own. Names and roles must be as they were.
+    pub fn replace(&self, tokens: &[Token]) {
+        self.known.store(Arc::new(known(tokens)));
+    }
+
+    /// All of them: name, role and the secret's SHA-256, which admits no request.
+    pub fn digests(&self) -> Arc<Vec<Known>> {
+        self.known.load_full()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.known.load().is_empty()
     }
 
     /// Lets a decision call in: anybody, unless there are tokens for deciding.
@@ -64,7 +79,7 @@ impl Tokens {
     /// Lets any other call in: `read` for looking, `admin` for the rest. Without tokens every caller
     /// may do everything; what web pages send has been refused before (`site`).
     pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, Problem> {
-        if self.tokens.is_empty() {
+        if self.is_empty() {
             return Ok(Caller("anyone".into()));
         }
         let looking = matches!(*method, Method::GET | Method::HEAD);
@@ -78,7 +93,7 @@ impl Tokens {
     /// Lets a call for a back-up in. It needs the role `admin`, since the cluster's secret is in a
     /// back-up. A node without tokens gives none: every caller could have the secret.
     pub fn admit_backup(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        if self.tokens.is_empty() {
+        if self.is_empty() {
             let detail = "configure [auth] to take back-ups: the secret of the cluster is in them; of a node \
                           that is stopped, `tidegate backup --data-dir DIR` takes one";
             return Err(Problem::new(403, detail, "forbidden"));
@@ -106,13 +121,17 @@ impl Tokens {
         };
         let given: [u8; 32] = Sha256::digest(given).into();
         let mut found = None;
-        for (name, role, digest) in &self.tokens {
+        for (name, role, digest) in self.known.load().iter() {
             if bool::from(digest.ct_eq(&given)) {
                 found = Some((name.clone(), *role));
             }
         }
         found.ok_or_else(|| unauthorized("the token is not known"))
     }
+}
+
+fn known(tokens: &[Token]) -> Vec<Known> {
+    tokens.iter().map(|token| (token.name.clone(), token.role, token.sha256)).collect()
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {

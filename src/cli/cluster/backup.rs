@@ -19,7 +19,6 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use clap::builder::BoolishValueParser;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tidegate::clock::{Clock as _, SystemClock};
@@ -62,10 +61,10 @@ pub struct BackupArgs {
     #[arg(long, value_name = "FOLDER", conflicts_with = "show")]
     data_dir: Option<PathBuf>,
     /// Take what can be had, and say what is missing
-    #[arg(long, env = "TIDEGATE_BACKUP_PARTIAL", value_parser = BoolishValueParser::new(), conflicts_with = "show")]
+    #[arg(long, conflicts_with = "show")]
     partial: bool,
     /// Show what is in the file, and whether it is whole
-    #[arg(long, env = "TIDEGATE_BACKUP_SHOW", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     show: bool,
 }
 

@@ -9,6 +9,7 @@ mod books;
 mod caps;
 mod counts;
 mod forgetting;
+mod golden;
 mod ids;
 mod lost;
 mod moving;
