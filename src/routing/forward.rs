@@ -26,7 +26,7 @@ use crate::cluster::links::{AskError, Links, Peer};
 use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
-use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, PlainState, ResetAsk};
+use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, PlainState, RenewAsk, Renewed, ResetAsk};
 use crate::peer::{Ask, BootId, CallError, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::shard::{Handle, Listed, Question, Refusal, TenantState};
@@ -235,17 +235,24 @@ impl Forwarder {
         decided
     }
 
-    /// Gives a permit back, or extends it: whether it was out.
-    pub async fn permit(&self, id: PermitId, renew_ms: Option<u64>) -> Result<bool, Refusal> {
-        let Some(partition) = Partition::new(id.partition) else { return Ok(false) };
-        let question = |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
-        self.ask_owned::<PermitAsk, _, _>(partition, question, || async move {
-            match renew_ms {
-                Some(ttl_ms) => self.shard(partition).renew(id, ttl_ms).await,
-                None => self.shard(partition).release(id).await.map(|()| true),
-            }
-        })
-        .await
+    /// Gives a permit back.
+    pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
+        let Some(partition) = Partition::new(id.partition) else { return Ok(()) };
+        let question =
+            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: None });
+        let here = || async move { self.shard(partition).release(id).await.map(|()| true) };
+        self.ask_owned::<PermitAsk, _, _>(partition, question, here).await.map(drop)
+    }
+
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
+    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
+        let Some(partition) = Partition::new(id.partition) else { return Ok(None) };
+        let question = |epoch: Epoch| {
+            let (epoch, policy_version) = (epoch.number(), self.policy_version());
+            Opaque::question(&RenewAsk { id, epoch, policy_version, ttl_ms })
+        };
+        let here = || async move { Renewed::new(self.shard(partition).renew(id, ttl_ms).await) };
+        self.ask_owned::<RenewAsk, _, _>(partition, question, here).await?.said()
     }
 
     /// What its owner keeps of a tenant.

@@ -103,8 +103,14 @@ fn shared(partition: Partition) -> Vec<Exchange> {
         until,
         deadline: 2 * SECOND,
     };
-    let said =
-        |outcome| Said { outcome, remaining: 7, reset: SECOND, reset_if_taken: 2 * SECOND, overflow: true };
+    let said = |outcome| Said {
+        outcome,
+        remaining: 7,
+        reset: SECOND,
+        reset_if_taken: 2 * SECOND,
+        overflow: true,
+        cold: false,
+    };
     let reply = |outcome| {
         let reply = Reply { from: Home::Far(partition), op, demand: 2, key: 1 << 100, said: said(outcome) };
         answer::<SharedAsk>("shared said", &SharedAnswer::Said(PlainReply::new(&reply)))
