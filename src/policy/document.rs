@@ -249,7 +249,7 @@ impl Document {
     }
 
     /// The document as programs read it that know no `max_permit_ttl`, where that is possible.
-    pub(super) fn at_first_level(mut self) -> Self {
+    pub fn at_first_level(mut self) -> Self {
         self.change_tiers(Tier::at_first_level);
         self
     }

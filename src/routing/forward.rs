@@ -27,7 +27,7 @@ use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
 use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, PlainState, RenewAsk, Renewed, ResetAsk};
-use crate::peer::{Ask, BootId, CallError, Opaque, ReadError};
+use crate::peer::{Ask, BootId, CallError, Failure, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::shard::{Handle, Listed, Question, Refusal, TenantState};
 
@@ -252,7 +252,27 @@ impl Forwarder {
             Opaque::question(&RenewAsk { id, epoch, policy_version, ttl_ms })
         };
         let here = || async move { Renewed::new(self.shard(partition).renew(id, ttl_ms).await) };
-        self.ask_owned::<RenewAsk, _, _>(partition, question, here).await?.said()
+        match self.ask_owned::<RenewAsk, _, _>(partition, question, here).await {
+            // A node of an earlier version knows no such question.
+            Err(Refusal::Busy) => self.renew_as_before(id, partition, ttl_ms).await,
+            renewed => renewed?.said(),
+        }
+    }
+
+    /// Extends a permit by the question that every version knows. Its answer can't say that the time is too
+    /// long, or that it is shorter than what was asked for.
+    async fn renew_as_before(
+        &self,
+        id: PermitId,
+        partition: Partition,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, Refusal> {
+        let question =
+            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: Some(ttl_ms) });
+        let here =
+            || async move { self.shard(partition).renew(id, ttl_ms).await.map(|renewed| renewed.is_some()) };
+        let is_in_flight = self.ask_owned::<PermitAsk, _, _>(partition, question, here).await?;
+        Ok(is_in_flight.then_some(ttl_ms))
     }
 
     /// What its owner keeps of a tenant.
@@ -414,6 +434,10 @@ impl Forwarder {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(AskError::Open(_)) if !is_last => return Err(self.unreachable()),
                 Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
+                    return Err(Refusal::Busy);
+                }
+                // It would say the same again.
+                Err(AskError::Call(CallError::Failed(_, Failure::UnknownKind))) => {
                     return Err(Refusal::Busy);
                 }
                 Err(error) => {
