@@ -387,7 +387,7 @@ impl Member {
         let mut told = String::new();
         while self.raft.view().state.agreed().is_none() {
             let document = match (self.initial)() {
-                Ok(document) => document.to_json().to_string(),
+                Ok(document) => document.to_stored(),
                 Err(faults) => {
                     let fault = faults.first().map(ToString::to_string);
                     tracing::error!(?fault, "the cluster can't begin: the policy is not valid");

@@ -208,7 +208,7 @@ impl Agreed {
         first: &[NewMember],
         time: u64,
     ) -> Result<(Self, Made), Refusal> {
-        let document = Document::from_json(document.as_bytes()).map_err(Refusal::invalid)?;
+        let document = Document::from_stored(document).map_err(Refusal::invalid)?;
         let mut members = Members::default();
         for new in first {
             members.admit(0, new, time)?;
@@ -373,7 +373,7 @@ impl Agreed {
     fn save(&self) -> Saved {
         Saved {
             version: self.version,
-            document: self.document.to_json().to_string(),
+            document: self.document.to_stored(),
             history: self.history.past.iter().cloned().collect(),
             members: self.members.rows.iter().map(|(id, member)| (*id, member.clone())).collect(),
             newest_member: self.members.newest,
@@ -391,7 +391,7 @@ impl Agreed {
     fn restore(saved: Saved) -> Result<Self, DecodeError> {
         Ok(Self {
             version: saved.version,
-            document: Document::from_json(saved.document.as_bytes()).map_err(DecodeError::Document)?,
+            document: Document::from_stored(&saved.document).map_err(DecodeError::Document)?,
             history: History::restored(saved.history),
             members: Members { rows: saved.members.into_iter().collect(), newest: saved.newest_member },
             table: Arc::new(saved.table),

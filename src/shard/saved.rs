@@ -14,7 +14,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::upkeep::OVERFLOW_PREFIX;
+use super::record::{self, RecordId};
 use crate::clock::Now;
 use crate::limit::{Permits, State};
 use crate::placement::{Epoch, Partition, Place, Places, Secret};
@@ -48,6 +48,14 @@ pub struct SavedAccount {
     pub buckets: Vec<(u64, State)>,
     /// Its permits.
     pub permits: Permits,
+}
+
+impl SavedAccount {
+    /// Since when, in boot nanoseconds, it is not known which permits of `partition` are in flight.
+    pub fn permits_lost(partition: Partition, then: u64) -> Self {
+        let id = RecordId::PermitsLost(partition).to_string();
+        Self { id, buckets: Vec::new(), permits: record::lost_since(partition, then) }
+    }
 }
 
 impl SavedState {
@@ -89,6 +97,14 @@ impl SavedState {
         self.overflow.extend(other.overflow);
     }
 
+    /// Says that the permits of all its partitions were lost at wall time `wall`, which is no earlier than
+    /// the instant of this state.
+    pub fn lose_permits(&mut self, wall: u64) {
+        let then = self.boot.saturating_add(wall.saturating_sub(self.wall));
+        let lost = self.epochs.iter().map(|(partition, _)| SavedAccount::permits_lost(*partition, then));
+        self.accounts.extend(lost);
+    }
+
     /// The partitions of it that `places` has here as the next that owned them.
     pub fn still_true(&self, places: &Places) -> BTreeSet<Partition> {
         let is_next = |(partition, epoch): &(Partition, Epoch)| matches!(places.of(*partition), Place::Here(now) if now.follows(*epoch));
@@ -117,8 +133,9 @@ impl SavedState {
         let mut long = Self { boot: self.boot, wall: self.wall, ..Self::at(now) };
         long.lost = self.lost.into_iter().filter(|(partition, _)| is_wanted(*partition)).collect();
         for account in self.accounts {
-            let is_overflow = account.id.starts_with(OVERFLOW_PREFIX);
-            if is_overflow || !is_wanted(secret.account(&account.id).partition()) {
+            // Records of other kinds hold permits, or what stands in for tenants beyond a cap.
+            let RecordId::Account(id) = RecordId::of(&account.id) else { continue };
+            if !is_wanted(secret.account(id).partition()) {
                 continue;
             }
             let buckets: Vec<_> =
