@@ -380,7 +380,8 @@ impl Node {
             }
             Request::Relay { command, within_ms } => {
                 let within = Duration::from_millis(within_ms);
-                let passed_on = tokio::time::timeout(within, self.propose_for_another(&command, within)).await;
+                let passed_on =
+                    tokio::time::timeout(within, self.propose_for_another(&command, within)).await;
                 Reply::Propose(passed_on.unwrap_or(Proposed::Unknown))
             }
             Request::Contact => Reply::Contact(self.contact()),
