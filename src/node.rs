@@ -279,7 +279,7 @@ impl Node {
 
     /// Returns a function that says what this node waits for before it is ready, as `/readyz` does;
     /// it returns `None` while the node is ready.
-    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + 'static {
+    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let app = self.app.clone();
         move || unready(&app).map(String::from)
     }

@@ -34,6 +34,7 @@ use super::client::ServerArgs;
 use super::{ServeArgs, variables};
 use hangup::{Hangups, Reloaded};
 use join::Joining;
+use service::Service;
 
 /// Something was wrong while running.
 const FAILED: u8 = 1;
@@ -159,6 +160,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Ok(seed) => seed,
         Err(error) => return fail(format!("the system gives no randomness: {error}")),
     };
+    let service = Service::follow();
     let http = listener.local_addr().unwrap_or(config.http);
     let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
     let had_data = matches!(place.found(), Ok(Some(found)) if !found.is_blank);
@@ -198,11 +200,10 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
         warn_of_ignored_policy(file, &node);
     }
-    let following = tokio::spawn(service::follow(node.unready()));
+    service.has_started(node.unready());
     let stop = async {
         stop.await;
-        following.abort();
-        service::stopping();
+        service.stops();
     };
     match node.run(stop).await {
         Ok(()) => ExitCode::SUCCESS,
