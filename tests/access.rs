@@ -91,17 +91,17 @@ fn an_added_entry_is_answered_with_its_id_its_place_and_the_version_it_made() {
 
 #[test]
 fn who_added_an_entry_and_when_is_for_the_node_to_say() {
-    let auth = "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"sesame\"\n";
+    let auth = "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"open-sesame-for-ops\"\n";
     let node = Setup::policy(POLICY).section(auth).start();
     let send = |body: Value| {
-        let request = Request::new("POST", "/v1/access").header("x-tidegate-token", "sesame");
+        let request = Request::new("POST", "/v1/access").header("x-tidegate-token", "open-sesame-for-ops");
         node.send(&request.json(&body))
     };
     let before = instant_in_ms(-1_000);
     let answer =
         send(json!({"id": "a", "list": "deny", "tenant": "acme", "expires": "2100-01-01T00:00:00Z"}));
     assert_eq!(answer.status, 201, "{answer:?}");
-    let get = Request::new("GET", "/v1/access/a").header("x-tidegate-token", "sesame");
+    let get = Request::new("GET", "/v1/access/a").header("x-tidegate-token", "open-sesame-for-ops");
     let entry = node.send(&get).json();
     let at = entry["added_at"].as_str().unwrap();
     assert!(at.ends_with('Z') && *before <= *at && *at <= *instant_in_ms(1_000), "{at}");

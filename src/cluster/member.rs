@@ -37,7 +37,7 @@ use crate::random::{Generator, Seed};
 use crate::watch;
 
 /// How long a change may take to be agreed on before whoever asked hears that nothing is known.
-const WRITE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait before trying again what the cluster couldn't do just now.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often a node looks whether a majority is with it.
@@ -156,8 +156,8 @@ pub struct Member {
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
-    election_max: Duration,
-    contact_ms: AtomicU64,
+    pub(super) timers: Timers,
+    pub(super) contact_ms: AtomicU64,
     pub(super) recovered: AtomicBool,
     /// Whether this node is a member no more.
     left: watch::Sender<bool>,
@@ -168,7 +168,7 @@ pub struct Member {
 }
 
 /// Stands for a contact that there never was.
-const NO_CONTACT: u64 = u64::MAX;
+pub(super) const NO_CONTACT: u64 = u64::MAX;
 
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
@@ -205,7 +205,7 @@ impl Member {
             chance: Mutex::new(seed.fork("commands", boot.0)),
             secret: Secret::new(secret.next_u64(), secret.next_u64()),
             initial,
-            election_max: Duration::from_millis(timers.election_ms_max),
+            timers,
             contact_ms: AtomicU64::new(NO_CONTACT),
             recovered: AtomicBool::new(false),
             left: watch::Sender::new(false),
@@ -247,6 +247,8 @@ impl Member {
             self.begin(),
             self.keep_seat(),
             self.look_around(),
+            self.keep_contact(),
+            self.watch_round_trip(),
             self.recover(),
             self.keep_house(),
             self.make_sure()
@@ -276,7 +278,7 @@ impl Member {
             return;
         }
         let voters = self.raft.members().into_iter().filter(|(_, votes)| *votes).map(|(id, _)| id);
-        if let Some(to) = voters.into_iter().find(|id| *id != self.me.node && self.links.is_connected(*id))
+        if let Some(to) = voters.into_iter().find(|id| *id != self.me.node && self.links.is_up(*id))
             && let Err(error) = self.raft.hand_leadership_to(to).await
         {
             tracing::warn!(%error, "nobody was asked to lead instead");
@@ -306,7 +308,7 @@ impl Member {
         let view = self.raft.view();
         let Some(agreed) = view.state.agreed() else { return false };
         let takers = agreed.members.iter().filter(|(id, member)| {
-            *id != self.me.node && !member.draining && !member.stopping && self.links.is_connected(*id)
+            *id != self.me.node && !member.draining && !member.stopping && self.links.is_up(*id)
         });
         self.has_quorum() && takers.count() > 0
     }
@@ -515,7 +517,7 @@ impl Member {
             false => What::AbortMoves(late),
             true => {
                 let others = agreed.members.iter().map(|(id, _)| id);
-                let reachable = others.filter(|id| *id == self.me.node || self.links.is_connected(*id));
+                let reachable = others.filter(|id| *id == self.me.node || self.links.is_up(*id));
                 let moves = handoff::next_moves(agreed, &reachable.collect());
                 if moves.is_empty() {
                     return;
@@ -553,7 +555,7 @@ impl Member {
         self.steward.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn command(&self, what: What, by: String) -> Command {
+    pub(super) fn command(&self, what: What, by: String) -> Command {
         let request = self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u128();
         Command { request: RequestId(request), time: self.clock.now().wall, by, what }
     }
@@ -565,15 +567,6 @@ impl Member {
     /// Proposes something in this node's own name.
     pub(super) async fn propose_own(&self, what: What) -> Result<Done, ProposeError> {
         self.propose(what, self.own.name.to_string()).await
-    }
-
-    pub(super) fn contact(&self) -> Option<u64> {
-        Some(self.contact_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_CONTACT)
-    }
-
-    pub(super) fn has_quorum(&self) -> bool {
-        self.contact().is_some_and(|ms| u128::from(ms) <= self.election_max.as_millis())
-            && self.raft.leader().is_some()
     }
 }
 

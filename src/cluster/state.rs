@@ -25,6 +25,8 @@
 mod alone;
 mod command;
 mod edit;
+#[cfg(test)]
+pub(crate) mod golden;
 mod history;
 mod leaving;
 mod members;
@@ -178,6 +180,25 @@ impl Agreed {
     /// The document at `version`; refused if that isn't remembered.
     pub fn document_at(&self, version: u64) -> Result<Document, Refusal> {
         self.history.document(&self.document, self.version, version)
+    }
+
+    /// The policy's version, if the command is about the policy and would leave it as it is. None if the command would be
+    /// refused, or was done before under its request id.
+    pub fn version_kept_by(&self, command: &Command) -> Option<u64> {
+        if self.requests.contains_key(&command.request) {
+            return None;
+        }
+        let (expected, is_kept) = match &command.what {
+            What::Edit { expected, edit } => (expected, self.document.keeps(&edit.read().ok()?)),
+            What::Rollback { expected, to } => (expected, self.document_at(*to).ok()? == self.document),
+            _ => return None,
+        };
+        (is_kept && self.expect(*expected).is_ok()).then_some(self.version)
+    }
+
+    /// Whether a command was done under this request id, as far as is remembered.
+    pub fn has_done(&self, request: RequestId) -> bool {
+        self.requests.contains_key(&request)
     }
 
     fn begin(

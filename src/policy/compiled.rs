@@ -458,6 +458,11 @@ impl Plan {
         self.groups.iter().flatten().map(|candidate| &candidate.limit.rule)
     }
 
+    /// All limits that could be asked.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        self.groups.iter().flatten().map(|candidate| &*candidate.limit)
+    }
+
     /// Picks the limits that `check` is judged by.
     ///
     /// Limits that the request brings along stand in for the tier's (or beside them, as the tier says). One of the same name

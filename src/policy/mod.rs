@@ -18,7 +18,7 @@ mod responses;
 mod text;
 
 pub use access::AccessVerdict;
-pub use bucket::BucketKey;
+pub use bucket::{BucketKey, key_of, sent_keys};
 pub use change::{Change, ChangeError, DROPPED_MAX};
 pub use compiled::{LimitsRefused, PermitTooLong, Plan, Policy, Selected, TierSource, UnknownTier};
 pub use diff::{DiffOp, Difference, differences};

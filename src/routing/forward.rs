@@ -26,10 +26,13 @@ use crate::cluster::links::{AskError, Links, Peer};
 use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
-use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, PlainState, RenewAsk, Renewed, ResetAsk};
+use crate::peer::tenant::{
+    DescribeAsk, ForgetAsk, ListAsk, Owned, PermitAsk, PlainForget, PlainForgotten, PlainState, RenewAsk,
+    Renewed, ResetAsk,
+};
 use crate::peer::{Ask, BootId, CallError, Failure, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
-use crate::shard::{Handle, Listed, Question, Refusal, TenantState};
+use crate::shard::{Forget, Forgotten, Handle, Listed, Question, Refusal, TenantState};
 
 /// How long to wait before asking again where nothing says when that is worth it.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -289,14 +292,36 @@ impl Forwarder {
         self.ask_owned::<DescribeAsk, _, _>(partition, question, here).await.map(TenantState::from)
     }
 
-    /// Has its owner forget what a tenant has spent.
-    pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
+    /// Has its owner forget what is told of a tenant, whose account has that hash.
+    pub async fn forget(
+        &self,
+        tenant: TenantId,
+        hash: AccountHash,
+        what: Forget,
+    ) -> Result<Forgotten, Refusal> {
         let partition = hash.partition();
-        let question = |epoch: Epoch| {
-            Opaque::question(&ResetAsk { partition, epoch: epoch.number(), tenant: tenant.clone() })
+        let here = || {
+            let forgotten = self.shard(partition).forget(tenant.clone(), hash, what.clone());
+            async move { forgotten.await.map(PlainForgotten::from) }
         };
-        let here = || self.shard(partition).reset(tenant.clone(), hash);
-        self.ask_owned::<ResetAsk, _, _>(partition, question, here).await
+        if what == Forget::Spent {
+            // Nodes of every format level know this message.
+            let question = |epoch: Epoch| {
+                Opaque::question(&ResetAsk { partition, epoch: epoch.number(), tenant: tenant.clone() })
+            };
+            let here = || {
+                let forgotten = here();
+                async move { forgotten.await.map(drop) }
+            };
+            self.ask_owned::<ResetAsk, _, _>(partition, question, here).await?;
+            return Ok(Forgotten { was_active: true, ..Forgotten::default() });
+        }
+        let question = |epoch: Epoch| {
+            let (epoch, policy_version) = (epoch.number(), self.policy_version());
+            let (tenant, what) = (tenant.clone(), PlainForget::from(&what));
+            Opaque::question(&ForgetAsk { partition, epoch, policy_version, tenant, what })
+        };
+        self.ask_owned::<ForgetAsk, _, _>(partition, question, here).await.map(Forgotten::from)
     }
 
     /// A page of the tenants that another node has in one of its shards' memory; none beyond the last shard.

@@ -20,7 +20,9 @@ use crate::clock::SharedClock;
 use crate::cluster::InForce;
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
-use crate::shard::{Counts, Decisions, Handle, Listed, Question, Reading, Refusal, Returned, TenantState};
+use crate::shard::{
+    Counts, Decisions, Forget, Forgotten, Handle, Listed, Question, Reading, Refusal, Returned, TenantState,
+};
 pub use counts::{Count, ForwardCounts};
 pub use far::FarLimits;
 pub use forward::{Forwarder, ForwarderArgs};
@@ -312,9 +314,14 @@ impl Router {
         Ok((self.forward.describe(tenant.clone(), hash).await?, self.peek(check).await?))
     }
 
-    /// Forgets what a tenant has spent.
-    pub async fn reset(&self, tenant: &TenantId) -> Result<(), Refusal> {
-        self.forward.reset(tenant.clone(), self.hash(tenant.as_str())?).await
+    /// Has what is told of a tenant forgotten, wherever it is kept.
+    pub async fn forget(&self, tenant: &TenantId, mut what: Forget) -> Result<Forgotten, Refusal> {
+        if let Forget::Part(part) = &mut what {
+            // An address is counted by its prefix, and so found by it.
+            part.ip = part.ip.map(|ip| self.in_force.policy().load().counted_ip(ip));
+        }
+        let hash = self.hash(&what.account(tenant))?;
+        self.forward.forget(tenant.clone(), hash, what).await
     }
 
     /// A page of the tenants in memory, node by node, and where the next begins; none at the end.

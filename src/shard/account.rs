@@ -90,6 +90,19 @@ impl Buckets {
         }
     }
 
+    /// Drops a bucket, if it is there.
+    pub fn remove(&mut self, key: u64) {
+        match self {
+            Self::Few(slots) => {
+                for slot in slots {
+                    slot.take_if(|slot| slot.key == key);
+                }
+            }
+            Self::Several(slots) => slots.retain(|slot| slot.key != key),
+            Self::Many(many) => drop(many.states.remove(&key)),
+        }
+    }
+
     /// Looks at the next `most` buckets and drops those that `fresh` says hold no information. Answers how many went.
     pub fn forget(&mut self, most: usize, fresh: impl Fn(u64, &State) -> bool) -> usize {
         let before = self.len();

@@ -232,6 +232,19 @@ impl Accounts {
         self.permits -= permits;
     }
 
+    /// Forgets the permits and request ids of an account. Open checks of it go on.
+    pub fn forget_extras(&mut self, ix: AccountIx) {
+        let Some(extras) = &mut self.get_mut(ix).extras else { return };
+        let permits = std::mem::take(&mut extras.permits).flying();
+        let request_ids = std::mem::take(&mut extras.replays).len();
+        extras.replay_order.clear();
+        if extras.holds.is_empty() && extras.parked.is_empty() {
+            self.get_mut(ix).extras = None;
+        }
+        self.permits -= permits;
+        self.request_ids -= request_ids;
+    }
+
     /// Forgets an account.
     pub fn remove(&mut self, ix: AccountIx) {
         if ix == self.overflow {

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{Caps, Effect, Listed, Shard, TenantState};
+use super::forget::{Forget, Forgotten};
 use super::moving::Moved;
 use super::op::{Answer, Home, OpRef};
 use super::piece::{Cursor, Piece};
@@ -117,7 +118,7 @@ enum Request {
     Release(PermitId, oneshot::Sender<Result<(), Refusal>>),
     Renew(PermitId, u64, oneshot::Sender<Result<Option<u64>, Refusal>>),
     Describe(TenantId, AccountHash, oneshot::Sender<Result<TenantState, Refusal>>),
-    Reset(TenantId, AccountHash, oneshot::Sender<Result<(), Refusal>>),
+    Forget(TenantId, AccountHash, Forget, oneshot::Sender<Result<Forgotten, Refusal>>),
     Copy(Partition, TableVersion, oneshot::Sender<Option<Moved>>),
     Freeze(Leaving, oneshot::Sender<bool>),
     Rest(Leaving, oneshot::Sender<Option<Moved>>),
@@ -220,9 +221,14 @@ impl Handle {
         self.ask(|to| Request::Describe(tenant, hash, to)).answer().await?
     }
 
-    /// Forgets what a tenant has spent.
-    pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
-        self.ask(|to| Request::Reset(tenant, hash, to)).answer().await?
+    /// Forgets what is told of a tenant.
+    pub async fn forget(
+        &self,
+        tenant: TenantId,
+        hash: AccountHash,
+        what: Forget,
+    ) -> Result<Forgotten, Refusal> {
+        self.ask(|to| Request::Forget(tenant, hash, what, to)).answer().await?
     }
 
     /// A page of the tenants in memory.
@@ -571,8 +577,9 @@ fn handle(
             let described = shard.if_open(Some(hash.partition()), |s| s.describe(&tenant, hash, now));
             let _ = to.send(described);
         }
-        Request::Reset(tenant, hash, to) => {
-            let _ = to.send(shard.if_open(Some(hash.partition()), |s| s.reset(hash, tenant.as_str())));
+        Request::Forget(tenant, hash, what, to) => {
+            let partition = Some(hash.partition());
+            let _ = to.send(shard.if_open(partition, |s| s.forget_of(&tenant, hash, &what, now)));
         }
         Request::Copy(partition, of, to) => drop(to.send(shard.copy(partition, of, now))),
         Request::Freeze(leaving, to) => {

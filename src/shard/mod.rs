@@ -14,6 +14,7 @@ mod alone;
 mod at_once;
 mod coordinate;
 mod core;
+mod forget;
 mod judge;
 mod lost;
 mod moving;
@@ -44,10 +45,13 @@ pub use actor::{
     mailboxes, run,
 };
 pub use alone::Alone;
+pub use forget::{Forget, Forgotten, ForgottenLimit, SpentPart};
 pub use moving::{Moved, MovedAccount, MovedReplay};
 pub use op::{Decisions, Home, OpRef, Said};
 pub use piece::{Cursor, Piece};
 pub use record::partition_of;
+#[cfg(test)]
+pub use saved::SavedAccount;
 pub use saved::{SavedState, load, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};

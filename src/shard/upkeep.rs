@@ -1,7 +1,6 @@
 //! What is not deciding: time passing, permits coming back, operators looking, saving and restoring.
 
 use super::Refusal;
-use super::account::Buckets;
 use super::accounts::AccountIx;
 use super::core::{Effect, Listed, Shard, TenantState};
 use super::op::Kind;
@@ -156,16 +155,6 @@ impl Shard {
             open_checks: self.open.len() + self.parked,
             policy_version: self.policy_version(),
         })
-    }
-
-    /// Forgets what a tenant has spent. Permits that are out stay out.
-    pub fn reset(&mut self, hash: AccountHash, id: &str) {
-        let Some(ix) = self.accounts.find(hash, id) else {
-            return;
-        };
-        let account = self.accounts.get_mut(ix);
-        let gone = std::mem::replace(&mut account.buckets, Buckets::new()).len();
-        self.accounts.buckets -= gone;
     }
 
     /// Up to `most` ids of tenants in memory, from a position on.

@@ -10,6 +10,7 @@ mod caps;
 mod cold;
 mod counts;
 mod forgetting;
+mod golden;
 mod ids;
 mod lost;
 mod moving;

@@ -514,7 +514,7 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
                 14 => permits.pop().into_iter().for_each(|id| world.release(id)),
                 15 => {
                     let question = world.question(&tenant);
-                    world.on(0, |s, _, _| s.reset(question.hash, tenant.tenant.as_str()));
+                    world.on(0, |s, _, _| s.forget_spent(tenant.tenant.as_str(), question.hash, false));
                 }
                 16 => world.sweep(),
                 17 => world.pass(MINUTE * few),
