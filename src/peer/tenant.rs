@@ -178,7 +178,7 @@ pub struct ForgetAsk {
 }
 
 impl Ask for ForgetAsk {
-    const KIND: Kind = Kind(0x0008);
+    const KIND: Kind = Kind(0x0009);
     type Answer = Owned<PlainForgotten>;
 }
 
