@@ -47,7 +47,7 @@ pub struct RenewAsk {
 }
 
 impl Ask for RenewAsk {
-    const KIND: Kind = Kind(0x0009);
+    const KIND: Kind = Kind(0x0008);
     type Answer = Owned<Renewed>;
 }
 

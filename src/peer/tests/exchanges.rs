@@ -210,7 +210,7 @@ fn a_renewal_and_its_answers_are_these_bytes() {
     let id = PermitId { partition: 7, secret: 9 };
     let ask = RenewAsk { id, epoch: 5, policy_version: 12, ttl_ms: 30_000 };
     let opaque = Opaque::question(&ask).unwrap();
-    assert_eq!((opaque.kind, hex(&opaque.bytes)), (Kind(9), "0709050cfb3075".to_string()));
+    assert_eq!((opaque.kind, hex(&opaque.bytes)), (Kind(8), "0709050cfb3075".to_string()));
     assert_eq!(opaque.read_question::<RenewAsk>().unwrap(), ask);
     let too_long = Renewed::TooLong { tier: name("free"), most_ms: 3_000 };
     for (said, kept) in [
