@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::member::{InForceAsk, Member};
 use super::raft::ProposeError;
-use super::state::{Edit, LogIndex, Made, Refusal, What};
+use super::state::{Edit, LogIndex, Made, OlderMembers, Refusal, What};
 use crate::input::Fault;
 use crate::policy::{Change, ChangeError, Document, Policy};
 
@@ -67,6 +67,9 @@ pub enum WriteError {
         /// The newest that there is.
         newest: u64,
     },
+    /// Members run a program that can't read it. Nothing has changed.
+    #[error(transparent)]
+    OlderMembers(OlderMembers),
     /// It can't be made durable. Nothing has changed.
     #[error("can't store the policy: {0}")]
     Storage(String),
@@ -215,6 +218,7 @@ fn write_error(error: ProposeError) -> WriteError {
     match error {
         ProposeError::NoLeader => WriteError::NoLeader,
         ProposeError::Unknown | ProposeError::Stopped => WriteError::Unknown,
+        ProposeError::OlderMembers(older) => WriteError::OlderMembers(older),
         ProposeError::TooLarge { .. } => {
             WriteError::Change(ChangeError::Invalid(vec![Fault::new("", error.to_string())]))
         }

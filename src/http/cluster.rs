@@ -264,6 +264,7 @@ mod tests {
             boot,
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: Default::default(),
         };
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {

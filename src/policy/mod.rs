@@ -12,6 +12,7 @@ mod compiled;
 mod diff;
 mod document;
 mod endpoint;
+mod level;
 mod read;
 mod responses;
 mod text;
@@ -26,6 +27,7 @@ pub use document::{
     TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip, limit_to_json,
 };
 pub use endpoint::endpoint_of;
+pub use level::{change as change_level, document as document_level};
 pub use read::{
     ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX, SUBJECTS,
     access as read_access, access_entry as read_access_entry, access_members as read_access_members,

@@ -9,6 +9,7 @@ mod failures;
 mod harness;
 mod members;
 mod moves;
+mod old;
 mod policy;
 mod recovery;
 mod tls;

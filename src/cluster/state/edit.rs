@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::check::{Label, Match, Name, TenantId};
 use crate::input::{Fault, Reader, Tree};
+use crate::placement::FormatLevel;
 use crate::policy::{
-    Change, Document, limit_to_json, read_access, read_access_entry, read_limit, read_shared_limits,
-    read_tenant, read_tier,
+    Change, Document, change_level, limit_to_json, read_access, read_access_entry, read_limit,
+    read_shared_limits, read_tenant, read_tier,
 };
 
 /// See [`Change`], whose cases these are. They are told apart by their order, so a new one joins the end.
@@ -101,7 +102,7 @@ impl Edit {
     /// The change; every fault of its JSON where it has any.
     pub fn read(&self) -> Result<Change, Vec<Fault>> {
         Ok(match self {
-            Self::Replace(json) => Change::Replace(Box::new(Document::from_json(json.as_bytes())?)),
+            Self::Replace(json) => Change::Replace(Box::new(Document::from_stored(json)?)),
             Self::PutTier(name, json) => Change::PutTier(name.clone(), Box::new(part(json, read_tier)?)),
             Self::DeleteTier(name) => Change::DeleteTier(name.clone()),
             Self::PutTenant(id, json) => Change::PutTenant(id.clone(), Box::new(part(json, read_tenant)?)),
@@ -127,6 +128,12 @@ impl Edit {
             Self::DropExpired(wall) => Change::DropExpired(*wall),
             Self::PutEntries(json) => Change::PutEntries(part(json, read_access)?.into_iter().collect()),
         })
+    }
+
+    /// The format level that a member needs to read the change; the first where it can't be read
+    /// here either.
+    pub fn needs(&self) -> FormatLevel {
+        self.read().map_or(FormatLevel::FIRST, |change| change_level(&change))
     }
 
     /// Bytes of the JSON in it.

@@ -140,7 +140,7 @@ pub fn writes(call: Call) -> Call {
             "The version that the change was made for, as `ETag` said it; 412 if there is another. Without it, or with `*`, \
              whatever is there is changed.",
         )
-        .fails(&[412, 422, 503])
+        .fails(&[409, 412, 422, 503])
 }
 
 /// What it answers.
