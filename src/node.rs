@@ -28,7 +28,7 @@ use crate::cluster::raft::{Place, Timers};
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
 use crate::config::Config;
 use crate::http::server;
-use crate::http::{App, Door, Tokens};
+use crate::http::{App, Door, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
 use crate::placement::{BootId, FormatLevel, Weight};
@@ -131,6 +131,11 @@ struct Stops {
 }
 
 impl Node {
+    /// The tokens that its callers are told by.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.app.tokens.clone()
+    }
+
     /// Starts a node. It answers at its door when this returns; see [`Node::is_seated`] for more.
     pub async fn start<L: Listen, P: Listen, N: Network>(parts: Parts<L, P, N>) -> Result<Self, NodeError> {
         let Parts { config, listener, peers, network, clock, seed, .. } = parts;
@@ -204,7 +209,8 @@ impl Node {
             cluster: member.clone(),
             backups,
             environment: config.environment.clone(),
-            tokens: Tokens::new(&config.tokens),
+            tokens: Arc::new(Tokens::new(&config.tokens)),
+            insecure_no_auth: config.insecure_no_auth,
             limits: config.limits.clone(),
             forward_auth: config.forward_auth.clone(),
             ready: AtomicBool::new(true),
@@ -269,6 +275,13 @@ impl Node {
     /// Waits until the log says that this node is there, in this life. Who waits bounds it.
     pub async fn is_seated(&self) {
         self.member.in_force().until(InForce::is_seated).await;
+    }
+
+    /// Returns a function that says what this node waits for before it is ready, as `/readyz` does;
+    /// it returns `None` while the node is ready.
+    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + 'static {
+        let app = self.app.clone();
+        move || unready(&app).map(String::from)
     }
 
     /// Runs until `stop` is done, then drains the node: it stops being ready, gives up leading, finishes what it accepted, saves

@@ -32,12 +32,12 @@ use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
 use crate::peer::{Ask, Kind, Lineage};
 use crate::placement::{BootId, FormatLevel, NodeId, Partition, Places, Seat, Secret, TableVersion, Weight};
-use crate::policy::{Document, Policy};
+use crate::policy::{Document, Policy, document_level};
 use crate::random::{Generator, Seed};
 use crate::watch;
 
 /// How long a change may take to be agreed on before whoever asked hears that nothing is known.
-const WRITE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait before trying again what the cluster couldn't do just now.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often a node looks whether a majority is with it.
@@ -159,8 +159,8 @@ pub struct Member {
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
-    election_max: Duration,
-    contact_ms: AtomicU64,
+    pub(super) timers: Timers,
+    pub(super) contact_ms: AtomicU64,
     pub(super) recovered: AtomicBool,
     /// Whether this node is a member no more.
     left: watch::Sender<bool>,
@@ -171,7 +171,7 @@ pub struct Member {
 }
 
 /// Stands for a contact that there never was.
-const NO_CONTACT: u64 = u64::MAX;
+pub(super) const NO_CONTACT: u64 = u64::MAX;
 
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
@@ -208,7 +208,7 @@ impl Member {
             chance: Mutex::new(seed.fork("commands", boot.0)),
             secret: Secret::new(secret.next_u64(), secret.next_u64()),
             initial,
-            election_max: Duration::from_millis(timers.election_ms_max),
+            timers,
             contact_ms: AtomicU64::new(NO_CONTACT),
             recovered: AtomicBool::new(false),
             left: watch::Sender::new(false),
@@ -250,6 +250,8 @@ impl Member {
             self.begin(),
             self.keep_seat(),
             self.look_around(),
+            self.keep_contact(),
+            self.watch_round_trip(),
             self.recover(),
             self.keep_house(),
             self.make_sure()
@@ -279,7 +281,7 @@ impl Member {
             return;
         }
         let voters = self.raft.members().into_iter().filter(|(_, votes)| *votes).map(|(id, _)| id);
-        if let Some(to) = voters.into_iter().find(|id| *id != self.me.node && self.links.is_connected(*id))
+        if let Some(to) = voters.into_iter().find(|id| *id != self.me.node && self.links.is_up(*id))
             && let Err(error) = self.raft.hand_leadership_to(to).await
         {
             tracing::warn!(%error, "nobody was asked to lead instead");
@@ -309,7 +311,7 @@ impl Member {
         let view = self.raft.view();
         let Some(agreed) = view.state.agreed() else { return false };
         let takers = agreed.members.iter().filter(|(id, member)| {
-            *id != self.me.node && !member.draining && !member.stopping && self.links.is_connected(*id)
+            *id != self.me.node && !member.draining && !member.stopping && self.links.is_up(*id)
         });
         self.has_quorum() && takers.count() > 0
     }
@@ -388,16 +390,23 @@ impl Member {
         let mut told = String::new();
         while self.raft.view().state.agreed().is_none() {
             let document = match (self.initial)() {
-                Ok(document) => document.to_json().to_string(),
+                Ok(document) => document,
                 Err(faults) => {
                     let fault = faults.first().map(ToString::to_string);
                     tracing::error!(?fault, "the cluster can't begin: the policy is not valid");
                     return;
                 }
             };
-            let Some(what) = self.beginning(document, &members).await else {
-                tokio::time::sleep(AGAIN_AFTER).await;
-                continue;
+            let what = match self.beginning(document, &members).await {
+                Ok(what) => what,
+                Err(why) => {
+                    if why != told {
+                        tracing::info!(%why, "the cluster can't begin yet");
+                    }
+                    told = why;
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    continue;
+                }
             };
             let begin = self.command(what, "the first start".into());
             match self.raft.bootstrap(&seeds, begin, WRITE_WITHIN).await {
@@ -414,21 +423,26 @@ impl Member {
         }
     }
 
-    /// The first command, at the level of all founders. None as long as one of them hasn't greeted,
-    /// unless a majority may have taken an earlier first command already.
-    async fn beginning(&self, document: String, members: &[NewMember]) -> Option<What> {
+    /// The first command, at the level of all founders. Errs as long as one of them hasn't greeted,
+    /// unless a majority may have taken an earlier first command already, and where one of them can't
+    /// read the policy.
+    async fn beginning(&self, document: Document, members: &[NewMember]) -> Result<What, String> {
         let greeted = (1..self.seeds.len()).map(|at| self.links.level_of(number(at)));
         let greeted: Vec<_> = greeted.map(|greeted| greeted.map(|(_, level)| level)).collect();
         if greeted.contains(&None) && !self.raft.is_initialized().await {
-            return None;
+            return Err("a founder has not greeted this node yet".into());
         }
         let levels = greeted.into_iter().map(Option::unwrap_or_default);
         let level = levels.fold(self.links.level(), FormatLevel::min);
         let (secret, members) = (self.secret.into(), members.to_vec());
-        Some(match level {
-            FormatLevel::FIRST => What::Begin { secret, document, members },
-            level => What::Found { level, secret, document, members },
-        })
+        if level > FormatLevel::FIRST {
+            return Ok(What::Found { level, secret, document: document.to_stored(), members });
+        }
+        let document = document.at_first_level();
+        if document_level(&document) > FormatLevel::FIRST {
+            return Err("a founder runs an older program, which can't read the policy".into());
+        }
+        Ok(What::Begin { secret, document: document.to_stored(), members })
     }
 
     /// Raises the cluster's format level, as the leader, once every member's process reads more: as
@@ -570,7 +584,7 @@ impl Member {
             false => What::AbortMoves(late),
             true => {
                 let others = agreed.members.iter().map(|(id, _)| id);
-                let reachable = others.filter(|id| *id == self.me.node || self.links.is_connected(*id));
+                let reachable = others.filter(|id| *id == self.me.node || self.links.is_up(*id));
                 let moves = handoff::next_moves(agreed, &reachable.collect());
                 if moves.is_empty() {
                     return;
@@ -608,32 +622,27 @@ impl Member {
         self.steward.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn command(&self, what: What, by: String) -> Command {
+    pub(super) fn command(&self, what: What, by: String) -> Command {
         let request = self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u128();
         Command { request: RequestId(request), time: self.clock.now().wall, by, what }
     }
 
-    /// Proposes `what`. Errs with [`ProposeError::OlderMembers`] where a member's program couldn't
-    /// read it.
     pub(super) async fn propose(&self, what: What, by: String) -> Result<Done, ProposeError> {
+        self.propose_command(self.command(what, by)).await
+    }
+
+    /// Proposes a command. Errs with [`ProposeError::OlderMembers`] where a member's program couldn't
+    /// read it.
+    pub(super) async fn propose_command(&self, command: Command) -> Result<Done, ProposeError> {
         if let Some(agreed) = self.raft.view().state.agreed() {
-            agreed.refuse_older(&what, |id, member| self.level_of(id, member))?;
+            agreed.refuse_older(&command.what, |id, member| self.level_of(id, member))?;
         }
-        self.raft.propose(self.command(what, by), WRITE_WITHIN).await
+        self.raft.propose(command, WRITE_WITHIN).await
     }
 
     /// Proposes something in this node's own name.
     pub(super) async fn propose_own(&self, what: What) -> Result<Done, ProposeError> {
         self.propose(what, self.own.name.to_string()).await
-    }
-
-    pub(super) fn contact(&self) -> Option<u64> {
-        Some(self.contact_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_CONTACT)
-    }
-
-    pub(super) fn has_quorum(&self) -> bool {
-        self.contact().is_some_and(|ms| u128::from(ms) <= self.election_max.as_millis())
-            && self.raft.leader().is_some()
     }
 }
 

@@ -21,6 +21,7 @@ pub mod links;
 mod lost;
 mod member;
 mod policy_store;
+mod quorum;
 pub mod raft;
 pub mod state;
 mod status;
@@ -28,13 +29,14 @@ mod steward;
 mod voters;
 
 pub use crate::peer::{Lineage, RECOVERIES_MAX};
-pub use admin::{Administering, Denied, Granted, Order, OrderAsk};
+pub use admin::{Administering, Denied, Granted, Order, OrderAsk, RelayAsk};
 pub use in_force::InForce;
 pub use lost::{Known, KnownAsk};
 pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode};
 pub use policy_store::{
     AuditEntry, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written,
 };
+pub use quorum::RoundTrip;
 pub use status::{
     BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus, Readiness,
 };

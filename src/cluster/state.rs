@@ -242,6 +242,25 @@ impl Agreed {
         self.history.document(&self.document, self.version, version)
     }
 
+    /// The policy's version, if the command is about the policy and would leave it as it is. None if the command would be
+    /// refused, or was done before under its request id.
+    pub fn version_kept_by(&self, command: &Command) -> Option<u64> {
+        if self.requests.contains_key(&command.request) {
+            return None;
+        }
+        let (expected, is_kept) = match &command.what {
+            What::Edit { expected, edit } => (expected, self.document.keeps(&edit.read().ok()?)),
+            What::Rollback { expected, to } => (expected, self.document_at(*to).ok()? == self.document),
+            _ => return None,
+        };
+        (is_kept && self.expect(*expected).is_ok()).then_some(self.version)
+    }
+
+    /// Whether a command was done under this request id, as far as is remembered.
+    pub fn has_done(&self, request: RequestId) -> bool {
+        self.requests.contains_key(&request)
+    }
+
     fn begin(
         at: LogIndex,
         secret: SecretWords,
@@ -455,7 +474,7 @@ impl Agreed {
     fn save(&self) -> Saved {
         Saved {
             version: self.version,
-            document: self.document.to_json().to_string(),
+            document: self.document.to_stored(),
             history: self.history.past.iter().cloned().collect(),
             members: self.members.rows.iter().map(|(id, member)| (*id, member.clone())).collect(),
             newest_member: self.members.newest,

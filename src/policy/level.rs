@@ -10,8 +10,10 @@
 //! A write that needs more than the cluster's level is refused before it reaches the log, with the
 //! names of the members that must be upgraded first.
 
+use std::sync::Arc;
+
 use super::document::{AccessEntry, Tenant, Tier};
-use super::{Change, Document};
+use super::{Change, Document, IpPrefixes};
 use crate::check::Limit;
 use crate::placement::FormatLevel;
 
@@ -20,9 +22,8 @@ pub fn document(document: &Document) -> FormatLevel {
     let tiers = document.tiers.values().map(|t| tier(t));
     let tenants = document.tenants.values().map(|t| tenant(t));
     let access = document.access.values().map(|entry| access_entry(entry));
-    let limits = document.limits.iter().map(|l| limit(l));
-    let own = top(document);
-    tiers.chain(tenants).chain(access).chain(limits).fold(own, FormatLevel::max)
+    let own = top(document).max(limits(&document.limits));
+    tiers.chain(tenants).chain(access).fold(own, FormatLevel::max)
 }
 
 /// The level that a change needs.
@@ -32,7 +33,7 @@ pub fn change(change: &Change) -> FormatLevel {
         Change::PutTier(_, t) => tier(t),
         Change::PutTenant(_, t) => tenant(t),
         Change::PutLimit(l) | Change::PutTenantLimit(_, l) => limit(l),
-        Change::PutLimits(limits) => limits.iter().map(|l| limit(l)).fold(FIRST, FormatLevel::max),
+        Change::PutLimits(shared) => limits(shared),
         Change::AddAccess(_, entry) | Change::PutAccess(_, entry) => access_entry(entry),
         Change::PutEntries(entries) => {
             entries.iter().map(|(_, entry)| access_entry(entry)).fold(FIRST, FormatLevel::max)
@@ -49,17 +50,30 @@ pub fn change(change: &Change) -> FormatLevel {
 
 const FIRST: FormatLevel = FormatLevel::FIRST;
 
+/// The level of `max_permit_ttl`, `ipv4_prefix` and `ipv6_prefix`.
+const LEVEL_2: FormatLevel = FormatLevel::OWN;
+
+/// `level`, if the part has the member that needs it.
+fn part(is_there: bool, level: FormatLevel) -> FormatLevel {
+    if is_there { level } else { FIRST }
+}
+
 /// The members at the top of a document.
-fn top(_: &Document) -> FormatLevel {
-    FIRST
+fn top(document: &Document) -> FormatLevel {
+    part(document.ip_prefixes != IpPrefixes::default(), LEVEL_2)
 }
 
 fn tier(tier: &Tier) -> FormatLevel {
-    tier.limits.iter().map(|l| limit(l)).fold(FIRST, FormatLevel::max)
+    let own = part(tier.max_permit_ttl.is_some(), LEVEL_2);
+    own.max(limits(&tier.limits))
+}
+
+fn limits(limits: &[Arc<Limit>]) -> FormatLevel {
+    limits.iter().map(|l| limit(l)).fold(FIRST, FormatLevel::max)
 }
 
 fn tenant(tenant: &Tenant) -> FormatLevel {
-    tenant.limits.iter().map(|l| limit(l)).fold(FIRST, FormatLevel::max)
+    limits(&tenant.limits)
 }
 
 fn limit(_: &Limit) -> FormatLevel {
