@@ -31,7 +31,7 @@ use crate::http::server;
 use crate::http::{App, Door, SiteGuard, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
-use crate::placement::{BootId, Weight};
+use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
 use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
@@ -151,6 +151,7 @@ impl Node {
             boot,
             versions: VERSIONS,
             lineage: found.map(|found| found.lineage).unwrap_or_default(),
+            level: FormatLevel::OWN,
         };
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),

@@ -223,6 +223,7 @@ async fn live(seed: u64, own: usize, medium: Medium, books: Books) -> turmoil::R
         boot: BootId(life),
         versions: VERSIONS,
         lineage: Lineage::default(),
+        level: tidegate::placement::FormatLevel::OWN,
     };
     let clock = Arc::new(SimulatedClock::up_for(Duration::from_secs(1_000 * (own as u64 + 1))));
     let listener = SimulatedListener::bind(PORT).await?;

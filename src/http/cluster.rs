@@ -267,6 +267,7 @@ mod tests {
             boot,
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: Default::default(),
         };
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {

@@ -197,6 +197,7 @@ impl From<WriteError> for Problem {
             WriteError::Unknown => {
                 Self::new(503, error.to_string(), "outcome-unknown").with_header(header::RETRY_AFTER, "1")
             }
+            WriteError::OlderMembers(_) => Self::new(409, error.to_string(), "older-members"),
             WriteError::Storage(_) => {
                 tracing::error!(%error, "a policy change was lost");
                 Self::new(503, "the change can't be stored; nothing has changed", "storage")

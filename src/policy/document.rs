@@ -234,7 +234,8 @@ impl Document {
         Self::read(&Tree::from_json(bytes).map_err(|fault| vec![fault])?)
     }
 
-    /// Reads JSON of the form [`Form::Stored`], of this version or an earlier one.
+    /// Reads JSON of the form [`Form::Stored`], of this version or an earlier one: it was valid when
+    /// it was stored, so a rule that becomes stricter holds for [`Document::from_json`] alone.
     pub fn from_stored(json: &str) -> Result<Self, Vec<Fault>> {
         Self::read_stored(&Tree::from_json(json.as_bytes()).map_err(|fault| vec![fault])?)
     }

@@ -214,6 +214,22 @@ impl Cluster {
         self.nodes[i] = Some(self.home.start_as(&format!("n{}", i + 1)));
     }
 
+    /// Starts a node that isn't running with another program, and doesn't wait until it is ready.
+    pub fn begin_other(&mut self, i: usize, program: std::process::Command) {
+        self.nodes[i] = Some(self.home.start_other(program, &format!("n{}", i + 1)));
+    }
+
+    /// Nodes `n1`, `n2`, …, none of which is started.
+    pub fn unstarted(count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        let home = Home::empty();
+        home.write("policy.toml", policy.as_bytes());
+        let ports = (0..count).map(|_| (free_port(), free_port())).collect();
+        let nodes = (0..count).map(|_| None).collect();
+        let cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
+        cluster.list(&(0..count).collect::<Vec<_>>());
+        cluster
+    }
+
     pub fn wait_ready(&self, i: usize) {
         until("the node is ready", || {
             let verbose = self.node(i).call("GET", "/readyz?verbose", "");

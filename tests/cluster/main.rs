@@ -11,6 +11,7 @@ mod links;
 mod members;
 mod moves;
 mod net;
+mod old;
 mod policy;
 mod recovery;
 mod tls;

@@ -133,11 +133,22 @@ impl Home {
         self.spawn(words, &[])
     }
 
+    /// Starts another program as the node `id`, and waits until it says where it listens.
+    pub fn start_other(&self, program: Command, id: &str) -> Node {
+        let config = self.path("cluster.toml");
+        let variables = [("TIDEGATE_CONFIG", config.to_str().unwrap()), ("TIDEGATE_NODE", id)];
+        self.spawn_program(program, &["serve"], &variables).started()
+    }
+
     fn spawn(&self, words: &[&str], variables: &[(&str, &str)]) -> Process {
+        self.spawn_program(program(), words, variables)
+    }
+
+    fn spawn_program(&self, mut program: Command, words: &[&str], variables: &[(&str, &str)]) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
-        let child = program()
+        let child = program
             .args(words)
             .envs(variables.iter().copied())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
