@@ -29,7 +29,7 @@ use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
 use crate::peer::tenant::{
     DescribeAsk, ForgetAsk, ListAsk, Owned, PermitAsk, PlainForget, PlainForgotten, PlainState, ResetAsk,
 };
-use crate::peer::{Ask, BootId, CallError, Opaque, ReadError};
+use crate::peer::{Ask, BootId, CallError, Failure, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::shard::{Forget, Forgotten, Handle, Listed, Question, Refusal, TenantState};
 
@@ -429,6 +429,9 @@ impl Forwarder {
             }
             match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
+                Err(AskError::Call(CallError::Failed(name, Failure::UnknownKind))) => {
+                    return Err(Refusal::Older(name));
+                }
                 Err(AskError::Open(_)) if !is_last => return Err(self.unreachable()),
                 Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
                     return Err(Refusal::Busy);
