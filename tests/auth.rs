@@ -2,8 +2,9 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Node, Request, Setup};
+use support::{Node, Request, Setup, eventually};
 
 const POLICY: &str = "default_tier = \"free\"\n[tiers.free]\n[tiers.spare]\n[tenants.acme]\n";
 const TOKENS: &str = r#"
@@ -96,7 +97,7 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Changing, "DELETE", "/v1/tenants/globex", None),
         (For::Changing, "PUT", "/v1/tiers/gold", Some(json!({}))),
         (For::Changing, "DELETE", "/v1/tiers/gold", None),
-        (For::Changing, "PUT", "/v1/policy/enforce", Some(json!({"enforce": true}))),
+        (For::Changing, "PUT", "/v1/policy/enforce", Some(json!({"enforce": false}))),
         (For::Changing, "POST", "/v1/policy/rollback?dry_run=true", Some(json!({"version": 1}))),
         (For::Changing, "POST", "/v1/access", Some(json!({"id": "x", "list": "deny", "tenant": "nobody"}))),
         (For::Changing, "DELETE", "/v1/access/x", None),
@@ -427,4 +428,110 @@ fn no_log_line_at_any_level_holds_a_token_or_an_api_key() {
     for secret in [ADMIN, "read-open-sesame", "check-open-sesame", "nobody-open-sesame", "key-of-acme"] {
         assert!(!log.contains(secret), "{secret}");
     }
+}
+
+// --------------------------------------------------------------------------- where secrets come from
+
+#[test]
+fn a_variable_makes_an_admin_token_where_there_is_no_auth() {
+    let place = || Setup::policy(POLICY).variable("TIDEGATE_ADMIN_TOKEN", &format!("{ADMIN}\n"));
+    let node = place().http("0.0.0.0:0").start();
+    assert_eq!(
+        (version(&node, ADMIN).as_str(), version(&node, "nobody-open-sesame").as_str()),
+        ("\"1\"", "")
+    );
+    let put = Request::new("PUT", "/v1/tiers/new").header("x-tidegate-token", ADMIN).json(&json!({}));
+    assert_eq!(node.send(&put).status, 200);
+    let audit = node.send(&Request::new("GET", "/v1/audit").header("x-tidegate-token", ADMIN));
+    assert_eq!(audit.json()["entries"][0]["by"], "env");
+    // With an [auth] of its own, that alone counts.
+    let node = place().section("[auth]\nadmin_tokens = [\"another-open-sesame\"]").start();
+    assert_eq!(
+        (version(&node, "another-open-sesame").as_str(), version(&node, ADMIN).as_str()),
+        ("\"1\"", "")
+    );
+    for short in ["short", "has spaces in it all over"] {
+        let set = Setup::policy(POLICY).variable("TIDEGATE_ADMIN_TOKEN", short);
+        let (code, stderr) = set.place().refuse();
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("the environment variable TIDEGATE_ADMIN_TOKEN holds"), "{stderr}");
+        assert!(!stderr.contains(short), "{stderr}");
+    }
+}
+
+#[test]
+fn a_node_is_opened_to_other_machines_by_its_operators_word_alone() {
+    let open = || Setup::policy(POLICY).http("0.0.0.0:0");
+    let (code, stderr) = open().place().refuse();
+    assert_eq!(code, 2, "{stderr}");
+    for way in ["[auth]", "TIDEGATE_ADMIN_TOKEN", "--insecure-no-auth (TIDEGATE_INSECURE_NO_AUTH=true)"] {
+        assert!(stderr.contains(way), "{way}: {stderr}");
+    }
+    let node = open().variable("TIDEGATE_INSECURE_NO_AUTH", "true").start();
+    assert_eq!(node.put("/v1/tiers/new", json!({})).status, 200);
+    let both = open().variable("TIDEGATE_INSECURE_NO_AUTH", "true").variable("TIDEGATE_ADMIN_TOKEN", ADMIN);
+    let (code, stderr) = both.place().refuse();
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("--insecure-no-auth is for a node without tokens"), "{stderr}");
+}
+
+#[test]
+fn a_secret_that_only_looks_like_one_is_refused() {
+    for literal in ["${ADMIN_TOKEN_FOR_ALL}", "ENV:ADMIN_TOKEN_FOR_ALL", "/run/secrets/admin-token", "short"]
+    {
+        let section = format!("[auth]\nadmin_tokens = [{literal:?}]");
+        let (code, stderr) = Setup::policy(POLICY).section(&section).place().refuse();
+        assert_eq!(code, 2, "{literal}: {stderr}");
+        assert!(stderr.contains("auth.admin_tokens[0]: "), "{literal}: {stderr}");
+        assert!(!stderr.contains(literal), "{literal}: {stderr}");
+    }
+}
+
+#[test]
+fn a_hangup_reads_tokens_in_files_again_all_or_none() {
+    let section = "[auth]\nadmin_tokens = [\"file:admin\", \"file:other\"]";
+    let place = Setup::policy(POLICY).section(section).place();
+    let write = |name: &str, secret: &str| std::fs::write(place.file(name), format!("{secret}\n")).unwrap();
+    let (first, second) = ("the-first-secret-of-all", "the-second-secret-of-all");
+    write("admin", first);
+    write("other", "another-open-sesame");
+    let (admin, other) = (place.file("admin"), place.file("other"));
+    let node = place.start();
+    let again = |said: &str| {
+        node.signal(Signal::HUP);
+        eventually(said, || node.stderr().contains(said));
+    };
+    assert_eq!(version(&node, first), "\"1\"");
+    std::fs::write(&admin, second).unwrap();
+    std::fs::write(&other, "short").unwrap();
+    again("holds 5 characters; at least 16 are needed");
+    assert_eq!((version(&node, first).as_str(), version(&node, second).as_str()), ("\"1\"", ""));
+    std::fs::write(&other, "another-open-sesame").unwrap();
+    again("of which admin-1 changed");
+    assert_eq!((version(&node, first).as_str(), version(&node, second).as_str()), ("", "\"1\""));
+    assert!(!node.stderr().contains(second));
+}
+
+#[test]
+fn a_hangup_ends_no_node_and_says_that_there_is_nothing_to_read_again() {
+    let node = Setup::policy(POLICY).start();
+    node.signal(Signal::HUP);
+    let said = "SIGHUP: there is nothing to read again";
+    eventually(said, || node.stderr().contains(said));
+    assert_eq!(node.get("/readyz").status, 200);
+    node.stop();
+}
+
+#[test]
+fn a_hangup_reads_the_log_filter_of_the_configuration_again() {
+    let node = Setup::policy(POLICY).section("[log]\nfilter = \"warn\"").start();
+    let config = node.file("cluster.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let again = |filter: &str, said: &str| {
+        std::fs::write(&config, text.replace("\"warn\"", &format!("{filter:?}"))).unwrap();
+        node.signal(Signal::HUP);
+        eventually(said, || node.stderr().contains(said));
+    };
+    again("debgu", "did you mean debug?");
+    again("info", "SIGHUP: read again: the log filter, info");
 }

@@ -156,6 +156,9 @@ impl From<Refusal> for Problem {
             Refusal::Busy => {
                 Self::new(503, refusal.to_string(), "busy").with_header(header::RETRY_AFTER, "1")
             }
+            Refusal::Older(_) => {
+                Self::new(503, refusal.to_string(), "older-node").with_header(header::RETRY_AFTER, "60")
+            }
             // Whoever routes asks again elsewhere; it is an answer only where nobody can be asked.
             Refusal::Unreachable | Refusal::Moved(_) => {
                 Self::new(503, refusal.to_string(), "unreachable").with_header(header::RETRY_AFTER, "1")

@@ -457,6 +457,9 @@ impl Forwarder {
             }
             match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
+                Err(AskError::Call(CallError::Failed(name, Failure::UnknownKind))) => {
+                    return Err(Refusal::Older(name));
+                }
                 Err(AskError::Open(_)) if !is_last => return Err(self.unreachable()),
                 Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
                     return Err(Refusal::Busy);

@@ -82,6 +82,11 @@ pub enum Refusal {
     /// so; whoever looks for the owner does.
     #[error("the node that owns this tenant can't be reached")]
     Unreachable,
+    /// The node that owns the tenant runs an older version, which knows no such order. As above, no shard says so.
+    #[error(
+        "node {0}, which owns this tenant, runs an older version that can't do this; nothing was done there"
+    )]
+    Older(Name),
     /// The partition is not this node's any more, or is about to be another's. Nothing was judged; the questions come back, to
     /// be asked where it is now.
     #[error("the tenant is owned by another node now")]
@@ -123,6 +128,7 @@ impl Refusal {
             Self::InBatch(_, why) => why.kind(),
             Self::Busy => "busy",
             Self::Unreachable => "unreachable",
+            Self::Older(_) => "older",
             Self::Moved(_) => "moved",
         }
     }

@@ -159,6 +159,11 @@ impl Node {
         self.place
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// A file in its directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.place.file(name)
