@@ -5,6 +5,7 @@
 
 mod auth;
 mod forward_auth;
+mod http;
 mod nodes;
 mod secret;
 mod tls;
@@ -20,6 +21,7 @@ use nodes::Entry;
 
 pub use auth::{ADMIN_VARIABLE, Role, TOKENS_MAX, Token, open_without_auth, read_again as read_tokens_again};
 pub use forward_auth::{ForwardAuth, Header, Origin};
+pub use http::{HOST, HOSTS_MAX, Metrics, host};
 pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, LISTEN, NODES_MAX, SeedNode, advertised, listening, weight};
 pub use secret::{SECRET_BYTES_MIN, Secret, Sources, secret};
 pub use tls::Tls;
@@ -47,6 +49,10 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// Who may do what; empty where no token is configured.
     pub tokens: Vec<Token>,
+    /// Who may read its metrics, where it has tokens.
+    pub metrics: Metrics,
+    /// Names under which callers reach it, beside IP addresses and what is advertised.
+    pub hosts: Vec<String>,
     /// Whether it may be open to other machines without any token.
     pub insecure_no_auth: bool,
     /// Its certificates; none, and it speaks plain text.
@@ -78,6 +84,8 @@ pub struct Own {
     pub data_dir: Option<PathBuf>,
     /// How much of the load it takes, if it joins.
     pub weight: Option<Weight>,
+    /// Names under which callers reach it: in place of those that the file lists.
+    pub hosts: Option<Vec<String>>,
     /// Its tokens may come from elsewhere, so that an open address without `[auth]` is not judged here.
     pub may_have_tokens: bool,
     /// Whether it may be open to other machines without any token.
@@ -166,6 +174,8 @@ impl Config {
             data_dir: PathBuf::from("tidegate-data"),
             policy_file: None,
             tokens: Vec::new(),
+            metrics: Metrics::at(http.ip()),
+            hosts: Vec::new(),
             insecure_no_auth: false,
             tls: None,
             limits: Limits::default(),
@@ -214,7 +224,9 @@ impl Config {
         own.judge_tokens(&mut r, &tokens);
         let Entry { seed, http, peer, data_dir, .. } = r.finish(entry)?;
         let (nodes, insecure_no_auth) = (vec![seed.clone()], own.insecure_no_auth);
-        Ok(Self { node: seed.id, http, peer, data_dir, nodes, tokens, insecure_no_auth, ..standalone })
+        let (metrics, hosts) = (Metrics::at(http.ip()), own.hosts.clone().unwrap_or_default());
+        let own = Self { tokens, metrics, hosts, insecure_no_auth, ..standalone };
+        Ok(Self { node: seed.id, http, peer, data_dir, nodes, ..own })
     }
 
     /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `own` is what is said of it beside
@@ -337,13 +349,14 @@ fn config(
     });
     let has_auth = fields.has("auth");
     let sources = Sources { beside, variable };
-    let tokens = match has_auth {
+    let (tokens, metrics) = match has_auth {
         true => fields.optional(r, "auth", |r, t| auth::read(r, t, sources)).unwrap_or_default(),
         false => {
             fields.optional(r, "auth", |_, _| Some(()));
-            auth::from_variable(r, variable)
+            (auth::from_variable(r, variable), None)
         }
     };
+    let hosts = fields.optional(r, "http", http::read).unwrap_or_default();
     let tls = fields.optional(r, "tls", tls::read);
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
     let forward_auth = fields.optional(r, "forward_auth", forward_auth::read).unwrap_or_default();
@@ -372,6 +385,8 @@ fn config(
         data_dir,
         policy_file,
         tokens,
+        metrics: metrics.unwrap_or(Metrics::at(http.ip())),
+        hosts: own.hosts.clone().unwrap_or(hosts),
         insecure_no_auth: own.insecure_no_auth,
         tls,
         limits,
@@ -484,6 +499,36 @@ mod tests {
         assert!(!format!("{config:?}").contains("sesame"));
         let unset = read(&format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"), Some("n1")).unwrap_err();
         assert_eq!(unset, ["auth.admin_tokens[0]: the environment variable NOPE is not set"]);
+    }
+
+    #[test]
+    fn metrics_need_a_token_off_loopback_unless_auth_says_otherwise() {
+        let with = |http: &str, metrics: &str| {
+            let node = format!("[[nodes]]\nid = \"n1\"\nhttp = \"{http}\"\n");
+            read(&format!("{node}[auth]\nadmin_tokens = [\"env:TOKEN\"]\n{metrics}"), None)
+        };
+        for (http, metrics, expected) in [
+            ("127.0.0.1:7070", "", Metrics::Open),
+            ("0.0.0.0:7070", "", Metrics::Read),
+            ("127.0.0.1:7070", "metrics = \"read\"", Metrics::Read),
+            ("0.0.0.0:7070", "metrics = \"open\"", Metrics::Open),
+        ] {
+            assert_eq!(with(http, metrics).unwrap().metrics, expected, "{http} {metrics}");
+        }
+        let faults = with("127.0.0.1:7070", "metrics = \"none\"").unwrap_err();
+        assert_eq!(faults, ["auth.metrics: \"none\" is not one of open, read"]);
+    }
+
+    #[test]
+    fn what_is_said_beside_the_file_replaces_its_hosts() {
+        let text = format!("{TWO}\n[http]\nhosts = [\"Gateway.example.\", \"tidegate\"]\n");
+        assert_eq!(read(&text, Some("n1")).unwrap().hosts, ["gateway.example", "tidegate"]);
+        let own = Own { hosts: Some(vec!["other".into()]), ..Own::default() };
+        let config = Config::read_as(text.as_bytes(), Path::new("/"), Some("n1"), &own, |_| None);
+        assert_eq!(config.unwrap().hosts, ["other"]);
+        let faults = read(&format!("{TWO}\n[http]\nhosts = [\"a:7070\"]\n"), Some("n1")).unwrap_err();
+        let why = "http.hosts[0]: \"a:7070\" is not a host name without a port, such as gateway.example";
+        assert_eq!(faults, [why]);
     }
 
     #[test]

@@ -28,10 +28,10 @@ use crate::cluster::raft::{Place, Timers};
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Newcomer, SeedNode};
 use crate::config::Config;
 use crate::http::server;
-use crate::http::{App, Door, Tokens, unready};
+use crate::http::{App, Door, SiteGuard, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
-use crate::placement::{BootId, Weight};
+use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
 use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
@@ -153,6 +153,7 @@ impl Node {
             boot,
             versions: VERSIONS,
             lineage: found.map(|found| found.lineage).unwrap_or_default(),
+            level: FormatLevel::OWN,
         };
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
@@ -211,7 +212,8 @@ impl Node {
             cluster: member.clone(),
             backups,
             environment: config.environment.clone(),
-            tokens: Arc::new(Tokens::new(&config.tokens)),
+            tokens: Arc::new(Tokens::new(&config.tokens).with_metrics(config.metrics)),
+            site: SiteGuard::of(&config),
             insecure_no_auth: config.insecure_no_auth,
             limits: config.limits.clone(),
             forward_auth: config.forward_auth.clone(),
@@ -281,7 +283,7 @@ impl Node {
 
     /// Returns a function that says what this node waits for before it is ready, as `/readyz` does;
     /// it returns `None` while the node is ready.
-    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + 'static {
+    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let app = self.app.clone();
         move || unready(&app).map(String::from)
     }

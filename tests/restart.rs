@@ -105,7 +105,7 @@ fn what_was_spent_before_a_restart_is_still_spent_after_it() {
 fn a_permit_outlives_a_restart_and_is_released_after_it() {
     let home = Home::new(POLICY, "");
     let node = home.start();
-    let check = json!({"tenant": "t", "tier": "slots", "permit": {"ttl_ms": 3_600_000}});
+    let check = json!({"tenant": "t", "tier": "slots", "permit": {"ttl_ms": 300_000}});
     let permit = node.check(check.to_string())["permit"]["id"].clone();
     let permit = format!("/v1/permits/{}", permit.as_str().unwrap());
     node.stop();

@@ -47,7 +47,7 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use tidegate::config::{ADVERTISED, Config, LISTEN, Own, advertised, listening};
+use tidegate::config::{self, ADVERTISED, Config, LISTEN, Own, advertised, listening};
 use tidegate::input::Fault;
 use tidegate::placement::{WEIGHT_MAX, Weight};
 use tidegate::telemetry::log::{self, Filter};
@@ -144,6 +144,7 @@ Examples:
     Access(access::AccessArgs),
     Tenant(tenant::TenantArgs),
     Cluster(cluster::ClusterArgs),
+    Backup(cluster::backup::BackupArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -163,6 +164,10 @@ struct ServeArgs {
     /// How much of the load it takes beside the others, if it joins: from 0, which owns nothing, to 16
     #[arg(long, value_name = "N", env = "TIDEGATE_WEIGHT", value_parser = weight)]
     weight: Option<Weight>,
+    /// Names under which callers reach it, with commas between them: beside IP addresses and what is
+    /// advertised, and in place of those that the configuration lists
+    #[arg(long, value_name = "NAMES", env = "TIDEGATE_HTTP_HOSTS", value_delimiter = ',', value_parser = host)]
+    http_hosts: Option<Vec<String>>,
     /// Listen on an address that is open to other machines without any token: whoever reaches it may change the policy
     #[arg(long, env = "TIDEGATE_INSECURE_NO_AUTH", value_parser = BoolishValueParser::new())]
     insecure_no_auth: bool,
@@ -229,7 +234,7 @@ impl NodeArgs {
 }
 
 /// The flags that only running a node takes.
-const SERVING: [&str; 14] = [
+const SERVING: [&str; 15] = [
     "config",
     "node",
     "http",
@@ -237,6 +242,7 @@ const SERVING: [&str; 14] = [
     "peer",
     "peer_advertise",
     "data_dir",
+    "http_hosts",
     "join",
     "rejoin",
     "weight",
@@ -252,6 +258,11 @@ fn listen_at(text: &str) -> Result<SocketAddr, String> {
 
 fn reached_at(text: &str) -> Result<String, String> {
     advertised(text).ok_or_else(|| format!("{text:?} is not {ADVERTISED}"))
+}
+
+/// A name under which callers reach a node.
+fn host(text: &str) -> Result<String, String> {
+    config::host(text).ok_or_else(|| format!("{text:?} is not {}", config::HOST))
 }
 
 fn weight(text: &str) -> Result<Weight, String> {
@@ -310,6 +321,9 @@ impl Line {
                 }
                 if !typed(after, "data_dir") {
                     serve.place.data_dir = cli.serve.place.data_dir.take();
+                }
+                if !typed(after, "http_hosts") {
+                    serve.http_hosts = cli.serve.http_hosts.take();
                 }
                 if !typed(after, "join") {
                     serve.join = cli.serve.join.take();
@@ -376,6 +390,7 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         Command::Access(arguments) => arguments.run(server, out),
         Command::Tenant(arguments) => arguments.run(server, out),
         Command::Cluster(arguments) => arguments.run(server, out),
+        Command::Backup(arguments) => arguments.run(server, out).map(|()| Exit::Done),
         Command::Completions(arguments) => arguments.run(out),
         Command::Man(arguments) => arguments.run(out),
     };
@@ -513,6 +528,7 @@ mod tests {
             "data-dir",
             "join",
             "weight",
+            "http-hosts",
             "insecure-no-auth",
             "log",
             "log-format",
@@ -522,7 +538,9 @@ mod tests {
             for argument in command.get_arguments() {
                 let flag = argument.get_long().unwrap_or_default();
                 let is_for_one_entry = name == "tidegate access add" && flag == "api-key";
-                let may = WITH.contains(&flag) && !is_for_one_entry;
+                // A variable that says where a node keeps its data must not make this another command.
+                let is_of_stopped = name.ends_with(" backup") && flag == "data-dir";
+                let may = WITH.contains(&flag) && !is_for_one_entry && !is_of_stopped;
                 let variable = argument.get_env().map(|variable| variable.to_string_lossy().into_owned());
                 assert_eq!(variable.is_some(), may && name != "tidegate dev", "{name} --{flag}");
                 assert!(
@@ -546,7 +564,9 @@ mod tests {
         let place = NodeArgs::augment_args(clap::Command::new("node"));
         let of_place: Vec<_> = place.get_arguments().map(|argument| argument.get_id()).collect();
         let mut seen = std::collections::BTreeMap::new();
-        for (name, command) in commands().into_iter().filter(|(name, _)| name != "tidegate serve") {
+        // These two are there a second time, under a longer or a shorter name.
+        let again = ["tidegate serve", "tidegate backup"];
+        for (name, command) in commands().into_iter().filter(|(name, _)| !again.contains(&name.as_str())) {
             for argument in command.get_arguments() {
                 if let Some(variable) = argument.get_env() {
                     let flag = format!("{name} {}", argument.get_id());

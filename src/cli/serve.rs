@@ -36,6 +36,7 @@ use super::failure::Failure;
 use super::{ServeArgs, variables};
 use hangup::{Hangups, Reloaded};
 use join::{Joining, Settled};
+use service::Service;
 
 /// Something was wrong while running.
 const FAILED: u8 = 1;
@@ -69,12 +70,13 @@ async fn configured(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
         Ok(hangups) => hangups,
         Err(error) => return fail(error),
     };
-    let ServeArgs { place, join, rejoin, weight, insecure_no_auth, .. } = arguments;
+    let ServeArgs { place, join, rejoin, weight, http_hosts, insecure_no_auth, .. } = arguments;
     let ServeArgs { log, log_format, stop_at_eof, .. } = arguments;
     let own = place.own();
     // The tokens of a node that was admitted come with its data.
     let may_have_tokens = !insecure_no_auth && (own.may_have_tokens || join.is_some());
-    let (config, looked_up) = place.load(&Own { weight, insecure_no_auth, may_have_tokens, ..own });
+    let (config, looked_up) =
+        place.load(&Own { weight, hosts: http_hosts, insecure_no_auth, may_have_tokens, ..own });
     let config = match config.and_then(|config| Ok((filter_of(log.clone(), &config)?, config))) {
         Ok(config) => config,
         Err(faults) => return refuse("the configuration", &faults),
@@ -220,6 +222,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Ok(seed) => seed,
         Err(error) => return Run::Ended(fail(format!("the system gives no randomness: {error}"))),
     };
+    let service = Service::follow();
     let http = listener.local_addr().unwrap_or(config.http);
     let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
     let had_data = matches!(place.found(), Ok(Some(found)) if !found.is_blank);
@@ -262,17 +265,13 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
         warn_of_ignored_policy(file, &node);
     }
-    let following = tokio::spawn(service::follow(node.unready()));
+    service.has_started(node.unready());
     let (member, mut found) = (node.member().clone(), None);
     let stopping = async {
         tokio::select! {
-            () = stop => {
-                following.abort();
-                service::stopping();
-            }
+            () = stop => service.stops(),
             cluster = joining.finds_cluster(&config, http, &member, newcomer) => found = Some(cluster),
         }
-        following.abort();
         drop(member);
     };
     match (node.run(stopping).await, found) {
@@ -376,6 +375,9 @@ fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
             policy.document().tenants.len(),
             policy.document().default_tier
         ),
+    }
+    if policy.version() > 0 && !policy.document().enforce {
+        println!("  enforce off: no limit denies until `tidegate policy enforce on`");
     }
     println!("  data    {}", config.data_dir.display());
     if let Some(tls) = &config.tls {

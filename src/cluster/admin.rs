@@ -226,14 +226,26 @@ impl Member {
     async fn find(&self, new: &NewMember) -> Result<(), Denied> {
         let mut why = String::from("nobody answered");
         let found = async {
-            while let Err(error) = self.links.knock(&new.name, &new.peer).await {
-                why = error;
+            loop {
+                match self.links.knock(&new.name, &new.peer).await {
+                    Ok(level) => return level,
+                    Err(error) => why = error,
+                }
                 tokio::time::sleep(KNOCK_AGAIN_AFTER).await;
             }
         };
-        let found = tokio::time::timeout(KNOCK_WITHIN, found).await.is_ok();
-        let detail = || format!("{} does not answer at {}: {why}", new.name, new.peer);
-        if found { Ok(()) } else { Err(Denied::Impossible { path: "peer".into(), detail: detail() }) }
+        let found = tokio::time::timeout(KNOCK_WITHIN, found).await;
+        let needs = self.raft.view().state.level();
+        let detail = match found {
+            Ok(level) if level >= needs => return Ok(()),
+            Ok(level) => format!(
+                "{} runs an older program: it reads format level {level}, and the cluster is at \
+                 level {needs}",
+                new.name
+            ),
+            Err(_) => format!("{} does not answer at {}: {why}", new.name, new.peer),
+        };
+        Err(Denied::Impossible { path: "peer".into(), detail })
     }
 
     async fn let_leave(&self, node: Name, how: Leaving, by: String) -> Result<Granted, Denied> {
@@ -349,6 +361,7 @@ fn granted(name: &Name, proposed: Result<Done, ProposeError>) -> Result<Granted,
     let done = proposed.map_err(|error| match error {
         ProposeError::NoLeader => Denied::NoLeader,
         ProposeError::Unknown | ProposeError::Stopped => Denied::Unknown,
+        ProposeError::OlderMembers(_) => Denied::Unsafe(error.to_string()),
         ProposeError::TooLarge { .. } => {
             Denied::Impossible { path: String::new(), detail: error.to_string() }
         }
@@ -356,7 +369,7 @@ fn granted(name: &Name, proposed: Result<Done, ProposeError>) -> Result<Granted,
     })?;
     match done.made {
         Made::Member(node) => Ok(Granted { node, at: done.at, is_new: true }),
-        Made::Version(_) | Made::Placement => Err(Denied::Unknown),
+        Made::Version(_) | Made::Placement | Made::Level(_) => Err(Denied::Unknown),
     }
 }
 

@@ -36,7 +36,7 @@ use crate::peer::{
     self, Breaker, BreakerState, Call, CallError, Class, Failure, Identity, Kind, Link, LinkArgs, LinkState,
     Opaque, Outcome, Pass, link,
 };
-use crate::placement::NodeId;
+use crate::placement::{BootId, FormatLevel, NodeId};
 use crate::random::{Generator, Seed};
 
 /// Stands for all whose number this node doesn't know; it is nobody's.
@@ -64,6 +64,7 @@ pub struct LinksArgs<N> {
 /// See the module.
 pub struct Links {
     us: Name,
+    level: FormatLevel,
     clock: SharedClock,
     control: Handle,
     known: ArcSwap<Known>,
@@ -82,8 +83,8 @@ struct Known {
     numbers: BTreeMap<Name, NodeId>,
 }
 
-/// Whether a node was found, when it is known; if not, why.
-type Knocking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+/// The format level of a node that was found; if it wasn't, why.
+type Knocking = Pin<Box<dyn Future<Output = Result<FormatLevel, String>> + Send>>;
 
 /// Makes links and runs their drivers.
 struct Maker {
@@ -267,7 +268,8 @@ impl Links {
     /// Links to nobody yet.
     pub fn new<N: Network>(args: LinksArgs<N>) -> Self {
         let LinksArgs { us, network, clock, seed, control, workers } = args;
-        let (own, network, time) = (us.node.clone(), Arc::new(network), clock.clone());
+        let (own, level) = (us.node.clone(), us.level);
+        let (network, time) = (Arc::new(network), clock.clone());
         let (who, ways, elsewhere) = (us.clone(), network.clone(), Elsewhere::default());
         let knock = move |name: Name, address: String| -> Knocking {
             let (who, network) = (who.clone(), ways.clone());
@@ -292,7 +294,7 @@ impl Links {
         };
         let maker = Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
         let (known, knock) = (ArcSwap::default(), Box::new(knock));
-        Self { us: own, clock, control, known, elsewhere, knock, maker: Mutex::new(maker) }
+        Self { us: own, level, clock, control, known, elsewhere, knock, maker: Mutex::new(maker) }
     }
 
     /// Takes note of where the configuration has peers: they are dialled there too.
@@ -343,8 +345,9 @@ impl Links {
         self.known.store(Arc::new(next));
     }
 
-    /// Looks for the node `name` at `address`, where it isn't a peer yet; says why it isn't found. Who waits bounds it.
-    pub async fn knock(&self, name: &Name, address: &str) -> Result<(), String> {
+    /// Looks for the node `name` at `address`, where it isn't a peer yet. Returns the format level of
+    /// its program, or why it isn't found. The caller must bound the wait.
+    pub async fn knock(&self, name: &Name, address: &str) -> Result<FormatLevel, String> {
         (self.knock)(name.clone(), address.into()).await
     }
 
@@ -363,6 +366,21 @@ impl Links {
         let gave_up =
             |peer: &&Arc<Peer>| matches!(peer.raft.state(), LinkState::Connecting { given_up: true, .. });
         known.peers.values().find(gave_up).map(|peer| peer.name.clone())
+    }
+
+    /// The format level of this node's own program.
+    pub fn level(&self) -> FormatLevel {
+        self.level
+    }
+
+    /// Which process of the peer is connected, and the format level of its program, as it greeted;
+    /// none without a connection. Ask this before sending a message that not every program reads.
+    pub fn level_of(&self, number: NodeId) -> Option<(BootId, FormatLevel)> {
+        let peer = self.peer(number)?;
+        [&peer.raft, &peer.checks, &peer.bulk].into_iter().find_map(|link| match link.state() {
+            LinkState::Connected { boot, level, .. } => Some((boot, level)),
+            LinkState::Connecting { .. } => None,
+        })
     }
 
     /// The peer of that number.

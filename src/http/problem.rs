@@ -150,10 +150,14 @@ impl From<Refusal> for Problem {
         match &refusal {
             Refusal::UnknownTier(_) => Self::impossible(refusal.to_string(), at("tier")),
             Refusal::LimitsRefused(_) => Self::impossible(refusal.to_string(), at("limits")),
+            Refusal::PermitTooLong(_) => Self::impossible(refusal.to_string(), at("permit.ttl_ms")),
             Refusal::RequestIdReused => Self::impossible(refusal.to_string(), at("request_id")),
             Refusal::InBatch(at, why) => Self::from((**why).clone()).within(&format!("checks[{at}]")),
             Refusal::Busy => {
                 Self::new(503, refusal.to_string(), "busy").with_header(header::RETRY_AFTER, "1")
+            }
+            Refusal::Older(_) => {
+                Self::new(503, refusal.to_string(), "older-node").with_header(header::RETRY_AFTER, "60")
             }
             // Whoever routes asks again elsewhere; it is an answer only where nobody can be asked.
             Refusal::Unreachable | Refusal::Moved(_) => {
@@ -196,6 +200,7 @@ impl From<WriteError> for Problem {
             WriteError::Unknown => {
                 Self::new(503, error.to_string(), "outcome-unknown").with_header(header::RETRY_AFTER, "1")
             }
+            WriteError::OlderMembers(_) => Self::new(409, error.to_string(), "older-members"),
             WriteError::Storage(_) => {
                 tracing::error!(%error, "a policy change was lost");
                 Self::new(503, "the change can't be stored; nothing has changed", "storage")

@@ -30,6 +30,7 @@ use crate::check::Name;
 use crate::clock::SharedClock;
 use crate::codec::CodecError;
 use crate::net::{Dial, Stream};
+use crate::placement::FormatLevel;
 use crate::random::Generator;
 use crate::watch;
 
@@ -85,6 +86,8 @@ pub enum LinkState {
         version: u8,
         /// Which run of the peer it is.
         boot: BootId,
+        /// Which forms that run reads.
+        level: FormatLevel,
     },
 }
 
@@ -374,12 +377,13 @@ impl Driver {
         // The driver may be dropped in the middle: then, too, whoever waits is to hear of it.
         let _up = Up { shared, live: &live };
         let (version, boot) = (agreed.version, agreed.peer.who.boot);
+        let level = agreed.peer.who.level;
         tracing::info!(peer = %shared.peer, %class, version, %boot, "connected to a peer");
         let since = shared.clock.now().boot;
         if let Some(breaker) = &self.breaker {
             breaker.half_open(since);
         }
-        self.states.send_replace(LinkState::Connected { since, version, boot });
+        self.states.send_replace(LinkState::Connected { since, version, boot, level });
         let written = writer::write(writer, queued, shared.clock.clone(), class.silence_max());
         tokio::select! {
             biased;

@@ -162,6 +162,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
     fuzz_message::<batch::AllAsk>(bytes);
     fuzz_message::<batch::EachAsk>(bytes);
     fuzz_message::<tenant::PermitAsk>(bytes);
+    fuzz_message::<tenant::RenewAsk>(bytes);
     fuzz_message::<tenant::DescribeAsk>(bytes);
     fuzz_message::<tenant::ResetAsk>(bytes);
     fuzz_message::<tenant::ForgetAsk>(bytes);

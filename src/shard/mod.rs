@@ -21,6 +21,7 @@ mod moving;
 mod op;
 mod piece;
 mod plans;
+mod record;
 mod resolve;
 mod saved;
 mod shared;
@@ -36,6 +37,7 @@ use smallvec::SmallVec;
 
 use crate::check::{Check, Name};
 use crate::placement::{AccountHash, Epoch};
+use crate::policy::PermitTooLong;
 
 pub use self::core::{Caps, Listed, TenantState};
 pub use actor::{
@@ -47,9 +49,10 @@ pub use forget::{Forget, Forgotten, ForgottenLimit, SpentPart};
 pub use moving::{Moved, MovedAccount, MovedReplay};
 pub use op::{Decisions, Home, OpRef, Said};
 pub use piece::{Cursor, Piece};
+pub use record::partition_of;
 #[cfg(test)]
 pub use saved::SavedAccount;
-pub use saved::{SavedState, load, save};
+pub use saved::{SavedState, load, read, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};
@@ -63,6 +66,9 @@ pub enum Refusal {
     /// The request brings limits along, and its tier refuses that.
     #[error("tier {0} takes no limits from requests")]
     LimitsRefused(Name),
+    /// A permit is asked for or renewed for longer than its tier allows.
+    #[error(transparent)]
+    PermitTooLong(#[from] PermitTooLong),
     /// The request id was used for another check within the last minute.
     #[error("the request id was used for another check")]
     RequestIdReused,
@@ -76,6 +82,11 @@ pub enum Refusal {
     /// so; whoever looks for the owner does.
     #[error("the node that owns this tenant can't be reached")]
     Unreachable,
+    /// The node that owns the tenant runs an older version, which knows no such order. As above, no shard says so.
+    #[error(
+        "node {0}, which owns this tenant, runs an older version that can't do this; nothing was done there"
+    )]
+    Older(Name),
     /// The partition is not this node's any more, or is about to be another's. Nothing was judged; the questions come back, to
     /// be asked where it is now.
     #[error("the tenant is owned by another node now")]
@@ -112,10 +123,12 @@ impl Refusal {
         match self {
             Self::UnknownTier(_) => "unknown_tier",
             Self::LimitsRefused(_) => "limits_refused",
+            Self::PermitTooLong(_) => "permit_too_long",
             Self::RequestIdReused => "request_id_reused",
             Self::InBatch(_, why) => why.kind(),
             Self::Busy => "busy",
             Self::Unreachable => "unreachable",
+            Self::Older(_) => "older",
             Self::Moved(_) => "moved",
         }
     }

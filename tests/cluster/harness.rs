@@ -81,6 +81,8 @@ impl Cluster {
     /// Nodes that don't run yet.
     fn with_ports(home: Home, count: usize, policy: &str) -> Self {
         home.write("policy.toml", policy.as_bytes());
+        // Nodes that ask a cluster to admit them do so with the same token.
+        let home = if token.is_empty() { home } else { home.set_variable("TIDEGATE_TOKEN", token) };
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
         let (sections, token, settings) = (String::new(), String::new(), String::new());
@@ -215,8 +217,12 @@ impl Cluster {
     /// Runs a command against node `via`: its exit code, what it printed, what it said.
     pub fn command(&self, via: usize, words: &[&str]) -> (i32, String, String) {
         let url = format!("http://{}", self.node(via).addr);
+        let mut command = program();
+        if !self.token.is_empty() {
+            command.env("TIDEGATE_TOKEN", &self.token);
+        }
         let ran =
-            program().args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
+            command.args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (ran.status.code().unwrap(), text(ran.stdout), text(ran.stderr))
     }
@@ -230,6 +236,22 @@ impl Cluster {
     /// Starts a node that isn't running, and doesn't wait until it is ready.
     pub fn begin(&mut self, i: usize) {
         self.nodes[i] = Some(self.home.start_as(&format!("n{}", i + 1)));
+    }
+
+    /// Starts a node that isn't running with another program, and doesn't wait until it is ready.
+    pub fn begin_other(&mut self, i: usize, program: std::process::Command) {
+        self.nodes[i] = Some(self.home.start_other(program, &format!("n{}", i + 1)));
+    }
+
+    /// Nodes `n1`, `n2`, …, none of which is started.
+    pub fn unstarted(count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        let home = Home::empty();
+        home.write("policy.toml", policy.as_bytes());
+        let ports = (0..count).map(|_| (free_port(), free_port())).collect();
+        let nodes = (0..count).map(|_| None).collect();
+        let cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
+        cluster.list(&(0..count).collect::<Vec<_>>());
+        cluster
     }
 
     pub fn wait_ready(&self, i: usize) {

@@ -12,6 +12,7 @@ mod members;
 mod moves;
 mod names;
 mod net;
+mod old;
 mod policy;
 mod recovery;
 mod tls;

@@ -33,6 +33,7 @@ use tidegate::config::{Config, Role, Token, open_without_auth};
 use tidegate::net::Listen;
 use tidegate::node::reached_at;
 use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
+use tidegate::placement::FormatLevel;
 
 use super::super::Exit;
 use super::super::client::{Client, Request, ServerArgs, encode};
@@ -328,6 +329,7 @@ impl Joining {
             boot: BootId(1),
             versions: VERSIONS,
             lineage: lineage.clone(),
+            level: FormatLevel::OWN,
         };
         let admitted = tokio::select! {
             biased;

@@ -28,6 +28,7 @@ fn identity(node: &str) -> Identity {
         boot: BootId(1),
         versions: VERSIONS,
         lineage: Lineage::default(),
+        level: Default::default(),
     }
 }
 
