@@ -57,7 +57,7 @@ static CALLS: [Reads; 35] = [
     asks("DELETE", "/v1/tiers/{tier}", DRY_RUN),
     asks("GET", "/v1/tenants", PAGE),
     takes("PUT", "/v1/tenants/{tenant}", DRY_RUN),
-    asks("DELETE", "/v1/tenants/{tenant}", &[DRY_RUN[0], "keep_state"]),
+    asks("DELETE", "/v1/tenants/{tenant}", &["dry_run", "keep_state"]),
     takes("POST", "/v1/tenants/{tenant}/reset", &[]),
     takes("PUT", "/v1/tenants/{tenant}/limits/{name}", DRY_RUN),
     asks("DELETE", "/v1/tenants/{tenant}/limits/{name}", DRY_RUN),
