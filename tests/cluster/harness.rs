@@ -81,8 +81,6 @@ impl Cluster {
     /// Nodes that don't run yet.
     fn with_ports(home: Home, count: usize, policy: &str) -> Self {
         home.write("policy.toml", policy.as_bytes());
-        // Nodes that ask a cluster to admit them do so with the same token.
-        let home = if token.is_empty() { home } else { home.set_variable("TIDEGATE_TOKEN", token) };
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
         let (sections, token, settings) = (String::new(), String::new(), String::new());
@@ -90,18 +88,13 @@ impl Cluster {
     }
 
     fn start_all(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        // Nodes that ask a cluster to admit them do so with the same token.
+        let home = if token.is_empty() { home } else { home.set_variable("TIDEGATE_TOKEN", token) };
         let mut cluster = Self::with_ports(home, count, policy);
         (cluster.sections, cluster.token) = (sections.into(), token.into());
         cluster.list(&(0..count).collect::<Vec<_>>());
         (0..count).for_each(|i| cluster.begin(i));
         (0..count).for_each(|i| cluster.wait_ready(i));
-        cluster
-    }
-
-    /// So many nodes, of which none is started yet.
-    pub fn at_rest(count: usize, policy: &str) -> Self {
-        let cluster = Self::with_ports(Home::empty(), count, policy);
-        cluster.list(&(0..count).collect::<Vec<_>>());
         cluster
     }
 
@@ -245,11 +238,8 @@ impl Cluster {
 
     /// Nodes `n1`, `n2`, …, none of which is started.
     pub fn unstarted(count: usize, policy: &str, sections: &str, token: &str) -> Self {
-        let home = Home::empty();
-        home.write("policy.toml", policy.as_bytes());
-        let ports = (0..count).map(|_| (free_port(), free_port())).collect();
-        let nodes = (0..count).map(|_| None).collect();
-        let cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
+        let mut cluster = Self::with_ports(Home::empty(), count, policy);
+        (cluster.sections, cluster.token) = (sections.into(), token.into());
         cluster.list(&(0..count).collect::<Vec<_>>());
         cluster
     }

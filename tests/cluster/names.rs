@@ -44,7 +44,7 @@ fn assert_whole(cluster: &Cluster, prefix: &str) {
 
 #[test]
 fn nodes_dial_each_other_by_name() {
-    let mut cluster = Cluster::at_rest(3, POLICY);
+    let mut cluster = Cluster::unstarted(3, POLICY, "", "");
     for i in 0..3 {
         let name = format!("localhost:{}", cluster.ports(i).1);
         let http = format!("localhost:{}", cluster.ports(i).0);
@@ -131,7 +131,7 @@ fn a_node_at_a_new_address_is_found_also_where_the_majority_needs_it() {
 
 #[test]
 fn one_line_starts_the_nodes_of_the_list_and_those_that_join_them() {
-    let mut cluster = Cluster::at_rest(3, POLICY);
+    let mut cluster = Cluster::unstarted(3, POLICY, "", "");
     let via = one_line(&cluster);
     cluster.begin_with(1, &["--join", &via]);
     cluster.begin_with(2, &["--join", &via]);
@@ -250,7 +250,7 @@ fn nodes_that_lost_their_data_form_no_second_cluster() {
 
 #[test]
 fn a_node_alone_and_a_node_that_joins_start_from_variables() {
-    let mut cluster = Cluster::at_rest(2, POLICY);
+    let mut cluster = Cluster::unstarted(2, POLICY, "", "");
     let start = |cluster: &Cluster, i: usize, more: &[(&str, String)]| {
         let (http, peer) = cluster.ports(i);
         let mut home = crate::rig::Home::empty();
@@ -294,7 +294,7 @@ fn a_name_is_resolved_at_each_dial() {
         println!("skipped: needs unshare and the rights to mount");
         return;
     }
-    let mut cluster = Cluster::at_rest(3, POLICY);
+    let mut cluster = Cluster::unstarted(3, POLICY, "", "");
     let folder = cluster.home().path("");
     let hosts = |of_n3: &str| {
         let text = format!("127.0.0.1 n1.test\n127.0.0.1 n2.test\n{of_n3} n3.test\n");
