@@ -177,7 +177,8 @@ impl Member {
         if !self.raft.is_leader() {
             return Err(Denied::NoLeader);
         }
-        let taken = async {
+        // Boxed: each layer of an order adds to the depth of the futures that the compiler lays out.
+        let taken = Box::pin(async {
             match order {
                 Order::Admit(new) => self.admit(new, by).await,
                 Order::Leave { node, how } => self.let_leave(node, how, by).await,
@@ -189,7 +190,7 @@ impl Member {
                     self.set(node, |member| member.weight == weight, |id| What::Weigh(id, weight), by).await
                 }
             }
-        };
+        });
         tokio::time::timeout(ORDER_WITHIN, taken).await.unwrap_or(Err(Denied::Unknown))
     }
 

@@ -464,10 +464,6 @@ impl Forwarder {
                 Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
                     return Err(Refusal::Busy);
                 }
-                // It would say the same again.
-                Err(AskError::Call(CallError::Failed(_, Failure::UnknownKind))) => {
-                    return Err(Refusal::Busy);
-                }
                 Err(error) => {
                     tracing::debug!(%error, "a forward had no answer");
                     // Whatever becomes of what was sent now, what was sent before may have been charged.
