@@ -646,7 +646,8 @@ impl Member {
         if let Some(agreed) = self.raft.view().state.agreed() {
             agreed.refuse_older(&command.what, |id, member| self.level_of(id, member))?;
         }
-        self.raft.propose(command, WRITE_WITHIN).await
+        // On the heap: the way to the leader is deep, and the compiler bounds how deep futures nest.
+        Box::pin(self.raft.propose(command, WRITE_WITHIN)).await
     }
 
     /// Proposes something in this node's own name.
