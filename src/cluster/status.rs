@@ -282,7 +282,7 @@ fn warnings(status: &ClusterStatus, no_quorum: Option<String>) -> Vec<String> {
     if let Some(why) = no_quorum {
         warnings.push(format!("no majority is heard of, so the policy can't be changed: {why}"));
     } else if let Some(excess) = status.round_trip.excess() {
-        warnings.push(format!("{excess}: this node can't lead"));
+        warnings.push(excess);
     }
     let voters = status.nodes.iter().filter(|node| node.voter);
     let (all, down) = (voters.clone().count(), voters.filter(|v| v.state == NodeState::Unreachable).count());
