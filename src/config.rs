@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
-use crate::net::Certified;
+use crate::net::{Certified, ROUND_TRIP_MS_BOUNDS};
 use crate::placement::Weight;
 use nodes::Entry;
 
@@ -31,6 +31,9 @@ pub struct Config {
     pub environment: Name,
     /// The cluster's name.
     pub cluster: Name,
+    /// Milliseconds of the round trip between nodes that the cluster's timers are to allow, until the
+    /// log says otherwise; none is [`ROUND_TRIP_MS`](crate::net::ROUND_TRIP_MS).
+    pub round_trip_ms: Option<u64>,
     /// This node's id.
     pub node: Name,
     /// Where it listens for HTTP; port 0 lets the system choose.
@@ -152,6 +155,7 @@ impl Config {
         Self {
             environment: name("production"),
             cluster: name("tidegate"),
+            round_trip_ms: None,
             node: name("n1"),
             http,
             peer: None,
@@ -286,9 +290,11 @@ fn config(
     let mut fields = r.fields(tree)?;
     let name = |r: &mut Reader, t: &Tree| r.parsed(t, Name::EXPECTED, Name::new);
     let environment = fields.optional(r, "environment", name).unwrap_or(standalone.environment);
+    let mut round_trip_ms = None;
     let cluster = fields.optional(r, "cluster", |r, t| {
         let mut fields = r.fields(t)?;
         let cluster = fields.optional(r, "name", name);
+        round_trip_ms = fields.optional(r, "round_trip_ms", |r, t| r.whole(t, ROUND_TRIP_MS_BOUNDS));
         fields.finish(r);
         cluster
     });
@@ -330,6 +336,7 @@ fn config(
     Some(Config {
         environment,
         cluster,
+        round_trip_ms,
         node: seed.id.clone(),
         http,
         peer,
@@ -462,6 +469,20 @@ mod tests {
     fn unknown_members_are_faults_with_a_suggestion() {
         let faults = read(&format!("{TWO}\n[limits]\nkeys_per_tennant = 5\n"), Some("n1")).unwrap_err();
         assert_eq!(faults, ["limits.keys_per_tennant: unknown member; did you mean keys_per_tenant?"]);
+    }
+
+    #[test]
+    fn a_round_trip_of_50_to_300_ms_may_be_set() {
+        let with = |ms: &str| {
+            let named = format!("name = \"demo\"\nround_trip_ms = {ms}");
+            read(&TWO.replace("name = \"demo\"", &named), Some("n1")).map(|n1| n1.round_trip_ms)
+        };
+        assert_eq!(read(TWO, Some("n1")).unwrap().round_trip_ms, None);
+        assert_eq!((with("50"), with("300")), (Ok(Some(50)), Ok(Some(300))));
+        for refused in ["49", "301", "\"100\""] {
+            let faults = with(refused).unwrap_err();
+            assert!(faults[0].starts_with("cluster.round_trip_ms: "), "{faults:?}");
+        }
     }
 
     #[test]

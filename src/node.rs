@@ -28,10 +28,10 @@ use crate::cluster::raft::{Place, Timers};
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
 use crate::config::Config;
 use crate::http::server;
-use crate::http::{App, Door, Tokens};
+use crate::http::{App, Door, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
-use crate::placement::{BootId, Weight};
+use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
 use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
@@ -151,6 +151,7 @@ impl Node {
             boot,
             versions: VERSIONS,
             lineage: found.map(|found| found.lineage).unwrap_or_default(),
+            level: FormatLevel::OWN,
         };
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
@@ -274,6 +275,13 @@ impl Node {
     /// Waits until the log says that this node is there, in this life. Who waits bounds it.
     pub async fn is_seated(&self) {
         self.member.in_force().until(InForce::is_seated).await;
+    }
+
+    /// Returns a function that says what this node waits for before it is ready, as `/readyz` does;
+    /// it returns `None` while the node is ready.
+    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + 'static {
+        let app = self.app.clone();
+        move || unready(&app).map(String::from)
     }
 
     /// Runs until `stop` is done, then drains the node: it stops being ready, gives up leading, finishes what it accepted, saves

@@ -48,6 +48,7 @@ fn identity(node: &str) -> Identity {
         boot: BootId(1),
         versions: VERSIONS,
         lineage: Lineage::default(),
+        level: tidegate::placement::FormatLevel::OWN,
     }
 }
 
@@ -67,6 +68,7 @@ fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
             dial: sim::Simulated.dial("n2:7171").unwrap(),
             clock: Arc::new(ManualClock::default()),
             chance: Seed::from_number(seed).fork("links", 0),
+            breaker: None,
         });
         tokio::spawn(driver);
         let ask = |text: String| {
@@ -128,6 +130,7 @@ fn a_peer_that_crashes_and_comes_back_is_found_again() {
             dial: sim::Simulated.dial("n2:7171").unwrap(),
             clock: Arc::new(ManualClock::default()),
             chance: Seed::from_number(1).fork("links", 0),
+            breaker: None,
         });
         tokio::spawn(driver);
         link.connected().await;

@@ -5,6 +5,7 @@
 
 mod hangup;
 mod join;
+mod service;
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,7 +24,7 @@ use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
 use tidegate::config::{Config, Own, Role, Tls};
 use tidegate::input::Fault;
-use tidegate::net::{Listen, Network, Plain, PlainListener};
+use tidegate::net::{Listen, Network, Plain, PlainListener, ROUND_TRIP_MS};
 use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
@@ -166,6 +167,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
             return ExitCode::from(failure.exit().code());
         }
     };
+    let round_trip_ms = config.round_trip_ms.unwrap_or(ROUND_TRIP_MS);
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
         statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
@@ -176,7 +178,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         clock: Arc::new(SystemClock::new()),
         seed,
         place,
-        timers: Timers::default(),
+        timers: Timers::for_round_trip(round_trip_ms),
         initial: Box::new(move || initial(first.as_deref())),
         workers: Workers::Threads,
     };
@@ -194,6 +196,12 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
         warn_of_ignored_policy(file, &node);
     }
+    let following = tokio::spawn(service::follow(node.unready()));
+    let stop = async {
+        stop.await;
+        following.abort();
+        service::stopping();
+    };
     match node.run(stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),

@@ -36,7 +36,7 @@ use crate::peer::{
     self, Breaker, BreakerState, Call, CallError, Class, Failure, Identity, Kind, Link, LinkArgs, LinkState,
     Opaque, Outcome, Pass, link,
 };
-use crate::placement::NodeId;
+use crate::placement::{BootId, FormatLevel, NodeId};
 use crate::random::{Generator, Seed};
 
 /// Stands for all whose number this node doesn't know; it is nobody's.
@@ -64,6 +64,7 @@ pub struct LinksArgs<N> {
 /// See the module.
 pub struct Links {
     us: Name,
+    level: FormatLevel,
     clock: SharedClock,
     control: Handle,
     known: ArcSwap<Known>,
@@ -80,8 +81,8 @@ struct Known {
     numbers: BTreeMap<Name, NodeId>,
 }
 
-/// Whether a node was found, when it is known; if not, why.
-type Knocking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+/// The format level of a node that was found; if it wasn't, why.
+type Knocking = Pin<Box<dyn Future<Output = Result<FormatLevel, String>> + Send>>;
 
 /// Makes links and runs their drivers.
 struct Maker {
@@ -103,6 +104,7 @@ struct Wanted<'a> {
     elsewhere: Option<&'a str>,
     class: Class,
     chance: Generator,
+    breaker: Option<Arc<Breaker>>,
     runs_on: &'a Handle,
 }
 
@@ -114,7 +116,7 @@ pub struct Peer {
     checks: Link,
     raft: Link,
     bulk: Link,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
     clock: SharedClock,
     last_failure: Mutex<Option<String>>,
 }
@@ -217,9 +219,17 @@ impl Peer {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the links for checks and for Raft are connected. That for bulk transfers is not asked:
+    /// it takes ten seconds to notice a cut.
     fn is_connected(&self) -> bool {
-        let links = [&self.checks, &self.raft, &self.bulk];
-        links.iter().any(|link| matches!(link.state(), LinkState::Connected { .. }))
+        let links = [&self.checks, &self.raft];
+        links.iter().all(|link| matches!(link.state(), LinkState::Connected { .. }))
+    }
+
+    /// Whether it can be reached: those links are connected, and the breaker is not open.
+    fn is_up(&self) -> bool {
+        self.is_connected()
+            && !matches!(self.breaker.view(self.clock.now().boot).state, BreakerState::Open { .. })
     }
 
     fn state(&self) -> PeerState {
@@ -259,7 +269,8 @@ impl Links {
     /// Links to nobody yet.
     pub fn new<N: Network>(args: LinksArgs<N>) -> Self {
         let LinksArgs { us, network, clock, seed, control, workers } = args;
-        let (own, network, time) = (us.node.clone(), Arc::new(network), clock.clone());
+        let (own, level) = (us.node.clone(), us.level);
+        let (network, time) = (Arc::new(network), clock.clone());
         let (who, ways) = (us.clone(), network.clone());
         let knock = move |name: Name, address: String| -> Knocking {
             let (who, network) = (who.clone(), ways.clone());
@@ -273,6 +284,7 @@ impl Links {
                 dial: Reach::new(network.clone(), wanted.address, wanted.elsewhere),
                 clock: time.clone(),
                 chance: wanted.chance,
+                breaker: wanted.breaker,
             });
             wanted.runs_on.spawn(driver);
             link
@@ -280,7 +292,7 @@ impl Links {
         let (make, control_too, elsewhere) = (Box::new(make), control.clone(), BTreeMap::new());
         let maker = Maker { make, seed, control: control_too, workers, elsewhere, made: 0 };
         let (known, knock) = (ArcSwap::default(), Box::new(knock));
-        Self { us: own, clock, control, known, knock, maker: Mutex::new(maker) }
+        Self { us: own, level, clock, control, known, knock, maker: Mutex::new(maker) }
     }
 
     /// Takes note of where peers may be if they aren't where they are said to be. It counts for links that are made from now on.
@@ -305,8 +317,9 @@ impl Links {
         self.known.store(Arc::new(next));
     }
 
-    /// Looks for the node `name` at `address`, where it isn't a peer yet; says why it isn't found. Who waits bounds it.
-    pub async fn knock(&self, name: &Name, address: &str) -> Result<(), String> {
+    /// Looks for the node `name` at `address`, where it isn't a peer yet. Returns the format level of
+    /// its program, or why it isn't found. The caller must bound the wait.
+    pub async fn knock(&self, name: &Name, address: &str) -> Result<FormatLevel, String> {
         (self.knock)(name.clone(), address.into()).await
     }
 
@@ -327,6 +340,21 @@ impl Links {
         known.peers.values().find(gave_up).map(|peer| peer.name.clone())
     }
 
+    /// The format level of this node's own program.
+    pub fn level(&self) -> FormatLevel {
+        self.level
+    }
+
+    /// Which process of the peer is connected, and the format level of its program, as it greeted;
+    /// none without a connection. Ask this before sending a message that not every program reads.
+    pub fn level_of(&self, number: NodeId) -> Option<(BootId, FormatLevel)> {
+        let peer = self.peer(number)?;
+        [&peer.raft, &peer.checks, &peer.bulk].into_iter().find_map(|link| match link.state() {
+            LinkState::Connected { boot, level, .. } => Some((boot, level)),
+            LinkState::Connecting { .. } => None,
+        })
+    }
+
     /// The peer of that number.
     pub fn peer(&self, number: NodeId) -> Option<Arc<Peer>> {
         self.known.load().peers.get(&number).cloned()
@@ -337,9 +365,25 @@ impl Links {
         self.known.load().peers.get(&number).map(|peer| peer.name.clone())
     }
 
-    /// Whether there is a connection to it, of any class.
-    pub fn is_connected(&self, number: NodeId) -> bool {
-        self.known.load().peers.get(&number).is_some_and(|peer| peer.is_connected())
+    /// Whether the peer can be reached: its links for checks and for Raft are connected, and its
+    /// breaker is not open.
+    pub fn is_up(&self, number: NodeId) -> bool {
+        self.known.load().peers.get(&number).is_some_and(|peer| peer.is_up())
+    }
+
+    /// The round trip to a peer over the link for Raft; none where that is not connected or not yet
+    /// measured.
+    pub fn round_trip(&self, number: NodeId) -> Option<Duration> {
+        self.known.load().peers.get(&number)?.raft.round_trip()
+    }
+
+    /// Dials the peer of that name now, where there is no connection: it has just connected to this
+    /// node, so it can be reached again.
+    pub fn redial(&self, name: &Name) {
+        let Some(peer) = self.number_of(name).and_then(|number| self.peer(number)) else { return };
+        for link in [&peer.checks, &peer.raft, &peer.bulk] {
+            link.redial();
+        }
     }
 
     /// The number of the peer of that name; none where this node knows of no such member.
@@ -363,20 +407,20 @@ impl Links {
         found.inspect(|peer| peer.breaker.reset()).is_some()
     }
 
-    /// Answers a call of the kind [`Kind::RAFT`] that a peer has made: its bytes are for the Raft that `node` has.
+    /// Answers a call of the kind [`Kind::RAFT`] or [`Kind::RAFT_LATER`] that a peer has made: its bytes are for the Raft that `node` has.
     pub async fn serve_raft<N>(&self, node: &Arc<N>, call: Call) -> Result<Opaque, Failure>
     where
         N: AsRef<raft::Node> + Send + Sync + 'static,
     {
         // Whom this node doesn't know yet it may learn of by just this call.
         let from = self.number_of(&call.from.who.node).unwrap_or(STRANGER);
-        let node = node.clone();
+        let (node, kind) = (node.clone(), call.request.kind);
         // A snapshot or a large policy takes its time to be read: not on a worker.
         let handling =
             self.control.spawn(async move { (*node).as_ref().serve(from, &call.request.bytes).await });
         let answer = AbortOnDropHandle::new(handling).await;
         let bytes = answer.map_err(|error| Failure::Failed(error.to_string()))?.into();
-        Ok(Opaque { kind: Kind::RAFT, bytes })
+        Ok(Opaque { kind, bytes })
     }
 }
 
@@ -389,9 +433,11 @@ impl Maker {
             workers => &self.workers[(turn % workers as u64) as usize],
         };
         let elsewhere = self.elsewhere.get(name).map(String::as_str);
+        let breaker = Arc::new(Breaker::new(self.seed.fork("breaker", turn)));
         let made = |class, runs_on| {
             let chance = self.seed.fork(Class::word(class), turn);
-            (self.make)(Wanted { peer: name, address, elsewhere, class, chance, runs_on })
+            let breaker = (class == Class::Checks).then(|| breaker.clone());
+            (self.make)(Wanted { peer: name, address, elsewhere, class, chance, breaker, runs_on })
         };
         Peer {
             number,
@@ -400,7 +446,7 @@ impl Maker {
             checks: made(Class::Checks, worker),
             raft: made(Class::Raft, &self.control),
             bulk: made(Class::Bulk, &self.control),
-            breaker: Breaker::new(self.seed.fork("breaker", turn)),
+            breaker,
             clock: clock.clone(),
             last_failure: Mutex::default(),
         }
@@ -408,6 +454,12 @@ impl Maker {
 }
 
 impl Transport for Links {
+    // The breaker says nothing about the link for Raft: where checks come too late, a command that
+    // waits for the leader's disk must not be given up.
+    fn is_up(&self, to: NodeId) -> bool {
+        self.peer(to).is_some_and(|peer| peer.is_connected())
+    }
+
     // Who is asked before the log names any members has been told to `update` as well.
     fn send<'a>(
         &'a self,
@@ -421,13 +473,15 @@ impl Transport for Links {
             let Some(peer) = self.peer(to) else {
                 return Err(TransportError::NotSent(format!("there is no link to node {to}")));
             };
-            let link = match traffic {
-                Traffic::Raft | Traffic::Commands => &peer.raft,
-                Traffic::Bulk => &peer.bulk,
+            let (link, kind) = match traffic {
+                Traffic::Raft | Traffic::Commands => (&peer.raft, Kind::RAFT),
+                Traffic::Bulk => (&peer.bulk, Kind::RAFT),
+                Traffic::Later => (&peer.raft, Kind::RAFT_LATER),
             };
-            let request = Opaque { kind: Kind::RAFT, bytes: bytes.into() };
+            let request = Opaque { kind, bytes: bytes.into() };
             match link.call(request, within).await {
                 Ok(answer) => Ok(answer.bytes.into()),
+                Err(CallError::Failed(_, Failure::UnknownKind)) => Err(TransportError::Unknown),
                 Err(error) if error.was_not_handled() => Err(TransportError::NotSent(error.to_string())),
                 Err(CallError::DeadlinePassed(_)) => Err(TransportError::Late(within)),
                 Err(error) => Err(TransportError::NoAnswer(error.to_string())),

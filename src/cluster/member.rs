@@ -31,8 +31,8 @@ use crate::check::Name;
 use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
 use crate::peer::{Ask, Kind, Lineage};
-use crate::placement::{BootId, Partition, Places, Seat, Secret, TableVersion, Weight};
-use crate::policy::{Document, Policy};
+use crate::placement::{BootId, FormatLevel, NodeId, Partition, Places, Seat, Secret, TableVersion, Weight};
+use crate::policy::{Document, Policy, document_level};
 use crate::random::{Generator, Seed};
 use crate::watch;
 
@@ -44,6 +44,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After how many of those looks the leader looks for what has to be tidied up: expired entries.
 const TIDY_EVERY: u32 = 50;
+
+/// After how many of those looks the leader looks whether every member reads a higher format level.
+const RAISE_EVERY: u32 = 5;
 
 /// How long the others have to say that they know of no such member until a node believes it: longer than any of them takes
 /// to catch up after a restart.
@@ -156,8 +159,8 @@ pub struct Member {
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
-    election_max: Duration,
-    contact_ms: AtomicU64,
+    pub(super) timers: Timers,
+    pub(super) contact_ms: AtomicU64,
     pub(super) recovered: AtomicBool,
     /// Whether this node is a member no more.
     left: watch::Sender<bool>,
@@ -168,7 +171,7 @@ pub struct Member {
 }
 
 /// Stands for a contact that there never was.
-const NO_CONTACT: u64 = u64::MAX;
+pub(super) const NO_CONTACT: u64 = u64::MAX;
 
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
@@ -205,7 +208,7 @@ impl Member {
             chance: Mutex::new(seed.fork("commands", boot.0)),
             secret: Secret::new(secret.next_u64(), secret.next_u64()),
             initial,
-            election_max: Duration::from_millis(timers.election_ms_max),
+            timers,
             contact_ms: AtomicU64::new(NO_CONTACT),
             recovered: AtomicBool::new(false),
             left: watch::Sender::new(false),
@@ -247,6 +250,8 @@ impl Member {
             self.begin(),
             self.keep_seat(),
             self.look_around(),
+            self.keep_contact(),
+            self.watch_round_trip(),
             self.recover(),
             self.keep_house(),
             self.make_sure()
@@ -276,7 +281,7 @@ impl Member {
             return;
         }
         let voters = self.raft.members().into_iter().filter(|(_, votes)| *votes).map(|(id, _)| id);
-        if let Some(to) = voters.into_iter().find(|id| *id != self.me.node && self.links.is_connected(*id))
+        if let Some(to) = voters.into_iter().find(|id| *id != self.me.node && self.links.is_up(*id))
             && let Err(error) = self.raft.hand_leadership_to(to).await
         {
             tracing::warn!(%error, "nobody was asked to lead instead");
@@ -306,7 +311,7 @@ impl Member {
         let view = self.raft.view();
         let Some(agreed) = view.state.agreed() else { return false };
         let takers = agreed.members.iter().filter(|(id, member)| {
-            *id != self.me.node && !member.draining && !member.stopping && self.links.is_connected(*id)
+            *id != self.me.node && !member.draining && !member.stopping && self.links.is_up(*id)
         });
         self.has_quorum() && takers.count() > 0
     }
@@ -385,14 +390,24 @@ impl Member {
         let mut told = String::new();
         while self.raft.view().state.agreed().is_none() {
             let document = match (self.initial)() {
-                Ok(document) => document.to_json().to_string(),
+                Ok(document) => document,
                 Err(faults) => {
                     let fault = faults.first().map(ToString::to_string);
                     tracing::error!(?fault, "the cluster can't begin: the policy is not valid");
                     return;
                 }
             };
-            let what = What::Begin { secret: self.secret.into(), document, members: members.clone() };
+            let what = match self.beginning(document, &members).await {
+                Ok(what) => what,
+                Err(why) => {
+                    if why != told {
+                        tracing::info!(%why, "the cluster can't begin yet");
+                    }
+                    told = why;
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    continue;
+                }
+            };
             let begin = self.command(what, "the first start".into());
             match self.raft.bootstrap(&seeds, begin, WRITE_WITHIN).await {
                 Ok(()) => return tracing::info!(members = seeds.len(), "the cluster has begun"),
@@ -408,6 +423,53 @@ impl Member {
         }
     }
 
+    /// The first command, at the level of all founders. Errs as long as one of them hasn't greeted,
+    /// unless a majority may have taken an earlier first command already, and where one of them can't
+    /// read the policy.
+    async fn beginning(&self, document: Document, members: &[NewMember]) -> Result<What, String> {
+        let greeted = (1..self.seeds.len()).map(|at| self.links.level_of(number(at)));
+        let greeted: Vec<_> = greeted.map(|greeted| greeted.map(|(_, level)| level)).collect();
+        if greeted.contains(&None) && !self.raft.is_initialized().await {
+            return Err("a founder has not greeted this node yet".into());
+        }
+        let levels = greeted.into_iter().map(Option::unwrap_or_default);
+        let level = levels.fold(self.links.level(), FormatLevel::min);
+        let (secret, members) = (self.secret.into(), members.to_vec());
+        if level > FormatLevel::FIRST {
+            return Ok(What::Found { level, secret, document: document.to_stored(), members });
+        }
+        let document = document.at_first_level();
+        if document_level(&document) > FormatLevel::FIRST {
+            return Err("a founder runs an older program, which can't read the policy".into());
+        }
+        Ok(What::Begin { secret, document: document.to_stored(), members })
+    }
+
+    /// Raises the cluster's format level, as the leader, once every member's process reads more: as
+    /// its registration says, or the greeting of the process that is registered.
+    async fn raise_level(&self) {
+        let view = self.raft.view();
+        let Some(agreed) = view.state.agreed() else { return };
+        let levels = agreed.members.iter().map(|(id, member)| self.level_of(id, member));
+        let Some(least) = levels.min() else { return };
+        if least <= agreed.level {
+            return;
+        }
+        match self.propose(What::RaiseLevel(least), TIDIER.into()).await {
+            Ok(_) => tracing::info!(level = least.number(), "the cluster's format level was raised"),
+            Err(error) => tracing::debug!(%error, "the format level was not raised"),
+        }
+    }
+
+    /// The format level of a member's process: as its registration says, or its greeting.
+    fn level_of(&self, id: NodeId, member: &super::state::Member) -> FormatLevel {
+        let own = (id == self.me.node).then(|| (self.me.boot, self.links.level()));
+        match own.or_else(|| self.links.level_of(id)) {
+            Some((boot, level)) if boot == member.boot => level.max(member.level),
+            _ => member.level,
+        }
+    }
+
     /// Says that this life of the node is there, whenever the log doesn't know it.
     async fn keep_seat(&self) {
         let mut views = self.raft.watch();
@@ -416,7 +478,11 @@ impl Member {
             match known {
                 Some(false) => {
                     let SeedNode { name, http, peer, .. } = self.own.clone();
-                    let what = What::Seat(self.me.node, Seating { boot: self.me.boot, http, peer });
+                    let seating = Seating { boot: self.me.boot, http, peer };
+                    let what = match self.raft.view().state.level() {
+                        FormatLevel::FIRST => What::Seat(self.me.node, seating),
+                        _ => What::Register(self.me.node, seating, self.links.level()),
+                    };
                     match self.propose(what, name.to_string()).await {
                         // What comes before it in the log may still say otherwise here.
                         Ok(done) => self.reach(done.at).await,
@@ -469,6 +535,9 @@ impl Member {
             }
             if self.raft.is_leader() && self.has_quorum() {
                 self.rebalance(&mut moving).await;
+                if turn.is_multiple_of(RAISE_EVERY) {
+                    self.raise_level().await;
+                }
                 if turn.is_multiple_of(TIDY_EVERY) {
                     self.tidy_up().await;
                 }
@@ -515,7 +584,7 @@ impl Member {
             false => What::AbortMoves(late),
             true => {
                 let others = agreed.members.iter().map(|(id, _)| id);
-                let reachable = others.filter(|id| *id == self.me.node || self.links.is_connected(*id));
+                let reachable = others.filter(|id| *id == self.me.node || self.links.is_up(*id));
                 let moves = handoff::next_moves(agreed, &reachable.collect());
                 if moves.is_empty() {
                     return;
@@ -559,21 +628,21 @@ impl Member {
     }
 
     pub(super) async fn propose(&self, what: What, by: String) -> Result<Done, ProposeError> {
-        self.raft.propose(self.command(what, by), WRITE_WITHIN).await
+        self.propose_command(self.command(what, by)).await
+    }
+
+    /// Proposes a command. Errs with [`ProposeError::OlderMembers`] where a member's program couldn't
+    /// read it.
+    pub(super) async fn propose_command(&self, command: Command) -> Result<Done, ProposeError> {
+        if let Some(agreed) = self.raft.view().state.agreed() {
+            agreed.refuse_older(&command.what, |id, member| self.level_of(id, member))?;
+        }
+        self.raft.propose(command, WRITE_WITHIN).await
     }
 
     /// Proposes something in this node's own name.
     pub(super) async fn propose_own(&self, what: What) -> Result<Done, ProposeError> {
         self.propose(what, self.own.name.to_string()).await
-    }
-
-    pub(super) fn contact(&self) -> Option<u64> {
-        Some(self.contact_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_CONTACT)
-    }
-
-    pub(super) fn has_quorum(&self) -> bool {
-        self.contact().is_some_and(|ms| u128::from(ms) <= self.election_max.as_millis())
-            && self.raft.leader().is_some()
     }
 }
 

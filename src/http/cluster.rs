@@ -49,6 +49,8 @@ fn of_cluster(status: &ClusterStatus) -> Value {
         "applied": status.applied,
         "contact_ms": status.contact_ms,
         "quorum": status.quorum,
+        "round_trip_ms": status.round_trip.ms,
+        "round_trip_ms_max": status.round_trip.allowed_ms,
         "policy_version": status.policy_version,
         "placement_version": status.placement_version,
         "nodes": status.nodes.iter().map(of_node).collect::<Vec<_>>(),
@@ -109,8 +111,8 @@ mod tests {
     use crate::cluster::links::{Links, LinksArgs};
     use crate::cluster::state::{Leaving, LogIndex, NewMember};
     use crate::cluster::{
-        Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Order,
-        PastVersion, PolicyStore, Proposal, Readiness, WriteError, Writing,
+        Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Noting, Order,
+        PastVersion, PolicyStore, Proposal, Readiness, RoundTrip, WriteError, Writing,
     };
     use crate::config::{ForwardAuth, Limits};
     use crate::http::{Tokens, routes};
@@ -161,6 +163,7 @@ mod tests {
                     applied: 123,
                     contact_ms: None,
                     quorum: false,
+                    round_trip: RoundTrip { ms: Some(42), allowed_ms: 115 },
                     policy_version: 12,
                     placement_version: Some(9),
                     nodes: vec![node(1, NodeState::Unreachable), node(2, NodeState::Draining)],
@@ -242,6 +245,9 @@ mod tests {
             Err(WriteError::NoLeader)
         }
 
+        fn note(&self, _: String, _: String) -> Noting<'_> {
+            Box::pin(async { Err(WriteError::NoLeader) })
+        }
         fn audit(&self, _: Option<u64>, _: usize) -> Vec<AuditEntry> {
             Vec::new()
         }
@@ -264,6 +270,7 @@ mod tests {
             boot,
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: Default::default(),
         };
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {
@@ -322,7 +329,7 @@ mod tests {
         let (app, _) = app();
         let expected = json!({
             "name": "demo", "node": "n2", "lineage": ["0000000000009f86", "0000000000000007"], "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
-            "quorum": false, "policy_version": 12, "placement_version": 9,
+            "quorum": false, "round_trip_ms": 42, "round_trip_ms_max": 115, "policy_version": 12, "placement_version": 9,
             "nodes": [
                 {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",
                  "state": "unreachable", "waits_for": null, "voter": true, "leader": true, "boot": "00ff", "partitions": 4089,

@@ -47,6 +47,7 @@ use hyper::body::Incoming;
 use tower::Service;
 
 pub use auth::Tokens;
+pub(crate) use ops::unready;
 pub use read::fuzz_check_body;
 
 use crate::check::Name;

@@ -12,6 +12,7 @@ use super::problem::{PathOf, Problem};
 use super::{App, body, read};
 use crate::check::PermitId;
 use crate::input::{Fault, Reader};
+use crate::shard::Refusal;
 
 fn parse(id: &str) -> Result<PermitId, Problem> {
     let fault = || Problem::bad_input(vec![Fault::new("id", "is not a permit's id")]);
@@ -35,8 +36,14 @@ pub async fn renew(
     let mut r = Reader::default();
     let ttl_ms = read::ttl_ms(&mut r, &tree);
     let ttl_ms = r.finish(ttl_ms).map_err(Problem::bad_input)?;
-    match app.router.renew(permit, ttl_ms).await? {
-        true => Ok(Json(json!({"id": id, "expires_in_ms": ttl_ms})).into_response()),
-        false => Err(Problem::not_found(format!("permit {id}; it was released or has expired"))),
+    let renewed = app.router.renew(permit, ttl_ms).await.map_err(|refusal| match &refusal {
+        Refusal::PermitTooLong(_) => {
+            Problem::impossible(refusal.to_string(), vec![Fault::new("ttl_ms", refusal.to_string())])
+        }
+        _ => Problem::from(refusal),
+    })?;
+    match renewed {
+        Some(runs_ms) => Ok(Json(json!({"id": id, "expires_in_ms": runs_ms})).into_response()),
+        None => Err(Problem::not_found(format!("permit {id}; it was released or has expired"))),
     }
 }

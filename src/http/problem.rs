@@ -150,6 +150,7 @@ impl From<Refusal> for Problem {
         match &refusal {
             Refusal::UnknownTier(_) => Self::impossible(refusal.to_string(), at("tier")),
             Refusal::LimitsRefused(_) => Self::impossible(refusal.to_string(), at("limits")),
+            Refusal::PermitTooLong(_) => Self::impossible(refusal.to_string(), at("permit.ttl_ms")),
             Refusal::RequestIdReused => Self::impossible(refusal.to_string(), at("request_id")),
             Refusal::InBatch(at, why) => Self::from((**why).clone()).within(&format!("checks[{at}]")),
             Refusal::Busy => {
@@ -199,6 +200,7 @@ impl From<WriteError> for Problem {
             WriteError::Unknown => {
                 Self::new(503, error.to_string(), "outcome-unknown").with_header(header::RETRY_AFTER, "1")
             }
+            WriteError::OlderMembers(_) => Self::new(409, error.to_string(), "older-members"),
             WriteError::Storage(_) => {
                 tracing::error!(%error, "a policy change was lost");
                 Self::new(503, "the change can't be stored; nothing has changed", "storage")

@@ -57,7 +57,7 @@ static CALLS: [Reads; 35] = [
     asks("DELETE", "/v1/tiers/{tier}", DRY_RUN),
     asks("GET", "/v1/tenants", PAGE),
     takes("PUT", "/v1/tenants/{tenant}", DRY_RUN),
-    asks("DELETE", "/v1/tenants/{tenant}", &[DRY_RUN[0], "keep_state"]),
+    asks("DELETE", "/v1/tenants/{tenant}", &["dry_run", "keep_state"]),
     takes("POST", "/v1/tenants/{tenant}/reset", &[]),
     takes("PUT", "/v1/tenants/{tenant}/limits/{name}", DRY_RUN),
     asks("DELETE", "/v1/tenants/{tenant}/limits/{name}", DRY_RUN),
@@ -147,7 +147,7 @@ pub async fn judge(State(app): State<Arc<App>>, mut request: Request, next: Next
         return next.run(request).await;
     }
     // A stale `If-Match` is answered before any body is judged.
-    let writes = call.is_some_and(|call| call.query.contains(&DRY_RUN[0]));
+    let writes = call.is_some_and(|call| call.query.contains(&"dry_run"));
     if writes && let Err(problem) = policy::fresh(&app, request.headers()) {
         return problem.into_response();
     }

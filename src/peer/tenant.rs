@@ -9,8 +9,8 @@ use super::check::{Declined, PlainRefused};
 use super::message::{Ask, Kind};
 use crate::check::{Dimension, Label, Name, PermitId, TenantId};
 use crate::placement::Partition;
-use crate::policy::TierSource;
-use crate::shard::{Forget, Forgotten, ForgottenLimit, Listed, SpentPart, TenantState};
+use crate::policy::{PermitTooLong, TierSource};
+use crate::shard::{Forget, Forgotten, ForgottenLimit, Listed, Refusal, SpentPart, TenantState};
 
 /// Tenants that one answer names.
 pub const LISTED_MAX: usize = 1_000;
@@ -30,6 +30,64 @@ impl Ask for PermitAsk {
     const KIND: Kind = Kind(0x0004);
     /// Whether the permit was out.
     type Answer = Owned<bool>;
+}
+
+/// Extends a permit. A node of an earlier version knows [`PermitAsk`] alone, whose answer can't say that
+/// the time is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewAsk {
+    /// The permit; its partition is in it.
+    pub id: PermitId,
+    /// The epoch of the partition's row, as the router knows it.
+    pub epoch: u64,
+    /// The version of the policy that the router knows.
+    pub policy_version: u64,
+    /// Milliseconds that it is to run from now on.
+    pub ttl_ms: u64,
+}
+
+impl Ask for RenewAsk {
+    const KIND: Kind = Kind(0x0008);
+    type Answer = Owned<Renewed>;
+}
+
+/// What became of a permit that was to be extended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Renewed {
+    /// It runs for so many milliseconds.
+    Runs(u64),
+    /// It isn't in flight any more.
+    NotInFlight,
+    /// Nothing: its tier allows no such time.
+    TooLong {
+        /// The tier.
+        tier: Name,
+        /// The milliseconds that it allows.
+        most_ms: u64,
+    },
+}
+
+impl Renewed {
+    /// What a shard said, on the wire; its other refusals are the answer's.
+    pub fn new(said: Result<Option<u64>, Refusal>) -> Result<Self, Refusal> {
+        match said {
+            Ok(Some(ms)) => Ok(Self::Runs(ms)),
+            Ok(None) => Ok(Self::NotInFlight),
+            Err(Refusal::PermitTooLong(PermitTooLong { tier, most_ms })) => {
+                Ok(Self::TooLong { tier, most_ms })
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// What the shard said.
+    pub fn said(self) -> Result<Option<u64>, Refusal> {
+        match self {
+            Self::Runs(ms) => Ok(Some(ms)),
+            Self::NotInFlight => Ok(None),
+            Self::TooLong { tier, most_ms } => Err(PermitTooLong { tier, most_ms }.into()),
+        }
+    }
 }
 
 /// What a tenant's owner answers.
@@ -120,7 +178,7 @@ pub struct ForgetAsk {
 }
 
 impl Ask for ForgetAsk {
-    const KIND: Kind = Kind(0x0008);
+    const KIND: Kind = Kind(0x0009);
     type Answer = Owned<PlainForgotten>;
 }
 

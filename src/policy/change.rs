@@ -52,6 +52,18 @@ pub enum Change {
     PutEntries(Vec<(Name, Arc<AccessEntry>)>),
 }
 
+impl Change {
+    /// The change as programs of the first format level read it, where that is possible: a tier that doesn't
+    /// say `max_permit_ttl` is stored as one that can't say it.
+    pub fn at_first_level(self) -> Self {
+        match self {
+            Self::Replace(document) => Self::Replace(Box::new(document.at_first_level())),
+            Self::PutTier(name, tier) => Self::PutTier(name, Box::new(tier.at_first_level())),
+            other => other,
+        }
+    }
+}
+
 /// Why a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {

@@ -27,7 +27,8 @@ use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
 use crate::peer::tenant::{
-    DescribeAsk, ForgetAsk, ListAsk, Owned, PermitAsk, PlainForget, PlainForgotten, PlainState, ResetAsk,
+    DescribeAsk, ForgetAsk, ListAsk, Owned, PermitAsk, PlainForget, PlainForgotten, PlainState, RenewAsk,
+    Renewed, ResetAsk,
 };
 use crate::peer::{Ask, BootId, CallError, Failure, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
@@ -237,17 +238,44 @@ impl Forwarder {
         decided
     }
 
-    /// Gives a permit back, or extends it: whether it was out.
-    pub async fn permit(&self, id: PermitId, renew_ms: Option<u64>) -> Result<bool, Refusal> {
-        let Some(partition) = Partition::new(id.partition) else { return Ok(false) };
-        let question = |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
-        self.ask_owned::<PermitAsk, _, _>(partition, question, || async move {
-            match renew_ms {
-                Some(ttl_ms) => self.shard(partition).renew(id, ttl_ms).await,
-                None => self.shard(partition).release(id).await.map(|()| true),
-            }
-        })
-        .await
+    /// Gives a permit back.
+    pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
+        let Some(partition) = Partition::new(id.partition) else { return Ok(()) };
+        let question =
+            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: None });
+        let here = || async move { self.shard(partition).release(id).await.map(|()| true) };
+        self.ask_owned::<PermitAsk, _, _>(partition, question, here).await.map(drop)
+    }
+
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
+    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
+        let Some(partition) = Partition::new(id.partition) else { return Ok(None) };
+        let question = |epoch: Epoch| {
+            let (epoch, policy_version) = (epoch.number(), self.policy_version());
+            Opaque::question(&RenewAsk { id, epoch, policy_version, ttl_ms })
+        };
+        let here = || async move { Renewed::new(self.shard(partition).renew(id, ttl_ms).await) };
+        match self.ask_owned::<RenewAsk, _, _>(partition, question, here).await {
+            // A node of an earlier version knows no such question.
+            Err(Refusal::Older(_)) => self.renew_as_before(id, partition, ttl_ms).await,
+            renewed => renewed?.said(),
+        }
+    }
+
+    /// Extends a permit by the question that every version knows. Its answer can't say that the time is too
+    /// long, or that it is shorter than what was asked for.
+    async fn renew_as_before(
+        &self,
+        id: PermitId,
+        partition: Partition,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, Refusal> {
+        let question =
+            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: Some(ttl_ms) });
+        let here =
+            || async move { self.shard(partition).renew(id, ttl_ms).await.map(|renewed| renewed.is_some()) };
+        let is_in_flight = self.ask_owned::<PermitAsk, _, _>(partition, question, here).await?;
+        Ok(is_in_flight.then_some(ttl_ms))
     }
 
     /// What its owner keeps of a tenant.
@@ -429,6 +457,7 @@ impl Forwarder {
             }
             match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
+                // It would say the same again.
                 Err(AskError::Call(CallError::Failed(name, Failure::UnknownKind))) => {
                     return Err(Refusal::Older(name));
                 }

@@ -25,7 +25,7 @@ use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
 use crate::peer::shared::{PlainReply, SettleAsk, SharedAnswer, SharedAsk};
 use crate::peer::tenant::{
     DescribeAsk, ForgetAsk, LISTED_MAX, ListAsk, Owned, PermitAsk, PlainForgotten, PlainListed, PlainState,
-    ResetAsk,
+    RenewAsk, Renewed, ResetAsk,
 };
 use crate::peer::{Ask, Call, Failure, Kind, Opaque};
 use crate::placement::{AccountHash, Epoch, Partition, Place};
@@ -66,6 +66,7 @@ impl Owner {
             AllAsk::KIND,
             EachAsk::KIND,
             PermitAsk::KIND,
+            RenewAsk::KIND,
             DescribeAsk::KIND,
             ResetAsk::KIND,
             ForgetAsk::KIND,
@@ -86,6 +87,10 @@ impl Owner {
             PermitAsk::KIND => {
                 let ask = request.read_question()?;
                 encoded::<PermitAsk>(&Owned::new(self.permit(ask).await))
+            }
+            RenewAsk::KIND => {
+                let ask = request.read_question()?;
+                encoded::<RenewAsk>(&Owned::new(self.renew(ask).await))
             }
             DescribeAsk::KIND => {
                 let ask = request.read_question()?;
@@ -216,11 +221,26 @@ impl Owner {
         self.catch_up(0, partition, epoch).await;
         self.owned(partition, epoch)?;
         let shard = &self.shards[partition.shard(self.shards.len())];
-        match renew_ms {
-            Some(ttl_ms) => shard.renew(id, ttl_ms).await,
+        let said = match renew_ms {
+            Some(ttl_ms) => match shard.renew(id, ttl_ms).await {
+                // The asker is of an earlier version, and would not understand.
+                Err(Refusal::PermitTooLong(most)) => shard.renew(id, most.most_ms).await,
+                renewed => renewed,
+            }
+            .map(|renewed| renewed.is_some()),
             None => shard.release(id).await.map(|()| true),
-        }
-        .map_err(|refusal| declined(refusal, epoch))
+        };
+        said.map_err(|refusal| declined(refusal, epoch))
+    }
+
+    async fn renew(&self, ask: RenewAsk) -> Result<Renewed, Declined> {
+        let RenewAsk { id, epoch, policy_version, ttl_ms } = ask;
+        let Some(partition) = Partition::new(id.partition) else { return Ok(Renewed::NotInFlight) };
+        self.catch_up(policy_version, partition, epoch).await;
+        self.owned(partition, epoch)?;
+        let shard = &self.shards[partition.shard(self.shards.len())];
+        let renewed = Renewed::new(shard.renew(id, ttl_ms).await);
+        renewed.map_err(|refusal| declined(refusal, epoch))
     }
 
     async fn describe(&self, ask: DescribeAsk) -> Result<PlainState, Declined> {

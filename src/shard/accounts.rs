@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 
 use super::account::Account;
 use super::plans::Plans;
+use super::record::RecordId;
 use super::slab::Slab;
 use crate::clock::Now;
 use crate::placement::{AccountHash, EachPartition, Partition, TableVersion};
@@ -101,6 +102,25 @@ impl Accounts {
         let index = &self.index[hash.partition()];
         let found = index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(|a| *a.id == *id));
         found.map(|ix| AccountIx(*ix))
+    }
+
+    /// The account of which the hash alone is known, if it is in memory.
+    pub fn find_unnamed(&self, hash: AccountHash) -> Option<AccountIx> {
+        let is_it = |a: &Account| a.hash == hash && RecordId::unnamed(&a.id).is_some();
+        let slab = &self.slab;
+        let index = &self.index[hash.partition()];
+        let found = index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(is_it));
+        found.map(|ix| AccountIx(*ix))
+    }
+
+    /// Gives the permits that are known by the hash alone to the account at `ix`, whose hash it is.
+    pub fn name_permits(&mut self, hash: AccountHash, ix: AccountIx) {
+        let Some(unnamed) = self.find_unnamed(hash).filter(|unnamed| *unnamed != ix) else { return };
+        let extras = self.get_mut(unnamed).extras.take();
+        if let Some(permits) = extras.map(|extras| extras.permits).filter(|p| p.flying() > 0) {
+            self.get_mut(ix).extras().permits.add(permits);
+        }
+        self.remove(unnamed);
     }
 
     /// The account with that hash, if it is in memory.

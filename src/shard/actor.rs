@@ -116,7 +116,7 @@ enum Request {
     All(Vec<Question>, oneshot::Sender<Answer>),
     Each(Vec<Question>, oneshot::Sender<Vec<Decided>>),
     Release(PermitId, oneshot::Sender<Result<(), Refusal>>),
-    Renew(PermitId, u64, oneshot::Sender<Result<bool, Refusal>>),
+    Renew(PermitId, u64, oneshot::Sender<Result<Option<u64>, Refusal>>),
     Describe(TenantId, AccountHash, oneshot::Sender<Result<TenantState, Refusal>>),
     Forget(TenantId, AccountHash, Forget, oneshot::Sender<Result<Forgotten, Refusal>>),
     Copy(Partition, TableVersion, oneshot::Sender<Option<Moved>>),
@@ -211,8 +211,8 @@ impl Handle {
         self.ask(|to| Request::Release(id, to)).answer().await?
     }
 
-    /// Extends a permit; false where it isn't out any more.
-    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
+    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
         self.ask(|to| Request::Renew(id, ttl_ms, to)).answer().await?
     }
 
@@ -377,6 +377,14 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
     let mut freezing = Vec::new();
     shard.find(args.saved.as_deref(), now);
     drop(args.saved);
+    if let cold @ 1.. = shard.cold_partitions() {
+        tracing::info!(
+            shard = args.index,
+            partitions = cold,
+            "which permits are in flight was lost: each partition grants permits again once the longest \
+             time of a permit has passed (max_permit_ttl of the tier)"
+        );
+    }
     let mut deadlines = ticker(DEADLINE_TICK);
     let mut sweeps = ticker(SWEEP_TICK);
     let (mut requests, mut between, mut effects) = (Vec::new(), Vec::new(), Vec::new());
@@ -563,7 +571,7 @@ fn handle(
         }
         Request::Renew(id, ttl_ms, to) => {
             let renewed = shard.if_open(Partition::new(id.partition), |s| s.renew(id, ttl_ms, now));
-            let _ = to.send(renewed);
+            let _ = to.send(renewed.and_then(|renewed| renewed));
         }
         Request::Describe(tenant, hash, to) => {
             let described = shard.if_open(Some(hash.partition()), |s| s.describe(&tenant, hash, now));

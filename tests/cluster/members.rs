@@ -460,6 +460,7 @@ fn on_a_doorstep<T: Send>(look: impl FnOnce(SocketAddr) -> T + Send) -> T {
         boot: BootId(1),
         versions: VERSIONS,
         lineage: Lineage::default(),
+        level: tidegate::placement::FormatLevel::OWN,
     };
     let (done, is_done) = tokio::sync::oneshot::channel();
     std::thread::scope(|scope| {

@@ -160,6 +160,7 @@ fn greeting(node: &str) -> Vec<u8> {
         boot: BootId(9),
         versions: VERSIONS,
         lineage: Lineage::default(),
+        level: tidegate::placement::FormatLevel::OWN,
     };
     let body = Hello { who, class: Class::Checks }.write();
     frame(Frame { kind: FrameKind::Hello, ttl_us: 0, id: 0, message: 0, body })

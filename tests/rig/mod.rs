@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod needs;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+#[allow(unused_imports, reason = "each test file uses a part of it")]
+pub use needs::{needs, skip_for_want_of};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -129,11 +133,22 @@ impl Home {
         self.spawn(words, &[])
     }
 
+    /// Starts another program as the node `id`, and waits until it says where it listens.
+    pub fn start_other(&self, program: Command, id: &str) -> Node {
+        let config = self.path("cluster.toml");
+        let variables = [("TIDEGATE_CONFIG", config.to_str().unwrap()), ("TIDEGATE_NODE", id)];
+        self.spawn_program(program, &["serve"], &variables).started()
+    }
+
     fn spawn(&self, words: &[&str], variables: &[(&str, &str)]) -> Process {
+        self.spawn_program(program(), words, variables)
+    }
+
+    fn spawn_program(&self, mut program: Command, words: &[&str], variables: &[(&str, &str)]) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
-        let child = program()
+        let child = program
             .args(words)
             .envs(variables.iter().copied())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

@@ -161,6 +161,7 @@ impl World {
             boot: BootId(1),
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: tidegate::placement::FormatLevel::OWN,
         };
         let listed = listed(own);
         let body = json!({"id": listed.id, "http": listed.http, "peer": listed.peer}).to_string();

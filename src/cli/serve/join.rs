@@ -21,6 +21,7 @@ use tidegate::config::{Config, Role, Token, open_without_auth};
 use tidegate::net::Listen;
 use tidegate::node::reached_at;
 use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
+use tidegate::placement::FormatLevel;
 
 use super::super::client::{Request, ServerArgs};
 use super::super::failure::Failure;
@@ -152,6 +153,7 @@ impl Joining {
             boot: BootId(1),
             versions: VERSIONS,
             lineage: lineage.clone(),
+            level: FormatLevel::OWN,
         };
         let admitted = tokio::select! {
             biased;

@@ -79,7 +79,8 @@ const SHARED: [(u16, &str, &str); 11] = [
         409,
         "Unsafe",
         "It could be done, and would cost what can't be had back: the majority, the last node that may own partitions, or what a node \
-         could still hand over. Nothing has changed.",
+         could still hand over. Or members run an older program that can't read the change; `detail` names them (`type` ends in \
+         `older-members`). Nothing has changed.",
     ),
     (
         412,

@@ -69,6 +69,7 @@ impl World {
             boot: BootId(1),
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: Default::default(),
         };
         let links = Links::new(LinksArgs {
             us,
