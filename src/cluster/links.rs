@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::reach::Reach;
+use self::reach::{Elsewhere, Reach};
 use super::raft::{self, Sending, Traffic, Transport, TransportError};
 use super::status::BreakerStatus;
 use crate::check::Name;
@@ -68,6 +68,8 @@ pub struct Links {
     clock: SharedClock,
     control: Handle,
     known: ArcSwap<Known>,
+    /// Where else peers may be.
+    elsewhere: Elsewhere,
     /// Looks for a node at an address that no link leads to.
     knock: Box<dyn Fn(Name, String) -> Knocking + Send + Sync>,
     /// Held while the members are changed.
@@ -91,8 +93,6 @@ struct Maker {
     seed: Seed,
     control: Handle,
     workers: Vec<Handle>,
-    /// Where else a peer may be.
-    elsewhere: BTreeMap<Name, String>,
     /// Peers made so far; says whose turn it is, and which chance is theirs.
     made: u64,
 }
@@ -101,7 +101,6 @@ struct Maker {
 struct Wanted<'a> {
     peer: &'a Name,
     address: &'a str,
-    elsewhere: Option<&'a str>,
     class: Class,
     chance: Generator,
     breaker: Option<Arc<Breaker>>,
@@ -271,17 +270,21 @@ impl Links {
         let LinksArgs { us, network, clock, seed, control, workers } = args;
         let (own, level) = (us.node.clone(), us.level);
         let (network, time) = (Arc::new(network), clock.clone());
-        let (who, ways) = (us.clone(), network.clone());
+        let (who, ways, elsewhere) = (us.clone(), network.clone(), Elsewhere::default());
         let knock = move |name: Name, address: String| -> Knocking {
             let (who, network) = (who.clone(), ways.clone());
-            Box::pin(async move { peer::knock(&who, &name, &mut Reach::new(network, &address, None)).await })
+            Box::pin(async move {
+                let mut reach = Reach::new(network, &name, &address, Elsewhere::default());
+                peer::knock(&who, &name, &mut reach).await
+            })
         };
+        let other_places = elsewhere.clone();
         let make = move |wanted: Wanted<'_>| {
             let (link, driver) = link(LinkArgs {
                 us: us.clone(),
                 peer: wanted.peer.clone(),
                 class: wanted.class,
-                dial: Reach::new(network.clone(), wanted.address, wanted.elsewhere),
+                dial: Reach::new(network.clone(), wanted.peer, wanted.address, other_places.clone()),
                 clock: time.clone(),
                 chance: wanted.chance,
                 breaker: wanted.breaker,
@@ -289,15 +292,39 @@ impl Links {
             wanted.runs_on.spawn(driver);
             link
         };
-        let (make, control_too, elsewhere) = (Box::new(make), control.clone(), BTreeMap::new());
-        let maker = Maker { make, seed, control: control_too, workers, elsewhere, made: 0 };
+        let maker = Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
         let (known, knock) = (ArcSwap::default(), Box::new(knock));
-        Self { us: own, level, clock, control, known, knock, maker: Mutex::new(maker) }
+        Self { us: own, level, clock, control, known, elsewhere, knock, maker: Mutex::new(maker) }
     }
 
-    /// Takes note of where peers may be if they aren't where they are said to be. It counts for links that are made from now on.
-    pub fn may_be_at(&self, elsewhere: BTreeMap<Name, String>) {
-        self.maker.lock().unwrap_or_else(PoisonError::into_inner).elsewhere = elsewhere;
+    /// Takes note of where the configuration has peers: they are dialled there too.
+    pub fn may_be_at(&self, listed: BTreeMap<Name, String>) {
+        self.elsewhere.list(listed);
+    }
+
+    /// Takes note of where the peer `name` says that it is. Returns whether that is news; ignored where there is no such peer.
+    pub fn is_at(&self, name: &Name, address: &str) -> bool {
+        let known = self.known.load();
+        let Some(peer) = known.numbers.get(name).and_then(|number| known.peers.get(number)) else {
+            return false;
+        };
+        let is_news = peer.address != address && self.elsewhere.of(name).as_deref() != Some(address);
+        self.elsewhere.said_by_itself(name, address);
+        is_news
+    }
+
+    /// Takes note of where another peer has the peer `number`; ignored where there is no such peer.
+    pub fn is_said_to_be_at(&self, number: NodeId, address: &str) {
+        if let Some(name) = self.name(number) {
+            self.elsewhere.said_by_another(&name, address);
+        }
+    }
+
+    /// Where each peer is, as far as this node knows: where it says itself that it is, or else what the log says.
+    pub fn addresses(&self) -> Vec<(NodeId, String)> {
+        let known = self.known.load();
+        let peers = known.peers.values();
+        peers.map(|p| (p.number, self.elsewhere.of(&p.name).unwrap_or_else(|| p.address.clone()))).collect()
     }
 
     /// Takes note of who the members are: number, name, and where other nodes reach them. This node may be among them.
@@ -314,6 +341,7 @@ impl Links {
             next.peers.insert(*number, peer);
             next.numbers.insert(name.clone(), *number);
         }
+        self.elsewhere.keep(|name| next.numbers.contains_key(name));
         self.known.store(Arc::new(next));
     }
 
@@ -432,12 +460,11 @@ impl Maker {
             0 => &self.control,
             workers => &self.workers[(turn % workers as u64) as usize],
         };
-        let elsewhere = self.elsewhere.get(name).map(String::as_str);
         let breaker = Arc::new(Breaker::new(self.seed.fork("breaker", turn)));
         let made = |class, runs_on| {
             let chance = self.seed.fork(Class::word(class), turn);
             let breaker = (class == Class::Checks).then(|| breaker.clone());
-            (self.make)(Wanted { peer: name, address, elsewhere, class, chance, breaker, runs_on })
+            (self.make)(Wanted { peer: name, address, class, chance, breaker, runs_on })
         };
         Peer {
             number,

@@ -24,6 +24,7 @@ use super::acquaintances::{acquaintances, number};
 use super::claim::{Claim, Found};
 use super::handoff;
 use super::links::Links;
+use super::lost::Newcomer;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::state::{Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What};
 use super::steward::Steward;
@@ -97,6 +98,8 @@ pub struct MemberArgs {
     pub seed: Seed,
     /// The policy of the very first start; asked on the first of the seeds alone.
     pub initial: Initial,
+    /// What it does if it begins with nothing and finds a cluster there.
+    pub newcomer: Newcomer,
 }
 
 /// Why a node can't take part.
@@ -159,6 +162,9 @@ pub struct Member {
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
+    pub(super) newcomer: Newcomer,
+    /// Whether it is to join a cluster that exists.
+    pub(super) to_join: watch::Sender<bool>,
     pub(super) timers: Timers,
     pub(super) contact_ms: AtomicU64,
     pub(super) recovered: AtomicBool,
@@ -176,8 +182,8 @@ pub(super) const NO_CONTACT: u64 = u64::MAX;
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
     pub async fn start(args: MemberArgs) -> Result<Self, MemberError> {
-        let MemberArgs { cluster, own, seeds, boot, environment, place, timers, links, clock, seed, initial } =
-            args;
+        let MemberArgs { cluster, own, seeds, boot, environment, place, timers, .. } = args;
+        let MemberArgs { links, clock, seed, initial, newcomer, .. } = args;
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
         let listens = found.as_ref().is_some_and(|found| !found.is_blank) || seeds.len() < 2;
@@ -208,6 +214,8 @@ impl Member {
             chance: Mutex::new(seed.fork("commands", boot.0)),
             secret: Secret::new(secret.next_u64(), secret.next_u64()),
             initial,
+            newcomer,
+            to_join: watch::Sender::new(false),
             timers,
             contact_ms: AtomicU64::new(NO_CONTACT),
             recovered: AtomicBool::new(false),
@@ -254,7 +262,8 @@ impl Member {
             self.watch_round_trip(),
             self.recover(),
             self.keep_house(),
-            self.make_sure()
+            self.make_sure(),
+            self.meet()
         );
     }
 
@@ -519,7 +528,7 @@ impl Member {
             let age = self.raft.contact_age().await;
             let ms = age.map_or(NO_CONTACT, |age| u64::try_from(age.as_millis()).unwrap_or(NO_CONTACT));
             self.contact_ms.store(ms, Ordering::Relaxed);
-            if let Some(peer) = self.links.gave_up() {
+            if let Some(peer) = self.links.gave_up().filter(|_| !self.may_join()) {
                 self.end(format!(
                     "{} is nobody any more: the cluster was made anew without it, says {peer}, and what its data says was given up; \
                      with an empty directory and --join it comes back as another node",
@@ -637,7 +646,8 @@ impl Member {
         if let Some(agreed) = self.raft.view().state.agreed() {
             agreed.refuse_older(&command.what, |id, member| self.level_of(id, member))?;
         }
-        self.raft.propose(command, WRITE_WITHIN).await
+        // On the heap: the way to the leader is deep, and the compiler bounds how deep futures nest.
+        Box::pin(self.raft.propose(command, WRITE_WITHIN)).await
     }
 
     /// Proposes something in this node's own name.

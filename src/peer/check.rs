@@ -188,7 +188,7 @@ impl From<Refusal> for PlainRefused {
                 Refusal::UnknownTier(tier) => PlainRefusal::UnknownTier(tier),
                 Refusal::LimitsRefused(tier) => PlainRefusal::LimitsRefused(tier),
                 Refusal::RequestIdReused => PlainRefusal::RequestIdReused,
-                // An owner asks nobody else for a decision, and grants a shorter permit rather than none.
+                // An owner asks no other node for a decision, and grants a shorter permit rather than none.
                 Refusal::PermitTooLong(_) => PlainRefusal::Busy,
                 Refusal::Busy | Refusal::Unreachable | Refusal::Older(_) | Refusal::Moved(_) => {
                     PlainRefusal::Busy

@@ -34,8 +34,9 @@ use crate::placement::FormatLevel;
 use crate::random::Generator;
 use crate::watch;
 
-/// How long a connection may take to come about.
-const DIAL_MAX: Duration = Duration::from_secs(1);
+/// How long a dial may take, all addresses of the peer together. A dial bounds each step itself (see [`Dial`]): a name five
+/// seconds, an address one.
+const DIAL_MAX: Duration = Duration::from_secs(30);
 /// The first wait between two attempts, and the longest. The longest also bounds how late a link notices that its peer is back.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);

@@ -52,7 +52,7 @@ pub use piece::{Cursor, Piece};
 pub use record::partition_of;
 #[cfg(test)]
 pub use saved::SavedAccount;
-pub use saved::{SavedState, load, save};
+pub use saved::{SavedState, load, read, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};

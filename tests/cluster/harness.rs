@@ -88,12 +88,31 @@ impl Cluster {
     }
 
     fn start_all(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        // Nodes that ask a cluster to admit them do so with the same token.
+        let home = if token.is_empty() { home } else { home.set_variable("TIDEGATE_TOKEN", token) };
         let mut cluster = Self::with_ports(home, count, policy);
         (cluster.sections, cluster.token) = (sections.into(), token.into());
         cluster.list(&(0..count).collect::<Vec<_>>());
         (0..count).for_each(|i| cluster.begin(i));
         (0..count).for_each(|i| cluster.wait_ready(i));
         cluster
+    }
+
+    /// Where a node listens: for HTTP, and for the others.
+    pub fn ports(&self, i: usize) -> (u16, u16) {
+        self.ports[i]
+    }
+
+    /// Other ports for a node, which no list has.
+    pub fn moves(&mut self, i: usize) -> (u16, u16) {
+        self.ports[i] = (free_port(), free_port());
+        self.ports[i]
+    }
+
+    /// Starts node `i` of the list with these words, and waits until it says where it listens.
+    pub fn begin_with(&mut self, i: usize, words: &[&str]) {
+        let line = [&["serve"][..], words].concat();
+        self.nodes[i] = Some(self.home.run_words_as(&line, &format!("n{}", i + 1)).started());
     }
 
     /// Writes the configuration: these nodes, in this order.
@@ -191,8 +210,12 @@ impl Cluster {
     /// Runs a command against node `via`: its exit code, what it printed, what it said.
     pub fn command(&self, via: usize, words: &[&str]) -> (i32, String, String) {
         let url = format!("http://{}", self.node(via).addr);
+        let mut command = program();
+        if !self.token.is_empty() {
+            command.env("TIDEGATE_TOKEN", &self.token);
+        }
         let ran =
-            program().args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
+            command.args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (ran.status.code().unwrap(), text(ran.stdout), text(ran.stderr))
     }
@@ -215,11 +238,8 @@ impl Cluster {
 
     /// Nodes `n1`, `n2`, …, none of which is started.
     pub fn unstarted(count: usize, policy: &str, sections: &str, token: &str) -> Self {
-        let home = Home::empty();
-        home.write("policy.toml", policy.as_bytes());
-        let ports = (0..count).map(|_| (free_port(), free_port())).collect();
-        let nodes = (0..count).map(|_| None).collect();
-        let cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
+        let mut cluster = Self::with_ports(Home::empty(), count, policy);
+        (cluster.sections, cluster.token) = (sections.into(), token.into());
         cluster.list(&(0..count).collect::<Vec<_>>());
         cluster
     }

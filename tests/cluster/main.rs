@@ -10,6 +10,7 @@ mod harness;
 mod links;
 mod members;
 mod moves;
+mod names;
 mod net;
 mod old;
 mod policy;

@@ -133,6 +133,11 @@ impl Home {
         self.spawn(words, &[])
     }
 
+    /// Starts another program, which becomes a node, and doesn't wait for it.
+    pub fn run_program(&self, name: &str, words: &[&str]) -> Process {
+        self.spawn_program(Command::new(name), words, &[])
+    }
+
     /// Starts another program as the node `id`, and waits until it says where it listens.
     pub fn start_other(&self, program: Command, id: &str) -> Node {
         let config = self.path("cluster.toml");
@@ -307,7 +312,7 @@ impl Answer {
 
 /// The head of a request with a body of `length` bytes.
 pub fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

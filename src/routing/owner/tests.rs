@@ -73,7 +73,7 @@ impl World {
         };
         let links = Links::new(LinksArgs {
             us,
-            network: Plain,
+            network: Plain::default(),
             clock: clock.clone(),
             seed: Seed::from_number(1),
             control: tokio::runtime::Handle::current(),
