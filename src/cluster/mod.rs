@@ -35,7 +35,7 @@ pub use in_force::InForce;
 pub use lost::{Known, KnownAsk, Newcomer};
 pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode};
 pub use policy_store::{
-    AuditEntry, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written,
+    AuditEntry, Noting, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written,
 };
 pub use quorum::RoundTrip;
 pub use status::{

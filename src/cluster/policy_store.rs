@@ -113,6 +113,9 @@ pub struct AuditEntry {
 /// The outcome of a write, when it comes.
 pub type Writing<'a> = Pin<Box<dyn Future<Output = Result<Written, WriteError>> + Send + 'a>>;
 
+/// The outcome of a note, when it comes.
+pub type Noting<'a> = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send + 'a>>;
+
 /// The versioned policy of a cluster: read at once, written in one order, durable before an answer is given.
 pub trait PolicyStore: Send + Sync + 'static {
     /// The policy in force on this node.
@@ -130,6 +133,10 @@ pub trait PolicyStore: Send + Sync + 'static {
 
     /// The document at a version.
     fn document_at(&self, version: u64) -> Result<Document, WriteError>;
+
+    /// Writes a line of the audit log, in the name of the token that asked. Errs where nothing was
+    /// written, and where that isn't known.
+    fn note(&self, what: String, by: String) -> Noting<'_>;
 
     /// The newest lines of the audit log before the one with the index `before`, newest first; at most `most`.
     fn audit(&self, before: Option<u64>, most: usize) -> Vec<AuditEntry>;
@@ -165,6 +172,10 @@ impl PolicyStore for Member {
         let view = self.raft.view();
         let agreed = view.state.agreed().ok_or(WriteError::NoLeader)?;
         agreed.document_at(version).map_err(|refusal| write_error(ProposeError::Refused(refusal)))
+    }
+
+    fn note(&self, what: String, by: String) -> Noting<'_> {
+        Box::pin(async move { self.propose(What::Note(what), by).await.map(drop).map_err(write_error) })
     }
 
     fn audit(&self, before: Option<u64>, most: usize) -> Vec<AuditEntry> {

@@ -55,8 +55,8 @@ mod tests;
 
 pub use alone::{Alone, GivenUp};
 pub use command::{
-    BY_BYTES_MAX, Command, Done, MOVES_MAX, Made, OlderMembers, Refusal, RequestId, Seating, SecretWords,
-    What,
+    BY_BYTES_MAX, Command, Done, MOVES_MAX, Made, NOTE_BYTES_MAX, OlderMembers, Refusal, RequestId, Seating,
+    SecretWords, What,
 };
 pub use edit::Edit;
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
@@ -360,6 +360,13 @@ impl Agreed {
             }
             What::Seat(id, seating) => self.register(at, *id, seating, FormatLevel::FIRST),
             What::Register(id, seating, level) => self.register(at, *id, seating, *level),
+            What::Note(note) => {
+                if note.len() > NOTE_BYTES_MAX {
+                    let detail = format!("is longer than {NOTE_BYTES_MAX} bytes");
+                    return Err(Refusal::invalid(vec![Fault::new("note", detail)]));
+                }
+                Ok(Made::Version(self.version))
+            }
             What::RaiseLevel(level) => {
                 *self = self.clone().raised(*level);
                 Ok(Made::Level(self.level))

@@ -111,7 +111,7 @@ mod tests {
     use crate::cluster::links::{Links, LinksArgs};
     use crate::cluster::state::{Leaving, LogIndex, NewMember};
     use crate::cluster::{
-        Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Order,
+        Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Noting, Order,
         PastVersion, PolicyStore, Proposal, Readiness, RoundTrip, WriteError, Writing,
     };
     use crate::config::{ForwardAuth, Limits};
@@ -245,6 +245,9 @@ mod tests {
             Err(WriteError::NoLeader)
         }
 
+        fn note(&self, _: String, _: String) -> Noting<'_> {
+            Box::pin(async { Err(WriteError::NoLeader) })
+        }
         fn audit(&self, _: Option<u64>, _: usize) -> Vec<AuditEntry> {
             Vec::new()
         }

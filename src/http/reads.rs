@@ -147,7 +147,7 @@ pub async fn judge(State(app): State<Arc<App>>, mut request: Request, next: Next
         return next.run(request).await;
     }
     // A stale `If-Match` is answered before any body is judged.
-    let writes = call.is_some_and(|call| call.query.contains(&DRY_RUN[0]));
+    let writes = call.is_some_and(|call| call.query.contains(&"dry_run"));
     if writes && let Err(problem) = policy::fresh(&app, request.headers()) {
         return problem.into_response();
     }

@@ -17,7 +17,7 @@ use super::read::address;
 use super::render::limit_values;
 use super::{App, body};
 use crate::check::{Label, Limit, Name, TenantId};
-use crate::cluster::Written;
+use crate::cluster::{WriteError, Written};
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, read_limit, read_tenant};
 use crate::routing::ListPlace;
@@ -88,6 +88,9 @@ pub async fn delete(
         }
     };
     if !keeps_state {
+        if !has_rules {
+            audit(&app, &by, format!("deleted all state of tenant {id}"), false).await?;
+        }
         let forgotten = app.router.forget(&id, Forget::All).await?;
         if !has_rules && !forgotten.was_active {
             return Err(Problem::not_found(format!("rule for tenant {id}, and nothing is kept of it")));
@@ -163,7 +166,20 @@ pub async fn reset_whole(
     reset_spent(&app, by, tenant(&id)?).await
 }
 
+/// Writes into the audit log what is about to be forgotten. A cluster whose members don't all know such lines yet forgets
+/// all the same what older members can forget too; its nodes' logs say so.
+async fn audit(app: &App, by: &Caller, what: String, older_can: bool) -> Result<(), Problem> {
+    match app.store.note(what, by.0.clone()).await {
+        Err(WriteError::OlderMembers(older)) if older_can => {
+            tracing::warn!(%older, "a reset is not in the audit log");
+            Ok(())
+        }
+        noted => Ok(noted?),
+    }
+}
+
 async fn reset_spent(app: &App, by: Caller, id: TenantId) -> Result<Response, Problem> {
+    audit(app, &by, format!("reset tenant {id}"), true).await?;
     app.router.forget(&id, Forget::Spent).await?;
     tracing::info!(tenant = %id, by = by.0, "tenant reset");
     Ok(Json(json!({"tenant": id, "reset": true})).into_response())
@@ -173,6 +189,7 @@ async fn reset_part(app: &App, by: Caller, id: TenantId, part: SpentPart) -> Res
     // Limits that requests bring along are in no policy: those of this name, or those that `/api` calls send.
     let sent = part.limit.clone().unwrap_or_else(limit_name);
     let (named, part) = (part.to_string(), SpentPart { sent: vec![sent], ..part });
+    audit(app, &by, format!("reset {named} of tenant {id}"), false).await?;
     let forgotten = app.router.forget(&id, Forget::Part(Box::new(part))).await?;
     let scope = |limit: &ForgottenLimit| limit.scope.iter().map(ToString::to_string).collect::<Vec<_>>();
     let shown = |limits: &[ForgottenLimit]| -> Vec<Value> {

@@ -257,7 +257,7 @@ impl Forwarder {
         let here = || async move { Renewed::new(self.shard(partition).renew(id, ttl_ms).await) };
         match self.ask_owned::<RenewAsk, _, _>(partition, question, here).await {
             // A node of an earlier version knows no such question.
-            Err(Refusal::Busy) => self.renew_as_before(id, partition, ttl_ms).await,
+            Err(Refusal::Older(_)) => self.renew_as_before(id, partition, ttl_ms).await,
             renewed => renewed?.said(),
         }
     }
@@ -457,6 +457,7 @@ impl Forwarder {
             }
             match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
+                // It would say the same again.
                 Err(AskError::Call(CallError::Failed(name, Failure::UnknownKind))) => {
                     return Err(Refusal::Older(name));
                 }

@@ -160,6 +160,8 @@ fn a_reset_touches_only_what_it_names() {
     assert_eq!(left("bob", "read"), [100, 99, 99]);
     assert_eq!(reset(json!(null)).json(), json!({"tenant": "acme", "reset": true}));
     assert_eq!(left("bob", "read"), [100, 100, 100]);
+    let audit = node.get("/v1/audit?limit=1").json();
+    assert_eq!(audit["entries"][0]["what"], "reset tenant acme", "{audit}");
 }
 
 #[test]

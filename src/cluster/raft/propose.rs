@@ -183,7 +183,8 @@ impl Node {
     }
 
     pub(super) async fn propose_here(&self, command: Command) -> Proposed {
-        if let Some(done) = self.without_effect(&command).await {
+        // Boxed: openraft's futures are deep.
+        if let Some(done) = Box::pin(self.without_effect(&command)).await {
             return Proposed::Answer(Ok(done));
         }
         match self.raft().client_write(command).await {

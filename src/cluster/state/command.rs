@@ -97,7 +97,13 @@ pub enum What {
     RaiseLevel(FormatLevel),
     /// [`What::Seat`] with the level that the process reads.
     Register(NodeId, Seating, FormatLevel),
+    /// Something was asked for that changes nothing here, in a few words for the audit log. At most
+    /// [`NOTE_BYTES_MAX`].
+    Note(String),
 }
+
+/// Bytes of a note for the audit log.
+pub const NOTE_BYTES_MAX: usize = 2_048;
 
 impl What {
     /// The format level that a member needs to read this command and what it leaves in the state.
@@ -107,7 +113,7 @@ impl What {
     pub fn needs(&self) -> FormatLevel {
         match self {
             Self::Found { level, .. } | Self::RaiseLevel(level) => *level,
-            Self::Register(..) => FormatLevel::new(2),
+            Self::Register(..) | Self::Note(_) => FormatLevel::new(2),
             Self::Edit { edit, .. } => edit.needs(),
             Self::Begin { .. }
             | Self::Rollback { .. }
@@ -193,6 +199,7 @@ impl fmt::Display for What {
             Self::Seat(id, seating) | Self::Register(id, seating, _) => {
                 write!(f, "seated node {id} in boot {}", seating.boot)
             }
+            Self::Note(note) => f.write_str(note),
             Self::Weigh(id, weight) => write!(f, "gave node {id} the weight {weight}"),
             Self::Leave(id, Leaving::HandingOver) => write!(f, "node {id} is to leave"),
             Self::Leave(id, Leaving::Abandoned) => {

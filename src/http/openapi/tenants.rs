@@ -219,6 +219,6 @@ pub fn calls() -> Vec<Call> {
             )
             .may_take::<ResetBody>("What to forget; everything if it is left out.")
             .answers(200, Answer::json::<ResetDone>("It has spent nothing."))
-            .fails(&[422, 503]),
+            .fails(&[409, 422, 503]),
     ]
 }
