@@ -7,6 +7,7 @@
 //! [`Plain`] is the network of peers without encryption. It knows loopback addresses alone: between machines, a check would show
 //! who is whose tenant to everybody on the way, and anybody could pass for a peer. [`tls`] is the one with.
 
+mod bound;
 mod handover;
 mod plain;
 pub mod tls;
@@ -21,6 +22,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
+pub use bound::Bound;
 pub use handover::{Counted, Parcel, Receiver, Sender, accept, handover};
 pub use plain::{Plain, PlainDial, PlainListener};
 pub use tls::Certified;
@@ -50,6 +52,11 @@ pub trait Carried: Sized + Send + 'static {
 pub trait Listen: Send + 'static {
     /// What is accepted.
     type Stream: Carried;
+    /// Begins to take connections; those that come before are refused. Does nothing where it takes them from the
+    /// beginning. Errs where another process has begun to listen at the address.
+    fn open(&mut self) -> io::Result<()> {
+        Ok(())
+    }
     /// The next connection, and the address of whoever made it.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
     /// Where it listens.

@@ -22,14 +22,26 @@ use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
 use tidegate::config::{Config, Tls};
 use tidegate::input::Fault;
-use tidegate::net::{Listen, Network, Plain, PlainListener};
+use tidegate::net::{Bound, Listen, Network, Plain, PlainListener};
 use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
 
+use tidegate::telemetry::log::{print, print_error};
+
 use super::ServeArgs;
 use super::client::ServerArgs;
 use join::Joining;
+
+/// A node outlives whoever reads what it says: a line that can't be written is lost, where the standard macros panic.
+macro_rules! println {
+    ($($text:tt)*) => { print(&(format!($($text)*) + "\n")) };
+}
+
+/// The same on standard error.
+macro_rules! eprintln {
+    ($($text:tt)*) => { print_error(&(format!($($text)*) + "\n")) };
+}
 
 /// Something was wrong while running.
 const FAILED: u8 = 1;
@@ -40,8 +52,8 @@ pub(super) const STATE_FILE: &str = "counts.state";
 /// The statistics of past hours, beside it.
 const STATISTICS_FILE: &str = "stats.redb";
 
-/// How long the introduction of a node that is alone waits for its seat: after a fsync or two it is there.
-const SEATED_WITHIN: Duration = Duration::from_secs(5);
+/// How long the introduction of a node that is alone waits until it may be asked: a fsync or two.
+const STARTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
@@ -75,7 +87,11 @@ fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
 
 async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
-    let listener = match TcpListener::bind(config.http).await {
+    if let Err(error) = ignore_other_signals() {
+        return fail(error);
+    }
+    // Taken now, so that a port in use is told first, and listened on once the node answers.
+    let listener = match Bound::bind(config.http) {
         Ok(listener) => listener,
         Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
     };
@@ -155,7 +171,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     };
     if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
-        let _ = tokio::time::timeout(SEATED_WITHIN, node.is_seated()).await;
+        let _ = tokio::time::timeout(STARTED_WITHIN, node.is_started()).await;
     }
     introduce(&config, &members, http, &node);
     match node.run(stop).await {
@@ -215,6 +231,24 @@ fn raise_descriptor_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files can't be raised");
     }
+}
+
+/// From here on no signal ends the node but those that stop it and SIGKILL. (The standard library ignores SIGPIPE.)
+fn ignore_other_signals() -> std::io::Result<()> {
+    let ignored = [
+        (SignalKind::user_defined1(), "SIGUSR1"),
+        (SignalKind::user_defined2(), "SIGUSR2"),
+        (SignalKind::quit(), "SIGQUIT"),
+    ];
+    for (kind, name) in ignored {
+        let mut signals = signal(kind)?;
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                tracing::info!("{name} means nothing to a node: it goes on; SIGTERM stops it");
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Done at the first SIGTERM or SIGINT, or at the end of standard input where that counts; a signal after that ends the

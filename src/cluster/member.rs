@@ -25,6 +25,7 @@ use super::claim::{Claim, Found};
 use super::handoff;
 use super::links::Links;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
+use super::readiness::Startup;
 use super::state::{Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What};
 use super::steward::Steward;
 use crate::check::Name;
@@ -156,8 +157,11 @@ pub struct Member {
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
-    election_max: Duration,
+    pub(super) election_max: Duration,
     contact_ms: AtomicU64,
+    pub(super) startup: Startup,
+    /// Whether this node began with the log or the admission of a cluster that has formed.
+    pub(super) knows_cluster: bool,
     pub(super) recovered: AtomicBool,
     /// Whether this node is a member no more.
     left: watch::Sender<bool>,
@@ -177,10 +181,12 @@ impl Member {
             args;
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
-        let listens = found.as_ref().is_some_and(|found| !found.is_blank) || seeds.len() < 2;
+        let has_log = found.as_ref().is_some_and(|found| !found.is_blank);
+        let listens = has_log || seeds.len() < 2;
         let lineage = found.as_ref().map(|found| found.lineage.clone()).unwrap_or_default();
         let claim = claim(found, cluster, &own, &seeds)?;
         let me = Seat { node: claim.node, boot };
+        let knows_cluster = has_log || claim.admission.is_some();
         let listens = listens || claim.admission.is_some();
         let settings = Settings { timers, listens, ..Settings::new(claim.clone(), place, seed.clone()) };
         let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
@@ -207,6 +213,8 @@ impl Member {
             initial,
             election_max: Duration::from_millis(timers.election_ms_max),
             contact_ms: AtomicU64::new(NO_CONTACT),
+            startup: Startup::new(),
+            knows_cluster,
             recovered: AtomicBool::new(false),
             left: watch::Sender::new(false),
             ended: watch::Sender::new(None),
@@ -453,6 +461,9 @@ impl Member {
             let age = self.raft.contact_age().await;
             let ms = age.map_or(NO_CONTACT, |age| u64::try_from(age.as_millis()).unwrap_or(NO_CONTACT));
             self.contact_ms.store(ms, Ordering::Relaxed);
+            if self.has_quorum() {
+                self.startup.note_majority(self.clock.now().boot);
+            }
             if let Some(peer) = self.links.gave_up() {
                 self.end(format!(
                     "{} is nobody any more: the cluster was made anew without it, says {peer}, and what its data says was given up; \

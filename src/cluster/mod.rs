@@ -2,7 +2,7 @@
 //! which keys are hashed.
 //!
 //! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `claim` says who a node is, `links` are
-//! the ways to the other members, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts
+//! the ways to the other members, `readiness` says when this node may be asked, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts
 //! what was agreed on into force (`in_force`), which is what shards and routing go by. `lost` makes sure that nobody begins anew
 //! whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says who
 //! should vote. `anew` makes a cluster anew of one node that is left or of a back-up, which `backup` reads and writes. The door
@@ -20,6 +20,7 @@ mod lost;
 mod member;
 mod policy_store;
 pub mod raft;
+mod readiness;
 pub mod state;
 mod status;
 mod steward;
@@ -33,6 +34,5 @@ pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode}
 pub use policy_store::{
     AuditEntry, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written,
 };
-pub use status::{
-    BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus, Readiness,
-};
+pub use readiness::{Purpose, Readiness};
+pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus};

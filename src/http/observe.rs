@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::query::Query;
 use crate::clock::SECOND;
 use crate::cluster::handoff::{FROZEN_BOUNDS, HandOffs};
-use crate::cluster::{BreakerStatus, ClusterStatus, NodeState};
+use crate::cluster::{BreakerStatus, ClusterStatus, NodeState, Purpose};
 use crate::input::Fault;
 use crate::policy::print_instant;
 use crate::routing;
@@ -48,7 +48,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             depths: app.router.depths(),
             policy_version: policy.version(),
             list_entries: policy.document().access.len(),
-            ready: unready(&app).is_none(),
+            ready: unready(&app, Purpose::Everything).is_none(),
             cluster: cluster_levels(
                 &app.cluster.status().await,
                 &app.cluster.breakers(),

@@ -155,6 +155,9 @@ impl From<Refusal> for Problem {
             Refusal::Busy => {
                 Self::new(503, refusal.to_string(), "busy").with_header(header::RETRY_AFTER, "1")
             }
+            Refusal::NotStarted(_) => {
+                Self::new(503, refusal.to_string(), "not-started").with_header(header::RETRY_AFTER, "1")
+            }
             // Whoever routes asks again elsewhere; it is an answer only where nobody can be asked.
             Refusal::Unreachable | Refusal::Moved(_) => {
                 Self::new(503, refusal.to_string(), "unreachable").with_header(header::RETRY_AFTER, "1")

@@ -51,6 +51,14 @@ impl Handler for Peers {
         is_known || (hello.class != Class::Checks && self.member.listens_to_strangers())
     }
 
+    fn connected(&self, peer: &Hello) {
+        self.links.peer_connected(peer);
+    }
+
+    fn disconnected(&self, peer: &Hello) {
+        self.links.peer_disconnected(peer);
+    }
+
     async fn handle(&self, call: Call) -> Result<Opaque, Failure> {
         match call.request.kind {
             kind if Owner::knows(kind) => self.owner.answer(call).await,

@@ -189,7 +189,9 @@ impl From<Refusal> for PlainRefused {
                 Refusal::LimitsRefused(tier) => PlainRefusal::LimitsRefused(tier),
                 Refusal::RequestIdReused => PlainRefusal::RequestIdReused,
                 // An owner asks nobody else for a decision.
-                Refusal::Busy | Refusal::Unreachable | Refusal::Moved(_) => PlainRefusal::Busy,
+                Refusal::Busy | Refusal::Unreachable | Refusal::NotStarted(_) | Refusal::Moved(_) => {
+                    PlainRefusal::Busy
+                }
                 Refusal::InBatch(index, why) => {
                     in_batch = in_batch.or(u32::try_from(index).ok());
                     refusal = *why;

@@ -5,7 +5,8 @@
 //! that isn't connected fails at once.
 //!
 //! Between attempts it waits, 50 ms at first and twice as long each time up to a second, half of it by chance: nodes
-//! that lost the same peer together don't come back together. A connection that was up starts over at 50 ms.
+//! that lost the same peer together don't come back together. A connection that was up starts over at 50 ms, and a peer
+//! that has just connected to this node is dialled at once ([`Link::dial_now`]).
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -143,6 +144,8 @@ struct Shared {
     next_id: AtomicU64,
     /// Frames that have come, over all connections.
     heard: AtomicU64,
+    /// Ends the wait for the next attempt.
+    dial_now: Notify,
 }
 
 /// A connection that is up.
@@ -160,6 +163,7 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         live: ArcSwapOption::empty(),
         next_id: AtomicU64::new(1),
         heard: AtomicU64::new(0),
+        dial_now: Notify::new(),
     });
     let (states, state) = watch::channel(LinkState::Connecting {
         since: args.clock.now().boot,
@@ -246,6 +250,14 @@ impl Link {
         self.shared.heard.load(Ordering::Relaxed)
     }
 
+    /// Ends the wait for the next attempt to connect, and starts the back-off over: the peer is known to be up. Does
+    /// nothing while there is a connection.
+    pub fn dial_now(&self) {
+        if self.shared.live.load().is_none() {
+            self.shared.dial_now.notify_one();
+        }
+    }
+
     /// Calls that wait for an answer.
     pub fn in_flight(&self) -> usize {
         self.shared.live.load().as_ref().map_or(0, |live| live.pending.len())
@@ -307,8 +319,12 @@ impl Driver {
                 Err(error) => error,
             };
             self.down(&why);
-            tokio::time::sleep(jittered(back_off, &mut chance)).await;
-            back_off = (back_off * 2).min(BACK_OFF_MAX);
+            let waited =
+                tokio::time::timeout(jittered(back_off, &mut chance), self.shared.dial_now.notified());
+            back_off = match waited.await {
+                Ok(()) => BACK_OFF_MIN,
+                Err(_) => (back_off * 2).min(BACK_OFF_MAX),
+            };
         }
     }
 

@@ -53,6 +53,10 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether a node is a member, and may ask. Its cluster's name and its versions have been looked at. Asked at the greeting,
     /// and every so often after it: members change.
     fn admits(&self, hello: &Hello) -> bool;
+    /// A peer has connected, and its greeting was accepted.
+    fn connected(&self, _peer: &Hello) {}
+    /// The connection of such a peer has ended.
+    fn disconnected(&self, _peer: &Hello) {}
     /// The answer, or why there is none. Dropped where it is cancelled or late, at any await.
     fn handle(&self, call: Call) -> impl Future<Output = Result<Opaque, Failure>> + Send;
 }
@@ -120,6 +124,25 @@ enum ServeError {
     SameId(u64),
 }
 
+/// A peer that is connected, until this is dropped.
+struct Present<H: Handler> {
+    handler: Arc<H>,
+    peer: Hello,
+}
+
+impl<H: Handler> Present<H> {
+    fn new(handler: Arc<H>, peer: Hello) -> Self {
+        handler.connected(&peer);
+        Self { handler, peer }
+    }
+}
+
+impl<H: Handler> Drop for Present<H> {
+    fn drop(&mut self) {
+        self.handler.disconnected(&self.peer);
+    }
+}
+
 struct Connection<H> {
     us: Identity,
     handler: Arc<H>,
@@ -134,6 +157,7 @@ impl<H: Handler> Connection<H> {
         };
         let (peer, class, version) = (agreed.peer.who.node.clone(), agreed.peer.class, agreed.version);
         tracing::info!(%peer, %class, version, boot = %agreed.peer.who.boot, %from, "a peer has connected");
+        let _present = Present::new(self.handler.clone(), agreed.peer.clone());
         match self.carry(agreed, reader, writer, stopped).await {
             Ok(()) => tracing::info!(%peer, %class, "a peer's connection ended"),
             Err(error) => tracing::warn!(%peer, %class, %error, "a peer's connection was given up"),

@@ -31,6 +31,8 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::check::{Check, Name};
@@ -72,6 +74,9 @@ pub enum Refusal {
     /// so; whoever looks for the owner does.
     #[error("the node that owns this tenant can't be reached")]
     Unreachable,
+    /// The node has not started within the check's deadline; the text says what it lacks. No shard says so.
+    #[error("{0}")]
+    NotStarted(Arc<String>),
     /// The partition is not this node's any more, or is about to be another's. Nothing was judged; the questions come back, to
     /// be asked where it is now.
     #[error("the tenant is owned by another node now")]
@@ -112,6 +117,7 @@ impl Refusal {
             Self::InBatch(_, why) => why.kind(),
             Self::Busy => "busy",
             Self::Unreachable => "unreachable",
+            Self::NotStarted(_) => "not_started",
             Self::Moved(_) => "moved",
         }
     }

@@ -57,14 +57,24 @@ impl Cluster {
         Self::start_all(home, count, policy, sections, "")
     }
 
+    /// So many nodes, none of them started.
+    pub fn configured(count: usize, policy: &str, sections: &str) -> Self {
+        Self::configured_in(Home::empty(), count, policy, sections, "")
+    }
+
     fn start_all(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        let mut cluster = Self::configured_in(home, count, policy, sections, token);
+        (0..count).for_each(|i| cluster.begin(i));
+        (0..count).for_each(|i| cluster.wait_ready(i));
+        cluster
+    }
+
+    fn configured_in(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
         home.write("policy.toml", policy.as_bytes());
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
-        let mut cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
+        let cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
         cluster.list(&(0..count).collect::<Vec<_>>());
-        (0..count).for_each(|i| cluster.begin(i));
-        (0..count).for_each(|i| cluster.wait_ready(i));
         cluster
     }
 
@@ -201,6 +211,11 @@ impl Cluster {
     /// A node, to be stopped by the caller: it is among those that run no more.
     pub fn take_away(&mut self, i: usize) -> Node {
         self.nodes[i].take().unwrap()
+    }
+
+    /// Where a node listens for HTTP, whether it runs or not.
+    pub fn http(&self, i: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports[i].0))
     }
 
     /// Where the nodes that run are asked.

@@ -10,5 +10,7 @@ mod harness;
 mod members;
 mod moves;
 mod policy;
+mod readiness;
 mod recovery;
+mod rolling;
 mod tls;
