@@ -4,6 +4,7 @@ mod rig;
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use rig::{Home, Node, Wire, head, instant};
 use serde_json::json;
 

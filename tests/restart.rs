@@ -215,7 +215,7 @@ fn a_client_that_closes_its_sending_half_gets_its_answer() {
         &[&check],
         &[&check[..cut], &check[cut..]],
         &["GET /livez HTTP/1.0\r\n\r\n"],
-        &["GET /livez HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"],
+        &["GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"],
     ];
     for pieces in requests {
         let mut wire = node.connect();
