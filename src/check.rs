@@ -38,6 +38,10 @@ pub const ATTRIBUTES_MAX: usize = 16;
 pub const REQUEST_LIMITS_MAX: usize = 16;
 /// The shortest and longest time a permit may be asked for, in milliseconds: a second to an hour.
 pub const PERMIT_TTL_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
+/// The time of a permit whose check names none, in milliseconds; less where its tier allows less.
+pub const PERMIT_TTL_MS_DEFAULT: u64 = 30_000;
+/// In a check or a renewal: the caller names no time for its permit. The router replaces it.
+pub const PERMIT_TTL_UNSAID: u64 = 0;
 /// How long a check may be willing to wait for its answer, in milliseconds.
 pub const DEADLINE_MS: std::ops::RangeInclusive<u64> = 1..=60_000;
 /// The deadline of a check that names none, in milliseconds: as long as a hold on a shared limit may last.
@@ -347,7 +351,8 @@ pub struct Check {
     pub deadline_ms: u64,
     /// By which a repetition is known.
     pub request_id: Option<RequestId>,
-    /// For how long a concurrency permit is asked for, in milliseconds; none asks for none.
+    /// For how long a concurrency permit is asked for, in milliseconds, or [`PERMIT_TTL_UNSAID`];
+    /// none asks for no permit.
     pub permit_ttl_ms: Option<u64>,
     /// Limits the request brings along (P8).
     pub limits: Vec<Arc<Limit>>,
@@ -374,8 +379,8 @@ impl Check {
         }
     }
 
-    /// The id of the state that is charged: the tenant's, but for `anonymous` one for each address (P2). No tenant id
-    /// contains an `@`, so the two kinds never meet.
+    /// The id of the state that is charged: the tenant's, but for `anonymous` one for each address
+    /// as the router counts it (P2). No tenant id contains an `@`, so the two kinds never meet.
     pub fn account(&self) -> Cow<'_, str> {
         match self.ip {
             Some(ip) if self.tenant.as_str() == ANONYMOUS => format!("{ANONYMOUS}@{ip}").into(),
@@ -395,8 +400,27 @@ pub struct Verdict {
     pub remaining: u64,
     /// Nanoseconds until it is whole again, or its window ends.
     pub reset_after: u64,
-    /// Judged in a bucket shared with other keys, because a cap on keys was reached.
-    pub overflow: bool,
+    /// How exactly it was judged.
+    pub exactness: Exactness,
+}
+
+impl Verdict {
+    /// Whether it was judged to the unit.
+    pub fn is_exact(&self) -> bool {
+        self.exactness == Exactness::Exact
+    }
+}
+
+/// How exactly a limit was judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exactness {
+    /// To the unit.
+    #[default]
+    Exact,
+    /// In a bucket shared with other keys, because a cap on keys was reached.
+    KeyCap,
+    /// By an owner that lost which permits are in flight, so that it grants none for a while.
+    ColdStart,
 }
 
 /// What the limits of one check said; most checks have one or two.
@@ -539,9 +563,19 @@ impl Decision {
         self.denied_by = Some(Box::new(denied_by));
     }
 
-    /// Whether some verdict came from a shared overflow bucket.
+    /// Whether some verdict is not exact.
     pub fn approximate(&self) -> bool {
-        self.verdicts.iter().any(|v| v.overflow)
+        self.exactness() != Exactness::Exact
+    }
+
+    /// How exact the whole answer is. A cold start is named before a cap on keys: it ends by itself.
+    pub fn exactness(&self) -> Exactness {
+        let is = |exactness| self.verdicts.iter().any(|verdict| verdict.exactness == exactness);
+        match (is(Exactness::ColdStart), is(Exactness::KeyCap)) {
+            (true, _) => Exactness::ColdStart,
+            (false, true) => Exactness::KeyCap,
+            (false, false) => Exactness::Exact,
+        }
     }
 }
 

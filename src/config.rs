@@ -3,23 +3,25 @@
 //! One file serves every node of a cluster; `--node` says which one this is. Paths in it are relative to it. All faults come
 //! at once; a member that is unknown is one, with the nearest known name.
 
+mod auth;
 mod forward_auth;
 mod nodes;
+mod secret;
 mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
-use crate::net::Certified;
+use crate::net::{Certified, ROUND_TRIP_MS_BOUNDS};
 use crate::placement::Weight;
 use nodes::Entry;
 
+pub use auth::{ADMIN_VARIABLE, Role, TOKENS_MAX, Token, open_without_auth, read_again as read_tokens_again};
 pub use forward_auth::{ForwardAuth, Header, Origin};
 pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, NODES_MAX, SeedNode, advertised, weight};
+pub use secret::{SECRET_BYTES_MIN, Secret, Sources, secret};
 pub use tls::Tls;
 
 /// What one node needs to know.
@@ -29,6 +31,9 @@ pub struct Config {
     pub environment: Name,
     /// The cluster's name.
     pub cluster: Name,
+    /// Milliseconds of the round trip between nodes that the cluster's timers are to allow, until the
+    /// log says otherwise; none is [`ROUND_TRIP_MS`](crate::net::ROUND_TRIP_MS).
+    pub round_trip_ms: Option<u64>,
     /// This node's id.
     pub node: Name,
     /// Where it listens for HTTP; port 0 lets the system choose.
@@ -40,14 +45,18 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The policy of the very first start; none is the built-in one.
     pub policy_file: Option<PathBuf>,
-    /// Who may do what; empty where there is no `[auth]`.
+    /// Who may do what; empty where no token is configured.
     pub tokens: Vec<Token>,
+    /// Whether it may be open to other machines without any token.
+    pub insecure_no_auth: bool,
     /// Its certificates; none, and it speaks plain text.
     pub tls: Option<Tls>,
     /// Bounds.
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
     pub forward_auth: ForwardAuth,
+    /// What is logged, where nothing else says so.
+    pub log_filter: Option<String>,
     /// All nodes of the file, in its order: the members of the cluster's first start.
     pub nodes: Vec<SeedNode>,
     /// This node, where it isn't among them.
@@ -67,42 +76,8 @@ pub struct Own {
     pub weight: Option<Weight>,
     /// Its tokens may come from elsewhere, so that an open address without `[auth]` is not judged here.
     pub may_have_tokens: bool,
-}
-
-/// What a token may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Decide.
-    Check,
-    /// See.
-    Read,
-    /// All.
-    Admin,
-}
-
-/// A named token. The secret itself isn't kept.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token {
-    /// By which logs and the audit know it.
-    pub name: String,
-    /// What it may do.
-    pub role: Role,
-    /// The SHA-256 of the secret.
-    pub sha256: [u8; 32],
-}
-
-impl Token {
-    /// A token with this secret.
-    pub fn new(name: impl Into<String>, role: Role, secret: &str) -> Self {
-        Self { name: name.into(), role, sha256: Sha256::digest(secret.as_bytes()).into() }
-    }
-}
-
-/// Without the digest: a weak secret could be guessed from it.
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Token({}, {:?})", self.name, self.role)
-    }
+    /// Whether it may be open to other machines without any token.
+    pub insecure_no_auth: bool,
 }
 
 macro_rules! limits {
@@ -173,20 +148,6 @@ limits! {
     request_ids = 1_000_000, 1..=1_000_000_000;
 }
 
-impl Role {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Check, Self::Read, Self::Admin];
-
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Check => "check",
-            Self::Read => "read",
-            Self::Admin => "admin",
-        }
-    }
-}
-
 impl Config {
     /// A node without a file: on loopback, with the built-in policy, data beside it.
     pub fn standalone() -> Self {
@@ -195,22 +156,29 @@ impl Config {
         Self {
             environment: name("production"),
             cluster: name("tidegate"),
+            round_trip_ms: None,
             node: name("n1"),
             http,
             peer: None,
             data_dir: PathBuf::from("tidegate-data"),
             policy_file: None,
             tokens: Vec::new(),
+            insecure_no_auth: false,
             tls: None,
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
+            log_filter: None,
             nodes: vec![SeedNode { id: name("n1"), http: http.to_string(), peer: None, weight: Weight::ONE }],
             unlisted: None,
         }
     }
 
-    /// The same under another name, or elsewhere.
-    pub fn standalone_as(node: Option<&str>, own: &Own) -> Result<Self, Vec<Fault>> {
+    /// The same under another name, or elsewhere. `variable` looks up [`ADMIN_VARIABLE`].
+    pub fn standalone_as(
+        node: Option<&str>,
+        own: &Own,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Fault>> {
         let standalone = Self::standalone();
         let mut r = Reader::default();
         let id = match node {
@@ -222,16 +190,17 @@ impl Config {
             let (http, data_dir) = (standalone.http, standalone.data_dir.clone());
             own.put(Entry { seed, http, peer: None, data_dir, at: 0 })
         });
+        let tokens = auth::from_variable(&mut r, &variable);
         let entry = entry.inspect(|entry| {
             nodes::judge(&mut r, entry, false);
-            let open = "is not a loopback address, and without [auth] anybody could change the policy";
-            if !entry.http.ip().is_loopback() && !own.may_have_tokens {
-                r.fault_at("http", format!("{} {open}", entry.http));
+            if own.is_too_open(entry.http, &tokens) {
+                r.fault_at("http", open_without_auth(entry.http));
             }
         });
+        own.judge_tokens(&mut r, &tokens);
         let Entry { seed, http, peer, data_dir, .. } = r.finish(entry)?;
-        let nodes = vec![seed.clone()];
-        Ok(Self { node: seed.id, http, peer, data_dir, nodes, ..standalone })
+        let (nodes, insecure_no_auth) = (vec![seed.clone()], own.insecure_no_auth);
+        Ok(Self { node: seed.id, http, peer, data_dir, nodes, tokens, insecure_no_auth, ..standalone })
     }
 
     /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `own` is what is said of it beside
@@ -242,8 +211,7 @@ impl Config {
         own: &Own,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<Fault>> {
-        let bytes =
-            std::fs::read(path).map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])?;
+        let bytes = read_file(path)?;
         let beside = path.parent().unwrap_or(Path::new("."));
         Self::read_as(&bytes, beside, node, own, variable)
     }
@@ -273,6 +241,21 @@ impl Config {
 }
 
 impl Own {
+    /// Whether a node that listens at `http` with these tokens would be open to everybody on other machines, unasked.
+    fn is_too_open(&self, http: SocketAddr, tokens: &[Token]) -> bool {
+        tokens.is_empty() && !self.may_have_tokens && !self.insecure_no_auth && !http.ip().is_loopback()
+    }
+
+    /// Faults tokens beside the word that there are to be none.
+    fn judge_tokens(&self, r: &mut Reader, tokens: &[Token]) {
+        if let Some(token) = tokens.first().filter(|_| self.insecure_no_auth) {
+            let name = &token.name;
+            r.fault(format!(
+                "--insecure-no-auth is for a node without tokens, and this one has the token {name}"
+            ));
+        }
+    }
+
     /// The entry of the node, with what is said of it beside the list.
     fn put(&self, mut entry: Entry) -> Entry {
         if let Some(http) = self.http {
@@ -297,9 +280,6 @@ impl Own {
     }
 }
 
-/// Tokens in one file.
-pub const TOKENS_MAX: usize = 1_024;
-
 fn config(
     r: &mut Reader,
     tree: &Tree,
@@ -311,9 +291,11 @@ fn config(
     let mut fields = r.fields(tree)?;
     let name = |r: &mut Reader, t: &Tree| r.parsed(t, Name::EXPECTED, Name::new);
     let environment = fields.optional(r, "environment", name).unwrap_or(standalone.environment);
+    let mut round_trip_ms = None;
     let cluster = fields.optional(r, "cluster", |r, t| {
         let mut fields = r.fields(t)?;
         let cluster = fields.optional(r, "name", name);
+        round_trip_ms = fields.optional(r, "round_trip_ms", |r, t| r.whole(t, ROUND_TRIP_MS_BOUNDS));
         fields.finish(r);
         cluster
     });
@@ -326,21 +308,27 @@ fn config(
         file
     });
     let has_auth = fields.has("auth");
-    let tokens = fields.optional(r, "auth", |r, t| tokens(r, t, variable)).unwrap_or_default();
+    let sources = Sources { beside, variable };
+    let tokens = match has_auth {
+        true => fields.optional(r, "auth", |r, t| auth::read(r, t, sources)).unwrap_or_default(),
+        false => {
+            fields.optional(r, "auth", |_, _| Some(()));
+            auth::from_variable(r, variable)
+        }
+    };
     let tls = fields.optional(r, "tls", tls::read);
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
     let forward_auth = fields.optional(r, "forward_auth", forward_auth::read).unwrap_or_default();
+    let log_filter = fields.optional(r, "log", log_filter).flatten();
     fields.finish(r);
 
     let mut nodes = nodes?;
     let chosen = chosen(r, &nodes, (node, own), has_tls)?;
-    if !has_auth && !chosen.http.ip().is_loopback() && !own.may_have_tokens {
-        let detail = format!(
-            "{} is not a loopback address, and without [auth] anybody could change the policy",
-            chosen.http
-        );
+    if !has_auth && own.is_too_open(chosen.http, &tokens) {
+        let detail = open_without_auth(chosen.http);
         r.member("nodes", |r| r.item(chosen.at, |r| r.fault_at("http", detail)));
     }
+    own.judge_tokens(r, &tokens);
     let Entry { seed, http, peer, data_dir, at } = chosen;
     let listed = nodes.get_mut(at).map(|entry| entry.seed = seed.clone());
     let cluster = cluster.unwrap_or(standalone.cluster);
@@ -349,18 +337,44 @@ fn config(
     Some(Config {
         environment,
         cluster,
+        round_trip_ms,
         node: seed.id.clone(),
         http,
         peer,
         data_dir,
         policy_file,
         tokens,
+        insecure_no_auth: own.insecure_no_auth,
         tls,
         limits,
         forward_auth,
+        log_filter,
         nodes: nodes.into_iter().map(|entry| entry.seed).collect(),
         unlisted: listed.is_none().then_some(seed),
     })
+}
+
+/// `[log]`: the filter of the log.
+fn log_filter(r: &mut Reader, tree: &Tree) -> Option<Option<String>> {
+    let mut fields = r.fields(tree)?;
+    let filter = fields.optional(r, "filter", |r, t| r.text(t).map(String::from));
+    fields.finish(r);
+    Some(filter)
+}
+
+/// The filter of the log in the file at `path`, whatever else is in it.
+pub fn log_filter_in(path: &Path) -> Result<Option<String>, Vec<Fault>> {
+    let bytes = read_file(path)?;
+    let tree = Tree::from_toml(&bytes).map_err(|fault| vec![fault])?;
+    let Tree::Map(sections) = &tree else { return Ok(None) };
+    let Some((name, section)) = sections.iter().find(|(name, _)| name == "log") else { return Ok(None) };
+    let mut r = Reader::default();
+    let filter = r.member(name, |r| log_filter(r, section));
+    r.finish(filter)
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Vec<Fault>> {
+    std::fs::read(path).map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])
 }
 
 /// The node of that id, or the only one; one that isn't listed, if it is said where it is.
@@ -388,63 +402,12 @@ fn chosen(
     found
 }
 
-fn tokens(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String>) -> Option<Vec<Token>> {
-    let mut fields = r.fields(tree)?;
-    let mut tokens = Vec::new();
-    for (member, role) in
-        [("admin_tokens", Role::Admin), ("read_tokens", Role::Read), ("check_tokens", Role::Check)]
-    {
-        let values = fields.optional(r, member, |r, t| r.list(t, TOKENS_MAX, |r, t| secret(r, t, variable)));
-        for (i, value) in values.unwrap_or_default().into_iter().enumerate() {
-            let name = format!("{}-{}", member.trim_end_matches("_tokens"), i + 1);
-            tokens.push(Token::new(name, role, &value));
-        }
-    }
-    let roles = Role::ALL.map(|role| (role.word(), role));
-    let named = fields.optional(r, "tokens", |r, t| {
-        r.list(t, TOKENS_MAX, |r, t| {
-            let mut fields = r.fields(t)?;
-            let name = fields.required(r, "name", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
-            let role = fields.required(r, "role", |r, t| r.choice(t, &roles));
-            let value = fields.required(r, "value", |r, t| secret(r, t, variable));
-            fields.finish(r);
-            Some(Token::new(name?.to_string(), role?, &value?))
-        })
-    });
-    tokens.extend(named.unwrap_or_default());
-    fields.finish(r);
-    if tokens.is_empty() && r.is_clean() {
-        r.fault("has no token, so nobody could get in");
-    }
-    Some(tokens)
-}
-
-/// A secret, or `env:NAME` for the variable that holds it. Never repeated in a fault.
-fn secret(r: &mut Reader, tree: &Tree, variable: &impl Fn(&str) -> Option<String>) -> Option<String> {
-    let text = r.text(tree)?;
-    let value = match text.strip_prefix("env:") {
-        Some(name) => {
-            let value = variable(name);
-            if value.is_none() {
-                r.fault(format!("the environment variable {name} is not set"));
-            }
-            value?
-        }
-        None => text.to_string(),
-    };
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic()) {
-        r.fault("a token is at least one visible ASCII character, and no others");
-        return None;
-    }
-    Some(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(text: &str, node: Option<&str>) -> Result<Config, Vec<String>> {
-        let variable = |name: &str| (name == "TOKEN").then(|| "sesame".to_string());
+        let variable = |name: &str| (name == "TOKEN").then(|| "open-sesame-of-the-cave".to_string());
         Config::read(text.as_bytes(), Path::new("/etc/tidegate"), node, variable)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
@@ -482,10 +445,13 @@ mod tests {
     #[test]
     fn tokens_come_from_the_file_or_the_environment_and_are_never_shown() {
         let text = format!(
-            "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \"ci\"\nrole = \"read\"\nvalue = \"x\"\n"
+            "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \"ci\"\nrole = \"read\"\nvalue = \"the-eyes-of-the-ci\"\n"
         );
         let config = read(&text, Some("n1")).unwrap();
-        let expected = [Token::new("admin-1", Role::Admin, "sesame"), Token::new("ci", Role::Read, "x")];
+        let expected = [
+            Token::new("admin-1", Role::Admin, "open-sesame-of-the-cave"),
+            Token::new("ci", Role::Read, "the-eyes-of-the-ci"),
+        ];
         assert_eq!(config.tokens, expected);
         assert!(!format!("{config:?}").contains("sesame"));
         let unset = read(&format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"), Some("n1")).unwrap_err();
@@ -497,13 +463,27 @@ mod tests {
         let open = "[[nodes]]\nid = \"n1\"\nhttp = \"0.0.0.0:7070\"\n";
         let faults = read(open, None).unwrap_err();
         assert!(faults[0].starts_with("nodes[0].http: 0.0.0.0:7070 is not a loopback address"), "{faults:?}");
-        assert!(read(&format!("{open}\n[auth]\nadmin_tokens = [\"a\"]\n"), None).is_ok());
+        assert!(read(&format!("{open}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n"), None).is_ok());
     }
 
     #[test]
     fn unknown_members_are_faults_with_a_suggestion() {
         let faults = read(&format!("{TWO}\n[limits]\nkeys_per_tennant = 5\n"), Some("n1")).unwrap_err();
         assert_eq!(faults, ["limits.keys_per_tennant: unknown member; did you mean keys_per_tenant?"]);
+    }
+
+    #[test]
+    fn a_round_trip_of_50_to_300_ms_may_be_set() {
+        let with = |ms: &str| {
+            let named = format!("name = \"demo\"\nround_trip_ms = {ms}");
+            read(&TWO.replace("name = \"demo\"", &named), Some("n1")).map(|n1| n1.round_trip_ms)
+        };
+        assert_eq!(read(TWO, Some("n1")).unwrap().round_trip_ms, None);
+        assert_eq!((with("50"), with("300")), (Ok(Some(50)), Ok(Some(300))));
+        for refused in ["49", "301", "\"100\""] {
+            let faults = with(refused).unwrap_err();
+            assert!(faults[0].starts_with("cluster.round_trip_ms: "), "{faults:?}");
+        }
     }
 
     #[test]

@@ -201,6 +201,16 @@ impl Reader {
         self.member(name, |r| r.fault(detail));
     }
 
+    /// Notes that `name`, a `kind` of word ("member"), is none of those that are known here; suggests the nearest of them.
+    pub fn unknown(&mut self, name: &str, kind: &str, known: &[&str]) {
+        let detail = match nearest(name, known.iter().copied()) {
+            Some(nearest) => format!("unknown {kind}; did you mean {nearest}?"),
+            None if known.is_empty() => format!("unknown {kind}; none is read here"),
+            None => format!("unknown {kind}; known are {}", known.join(", ")),
+        };
+        self.fault_at(name, detail);
+    }
+
     /// Whether nothing was wrong so far.
     pub fn is_clean(&self) -> bool {
         self.faults.is_empty()
@@ -333,6 +343,21 @@ impl Reader {
     }
 }
 
+/// Bytes of a name up to which similar ones are looked for: comparing costs the product of both lengths.
+const SUGGESTED_BYTES_MAX: usize = 64;
+
+/// The known word that `name` most likely means: the nearest, at most two edits away. None where no word is that near.
+pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    if name.len() > SUGGESTED_BYTES_MAX {
+        return None;
+    }
+    let by_distance = known.map(|known| (strsim::damerau_levenshtein(known, name), known));
+    by_distance
+        .filter(|(distance, _)| *distance <= 2)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
 /// The members of one object, taken one by one; what is left over at the end is unknown.
 pub struct Fields<'t> {
     entries: &'t [(String, Tree)],
@@ -383,11 +408,7 @@ impl<'t> Fields<'t> {
             if self.known.contains(&name.as_str()) {
                 continue;
             }
-            let nearest = self.known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
-            match nearest.filter(|known| strsim::damerau_levenshtein(known, name) <= 2) {
-                Some(known) => reader.fault_at(name, format!("unknown member; did you mean {known}?")),
-                None => reader.fault_at(name, format!("unknown member; known are {}", self.known.join(", "))),
-            }
+            reader.unknown(name, "member", &self.known);
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod pipes;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,6 +27,12 @@ pub use bound::Bound;
 pub use handover::{Counted, Parcel, Receiver, Sender, accept, handover};
 pub use plain::{Plain, PlainDial, PlainListener};
 pub use tls::Certified;
+
+/// The round trip between nodes that a cluster's timers allow unless it is told otherwise, in
+/// milliseconds.
+pub const ROUND_TRIP_MS: u64 = 100;
+/// The round trips that they can be told to allow.
+pub const ROUND_TRIP_MS_BOUNDS: RangeInclusive<u64> = 50..=300;
 
 /// What a connection reads from and writes to.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {

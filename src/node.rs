@@ -25,10 +25,10 @@ use crate::cluster::backup::BackUps;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
-use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, SeedNode};
+use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Purpose, SeedNode};
 use crate::config::Config;
 use crate::http::server::{self, Ending};
-use crate::http::{App, Door, Tokens};
+use crate::http::{App, Door, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
 use crate::placement::{BootId, Weight};
@@ -136,6 +136,11 @@ struct Stops {
 }
 
 impl Node {
+    /// The tokens that its callers are told by.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.app.tokens.clone()
+    }
+
     /// Starts a node. It answers at its door when this returns; see [`Node::is_started`] for more.
     pub async fn start<L: Listen, P: Listen, N: Network>(parts: Parts<L, P, N>) -> Result<Self, NodeError> {
         let Parts { config, mut listener, peers, network, clock, seed, .. } = parts;
@@ -209,7 +214,8 @@ impl Node {
             cluster: member.clone(),
             backups,
             environment: config.environment.clone(),
-            tokens: Tokens::new(&config.tokens),
+            tokens: Arc::new(Tokens::new(&config.tokens)),
+            insecure_no_auth: config.insecure_no_auth,
             limits: config.limits.clone(),
             forward_auth: config.forward_auth.clone(),
             ready: AtomicBool::new(true),
@@ -278,6 +284,13 @@ impl Node {
     /// Waits until this node may be asked. The caller bounds the wait.
     pub async fn is_started(&self) {
         self.member.started().await;
+    }
+
+    /// Returns a function that says what this node waits for before it is ready, as `/readyz` does;
+    /// it returns `None` while the node is ready.
+    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + 'static {
+        let app = self.app.clone();
+        move || unready(&app, Purpose::Everything)
     }
 
     /// Runs until `stop` is done, then drains the node: it stops being ready, gives up leading, finishes what it accepted, saves

@@ -91,17 +91,17 @@ fn an_added_entry_is_answered_with_its_id_its_place_and_the_version_it_made() {
 
 #[test]
 fn who_added_an_entry_and_when_is_for_the_node_to_say() {
-    let auth = "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"sesame\"\n";
+    let auth = "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"open-sesame-for-ops\"\n";
     let node = Setup::policy(POLICY).section(auth).start();
     let send = |body: Value| {
-        let request = Request::new("POST", "/v1/access").header("x-tidegate-token", "sesame");
+        let request = Request::new("POST", "/v1/access").header("x-tidegate-token", "open-sesame-for-ops");
         node.send(&request.json(&body))
     };
     let before = instant_in_ms(-1_000);
     let answer =
         send(json!({"id": "a", "list": "deny", "tenant": "acme", "expires": "2100-01-01T00:00:00Z"}));
     assert_eq!(answer.status, 201, "{answer:?}");
-    let get = Request::new("GET", "/v1/access/a").header("x-tidegate-token", "sesame");
+    let get = Request::new("GET", "/v1/access/a").header("x-tidegate-token", "open-sesame-for-ops");
     let entry = node.send(&get).json();
     let at = entry["added_at"].as_str().unwrap();
     assert!(at.ends_with('Z') && *before <= *at && *at <= *instant_in_ms(1_000), "{at}");
@@ -298,4 +298,65 @@ fn entries_outlast_a_kill_9_right_after_their_answer() {
             assert_eq!(node.check(json!({"tenant": format!("t{j}")}))["allowed"], false);
         }
     }
+}
+
+/// Two for each address and five for each tenant; IPv4 counts by 24 bits.
+const PER_ADDRESS: &str = r#"
+ipv4_prefix = 24
+default_tier = "free"
+[[limits]]
+name = "per-ip"
+per = ["ip", "action"]
+algorithm = "sliding_log"
+limit = 2
+window = "1h"
+[tiers.free]
+limits = [{ name = "log", algorithm = "sliding_log", limit = 5, window = "1h" }]
+[access.bad]
+list = "deny"
+ip = "2001:db8:1:2::bad"
+"#;
+
+#[test]
+fn addresses_count_by_prefix_and_lists_name_them_one_by_one() {
+    let node = node(PER_ADDRESS);
+    let asks = |tenant: &str, action: &str, ip: &str| {
+        node.check(json!({"tenant": tenant, "action": action, "ip": ip}))
+    };
+    // The first two share the limit of their network; the third is denied, and another network is not.
+    for (ips, other) in [
+        (["2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "2001:db8:1:2::3"], "2001:db8:1:3::1"),
+        (["192.0.2.1", "::ffff:192.0.2.2", "192.0.2.3"], "192.0.3.1"),
+    ] {
+        let said = [0, 1, 2].map(|i: usize| asks(&format!("t{i}"), "a", ips[i]));
+        assert_eq!(said.each_ref().map(|said| &said["allowed"]), [true, true, false], "{said:?}");
+        assert_eq!(said[2]["denied_by"]["name"], "per-ip");
+        assert_eq!(asks("t", "a", other)["allowed"], true);
+    }
+    // A list names the one address of the network, and no limit was asked.
+    assert_eq!(asks("t", "b", "2001:db8:1:2::bad")["denied_by"]["reason"], "deny_list");
+    assert_eq!(asks("t", "b", "2001:db8:1:2::1d")["allowed"], true);
+    // `anonymous` has an account for each network.
+    let anonymous = |host: &str, i: usize| {
+        asks("anonymous", &format!("c{i}"), &format!("2001:db8:9::{host}"))["allowed"] == true
+    };
+    assert_eq!((0..4).filter(|i| anonymous("1", *i)).count(), 4);
+    assert_eq!((4..8).filter(|i| anonymous("2", *i)).count(), 1);
+    let active = node.get("/v1/tenants").json();
+    let ids: Vec<_> = active["tenants"].as_array().unwrap().iter().map(|t| t["id"].clone()).collect();
+    assert!(ids.contains(&json!("anonymous@2001:db8:9::")), "{ids:?}");
+}
+
+#[test]
+fn a_changed_prefix_counts_from_the_next_check_on() {
+    let node = node(PER_ADDRESS);
+    let asks = |ip: &str| node.check(json!({"tenant": "t", "action": "a", "ip": ip}))["allowed"] == true;
+    assert_eq!([asks("2001:db8::1"), asks("2001:db8::2"), asks("2001:db8::3")], [true, true, false]);
+    let mut policy = node.get("/v1/policy").json();
+    assert_eq!((&policy["ipv4_prefix"], policy.get("ipv6_prefix")), (&json!(24), None));
+    policy["ipv6_prefix"] = json!(128);
+    node.put("/v1/policy", policy.clone()).version();
+    assert_eq!([asks("2001:db8::1"), asks("2001:db8::2")], [true; 2]);
+    policy["ipv6_prefix"] = json!(129);
+    assert_eq!(node.put("/v1/policy", policy).fault_paths(422), ["ipv6_prefix"]);
 }

@@ -12,20 +12,20 @@ admin_tokens = ["env:SECRET_OF_ADMIN"]
 [[auth.tokens]]
 name = "dashboard"
 role = "read"
-value = "read-sesame"
+value = "read-open-sesame"
 [[auth.tokens]]
 name = "gateway"
 role = "check"
-value = "check-sesame"
+value = "check-open-sesame"
 "#;
-const ADMIN: &str = "admin-sesame";
+const ADMIN: &str = "admin-open-sesame";
 
 fn with_tokens() -> Node {
     Setup::policy(POLICY).section(TOKENS).variable("SECRET_OF_ADMIN", ADMIN).start()
 }
 
 fn with_admin_token_only() -> Node {
-    Setup::policy(POLICY).section("[auth]\nadmin_tokens = [\"admin-sesame\"]").start()
+    Setup::policy(POLICY).section("[auth]\nadmin_tokens = [\"admin-open-sesame\"]").start()
 }
 
 /// What a route is for, and so who may use it.
@@ -142,9 +142,9 @@ fn every_route_lets_in_the_roles_it_is_for_and_nobody_else() {
     let node = with_tokens();
     for (token, deciding, reading, changing) in [
         (None, 401, 401, 401),
-        (Some("nobody-sesame"), 401, 401, 401),
-        (Some("check-sesame"), 200, 403, 403),
-        (Some("read-sesame"), 403, 200, 403),
+        (Some("nobody-open-sesame"), 401, 401, 401),
+        (Some("check-open-sesame"), 200, 403, 403),
+        (Some("read-open-sesame"), 403, 200, 403),
         (Some(ADMIN), 200, 200, 200),
     ] {
         for (kind, method, path, body) in routes() {
@@ -178,9 +178,9 @@ fn without_a_check_token_deciding_needs_none_and_ignores_what_is_sent() {
     let node = with_admin_token_only();
     for headers in [
         &[][..],
-        &[("authorization", "Bearer nobody-sesame")],
+        &[("authorization", "Bearer nobody-open-sesame")],
         &[("authorization", "Basic ZW5kOnVzZXI=")],
-        &[("x-tidegate-token", "nobody-sesame")],
+        &[("x-tidegate-token", "nobody-open-sesame")],
     ] {
         for (kind, method, path, body) in routes() {
             let answer = call(&node, method, path, body.as_ref(), headers);
@@ -195,7 +195,8 @@ fn without_a_check_token_deciding_needs_none_and_ignores_what_is_sent() {
 fn without_auth_everybody_may_do_everything_on_loopback() {
     let node = Setup::policy(POLICY).start();
     for (_, method, path, body) in routes() {
-        let answer = call(&node, method, path, body.as_ref(), &[("authorization", "Bearer nobody-sesame")]);
+        let answer =
+            call(&node, method, path, body.as_ref(), &[("authorization", "Bearer nobody-open-sesame")]);
         assert!(!matches!(answer.status, 401 | 403 | 405 | 500..), "{method} {path}: {answer:?}");
     }
 }
@@ -217,17 +218,17 @@ fn a_header_of_our_own_may_carry_the_token_and_counts_before_authorization() {
     let (own, bearer) = ("x-tidegate-token", "authorization");
     for (headers, expected) in [
         (&[(own, ADMIN)][..], 200),
-        (&[(own, "read-sesame")], 200),
-        (&[(own, "nobody-sesame")], 401),
+        (&[(own, "read-open-sesame")], 200),
+        (&[(own, "nobody-open-sesame")], 401),
         (&[(own, "")], 401),
         (&[(own, ADMIN), (bearer, "Bearer an-end-users")], 200),
-        (&[(own, "nobody-sesame"), (bearer, "Bearer admin-sesame")], 401),
-        (&[(bearer, "bearer admin-sesame")], 200),
-        (&[(bearer, "Basic admin-sesame")], 401),
-        (&[(bearer, "admin-sesame")], 401),
+        (&[(own, "nobody-open-sesame"), (bearer, "Bearer admin-open-sesame")], 401),
+        (&[(bearer, "bearer admin-open-sesame")], 200),
+        (&[(bearer, "Basic admin-open-sesame")], 401),
+        (&[(bearer, "admin-open-sesame")], 401),
         (&[(bearer, "Bearer ")], 401),
         (&[(bearer, "Bearer admin-sesam")], 401),
-        (&[(bearer, "Bearer admin-sesame2")], 401),
+        (&[(bearer, "Bearer admin-open-sesame2")], 401),
         (&[(bearer, "Bearer ADMIN-SESAME")], 401),
     ] {
         assert_eq!(status(headers), expected, "{headers:?}");
@@ -240,7 +241,7 @@ fn a_refusal_comes_before_any_look_at_the_body() {
     for (method, path) in
         [("POST", "/v1/check"), ("POST", "/v1/check/batch"), ("PUT", "/v1/policy"), ("PUT", "/v1/tiers/a:b")]
     {
-        for (token, expected) in [("nobody-sesame", 401), ("read-sesame", 403)] {
+        for (token, expected) in [("nobody-open-sesame", 401), ("read-open-sesame", 403)] {
             let request =
                 Request::new(method, path).header("x-tidegate-token", token).body("{ not even JSON");
             node.send(&request).problem(expected);
@@ -255,10 +256,12 @@ fn an_open_address_without_auth_is_refused_with_exit_2_and_with_auth_it_is_not()
         assert_eq!(code, 2, "{stderr}");
         assert!(stderr.contains("nodes[0].http") && stderr.contains("[auth]"), "{stderr}");
     }
-    let node =
-        Setup::policy(POLICY).http("0.0.0.0:0").section("[auth]\nadmin_tokens = [\"admin-sesame\"]").start();
+    let node = Setup::policy(POLICY)
+        .http("0.0.0.0:0")
+        .section("[auth]\nadmin_tokens = [\"admin-open-sesame\"]")
+        .start();
     assert_eq!(version(&node, ADMIN), "\"1\"");
-    assert_eq!(version(&node, "nobody-sesame"), "");
+    assert_eq!(version(&node, "nobody-open-sesame"), "");
 }
 
 #[test]
@@ -283,7 +286,7 @@ fn no_log_line_at_any_level_holds_a_token_or_an_api_key() {
         .variable("SECRET_OF_ADMIN", ADMIN)
         .variable("TIDEGATE_LOG", "trace")
         .start();
-    for token in [ADMIN, "read-sesame", "check-sesame", "nobody-sesame"] {
+    for token in [ADMIN, "read-open-sesame", "check-open-sesame", "nobody-open-sesame"] {
         for (_, method, path, body) in routes() {
             call(&node, method, path, body.as_ref(), &[("x-tidegate-token", token)]);
         }
@@ -295,7 +298,7 @@ fn no_log_line_at_any_level_holds_a_token_or_an_api_key() {
     }
     let log = node.stderr();
     assert!(!log.is_empty());
-    for secret in [ADMIN, "read-sesame", "check-sesame", "nobody-sesame", "key-of-acme"] {
+    for secret in [ADMIN, "read-open-sesame", "check-open-sesame", "nobody-open-sesame", "key-of-acme"] {
         assert!(!log.contains(secret), "{secret}");
     }
 }

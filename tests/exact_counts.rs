@@ -182,7 +182,7 @@ fn never_more_permits_are_out_than_may_be_however_fast_they_come_and_go() {
     let node = four_shards("default_tier = \"free\"\n[tiers.free]\nmax_concurrent = 5\n");
     let (out, granted) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let request =
-        Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "permit": {"ttl_ms": 600_000}}));
+        Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "permit": {"ttl_ms": 300_000}}));
     std::thread::scope(|scope| {
         for _ in 0..CALLERS {
             scope.spawn(|| {

@@ -316,10 +316,12 @@ fn an_api_key_comes_in_a_header_or_in_the_query_of_the_original_request() {
 
 #[test]
 fn no_log_line_and_no_answer_holds_an_api_key_or_a_token() {
-    let home =
-        Home::new(POLICY, "[auth]\nadmin_tokens = [\"root-sesame\"]\ncheck_tokens = [\"proxy-sesame\"]");
+    let home = Home::new(
+        POLICY,
+        "[auth]\nadmin_tokens = [\"root-open-sesame\"]\ncheck_tokens = [\"proxy-open-sesame\"]",
+    );
     let mut node = home.set_variable("TIDEGATE_LOG", "trace").start();
-    for token in ["proxy-sesame", "root-sesame"] {
+    for token in ["proxy-open-sesame", "root-open-sesame"] {
         for (name, value) in [
             ("x-api-key", "canary-1"),
             ("x-forwarded-uri", "/a?api_key=canary-2"),
@@ -524,17 +526,17 @@ fn the_bypass_can_be_chosen_or_be_nothing() {
 
 #[test]
 fn a_check_token_is_asked_for_in_our_own_header_alone() {
-    let tokens = "[auth]\nadmin_tokens = [\"root\"]\nread_tokens = [\"eyes\"]\ncheck_tokens = [\"proxy\"]";
+    let tokens = "[auth]\nadmin_tokens = [\"root-open-sesame\"]\nread_tokens = [\"eyes-open-sesame\"]\ncheck_tokens = [\"proxy-open-sesame\"]";
     let node = start(tokens);
     let (own, authorization) = ("x-tidegate-token", "authorization");
     for (headers, expected) in [
         (&[][..], 401),
-        (&[(own, "proxy")], 200),
-        (&[(own, "root")], 200),
-        (&[(own, "eyes")], 403),
+        (&[(own, "proxy-open-sesame")], 200),
+        (&[(own, "root-open-sesame")], 200),
+        (&[(own, "eyes-open-sesame")], 403),
         (&[(own, "nobody")], 401),
-        (&[(authorization, "Bearer proxy")], 401),
-        (&[(own, "proxy"), (authorization, "Bearer of an end user")], 200),
+        (&[(authorization, "Bearer proxy-open-sesame")], 401),
+        (&[(own, "proxy-open-sesame"), (authorization, "Bearer of an end user")], 200),
     ] {
         let headers: Vec<_> = headers.iter().copied().chain([("x-tenant-id", "friend")]).collect();
         for path in ["", "/a/b", "?deny_status=403"] {
@@ -546,7 +548,7 @@ fn a_check_token_is_asked_for_in_our_own_header_alone() {
 
 #[test]
 fn without_a_check_token_whatever_the_end_user_sends_is_ignored() {
-    let node = start("[auth]\nadmin_tokens = [\"root\"]");
+    let node = start("[auth]\nadmin_tokens = [\"root-open-sesame\"]");
     for name in ["authorization", "x-tidegate-token"] {
         assert_eq!(ask(&node, &[ACME, (name, "Bearer nobody")]).status, 200);
     }

@@ -223,7 +223,7 @@ const PLAY: &[(&str, i32, &str)] = &[
     ("cluster-backup", 0, "cluster backup a.backup"),
     ("cluster-backup-show", 0, "cluster backup --show a.backup"),
     ("cluster-backup-faults", 1, "cluster backup --show policy.toml -o json"),
-    ("cluster-backup-role", 1, "cluster backup b.backup -o json --token read-sesame"),
+    ("cluster-backup-role", 1, "cluster backup b.backup -o json --token read-open-sesame"),
     (
         "cluster-restore",
         0,
@@ -247,7 +247,7 @@ const PLAY: &[(&str, i32, &str)] = &[
     // What goes wrong before a node is asked, or because it is not there or not for everybody.
     ("no-token", 1, "policy get -o json --token="),
     ("unknown-token", 1, "policy get -o json --token nonsense"),
-    ("wrong-role", 1, "tenant reset acme -o json --token read-sesame"),
+    ("wrong-role", 1, "tenant reset acme -o json --token read-open-sesame"),
     ("unreachable", 4, "check acme -o json --url NOBODY"),
     ("health", 0, "health -o json"),
     ("health", 0, "health"),
@@ -282,7 +282,7 @@ impl Stage {
         let ran = rig::program()
             .args(words)
             .env("TIDEGATE_URL", &self.node)
-            .env("TIDEGATE_TOKEN", "admin-sesame")
+            .env("TIDEGATE_TOKEN", "admin-open-sesame")
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .output()
@@ -377,7 +377,7 @@ fn folder_of_files() -> PathBuf {
 }
 
 fn node() -> Node {
-    let tokens = "[auth]\nadmin_tokens = [\"admin-sesame\"]\nread_tokens = [\"read-sesame\"]";
+    let tokens = "[auth]\nadmin_tokens = [\"admin-open-sesame\"]\nread_tokens = [\"read-open-sesame\"]";
     let node = Setup::policy(POLICY).section(tokens).start();
     fs::write(node.file("next.toml"), NEXT).unwrap();
     fs::write(node.file("invalid.toml"), INVALID).unwrap();

@@ -36,7 +36,7 @@ const HOUSE: [(&str, &[&str]); 18] = [
     ),
     ("routing", &["check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"]),
     ("config", &["check", "input", "net", "placement", "policy"]),
-    ("telemetry", &["clock", "codec", "random", "shard"]),
+    ("telemetry", &["check", "clock", "codec", "input", "random", "shard"]),
     (
         "http",
         &[

@@ -4,8 +4,8 @@ mod rig;
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use rig::{Home, Node, Wire, head, instant};
+use rustix::process::Signal;
 use serde_json::json;
 
 const POLICY: &str = r#"

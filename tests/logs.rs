@@ -14,15 +14,15 @@ const TOKENS: &str = r#"
 [[auth.tokens]]
 name = "operator"
 role = "admin"
-value = "canary-admin"
+value = "canary-of-the-admin"
 [[auth.tokens]]
 name = "dashboard"
 role = "read"
-value = "canary-read"
+value = "canary-of-the-read"
 [[auth.tokens]]
 name = "gateway"
 role = "check"
-value = "canary-check"
+value = "canary-of-the-check"
 "#;
 
 fn check() -> Request {
@@ -96,7 +96,8 @@ fn a_change_is_logged_with_who_what_and_how_it_ended() {
     let node = Setup::policy(POLICY).section(TOKENS).variable("TIDEGATE_LOG_FORMAT", "json").start();
     let put = |body: Value, id: &str| {
         let request = Request::new("PUT", "/v1/tenants/acme?note=canary-query").json(&body);
-        node.send(&request.header("x-tidegate-token", "canary-admin").header("x-request-id", id)).status
+        node.send(&request.header("x-tidegate-token", "canary-of-the-admin").header("x-request-id", id))
+            .status
     };
     assert_eq!((put(json!({"tier": "free"}), "good"), put(json!({"tier": "gone"}), "bad")), (200, 422));
     for (id, status) in [("good", 200), ("bad", 422)] {
@@ -116,9 +117,9 @@ fn neither_decisions_nor_looks_nor_strangers_fill_the_log() {
     let node = Setup::policy(POLICY).section(TOKENS).start();
     let before = node.stderr();
     for _ in 0..10 {
-        node.send(&check().header("x-tidegate-token", "canary-check"));
+        node.send(&check().header("x-tidegate-token", "canary-of-the-check"));
         node.send(&check());
-        node.send(&Request::new("GET", "/v1/policy").header("x-tidegate-token", "canary-read"));
+        node.send(&Request::new("GET", "/v1/policy").header("x-tidegate-token", "canary-of-the-read"));
         node.send(&Request::new("PUT", "/v1/policy").header("x-tidegate-token", "nobody").body("x"));
     }
     assert_eq!(node.stderr(), before);
@@ -140,7 +141,7 @@ fn no_secret_is_ever_logged_whatever_the_call_and_the_level() {
         .variable("TIDEGATE_LOG", "trace")
         .variable("TIDEGATE_LOG_FORMAT", "json")
         .start();
-    for token in ["canary-admin", "canary-read", "canary-check", "canary-stranger"] {
+    for token in ["canary-of-the-admin", "canary-of-the-read", "canary-of-the-check", "canary-stranger"] {
         for (header, value) in [
             ("x-tidegate-token", token.to_string()),
             ("authorization", format!("Bearer {token}")),
@@ -156,12 +157,14 @@ fn no_secret_is_ever_logged_whatever_the_call_and_the_level() {
     for path in ["/v1/check?api_key=canary-query", "/v1/peek?token=canary-query"] {
         for key in ["canary-key".to_string(), "canary-key".repeat(200), "canary-key\u{7}".into()] {
             let body = json!({"tenant": "acme", "api_key": key, "cost": 1});
-            node.send(&Request::new("POST", path).header("x-tidegate-token", "canary-check").json(&body));
+            node.send(
+                &Request::new("POST", path).header("x-tidegate-token", "canary-of-the-check").json(&body),
+            );
         }
     }
     for path in ["/v1/stats?token=canary-query", "/v1/policy?api_key=canary-query", "/?canary-query"] {
         for method in ["GET", "PUT", "DELETE"] {
-            let request = Request::new(method, path).header("x-tidegate-token", "canary-admin");
+            let request = Request::new(method, path).header("x-tidegate-token", "canary-of-the-admin");
             node.send(&request.body("{}"));
         }
     }

@@ -2,11 +2,12 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
+use support::rig::needs;
 use support::{Node, Request, Setup, node};
 
 /// Three an hour for everybody, ten units for `pro`, and shadows that would deny at once.
@@ -92,28 +93,67 @@ fn worked() -> Node {
 
 #[test]
 fn what_is_scraped_passes_promtool_with_nothing_to_say() {
+    let Some(promtool) = needs("promtool") else { return };
     let text = scrape(&worked());
-    let command = Command::new("promtool")
+    let mut promtool = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    let mut promtool = match command {
-        Ok(promtool) => promtool,
-        Err(_) if std::env::var_os("TIDEGATE_SKIP_PROMTOOL").is_some() => {
-            eprintln!("skipped: promtool is missing, and TIDEGATE_SKIP_PROMTOOL is set");
-            return;
-        }
-        Err(error) => panic!(
-            "promtool: {error}; `apt-get install --no-install-recommends prometheus` has it, \
-             TIDEGATE_SKIP_PROMTOOL=1 does without"
-        ),
-    };
+        .spawn()
+        .unwrap();
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
     assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+}
+
+#[test]
+fn alert_rules_pass_their_unit_tests() {
+    let Some(promtool) = needs("promtool") else { return };
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus");
+    for words in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
+        let ran = Command::new(&promtool).args(words).current_dir(folder).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{words:?}: {said}");
+    }
+}
+
+/// The metrics that the README lists, without `process_*`.
+fn documented() -> BTreeSet<String> {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let names = docs.split('`').filter(|word| word.starts_with("tidegate_"));
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    names.filter(|name| name.chars().all(is_part)).map(String::from).collect()
+}
+
+#[test]
+fn every_family_in_the_docs_is_printed_from_the_start() {
+    let text = scrape(&node("default_tier = \"free\"\n[tiers.free]\n"));
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE tidegate_")?.split_once(' '));
+    let printed: BTreeSet<_> = families.map(|(name, _)| format!("tidegate_{name}")).collect();
+    // A node that is alone has no links to other nodes.
+    let of_links = |name: &String| name.starts_with("tidegate_peer_");
+    let documented: BTreeSet<_> = documented().into_iter().filter(|name| !of_links(name)).collect();
+    assert_eq!(printed, documented);
+}
+
+#[test]
+fn alerts_name_documented_metrics_and_each_has_a_unit_test() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus");
+    let alerts = std::fs::read_to_string(format!("{folder}/alerts.yml")).unwrap();
+    let tests = std::fs::read_to_string(format!("{folder}/alerts_test.yml")).unwrap();
+    let words = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let metrics: BTreeSet<_> = words.filter(|word| word.starts_with("tidegate_")).collect();
+    assert!(metrics.len() > 8, "{metrics:?}");
+    let documented = documented();
+    for metric in metrics {
+        let family = metric.strip_suffix("_bucket").unwrap_or(metric);
+        assert!(documented.contains(family), "README.md lists no {family}");
+    }
+    for name in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname: {name}\n")), "no unit test of {name}");
+    }
 }
 
 #[test]

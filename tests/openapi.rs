@@ -2,6 +2,8 @@
 //! everything it refers to exists and is explained, and answers have the shape it promises.
 
 mod rig;
+#[path = "openapi/unknown_words.rs"]
+mod unknown_words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

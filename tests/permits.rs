@@ -10,6 +10,7 @@ const TWO: &str = r#"
 default_tier = "free"
 [tiers.free]
 max_concurrent = 2
+max_permit_ttl = "1h"
 limits = [{ name = "burst", algorithm = "token_bucket", rate = "1/h", burst = 100 }]
 [tiers.open]
 [tenants.big]
@@ -214,4 +215,85 @@ fn permits_outlive_a_graceful_restart() {
     assert_eq!(node.allowed_of(1, asking("acme", 60_000)), 0);
     assert_eq!(release(&node, &id), 204);
     assert_eq!(node.allowed_of(2, asking("acme", 60_000)), 1);
+}
+
+/// Five in flight, each for three seconds at most; a tier whose permits last longer.
+const FIVE: &str = r#"
+default_tier = "free"
+[tiers.free]
+max_concurrent = 5
+max_permit_ttl = "3s"
+limits = [{ name = "burst", algorithm = "token_bucket", rate = "1/h", burst = 100 }]
+[tiers.paid]
+max_permit_ttl = "1m"
+[tenants.mapped]
+tier = "free"
+"#;
+
+#[test]
+fn a_time_above_the_tiers_is_422_and_no_time_is_what_it_allows() {
+    let node = node(FIVE);
+    assert_eq!(node.post("/v1/check", asking("acme", 3_001)).fault_paths(422), ["permit.ttl_ms"]);
+    let checks = json!([asking("acme", 1_000), asking("acme", 3_001)]);
+    let whole = json!({"mode": "all_or_nothing", "checks": checks});
+    let batch = node.post("/v1/check/batch", whole);
+    assert_eq!(batch.fault_paths(422), ["checks[1].permit.ttl_ms"]);
+    let mut paid = asking("acme", 60_000);
+    paid["tier"] = json!("paid");
+    assert_eq!(node.check(paid)["permit"]["expires_in_ms"], 60_000);
+    let unsaid = node.check(json!({"tenant": "mapped", "permit": {}}));
+    assert_eq!(unsaid["permit"]["expires_in_ms"], 3_000);
+    let renew = format!("/v1/permits/{}/renew", unsaid["permit"]["id"].as_str().unwrap());
+    let renewed = |body: Value| node.post(&renew, body);
+    assert_eq!(renewed(json!({"ttl_ms": 3_001})).fault_paths(422), ["ttl_ms"]);
+    assert_eq!(renewed(json!({"ttl_ms": 60_001})).fault_paths(422), ["ttl_ms"]);
+    assert_eq!(renewed(json!({})).json()["expires_in_ms"], 3_000);
+}
+
+#[test]
+fn a_killed_node_grants_no_sixth_permit_until_the_five_have_expired() {
+    let node = node(&FIVE.replace("3s", "10s").replace("1m", "10s"));
+    let ids: Vec<_> = (0..5).map(|_| granted(&node, "acme", 10_000)).collect();
+    let node = node.kill().start();
+    let denied = node.check(asking("acme", 1_000));
+    assert_eq!(
+        (&denied["denied_by"]["reason"], &denied["mode"], &denied["degraded"]),
+        (&json!("concurrency"), &json!("approximate"), &json!({"reason": "cold_start", "share": "0"}))
+    );
+    let wait = denied["retry_after_ms"].as_u64().unwrap();
+    assert!((1..=10_000).contains(&wait), "{denied}");
+    // Rates go on: a check without a permit is decided.
+    assert_eq!(node.check(json!({"tenant": "acme"}))["allowed"], true);
+    // Renewed, they count again, whether or not the node knew of them.
+    for id in &ids {
+        let renewed = node.post(&format!("/v1/permits/{id}/renew"), json!({"ttl_ms": 10_000}));
+        assert_eq!((renewed.status, &renewed.json()["expires_in_ms"]), (200, &json!(10_000)));
+    }
+    assert_eq!(node.get("/v1/tenants/acme").json()["state"]["permits"], 5);
+    wait_ms(wait);
+    assert_eq!(node.allowed_of(1, asking("acme", 1_000)), 0);
+    for id in &ids {
+        assert_eq!(release(&node, id), 204);
+    }
+    assert_eq!(node.allowed_of(6, asking("acme", 10_000)), 5);
+}
+
+#[test]
+fn a_second_kill_begins_the_wait_again_and_a_graceful_stop_goes_on_with_it() {
+    let node = node(&FIVE.replace("3s", "1h"));
+    granted(&node, "acme", 1_000);
+    let wait = |node: &Node| {
+        let denied = node.check(asking("acme", 1_000));
+        assert_eq!(denied["degraded"]["reason"], "cold_start", "{denied}");
+        denied["retry_after_ms"].as_u64().unwrap()
+    };
+    let node = node.kill().start();
+    wait_ms(1_200);
+    let first = wait(&node);
+    let node = node.stop().start();
+    let stopped = wait(&node);
+    assert!(stopped <= first, "{first} {stopped}");
+    let node = node.kill().start();
+    let killed = wait(&node);
+    assert!(killed > 3_599_000 - 10_000 && killed <= 3_600_000, "{killed}");
 }

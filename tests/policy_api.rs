@@ -649,13 +649,13 @@ fn a_page_that_is_none_is_400() {
 #[test]
 fn a_tenant_is_shown_with_its_rules_and_how_it_stands() {
     let node = node(POLICY);
-    node.check(json!({"tenant": "acme", "cost": 7, "permit": {"ttl_ms": 600_000}, "request_id": "r-1"}));
+    node.check(json!({"tenant": "acme", "cost": 7, "permit": {"ttl_ms": 300_000}, "request_id": "r-1"}));
     let answer = node.get("/v1/tenants/acme");
     assert_eq!((answer.status, answer.header("etag")), (200, "\"1\""));
     let mut shown = answer.json();
     let resets: Vec<_> =
         (0..2).map(|i| support::take_number(&mut shown["state"]["limits"][i], "reset_after_ms")).collect();
-    assert!(resets.iter().all(|ms| (500_000..=3_600_000).contains(ms)), "{resets:?}");
+    assert!(resets.iter().all(|ms| (200_000..=3_600_000).contains(ms)), "{resets:?}");
     assert_eq!(
         shown,
         json!({"tenant": "acme", "policy": {"tier": "pro"}, "state": {

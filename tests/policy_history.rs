@@ -29,10 +29,10 @@ fn rollback(node: &Node, version: u64) -> Answer {
 
 #[test]
 fn the_history_says_what_made_each_version_newest_first() {
-    let auth = "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"sesame\"\n";
+    let auth = "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"open-sesame-for-ops\"\n";
     let node = Setup::policy(POLICY).section(auth).start();
     let send = |method: &str, path: &str, body: Value| {
-        let request = Request::new(method, path).header("x-tidegate-token", "sesame");
+        let request = Request::new(method, path).header("x-tidegate-token", "open-sesame-for-ops");
         node.send(&if body.is_null() { request } else { request.json(&body) })
     };
     let before = instant_in_ms(-1_000);

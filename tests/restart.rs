@@ -2,9 +2,10 @@
 
 mod rig;
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use rig::{Home, Node, head, instant};
+use rig::{Home, Node, PATIENCE, head, instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -104,7 +105,7 @@ fn what_was_spent_before_a_restart_is_still_spent_after_it() {
 fn a_permit_outlives_a_restart_and_is_released_after_it() {
     let home = Home::new(POLICY, "");
     let node = home.start();
-    let check = json!({"tenant": "t", "tier": "slots", "permit": {"ttl_ms": 3_600_000}});
+    let check = json!({"tenant": "t", "tier": "slots", "permit": {"ttl_ms": 300_000}});
     let permit = node.check(check.to_string())["permit"]["id"].clone();
     let permit = format!("/v1/permits/{}", permit.as_str().unwrap());
     node.stop();
@@ -521,4 +522,31 @@ fn every_fault_of_the_first_policy_is_told_and_the_exit_is_2() {
     // A first start that failed leaves nothing that a second would trip over.
     home.write("policy.toml", POLICY.as_bytes());
     assert_eq!(home.start().check(CHECK)["remaining"], 4);
+}
+
+#[test]
+fn systemd_hears_when_a_node_is_ready_and_when_it_stops() {
+    let home = Home::new(POLICY, "");
+    let path = home.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut said = [0; 512];
+        let length = manager.recv(&mut said).unwrap();
+        String::from_utf8(said[..length].to_vec()).unwrap()
+    };
+    let node = home.set_variable("NOTIFY_SOCKET", path.to_str().unwrap()).start();
+    let mut said = hear();
+    while said != "READY=1\n" {
+        assert!(said.starts_with("STATUS="), "{said}");
+        said = hear();
+    }
+    assert_eq!(node.call("GET", "/readyz", "").status, 200);
+    let (status, log) = node.stop();
+    assert!(status.success(), "{log}");
+    let mut said = hear();
+    while said.starts_with("STATUS=") {
+        said = hear();
+    }
+    assert_eq!(said, "STOPPING=1\nSTATUS=stopping\n");
 }

@@ -67,6 +67,7 @@ fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
             dial: sim::Simulated.dial("n2:7171").unwrap(),
             clock: Arc::new(ManualClock::default()),
             chance: Seed::from_number(seed).fork("links", 0),
+            breaker: None,
         });
         tokio::spawn(driver);
         let ask = |text: String| {
@@ -128,6 +129,7 @@ fn a_peer_that_crashes_and_comes_back_is_found_again() {
             dial: sim::Simulated.dial("n2:7171").unwrap(),
             clock: Arc::new(ManualClock::default()),
             chance: Seed::from_number(1).fork("links", 0),
+            breaker: None,
         });
         tokio::spawn(driver);
         link.connected().await;

@@ -199,7 +199,7 @@ impl Handler for RaftOnly {
     }
     async fn handle(&self, call: Call) -> Result<Opaque, Failure> {
         match call.request.kind {
-            Kind::RAFT => {
+            Kind::RAFT | Kind::RAFT_LATER => {
                 let from = (0..NODES).find(|node| name(*node) == call.from.who.node);
                 let before = self.node.term();
                 let answer = self.links.serve_raft(&self.node, call).await;
@@ -387,13 +387,26 @@ const ELECTION_EVERY: Duration = Duration::from_millis(1_500);
 /// How long it may take until somebody votes.
 const ELECTED_WITHIN: Duration = Duration::from_secs(4);
 
+/// Makes faults by what happens, beside the plan.
+trait Director {
+    /// What is to happen at `now`.
+    fn next(&mut self, now: Duration, books: &Books) -> Option<Fault>;
+    /// Whether enough of what it is about has happened.
+    fn has_shown(&self) -> bool;
+}
+
 impl LostVotes {
     fn new(seed: u64) -> Self {
         let chance = tidegate::random::Seed::from_number(seed).fork("lost votes", 0);
         Self { chance, next: FAULTS_FROM, leader: 0, todo: Vec::new(), votes: 0 }
     }
+}
 
-    /// What is to happen at `now`.
+impl Director for LostVotes {
+    fn has_shown(&self) -> bool {
+        self.votes > 3
+    }
+
     fn next(&mut self, now: Duration, books: &Books) -> Option<Fault> {
         let mut seen = books.seen();
         if let Some((voter, candidate)) = seen.voted.take() {
@@ -426,13 +439,61 @@ impl LostVotes {
     }
 }
 
+/// Slows all links of the leader down until another node leads, again and again.
+struct SlowLeaders {
+    chance: Generator,
+    /// When the next leader gets slow.
+    next: Duration,
+    /// Since when which leader is slow, and its term.
+    slow: Option<(Duration, usize, u64)>,
+    replaced: u64,
+}
+
+/// How long it may take until a leader with slow links is replaced.
+const REPLACED_WITHIN: Duration = Duration::from_secs(5);
+/// Between that and the next one.
+const SLOW_EVERY: Duration = Duration::from_secs(2);
+/// How long a message on a link of a slow leader takes, each way, in milliseconds.
+const SLOW_MS: [u64; 3] = [60, 80, 150];
+/// The same on any other link.
+const QUICK_MS: u64 = 3;
+
+impl SlowLeaders {
+    fn new(seed: u64) -> Self {
+        let chance = tidegate::random::Seed::from_number(seed).fork("slow leaders", 0);
+        Self { chance, next: FAULTS_FROM, slow: None, replaced: 0 }
+    }
+}
+
+impl Director for SlowLeaders {
+    fn has_shown(&self) -> bool {
+        self.replaced > 3
+    }
+
+    fn next(&mut self, now: Duration, books: &Books) -> Option<Fault> {
+        let newest = books.seen().leaders.last_key_value().map(|(term, by)| (*term, by.last().copied()));
+        let (term, leader) = (newest?.0, newest?.1?.0 as usize - 1);
+        let Some((since, node, old)) = self.slow else {
+            let ms = SLOW_MS[(self.chance.next_u64() % 3) as usize];
+            self.slow = (now >= self.next).then_some((now, leader, term));
+            return self.slow.map(|_| Fault::SlowLinks(leader, ms));
+        };
+        books.check(now <= since + REPLACED_WITHIN, || format!("n{} leads with slow links", node + 1));
+        if term == old || leader == node {
+            return None;
+        }
+        (self.slow, self.next, self.replaced) = (None, now + SLOW_EVERY, self.replaced + 1);
+        Some(Fault::SlowLinks(node, QUICK_MS))
+    }
+}
+
 /// Runs a seed to its end; what happened.
 fn run(seed: u64) -> String {
     run_with(seed, Plan::of(seed, NODES, FAULTS_FROM, FAULTS_END), None)
 }
 
-/// The same with these faults, and with power that fails after votes.
-fn run_with(seed: u64, plan: Plan, mut lost: Option<LostVotes>) -> String {
+/// The same with these faults, and those of a director.
+fn run_with(seed: u64, plan: Plan, mut director: Option<&mut dyn Director>) -> String {
     let _alone = sim::alone();
     let media: Vec<_> = (0..NODES).map(|_| Medium::default()).collect();
     let books = Books { trace: Trace::default(), seen: Arc::default() };
@@ -457,7 +518,7 @@ fn run_with(seed: u64, plan: Plan, mut lost: Option<LostVotes>) -> String {
         books.trace.assert_sound();
     };
     while sim.elapsed() < FAULTS_END {
-        if let Some(fault) = lost.as_mut().and_then(|lost| lost.next(sim.elapsed(), &books)) {
+        if let Some(fault) = director.as_mut().and_then(|director| director.next(sim.elapsed(), &books)) {
             nemesis.make(&mut sim, fault);
         }
         step(&mut sim, &mut nemesis);
@@ -472,8 +533,8 @@ fn run_with(seed: u64, plan: Plan, mut lost: Option<LostVotes>) -> String {
         step(&mut sim, &mut nemesis);
     }
     books.judge();
-    let shown = lost.is_none_or(|lost| lost.votes > 3);
-    books.check(shown, || "the power hardly ever failed after a vote: this shows nothing".into());
+    let shown = director.is_none_or(|director| director.has_shown());
+    books.check(shown, || "what the director is about hardly ever happened: this shows nothing".into());
     books.trace.assert_sound();
     books.trace.text()
 }
@@ -486,7 +547,17 @@ fn what_was_agreed_on_stays_whatever_breaks() {
 #[test]
 fn a_vote_that_was_given_is_not_given_again_though_the_power_fails_right_after_it() {
     let test = "a_vote_that_was_given_is_not_given_again_though_the_power_fails_right_after_it";
-    sim::each_seed(test, 3, &[], |seed| drop(run_with(seed, Plan(Vec::new()), Some(LostVotes::new(seed)))));
+    sim::each_seed(test, 3, &[], |seed| {
+        drop(run_with(seed, Plan(Vec::new()), Some(&mut LostVotes::new(seed))));
+    });
+}
+
+#[test]
+fn a_leader_whose_links_alone_are_slow_is_replaced_within_5_s() {
+    let test = "a_leader_whose_links_alone_are_slow_is_replaced_within_5_s";
+    sim::each_seed(test, 3, &[], |seed| {
+        drop(run_with(seed, Plan(Vec::new()), Some(&mut SlowLeaders::new(seed))));
+    });
 }
 
 #[test]

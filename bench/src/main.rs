@@ -76,8 +76,11 @@ enum Role {
 #[derive(Args)]
 struct Settings {
     /// The node to measure
-    #[arg(long, value_name = "PATH", default_value = "target/release/tidegate")]
+    #[arg(long, value_name = "PATH", default_value = "target/dist/tidegate")]
     node_binary: PathBuf,
+    /// The node to measure as the candidate `release`
+    #[arg(long, value_name = "PATH", default_value = "target/release/tidegate")]
+    release_binary: PathBuf,
     /// How often every candidate is measured in every scenario
     #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..=25))]
     rounds: u32,
@@ -149,7 +152,9 @@ fn main() -> ExitCode {
 
 fn compare(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build; its bare service is no yardstick (build with --release)");
+        eprintln!(
+            "warning: this is a debug build; its bare service is no yardstick (build with --profile dist)"
+        );
     }
     interrupt::listen()?;
     let scenarios =
@@ -182,8 +187,12 @@ fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dy
     let (mut servers, mut contenders) = (Vec::new(), Vec::new());
     for candidate in once_each(&settings.candidates) {
         let name = candidate.name();
-        let mut server = Server::start(candidate, &settings.node_binary, scenario.tier())
-            .map_err(|error| format!("{name}: {error}"))?;
+        let binary = match candidate {
+            Candidate::Release => &settings.release_binary,
+            Candidate::Tidegate | Candidate::Bare => &settings.node_binary,
+        };
+        let mut server =
+            Server::start(candidate, binary, scenario.tier()).map_err(|error| format!("{name}: {error}"))?;
         let load = Load::connect(server.addresses(), plan.clone())
             .and_then(|mut load| load.run(Phase::Fill).map(|_| load))
             .map_err(|error| format!("{name}: {error}{}", server.last_words()))?;

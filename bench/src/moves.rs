@@ -40,7 +40,7 @@ const WARM_UP: Duration = Duration::from_millis(500);
 #[derive(Args)]
 pub struct Settings {
     /// The node to measure
-    #[arg(long, value_name = "PATH", default_value = "target/release/tidegate")]
+    #[arg(long, value_name = "PATH", default_value = "target/dist/tidegate")]
     node_binary: PathBuf,
     /// Tenants that move
     #[arg(long, default_value_t = 1_000_000, value_parser = value_parser!(u32).range(1..=i64::from(TENANTS_MAX)))]
@@ -109,7 +109,7 @@ struct Waits {
 /// Measures it, and prints it.
 pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build; its figures say little (build with --release)");
+        eprintln!("warning: this is a debug build; its figures say little (build with --profile dist)");
     }
     interrupt::listen()?;
     let mut server = Server::start_nodes(&settings.node_binary, Tier::Day, 1)?;

@@ -39,8 +39,10 @@ const LOG_TAIL_LINES: usize = 20;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Candidate {
-    /// A node.
+    /// The node as it is shipped.
     Tidegate,
+    /// The node as `cargo build --release` builds it, without link-time optimization.
+    Release,
     /// The axum service that decides nothing.
     Bare,
 }
@@ -49,6 +51,7 @@ impl Candidate {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tidegate => "tidegate",
+            Self::Release => "release",
             Self::Bare => "bare",
         }
     }
@@ -99,7 +102,7 @@ impl Server {
         tier: Tier,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         match candidate {
-            Candidate::Tidegate => Self::start_nodes(node_binary, tier, 1),
+            Candidate::Tidegate | Candidate::Release => Self::start_nodes(node_binary, tier, 1),
             Candidate::Bare => Self::start_bare(tier),
         }
     }
@@ -249,7 +252,7 @@ impl Server {
 fn found(binary: &Path) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
     fs::canonicalize(binary).map_err(|cause| {
         format!(
-            "no node at {}: {cause}; build one with `cargo build --release`, or name it with --node-binary",
+            "no node at {}: {cause}; build one with `cargo build --profile dist`, or name it with --node-binary",
             binary.display()
         )
         .into()

@@ -47,10 +47,10 @@ Examples:
   tidegate access list -o json")]
     List {
         /// Of one list only
-        #[arg(long, value_enum, value_name = "LIST", env = "TIDEGATE_ACCESS_LIST")]
+        #[arg(long, value_enum, value_name = "LIST")]
         list: Option<List>,
         /// At most this many; without it, all
-        #[arg(long, value_name = "N", env = "TIDEGATE_ACCESS_LIST_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
     },
     /// Add an entry for a tenant, a client, addresses or an API key
@@ -100,30 +100,30 @@ struct AddArgs {
     #[arg(value_enum)]
     list: List,
     /// The tenant it names
-    #[arg(long, env = "TIDEGATE_ACCESS_TENANT")]
+    #[arg(long)]
     tenant: Option<String>,
     /// The client it names, whatever its tenant
-    #[arg(long, env = "TIDEGATE_ACCESS_CLIENT")]
+    #[arg(long)]
     client: Option<String>,
     /// The address or CIDR range it names
-    #[arg(long, value_name = "RANGE", env = "TIDEGATE_ACCESS_IP")]
+    #[arg(long, value_name = "RANGE")]
     ip: Option<String>,
     /// The API key it names
     ///
-    /// Other users of the machine can see the flag in the list of processes; they can't see the variable.
-    #[arg(long, value_name = "KEY", env = "TIDEGATE_ACCESS_API_KEY", hide_env_values = true)]
+    /// Other users of the machine can see it in the list of processes; --api-key-sha256 shows them nothing.
+    #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
     /// The SHA-256 of the API key it names
-    #[arg(long, value_name = "HEX", env = "TIDEGATE_ACCESS_API_KEY_SHA256")]
+    #[arg(long, value_name = "HEX")]
     api_key_sha256: Option<String>,
     /// Why; shown in answers that the entry decides
-    #[arg(long, value_name = "TEXT", env = "TIDEGATE_ACCESS_REASON")]
+    #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// When it stops counting, as in 2027-01-01T00:00:00Z
-    #[arg(long, value_name = "INSTANT", env = "TIDEGATE_ACCESS_EXPIRES")]
+    #[arg(long, value_name = "INSTANT")]
     expires: Option<String>,
     /// What the entry is to be called; without it, the node makes an id
-    #[arg(long, value_name = "NAME", env = "TIDEGATE_ACCESS_ID")]
+    #[arg(long, value_name = "NAME")]
     id: Option<String>,
 }
 

@@ -52,13 +52,13 @@ pub struct CertsArgs {
     #[arg(required = true, value_name = "NODE", value_parser = name, num_args = 1..=NODES_MAX)]
     nodes: Vec<Name>,
     /// Where the files are made
-    #[arg(long, value_name = "DIR", env = "TIDEGATE_CERTS_DIR", default_value = "certs")]
+    #[arg(long, value_name = "DIR", default_value = "certs")]
     dir: PathBuf,
     /// The cluster's name, as in [cluster] of cluster.toml
-    #[arg(long, value_name = "NAME", env = "TIDEGATE_CERTS_CLUSTER", default_value = "tidegate", value_parser = name)]
+    #[arg(long, value_name = "NAME", default_value = "tidegate", value_parser = name)]
     cluster: Name,
     /// A name or an address by which clients reach these nodes over HTTP, beside localhost, 127.0.0.1 and ::1; once for each
-    #[arg(long = "host", value_name = "HOST", env = "TIDEGATE_CERTS_HOSTS", value_delimiter = ',', value_parser = host)]
+    #[arg(long = "host", value_name = "HOST", value_delimiter = ',', value_parser = host)]
     hosts: Vec<ServerName<'static>>,
 }
 

@@ -41,28 +41,28 @@ pub struct CheckArgs {
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     tenant: String,
     /// The user of the tenant
-    #[arg(long, env = "TIDEGATE_CHECK_CLIENT")]
+    #[arg(long)]
     client: Option<String>,
     /// What is to be done
-    #[arg(long, env = "TIDEGATE_CHECK_ACTION")]
+    #[arg(long)]
     action: Option<String>,
     /// The method of the request behind the check
-    #[arg(long, env = "TIDEGATE_CHECK_METHOD")]
+    #[arg(long)]
     method: Option<String>,
     /// Its path
-    #[arg(long, env = "TIDEGATE_CHECK_PATH")]
+    #[arg(long)]
     path: Option<String>,
     /// The address it comes from
-    #[arg(long, env = "TIDEGATE_CHECK_IP")]
+    #[arg(long)]
     ip: Option<IpAddr>,
     /// Units to take; without it, what the policy says the endpoint costs
-    #[arg(long, value_name = "N", env = "TIDEGATE_CHECK_COST", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cost: Option<u32>,
     /// Milliseconds to wait rather than to be denied, where the node queues checks
-    #[arg(long, value_name = "MS", env = "TIDEGATE_CHECK_WAIT", value_parser = clap::value_parser!(u64).range(..=WAIT_MS_MAX))]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=WAIT_MS_MAX))]
     wait: Option<u64>,
     /// The tier to judge by, where the policy lets a request name one
-    #[arg(long, env = "TIDEGATE_CHECK_TIER")]
+    #[arg(long)]
     tier: Option<String>,
     /// The API key
     ///
@@ -70,7 +70,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "KEY", env = "TIDEGATE_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
     /// A name for this check: the same one within a minute is the same check and takes nothing more
-    #[arg(long, value_name = "ID", env = "TIDEGATE_CHECK_REQUEST_ID")]
+    #[arg(long, value_name = "ID")]
     request_id: Option<String>,
 }
 

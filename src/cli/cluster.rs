@@ -73,7 +73,7 @@ Examples:
   tidegate cluster breakers --reset n2")]
     Breakers {
         /// Close the breaker of the link to this node
-        #[arg(long, value_name = "ID", env = "TIDEGATE_BREAKERS_RESET", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
         reset: Option<String>,
     },
     Certs(CertsArgs),

@@ -45,12 +45,18 @@ impl CompletionsArgs {
 }
 
 #[cfg(test)]
+#[path = "../../tests/rig/needs.rs"]
+mod needs;
+
+#[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::path::Path;
     use std::process::{Command, Stdio};
 
     use super::super::commands;
     use super::super::testing::{run_words, words};
+    use super::needs::needs;
     use super::*;
 
     fn script(shell: &str) -> String {
@@ -84,30 +90,30 @@ mod tests {
         assert_eq!(misused.exit_code(), 2);
     }
 
-    /// `shell -n` reads a script and runs nothing of it. None where there is no such shell.
-    fn faults_by(shell: &str) -> Option<String> {
+    /// Returns what `shell -n` finds wrong with its script, of which it runs nothing.
+    fn faults_by(shell: &Path) -> String {
+        let name = shell.file_name().and_then(|name| name.to_str()).unwrap();
         let pipes = (Stdio::piped(), Stdio::null(), Stdio::piped());
         let started = Command::new(shell).arg("-n").stdin(pipes.0).stdout(pipes.1).stderr(pipes.2).spawn();
-        let mut child = started.ok()?;
-        child.stdin.take().unwrap().write_all(script(shell).as_bytes()).unwrap();
+        let mut child = started.unwrap();
+        child.stdin.take().unwrap().write_all(script(name).as_bytes()).unwrap();
         let ended = child.wait_with_output().unwrap();
         let faults = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert_eq!(ended.status.success(), faults.is_empty(), "{faults}");
-        Some(faults)
+        faults
     }
 
     #[test]
     fn the_shells_that_are_here_accept_their_scripts() {
         for shell in ["bash", "zsh", "fish"] {
-            match faults_by(shell) {
-                Some(faults) => assert_eq!(faults, "", "{shell}"),
-                None => eprintln!("{shell} is not here"),
-            }
+            let Some(program) = needs(shell) else { continue };
+            assert_eq!(faults_by(&program), "", "{shell}");
         }
     }
 
     #[test]
     fn bash_completes_a_command_a_verb_a_flag_and_a_shell() {
+        let Some(bash) = needs("bash") else { return };
         let completed = |line: &[&str]| {
             let words = line.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
             let (last, before) = (line.len() - 1, line.len() - 2);
@@ -117,13 +123,9 @@ mod tests {
                 line[last],
                 line[before]
             );
-            let ran = Command::new("bash").args(["--norc", "-c", &call]).output().ok()?;
-            Some(String::from_utf8_lossy(&ran.stdout).trim().to_string())
+            let ran = Command::new(&bash).args(["--norc", "-c", &call]).output().unwrap();
+            String::from_utf8_lossy(&ran.stdout).trim().to_string()
         };
-        if completed(&["tidegate", ""]).is_none() {
-            eprintln!("bash is not here");
-            return;
-        }
         for (line, expected) in [
             (&["tidegate", "pol"][..], "policy"),
             (&["tidegate", "policy", "di"], "diff"),
@@ -131,7 +133,7 @@ mod tests {
             (&["tidegate", "completions", "po"], "powershell"),
             (&["tidegate", "tenant", "show", "-o", "j"], "json"),
         ] {
-            assert_eq!(completed(line).as_deref(), Some(expected), "{line:?}");
+            assert_eq!(completed(line), expected, "{line:?}");
         }
     }
 }

@@ -45,7 +45,7 @@ const DRAIN_MS: u64 = 5_000;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Each node is a process with its data in a temporary folder; their logs come out on stderr. Ctrl-C stops them all and removes
-the folder. TIDEGATE_LOG and TIDEGATE_LOG_FORMAT hold for every node.
+the folder. Of the variables of this program, TIDEGATE_LOG and TIDEGATE_LOG_FORMAT alone hold for the nodes.
 
 Examples:
   tidegate dev
@@ -53,17 +53,17 @@ Examples:
   tidegate dev --http-port 0 --peer-port 0 -o json")]
 pub struct DevArgs {
     /// How many nodes
-    #[arg(long, value_name = "N", env = "TIDEGATE_DEV_NODES", default_value_t = 3,
+    #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     nodes: u16,
     /// The policy, TOML or JSON; without it, the built-in one
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_DEV_POLICY")]
+    #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The first node's port for HTTP, and the others' after it; 0 for any that are free
-    #[arg(long, value_name = "PORT", env = "TIDEGATE_DEV_HTTP_PORT", default_value_t = 7071)]
+    #[arg(long, value_name = "PORT", default_value_t = 7071)]
     http_port: u16,
     /// The first node's port for the other nodes, and theirs after it; 0 for any that are free
-    #[arg(long, value_name = "PORT", env = "TIDEGATE_DEV_PEER_PORT", default_value_t = 7171)]
+    #[arg(long, value_name = "PORT", default_value_t = 7171)]
     peer_port: u16,
 }
 
@@ -260,6 +260,7 @@ fn introduce(config: &Path, nodes: &[Node], pids: &[u32], out: &mut Output<'_>) 
     out.table(&columns, &each().map(row).collect::<Vec<_>>())?;
     out.line(&format!("\nconfig  {}", config.display()))?;
     if let Some(first) = nodes.first() {
+        out.line(&format!("ask     export TIDEGATE_URL=http://{}", first.http))?;
         out.line(&format!("try     curl -s http://{}/v1/check -d '{{\"tenant\":\"acme\"}}'", first.http))?;
     }
     out.line("stop    Ctrl-C")

@@ -12,8 +12,8 @@
 //! 3
 //! ```
 //!
-//! Three sources, in this order: the flag, its environment variable, the default. Every flag has a variable, and an empty
-//! variable counts as absent. What a node does once it runs is the library's business.
+//! Three sources, in this order: the flag, its environment variable, the default. Connection and node settings have a variable
+//! ([`variables`]), and an empty variable counts as absent. What a node does once it runs is the library's business.
 
 mod access;
 mod certs;
@@ -34,7 +34,10 @@ mod serve;
 mod tenant;
 #[cfg(test)]
 mod testing;
+mod variables;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -48,7 +51,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use tidegate::config::{Config, Own};
 use tidegate::input::Fault;
 use tidegate::placement::{WEIGHT_MAX, Weight};
-use tidegate::telemetry::log::{self, FILTER_DEFAULT, Filter};
+use tidegate::telemetry::log::{self, Filter};
 
 use client::ServerArgs;
 use failure::Failure;
@@ -158,9 +161,13 @@ struct ServeArgs {
     /// How much of the load it takes beside the others, if it joins: from 0, which owns nothing, to 16
     #[arg(long, value_name = "N", env = "TIDEGATE_WEIGHT", value_parser = weight)]
     weight: Option<Weight>,
-    /// What is logged: info, tidegate=debug, warn,tidegate::http=trace, …
-    #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG", default_value = FILTER_DEFAULT)]
-    log: Filter,
+    /// Listen on an address that is open to other machines without any token: whoever reaches it may change the policy
+    #[arg(long, env = "TIDEGATE_INSECURE_NO_AUTH", value_parser = BoolishValueParser::new())]
+    insecure_no_auth: bool,
+    /// What is logged: info, tidegate=debug, warn,tidegate::http=trace, …; without it, what [log] of the configuration says,
+    /// or info,openraft=error,rustls=error
+    #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG")]
+    log: Option<Filter>,
     /// What a log line looks like
     #[arg(long, value_enum, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -190,21 +197,41 @@ struct NodeArgs {
 }
 
 impl NodeArgs {
-    /// The configuration of that node. Without a file its tokens may come from elsewhere.
-    fn load(&self, weight: Option<Weight>, may_have_tokens: bool) -> Result<Config, Vec<Fault>> {
+    /// What is said of the node on the line. Without a file its tokens may come from elsewhere.
+    fn own(&self) -> Own {
         let (http, peer, data_dir) = (self.http, self.peer, self.data_dir.clone());
-        let may_have_tokens = may_have_tokens || self.config.is_none();
-        let own = Own { http, peer, data_dir, weight, may_have_tokens };
-        match &self.config {
-            Some(path) => Config::load(path, self.node.as_deref(), &own, |name| std::env::var(name).ok()),
-            None => Config::standalone_as(self.node.as_deref(), &own),
-        }
+        Own { http, peer, data_dir, may_have_tokens: self.config.is_none(), ..Own::default() }
+    }
+
+    /// The configuration of that node, and the variables that it looks up.
+    fn load(&self, own: &Own) -> (Result<Config, Vec<Fault>>, BTreeSet<String>) {
+        let looked_up = RefCell::new(BTreeSet::new());
+        let variable = |name: &str| {
+            looked_up.borrow_mut().insert(name.to_string());
+            std::env::var(name).ok()
+        };
+        let config = match &self.config {
+            Some(path) => Config::load(path, self.node.as_deref(), own, variable),
+            None => Config::standalone_as(self.node.as_deref(), own, variable),
+        };
+        (config, looked_up.into_inner())
     }
 }
 
 /// The flags that only running a node takes.
-const SERVING: [&str; 10] =
-    ["config", "node", "http", "peer", "data_dir", "join", "weight", "log", "log_format", "stop_at_eof"];
+const SERVING: [&str; 11] = [
+    "config",
+    "node",
+    "http",
+    "peer",
+    "data_dir",
+    "join",
+    "weight",
+    "insecure_no_auth",
+    "log",
+    "log_format",
+    "stop_at_eof",
+];
 
 fn weight(text: &str) -> Result<Weight, String> {
     let weight = text.parse().ok().and_then(Weight::new);
@@ -263,8 +290,11 @@ impl Line {
                 if !typed(after, "weight") {
                     serve.weight = cli.serve.weight;
                 }
+                if !typed(after, "insecure_no_auth") {
+                    serve.insecure_no_auth = cli.serve.insecure_no_auth;
+                }
                 if !typed(after, "log") {
-                    serve.log = cli.serve.log.clone();
+                    serve.log = cli.serve.log.take();
                 }
                 if !typed(after, "log_format") {
                     serve.log_format = cli.serve.log_format;
@@ -297,6 +327,9 @@ impl Line {
                 let colour = is_coloured(stdout.is_terminal(), std::env::var_os("NO_COLOR"));
                 let (mut data, mut notes) = (stdout.lock(), std::io::stderr().lock());
                 let mut out = Output::new(self.0.output, colour, &mut data, &mut notes);
+                for warning in variables::warnings(variables::ours(), &BTreeSet::new()) {
+                    out.note(&format!("warning: {warning}"));
+                }
                 ExitCode::from(ask(command, &self.0.server, &mut out).code())
             }
         }
@@ -437,17 +470,43 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_has_a_variable_and_every_command_an_example() {
+    fn only_connection_and_node_settings_have_variables() {
+        const WITH: [&str; 16] = [
+            "url",
+            "token",
+            "ca-cert",
+            "output",
+            "api-key",
+            "config",
+            "node",
+            "http",
+            "peer",
+            "data-dir",
+            "join",
+            "weight",
+            "insecure-no-auth",
+            "log",
+            "log-format",
+            "stop-at-eof",
+        ];
         for (name, command) in commands() {
             for argument in command.get_arguments() {
                 let flag = argument.get_long().unwrap_or_default();
+                let is_for_one_entry = name == "tidegate access add" && flag == "api-key";
+                let may = WITH.contains(&flag) && !is_for_one_entry;
+                let variable = argument.get_env().map(|variable| variable.to_string_lossy().into_owned());
+                assert_eq!(variable.is_some(), may && name != "tidegate dev", "{name} --{flag}");
                 assert!(
-                    argument.is_positional()
-                        || argument.get_env().is_some()
-                        || matches!(flag, "help" | "version" | "live" | "for"),
+                    variables::warnings(variable.into_iter(), &BTreeSet::new()).is_empty(),
                     "{name} --{flag}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for (name, command) in commands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:\n  "), "{name}");
         }

@@ -14,7 +14,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::builder::BoolishValueParser;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate::policy::Document;
@@ -66,7 +65,7 @@ Examples:
   tidegate policy get --at-version 12")]
     Get {
         /// As it was at this version
-        #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_AT_VERSION")]
+        #[arg(long, value_name = "N")]
         at_version: Option<u64>,
     },
     /// Show what applying a document would change
@@ -97,10 +96,10 @@ Examples:
         /// The document, TOML or JSON; - for stdin
         file: PathBuf,
         /// Change nothing; print what would change
-        #[arg(long, env = "TIDEGATE_POLICY_DRY_RUN", value_parser = BoolishValueParser::new())]
+        #[arg(long)]
         dry_run: bool,
         /// Only if the policy in force is still this version
-        #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_IF_VERSION")]
+        #[arg(long, value_name = "N")]
         if_version: Option<u64>,
     },
     /// Show what made the versions, the newest first
@@ -124,10 +123,10 @@ Examples:
         #[arg(value_name = "VERSION")]
         to: u64,
         /// Change nothing; print what would change
-        #[arg(long, env = "TIDEGATE_POLICY_ROLLBACK_DRY_RUN", value_parser = BoolishValueParser::new())]
+        #[arg(long)]
         dry_run: bool,
         /// Only if the policy in force is still this version
-        #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_ROLLBACK_IF_VERSION")]
+        #[arg(long, value_name = "N")]
         if_version: Option<u64>,
     },
     /// Let limits deny, or throw the kill switch
@@ -143,7 +142,7 @@ Examples:
         #[arg(value_enum)]
         switch: Switch,
         /// Only if the policy in force is still this version
-        #[arg(long, value_name = "N", env = "TIDEGATE_POLICY_ENFORCE_IF_VERSION")]
+        #[arg(long, value_name = "N")]
         if_version: Option<u64>,
     },
 }
@@ -315,6 +314,8 @@ struct Applied {
     version: u64,
     #[serde(default)]
     pending: Vec<Value>,
+    #[serde(default)]
+    unchanged: bool,
 }
 
 /// The request under the condition that there is still this version.
@@ -396,7 +397,8 @@ pub fn print_applied(answer: &Answer, out: &mut Output<'_>) -> Result<(), Failur
     if out.is_json() {
         return out.json(&answer.text);
     }
-    out.line(&format!("policy version {}", applied.version))?;
+    let unchanged = if applied.unchanged { ", unchanged" } else { "" };
+    out.line(&format!("policy version {}{unchanged}", applied.version))?;
     if !applied.pending.is_empty() {
         let nodes = applied.pending.iter().map(|node| match node {
             Value::String(id) => plain(id).into_owned(),

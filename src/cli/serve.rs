@@ -3,10 +3,12 @@
 //! Who the node is, its data says, if there is any. A node without data is one of the configuration's; or with `--join` one that
 //! asks a cluster to admit it ([`join`]).
 
+mod hangup;
 mod join;
+mod service;
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,17 +22,17 @@ use tidegate::check::Name;
 use tidegate::clock::SystemClock;
 use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
-use tidegate::config::{Config, Tls};
+use tidegate::config::{Config, Own, Role, Tls};
 use tidegate::input::Fault;
-use tidegate::net::{Bound, Listen, Network, Plain, PlainListener};
+use tidegate::net::{Bound, Listen, Network, Plain, PlainListener, ROUND_TRIP_MS};
 use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
+use tidegate::telemetry::log::{Filter, print, print_error};
 
-use tidegate::telemetry::log::{print, print_error};
-
-use super::ServeArgs;
 use super::client::ServerArgs;
+use super::{ServeArgs, variables};
+use hangup::{Hangups, Reloaded};
 use join::Joining;
 
 /// A node outlives whoever reads what it says: a line that can't be written is lost, where the standard macros panic.
@@ -57,20 +59,50 @@ const STARTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
-    let ServeArgs { place, join, weight, log, log_format, stop_at_eof } = arguments;
-    tidegate::telemetry::log::start(log_format.into(), &log);
-    // The tokens of a node that was admitted come with its data.
-    let config = match place.load(weight, join.is_some()) {
-        Ok(config) => config,
-        Err(faults) => return refuse("the configuration", &faults),
-    };
-    let (has_file, is_named) = (place.config.is_some(), place.node.is_some());
-    let joining = Joining { url: join, server, has_file, is_named };
     // Two threads: accepting goes on while a large policy is being read.
     let mut control = tokio::runtime::Builder::new_multi_thread();
     match control.worker_threads(2).thread_name("control").enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(config, joining, stop_at_eof)),
+        Ok(runtime) => runtime.block_on(configured(arguments, server)),
         Err(error) => fail(error),
+    }
+}
+
+/// Reads the configuration, starts the log by what it says, and runs the node.
+async fn configured(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
+    let hangups = match Hangups::catch() {
+        Ok(hangups) => hangups,
+        Err(error) => return fail(error),
+    };
+    let ServeArgs { place, join, weight, insecure_no_auth, log, log_format, stop_at_eof } = arguments;
+    let own = place.own();
+    // The tokens of a node that was admitted come with its data.
+    let may_have_tokens = !insecure_no_auth && (own.may_have_tokens || join.is_some());
+    let (config, looked_up) = place.load(&Own { weight, insecure_no_auth, may_have_tokens, ..own });
+    let config = match config.and_then(|config| Ok((filter_of(log.clone(), &config)?, config))) {
+        Ok(config) => config,
+        Err(faults) => return refuse("the configuration", &faults),
+    };
+    let (filter, config) = config;
+    let running = tidegate::telemetry::log::start(log_format.into(), &filter);
+    let reloaded = Arc::new(Reloaded::default());
+    if let Some(path) = place.config.clone().filter(|_| log.is_none() && config.log_filter.is_some()) {
+        reloaded.log_of(running, path);
+    }
+    tokio::spawn(hangups.answer(reloaded.clone()));
+    for warning in variables::warnings(variables::ours(), &looked_up) {
+        tracing::warn!("{warning}");
+    }
+    let (has_file, is_named) = (place.config.is_some(), place.node.is_some());
+    let joining = Joining { url: join, server, has_file, is_named };
+    serve(config, joining, reloaded, stop_at_eof).await
+}
+
+/// What is logged: what the line says, else what the configuration says.
+fn filter_of(log: Option<Filter>, config: &Config) -> Result<Filter, Vec<Fault>> {
+    match (log, &config.log_filter) {
+        (Some(filter), _) => Ok(filter),
+        (None, Some(text)) => text.parse().map_err(|why: String| vec![Fault::new("log.filter", why)]),
+        (None, None) => Ok(Filter::default()),
     }
 }
 
@@ -85,7 +117,7 @@ fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode {
+async fn serve(config: Config, joining: Joining, reloaded: Arc<Reloaded>, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
     if let Err(error) = ignore_other_signals() {
         return fail(error);
@@ -101,21 +133,19 @@ async fn serve(config: Config, joining: Joining, stop_at_eof: bool) -> ExitCode 
     };
     let Some(Tls { http, tls, .. }) = &config.tls else {
         return match listen_for_peers(config.peer, PlainListener::bind).await {
-            Ok(peers) => run_node((config, joining), listener, peers, Plain, stop).await,
+            Ok(peers) => run_node((config, joining, reloaded), listener, peers, Plain, stop).await,
             Err(error) => fail(error),
         };
     };
-    if let Err(error) = reload_at_hangup(&config) {
-        return fail(error);
-    }
+    config.tls.iter().for_each(|tls| reloaded.certificates_of(tls));
     let (http, tls) = (*http, tls.clone());
     let peers = match listen_for_peers(config.peer, TcpListener::bind).await {
         Ok(peers) => peers.map(|peers| tls.peers(peers)),
         Err(error) => return fail(error),
     };
     match http {
-        true => run_node((config, joining), tls.door(listener), peers, tls.network(), stop).await,
-        false => run_node((config, joining), listener, peers, tls.network(), stop).await,
+        true => run_node((config, joining, reloaded), tls.door(listener), peers, tls.network(), stop).await,
+        false => run_node((config, joining, reloaded), listener, peers, tls.network(), stop).await,
     }
 }
 
@@ -131,7 +161,7 @@ async fn listen_for_peers<L>(
 
 /// Runs the node on what it listens on and dials with.
 async fn run_node<L: Listen, P: Listen, N: Network>(
-    (config, joining): (Config, Joining),
+    (config, joining, reloaded): (Config, Joining, Arc<Reloaded>),
     listener: L,
     mut peers: Option<P>,
     network: N,
@@ -143,6 +173,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     };
     let http = listener.local_addr().unwrap_or(config.http);
     let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
+    let had_data = matches!(place.found(), Ok(Some(found)) if !found.is_blank);
     let (config, members) = match joining.settle(config, &place, http, peers.as_mut()).await {
         Ok(settled) => settled,
         Err(failure) => {
@@ -150,6 +181,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
             return ExitCode::from(failure.exit().code());
         }
     };
+    let round_trip_ms = config.round_trip_ms.unwrap_or(ROUND_TRIP_MS);
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
         statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
@@ -160,7 +192,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         clock: Arc::new(SystemClock::new()),
         seed,
         place,
-        timers: Timers::default(),
+        timers: Timers::for_round_trip(round_trip_ms),
         initial: Box::new(move || initial(first.as_deref())),
         workers: Workers::Threads,
     };
@@ -169,39 +201,25 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Err(NodeError::Member(MemberError::Invalid(faults))) => return refuse("the policy", &faults),
         Err(error) => return fail(error),
     };
+    reloaded.node_of(&config, node.tokens());
     if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
         let _ = tokio::time::timeout(STARTED_WITHIN, node.is_started()).await;
     }
     introduce(&config, &members, http, &node);
+    if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
+        warn_of_ignored_policy(file, &node);
+    }
+    let following = tokio::spawn(service::follow(node.unready()));
+    let stop = async {
+        stop.await;
+        following.abort();
+        service::stopping();
+    };
     match node.run(stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
     }
-}
-
-/// From here on the node reads its certificates again at each SIGHUP, for the connections that come after it.
-fn reload_at_hangup(config: &Config) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let Some(tls) = config.tls.clone() else { return Ok(()) };
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            let again = tls.clone();
-            match tokio::task::spawn_blocking(move || again.reload()).await {
-                Ok(Ok(until)) => {
-                    tracing::info!(
-                        until = until.map(tracing::field::display),
-                        "the certificates were read again"
-                    );
-                }
-                Ok(Err(faults)) => faults.iter().for_each(|fault| {
-                    tracing::error!(%fault, "the certificates were not read again: those in force stay");
-                }),
-                Err(error) => tracing::error!(%error, "the certificates were not read again"),
-            }
-        }
-    });
-    Ok(())
 }
 
 /// The policy of the very first start.
@@ -307,11 +325,70 @@ fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
         let until = tls.until.map(|until| format!(", certificate until {until}")).unwrap_or_default();
         println!("  tls     {}{until}", if tls.http { "peers and HTTP" } else { "peers" });
     }
-    println!(
-        "  access  {}",
-        if config.tokens.is_empty() { "open (no [auth]; loopback only)" } else { "by token" }
+    println!("  access  {}", access_of(config, http));
+    let try_it = call_to_try(config, http);
+    println!("  try     {try_it}");
+}
+
+/// Who may ask, in a few words.
+fn access_of(config: &Config, http: SocketAddr) -> &'static str {
+    match (config.tokens.is_empty(), http.ip().is_loopback()) {
+        (false, _) => "by token",
+        (true, true) => "open (no [auth]; loopback only)",
+        (true, false) => "open to every machine that reaches it (--insecure-no-auth)",
+    }
+}
+
+/// A line that decides a check when it is pasted into a shell of this machine.
+fn call_to_try(config: &Config, http: SocketAddr) -> String {
+    let tls = config.tls.as_ref().filter(|tls| tls.http);
+    let mut call = String::from("curl -s");
+    if let Some(ca) = tls.and_then(Tls::client_ca) {
+        call.push_str(&format!(" --cacert {}", quoted(&ca.display().to_string())));
+    }
+    if config.tokens.iter().any(|token| token.role == Role::Check) {
+        // A secret is never printed: the shell puts it in.
+        call.push_str(" -H \"Authorization: Bearer $TIDEGATE_TOKEN\"");
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    format!("{call} {scheme}://{}/v1/check -d '{{\"tenant\":\"acme\"}}'", dialled(http))
+}
+
+/// An address by which this machine reaches itself: a node that listens everywhere is on loopback too.
+fn dialled(http: SocketAddr) -> SocketAddr {
+    let ip = match http.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, http.port())
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@%".contains(&b);
+    match word.bytes().all(is_plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// Warns that the policy of the configuration is not the one in force, where that is so. A node reads the file at its
+/// cluster's very first start and never again.
+fn warn_of_ignored_policy(file: &Path, node: &Node) {
+    let current = node.member().current();
+    let same = match initial(Some(file)) {
+        Ok(document) if current.version() > 0 && document == *current.document() => return,
+        Ok(_) => String::new(),
+        Err(faults) => faults.first().map(|fault| format!(" ({fault})")).unwrap_or_default(),
+    };
+    let in_force = match current.version() {
+        0 => "the cluster's".into(),
+        version => format!("version {version}"),
+    };
+    tracing::warn!(
+        "[policy] file {file} is ignored{same}: this node has data, and the policy in force is {in_force}; to put the file in \
+         force: tidegate policy apply {file}",
+        file = quoted(&file.display().to_string()),
     );
-    let ca = config.tls.as_ref().filter(|_| has_tls).and_then(Tls::client_ca);
-    let ca = ca.map(|ca| format!(" --cacert {}", ca.display())).unwrap_or_default();
-    println!("  try     curl -s{ca} {url}/v1/check -d '{{\"tenant\":\"acme\"}}'");
 }

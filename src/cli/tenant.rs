@@ -8,6 +8,7 @@
 //! A tier is one member of a tenant's rule, so setting it is read, change, write. The write names the version that was read
 //! (`If-Match`); where somebody else was faster it is all done again, so neither change is lost.
 
+use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -46,7 +47,7 @@ Examples:
   tidegate tenant list -o json")]
     List {
         /// At most this many; without it, all
-        #[arg(long, value_name = "N", env = "TIDEGATE_TENANT_LIST_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
     },
     /// Show a tenant's own rules and how its limits stand
@@ -74,20 +75,39 @@ Examples:
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         tier: String,
         /// When it stops counting, as in 2027-01-01T00:00:00Z
-        #[arg(long, value_name = "INSTANT", env = "TIDEGATE_TENANT_EXPIRES")]
+        #[arg(long, value_name = "INSTANT")]
         expires: Option<String>,
     },
     /// Make a tenant's limits whole again
     #[command(after_help = "\
-Everything the tenant has spent is forgotten, quotas included. Permits that are out stay out.
+Everything the tenant has spent is forgotten, quotas included; with --client, --action, --ip or --limit only what
+limits have counted that are per what is named and per nothing else. Permits that are out stay out.
 
 Examples:
-  tidegate tenant reset acme")]
-    Reset {
-        /// The tenant
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
-        tenant: String,
-    },
+  tidegate tenant reset acme
+  tidegate tenant reset acme --client user-1
+  tidegate tenant reset acme --client user-1 --action export --limit burst")]
+    Reset(Box<ResetArgs>),
+}
+
+/// What a reset forgets.
+#[derive(Args)]
+struct ResetArgs {
+    /// The tenant
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    tenant: String,
+    /// Only what this client has spent
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    client: Option<String>,
+    /// Only what was spent on this action
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    action: Option<String>,
+    /// Only what this address has spent
+    #[arg(long, value_name = "ADDRESS", value_parser = NonEmptyStringValueParser::new())]
+    ip: Option<String>,
+    /// Only what limits of this name have counted
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    limit: Option<String>,
 }
 
 impl TenantArgs {
@@ -101,7 +121,7 @@ impl TenantArgs {
                 let answer = set_tier(&client, &tenant, &tier, expires.as_deref(), out)?;
                 print_applied(&answer, out)?;
             }
-            Verb::Reset { tenant } => reset(&client, &tenant, out)?,
+            Verb::Reset(arguments) => reset(&client, *arguments, out)?,
         }
         Ok(Exit::Done)
     }
@@ -233,15 +253,49 @@ fn set_tier(
     }
 }
 
-fn reset(client: &Client, tenant: &str, out: &mut Output<'_>) -> Result<(), Failure> {
-    let answer = client.send(Request::post(format!("{}/reset", path_of(tenant))))?;
-    if !out.is_json() {
-        out.line(&format!("{tenant}: reset"))
-    } else if answer.text.trim().is_empty() {
-        Ok(())
-    } else {
-        out.json(&answer.text)
+/// The answer to a reset, as far as it is printed.
+#[derive(Default, Deserialize)]
+struct WasReset {
+    #[serde(default)]
+    limits: Vec<NamedLimit>,
+    #[serde(default)]
+    kept: Vec<NamedLimit>,
+}
+
+#[derive(Deserialize)]
+struct NamedLimit {
+    name: String,
+}
+
+fn reset(client: &Client, arguments: ResetArgs, out: &mut Output<'_>) -> Result<(), Failure> {
+    let ResetArgs { tenant, client: of_client, action, ip, limit } = arguments;
+    let named = [("client", of_client), ("action", action), ("ip", ip), ("limit", limit)];
+    let named = named.into_iter().filter_map(|(member, value)| Some((member.into(), json!(value?))));
+    let body: Map<String, Value> = named.collect();
+    let mut request = Request::post(format!("{}/reset", path_of(&tenant)));
+    if !body.is_empty() {
+        request = request.json(&Value::Object(body));
     }
+    let answer = client.send(request)?;
+    if out.is_json() {
+        return match answer.text.trim().is_empty() {
+            true => Ok(()),
+            false => out.json(&answer.text),
+        };
+    }
+    let WasReset { limits, kept } = serde_json::from_str(&answer.text).unwrap_or_default();
+    let names = |limits: &[NamedLimit]| {
+        let names: Vec<_> = limits.iter().map(|limit| limit.name.as_str()).collect();
+        names.join(", ")
+    };
+    match limits.is_empty() {
+        true => out.line(&format!("{tenant}: reset"))?,
+        false => out.line(&format!("{tenant}: reset {}", names(&limits)))?,
+    }
+    if !kept.is_empty() {
+        out.note(&format!("kept, since they are per more than was named: {}", names(&kept)));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

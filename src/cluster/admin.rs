@@ -73,6 +73,20 @@ impl Ask for OrderAsk {
     type Answer = Result<Granted, Denied>;
 }
 
+/// An order of a node that has no connection to the leader, for any member to pass on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayAsk {
+    /// What is wanted.
+    pub order: Order,
+    /// The name of the token that asks for it.
+    pub by: String,
+}
+
+impl Ask for RelayAsk {
+    const KIND: Kind = Kind(Kind::RAFT.0 + 0x22);
+    type Answer = Result<Granted, Denied>;
+}
+
 /// An order that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
@@ -113,21 +127,49 @@ pub enum Denied {
 pub type Administering<'a> = Pin<Box<dyn Future<Output = Result<Granted, Denied>> + Send + 'a>>;
 
 impl Member {
-    /// Has an order carried out, by the leader; answers once this node knows of it, too.
+    /// Has an order carried out, by the leader; answers once this node knows of it, too. Where this node
+    /// can't reach the leader, another member passes the order on.
     pub(super) async fn order(&self, order: Order, by: String) -> Result<Granted, Denied> {
-        let leader = self.raft.leader().filter(|_| self.has_quorum()).ok_or(Denied::NoLeader)?;
-        let granted = match self.links.peer(leader) {
-            _ if leader == self.me().node => self.take_order(order, by).await?,
-            Some(peer) => match peer.raft().ask(&OrderAsk { order, by }, ORDER_WITHIN).await {
-                Ok(answer) => answer?,
-                Err(error) if error.was_not_handled() => return Err(Denied::NoLeader),
-                Err(_) => return Err(Denied::Unknown),
-            },
-            None => return Err(Denied::NoLeader),
+        let leader = self.raft.leader().ok_or(Denied::NoLeader)?;
+        let granted = match leader == self.me().node || self.links.is_up(leader) {
+            true if !self.has_quorum() => return Err(Denied::NoLeader),
+            true => self.pass_order(order, by).await?,
+            false => self.relay_order(leader, order, by).await?,
         };
         // Should this node be that late, its next answers show less than was done.
         let _ = tokio::time::timeout(SEEN_WITHIN, self.reach(granted.at)).await;
         Ok(granted)
+    }
+
+    /// Takes an order as the leader, or passes it on to the leader.
+    pub async fn pass_order(&self, order: Order, by: String) -> Result<Granted, Denied> {
+        let leader = self.raft.leader().ok_or(Denied::NoLeader)?;
+        match self.links.peer(leader) {
+            _ if leader == self.me().node => self.take_order(order, by).await,
+            Some(peer) => match peer.raft().ask(&OrderAsk { order, by }, ORDER_WITHIN).await {
+                Ok(answer) => answer,
+                Err(error) if error.was_not_handled() => Err(Denied::NoLeader),
+                Err(_) => Err(Denied::Unknown),
+            },
+            None => Err(Denied::NoLeader),
+        }
+    }
+
+    /// Has another member pass an order on to `leader`, which this node can't reach.
+    async fn relay_order(&self, leader: NodeId, order: Order, by: String) -> Result<Granted, Denied> {
+        let others = self.raft.roster().nodes.into_keys();
+        for id in others.filter(|id| *id != leader && self.links.is_up(*id)) {
+            let Some(peer) = self.links.peer(id) else { continue };
+            let asked = RelayAsk { order: order.clone(), by: by.clone() };
+            match peer.raft().ask(&asked, ORDER_WITHIN).await {
+                // Nothing was done there: the next one may reach the leader.
+                Ok(Err(Denied::NoLeader)) => {}
+                Ok(answer) => return answer,
+                Err(error) if error.was_not_handled() => {}
+                Err(_) => return Err(Denied::Unknown),
+            }
+        }
+        Err(Denied::NoLeader)
     }
 
     /// Judges an order and carries it out, if this node leads.

@@ -121,7 +121,8 @@ pub fn restore(
     std::fs::create_dir_all(parent).map_err(|error| at_path(parent, error))?;
     std::fs::create_dir(&beside).map_err(|error| at_path(&beside, error))?;
     let renamed = || std::fs::rename(&beside, &directory).map_err(|error| at_path(&directory, error));
-    let made = fill(&beside, &founding, counts, counted).and_then(|()| renamed()).and_then(|()| sync(parent));
+    let made =
+        fill(&beside, &founding, counts, counted, time).and_then(|()| renamed()).and_then(|()| sync(parent));
     if made.is_err() {
         // What it failed of says more than that it can't be tidied up.
         let _ = std::fs::remove_dir_all(&beside);
@@ -146,10 +147,13 @@ fn fill(
     founding: &Founding<'_>,
     counts: &str,
     counted: Vec<SavedState>,
+    wall: u64,
 ) -> Result<(), AnewError> {
     raft::found(&Place::Directory(folder.into()), founding)?;
     if let (Some(mut counted), Some(agreed)) = (SavedState::joined(counted), founding.state.agreed()) {
         counted.epochs = agreed.table.rows().map(|(partition, row)| (partition, row.epoch)).collect();
+        // A back-up has no permits: those of the cluster that it was made of may be in flight still.
+        counted.lose_permits(wall);
         let path = folder.join(counts);
         shard::save(&path, &counted).map_err(|error| AnewError::Io { path, error })?;
     }

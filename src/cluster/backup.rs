@@ -220,6 +220,9 @@ pub fn fuzz(bytes: &[u8]) {
 }
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Now;

@@ -110,6 +110,7 @@ struct Wanted<'a> {
     elsewhere: Option<&'a str>,
     class: Class,
     chance: Generator,
+    breaker: Option<Arc<Breaker>>,
     runs_on: &'a Handle,
 }
 
@@ -121,7 +122,7 @@ pub struct Peer {
     checks: Link,
     raft: Link,
     bulk: Link,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
     clock: SharedClock,
     last_failure: Mutex<Option<String>>,
 }
@@ -240,9 +241,17 @@ impl Peer {
         }
     }
 
+    /// Whether the links for checks and for Raft are connected. That for bulk transfers is not asked:
+    /// it takes ten seconds to notice a cut.
     fn is_connected(&self) -> bool {
-        let links = [&self.checks, &self.raft, &self.bulk];
-        links.iter().any(|link| matches!(link.state(), LinkState::Connected { .. }))
+        let links = [&self.checks, &self.raft];
+        links.iter().all(|link| matches!(link.state(), LinkState::Connected { .. }))
+    }
+
+    /// Whether it can be reached: those links are connected, and the breaker is not open.
+    fn is_up(&self) -> bool {
+        self.is_connected()
+            && !matches!(self.breaker.view(self.clock.now().boot).state, BreakerState::Open { .. })
     }
 
     fn state(&self) -> PeerState {
@@ -296,6 +305,7 @@ impl Links {
                 dial: Reach::new(network.clone(), wanted.address, wanted.elsewhere),
                 clock: time.clone(),
                 chance: wanted.chance,
+                breaker: wanted.breaker,
             });
             wanted.runs_on.spawn(driver);
             link
@@ -361,22 +371,27 @@ impl Links {
         self.known.load().peers.get(&number).map(|peer| peer.name.clone())
     }
 
-    /// Whether there is a connection to it, of any class.
-    pub fn is_connected(&self, number: NodeId) -> bool {
-        self.known.load().peers.get(&number).is_some_and(|peer| peer.is_connected())
+    /// Whether the peer can be reached: its links for checks and for Raft are connected, and its
+    /// breaker is not open.
+    pub fn is_up(&self, number: NodeId) -> bool {
+        self.known.load().peers.get(&number).is_some_and(|peer| peer.is_up())
     }
 
-    /// Takes note of a peer that has connected to this node. It is up, so the link of the same class to it is dialled
-    /// now, not after its back-off.
+    /// The round trip to a peer over the link for Raft; none where that is not connected or not yet
+    /// measured.
+    pub fn round_trip(&self, number: NodeId) -> Option<Duration> {
+        self.known.load().peers.get(&number)?.raft.round_trip()
+    }
+
+    /// Takes note of a peer that has connected to this node. It is up, so it is dialled now where there is no connection
+    /// to it, not after the back-off.
     pub fn peer_connected(&self, hello: &Hello) {
         if hello.class == Class::Checks {
             self.inbound.connected(&hello.who.node, self.clock.now().boot);
         }
         if let Some(peer) = self.number_of(&hello.who.node).and_then(|number| self.peer(number)) {
-            match hello.class {
-                Class::Checks => peer.checks.dial_now(),
-                Class::Raft => peer.raft.dial_now(),
-                Class::Bulk => peer.bulk.dial_now(),
+            for link in [&peer.checks, &peer.raft, &peer.bulk] {
+                link.redial();
             }
         }
     }
@@ -427,20 +442,20 @@ impl Links {
         found.inspect(|peer| peer.breaker.reset()).is_some()
     }
 
-    /// Answers a call of the kind [`Kind::RAFT`] that a peer has made: its bytes are for the Raft that `node` has.
+    /// Answers a call of the kind [`Kind::RAFT`] or [`Kind::RAFT_LATER`] that a peer has made: its bytes are for the Raft that `node` has.
     pub async fn serve_raft<N>(&self, node: &Arc<N>, call: Call) -> Result<Opaque, Failure>
     where
         N: AsRef<raft::Node> + Send + Sync + 'static,
     {
         // Whom this node doesn't know yet it may learn of by just this call.
         let from = self.number_of(&call.from.who.node).unwrap_or(STRANGER);
-        let node = node.clone();
+        let (node, kind) = (node.clone(), call.request.kind);
         // A snapshot or a large policy takes its time to be read: not on a worker.
         let handling =
             self.control.spawn(async move { (*node).as_ref().serve(from, &call.request.bytes).await });
         let answer = AbortOnDropHandle::new(handling).await;
         let bytes = answer.map_err(|error| Failure::Failed(error.to_string()))?.into();
-        Ok(Opaque { kind: Kind::RAFT, bytes })
+        Ok(Opaque { kind, bytes })
     }
 }
 
@@ -453,9 +468,11 @@ impl Maker {
             workers => &self.workers[(turn % workers as u64) as usize],
         };
         let elsewhere = self.elsewhere.get(name).map(String::as_str);
+        let breaker = Arc::new(Breaker::new(self.seed.fork("breaker", turn)));
         let made = |class, runs_on| {
             let chance = self.seed.fork(Class::word(class), turn);
-            (self.make)(Wanted { peer: name, address, elsewhere, class, chance, runs_on })
+            let breaker = (class == Class::Checks).then(|| breaker.clone());
+            (self.make)(Wanted { peer: name, address, elsewhere, class, chance, breaker, runs_on })
         };
         Peer {
             number,
@@ -464,7 +481,7 @@ impl Maker {
             checks: made(Class::Checks, worker),
             raft: made(Class::Raft, &self.control),
             bulk: made(Class::Bulk, &self.control),
-            breaker: Breaker::new(self.seed.fork("breaker", turn)),
+            breaker,
             clock: clock.clone(),
             last_failure: Mutex::default(),
         }
@@ -472,6 +489,12 @@ impl Maker {
 }
 
 impl Transport for Links {
+    // The breaker says nothing about the link for Raft: where checks come too late, a command that
+    // waits for the leader's disk must not be given up.
+    fn is_up(&self, to: NodeId) -> bool {
+        self.peer(to).is_some_and(|peer| peer.is_connected())
+    }
+
     // Who is asked before the log names any members has been told to `update` as well.
     fn send<'a>(
         &'a self,
@@ -485,13 +508,15 @@ impl Transport for Links {
             let Some(peer) = self.peer(to) else {
                 return Err(TransportError::NotSent(format!("there is no link to node {to}")));
             };
-            let link = match traffic {
-                Traffic::Raft | Traffic::Commands => &peer.raft,
-                Traffic::Bulk => &peer.bulk,
+            let (link, kind) = match traffic {
+                Traffic::Raft | Traffic::Commands => (&peer.raft, Kind::RAFT),
+                Traffic::Bulk => (&peer.bulk, Kind::RAFT),
+                Traffic::Later => (&peer.raft, Kind::RAFT_LATER),
             };
-            let request = Opaque { kind: Kind::RAFT, bytes: bytes.into() };
+            let request = Opaque { kind, bytes: bytes.into() };
             match link.call(request, within).await {
                 Ok(answer) => Ok(answer.bytes.into()),
+                Err(CallError::Failed(_, Failure::UnknownKind)) => Err(TransportError::Unknown),
                 Err(error) if error.was_not_handled() => Err(TransportError::NotSent(error.to_string())),
                 Err(CallError::DeadlinePassed(_)) => Err(TransportError::Late(within)),
                 Err(error) => Err(TransportError::NoAnswer(error.to_string())),

@@ -38,7 +38,7 @@ use crate::random::{Generator, Seed};
 use crate::watch;
 
 /// How long a change may take to be agreed on before whoever asked hears that nothing is known.
-const WRITE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait before trying again what the cluster couldn't do just now.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often a node looks whether a majority is with it.
@@ -52,6 +52,9 @@ const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 /// Who the audit log says has tidied up.
 pub(super) const TIDIER: &str = "the cluster";
 
+/// How long a node that stops waits for a majority, or for another node that can be reached, in nanoseconds: an election
+/// takes as long.
+const ALONE_MAX: u64 = 2 * SECOND;
 /// How long a move may be under way before the leader gives it up, in nanoseconds: its source or its target is not what it was.
 const MOVE_MAX: u64 = 10 * SECOND;
 
@@ -140,6 +143,16 @@ impl Ask for InForceAsk {
     type Answer = ();
 }
 
+/// The other members that may take partitions over.
+enum Takers {
+    /// There is none.
+    None,
+    /// None can be reached, or there is no majority.
+    Unreachable,
+    /// At least one is reachable.
+    Reachable,
+}
+
 /// A node's part in its cluster.
 pub struct Member {
     pub(super) claim: Claim,
@@ -157,8 +170,8 @@ pub struct Member {
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
-    pub(super) election_max: Duration,
-    contact_ms: AtomicU64,
+    pub(super) timers: Timers,
+    pub(super) contact_ms: AtomicU64,
     pub(super) startup: Startup,
     /// Whether this node began with the log or the admission of a cluster that has formed.
     pub(super) knows_cluster: bool,
@@ -172,7 +185,7 @@ pub struct Member {
 }
 
 /// Stands for a contact that there never was.
-const NO_CONTACT: u64 = u64::MAX;
+pub(super) const NO_CONTACT: u64 = u64::MAX;
 
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
@@ -211,7 +224,7 @@ impl Member {
             chance: Mutex::new(seed.fork("commands", boot.0)),
             secret: Secret::new(secret.next_u64(), secret.next_u64()),
             initial,
-            election_max: Duration::from_millis(timers.election_ms_max),
+            timers,
             contact_ms: AtomicU64::new(NO_CONTACT),
             startup: Startup::new(),
             knows_cluster,
@@ -255,6 +268,8 @@ impl Member {
             self.begin(),
             self.keep_seat(),
             self.look_around(),
+            self.keep_contact(),
+            self.watch_round_trip(),
             self.recover(),
             self.keep_house(),
             self.make_sure()
@@ -284,39 +299,64 @@ impl Member {
             return;
         }
         let voters = self.raft.members().into_iter().filter(|(_, votes)| *votes).map(|(id, _)| id);
-        if let Some(to) = voters.into_iter().find(|id| *id != self.me.node && self.links.is_connected(*id))
+        if let Some(to) = voters.into_iter().find(|id| *id != self.me.node && self.links.is_up(*id))
             && let Err(error) = self.raft.hand_leadership_to(to).await
         {
             tracing::warn!(%error, "nobody was asked to lead instead");
         }
     }
 
-    /// Hands over all that this node owns, as long as somebody is there who may take it, and `within` at most.
+    /// Hands over all that this node owns, as long as another member may take it, and `within` at most. A majority or a
+    /// member that is out of reach is waited for: a moment without them must not end a hand-over.
     pub async fn hand_over(&self, within: Duration) {
-        let stop = What::Stop(self.me.node, self.me.boot);
-        let handing = async {
-            if !self.may_hand_over() || self.propose_own(stop).await.is_err() {
-                return;
-            }
-            let mut ticker = tokio::time::interval(LOOK_EVERY);
-            while self.in_force.places().load().count_here() > 0 && self.may_hand_over() {
-                ticker.tick().await;
-            }
-        };
-        if tokio::time::timeout(within, handing).await.is_err() {
+        if tokio::time::timeout(within, self.hand_over_all()).await.is_err() {
             let left = self.in_force.places().load().count_here();
             tracing::warn!(left, "not all partitions were handed over in time: their counts are saved");
         }
     }
 
-    /// Whether there is a majority to agree on it, and another member that may own.
-    fn may_hand_over(&self) -> bool {
+    async fn hand_over_all(&self) {
+        let mut ticker = tokio::time::interval(LOOK_EVERY);
+        let (mut is_told, mut alone_since) = (false, None);
+        loop {
+            ticker.tick().await;
+            let now = self.clock.now().boot;
+            match self.takers() {
+                Takers::None => return,
+                Takers::Unreachable => {
+                    if now.saturating_sub(*alone_since.get_or_insert(now)) >= ALONE_MAX {
+                        return tracing::warn!("no other node can be reached that takes over");
+                    }
+                }
+                Takers::Reachable => {
+                    alone_since = None;
+                    if !is_told {
+                        let stop = What::Stop(self.me.node, self.me.boot);
+                        is_told = self.propose_own(stop).await.is_ok();
+                    }
+                    if is_told && self.in_force.places().load().count_here() == 0 {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which other members there are that may own partitions, and a majority to agree on it.
+    fn takers(&self) -> Takers {
         let view = self.raft.view();
-        let Some(agreed) = view.state.agreed() else { return false };
-        let takers = agreed.members.iter().filter(|(id, member)| {
-            *id != self.me.node && !member.draining && !member.stopping && self.links.is_connected(*id)
-        });
-        self.has_quorum() && takers.count() > 0
+        let Some(agreed) = view.state.agreed() else { return Takers::None };
+        let others = agreed.members.iter();
+        let mut others = others
+            .filter(|(id, member)| *id != self.me.node && !member.draining && !member.stopping)
+            .peekable();
+        if others.peek().is_none() {
+            return Takers::None;
+        }
+        match self.has_quorum() && others.any(|(id, _)| self.links.is_up(id)) {
+            true => Takers::Reachable,
+            false => Takers::Unreachable,
+        }
     }
 
     /// Takes part no more.
@@ -393,7 +433,7 @@ impl Member {
         let mut told = String::new();
         while self.raft.view().state.agreed().is_none() {
             let document = match (self.initial)() {
-                Ok(document) => document.to_json().to_string(),
+                Ok(document) => document.to_stored(),
                 Err(faults) => {
                     let fault = faults.first().map(ToString::to_string);
                     tracing::error!(?fault, "the cluster can't begin: the policy is not valid");
@@ -526,7 +566,7 @@ impl Member {
             false => What::AbortMoves(late),
             true => {
                 let others = agreed.members.iter().map(|(id, _)| id);
-                let reachable = others.filter(|id| *id == self.me.node || self.links.is_connected(*id));
+                let reachable = others.filter(|id| *id == self.me.node || self.links.is_up(*id));
                 let moves = handoff::next_moves(agreed, &reachable.collect());
                 if moves.is_empty() {
                     return;
@@ -564,7 +604,7 @@ impl Member {
         self.steward.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn command(&self, what: What, by: String) -> Command {
+    pub(super) fn command(&self, what: What, by: String) -> Command {
         let request = self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u128();
         Command { request: RequestId(request), time: self.clock.now().wall, by, what }
     }
@@ -576,15 +616,6 @@ impl Member {
     /// Proposes something in this node's own name.
     pub(super) async fn propose_own(&self, what: What) -> Result<Done, ProposeError> {
         self.propose(what, self.own.name.to_string()).await
-    }
-
-    pub(super) fn contact(&self) -> Option<u64> {
-        Some(self.contact_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_CONTACT)
-    }
-
-    pub(super) fn has_quorum(&self) -> bool {
-        self.contact().is_some_and(|ms| u128::from(ms) <= self.election_max.as_millis())
-            && self.raft.leader().is_some()
     }
 }
 

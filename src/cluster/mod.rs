@@ -13,12 +13,15 @@ mod admin;
 pub mod anew;
 pub mod backup;
 pub mod claim;
+#[cfg(test)]
+mod golden;
 pub mod handoff;
 mod in_force;
 pub mod links;
 mod lost;
 mod member;
 mod policy_store;
+mod quorum;
 pub mod raft;
 mod readiness;
 pub mod state;
@@ -27,12 +30,13 @@ mod steward;
 mod voters;
 
 pub use crate::peer::{Lineage, RECOVERIES_MAX};
-pub use admin::{Administering, Denied, Granted, Order, OrderAsk};
+pub use admin::{Administering, Denied, Granted, Order, OrderAsk, RelayAsk};
 pub use in_force::InForce;
 pub use lost::{Known, KnownAsk};
 pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode};
 pub use policy_store::{
     AuditEntry, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written,
 };
+pub use quorum::RoundTrip;
 pub use readiness::{Purpose, Readiness};
 pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus};

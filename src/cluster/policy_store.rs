@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::member::{InForceAsk, Member};
+use super::member::{InForceAsk, Member, WRITE_WITHIN};
 use super::raft::ProposeError;
 use super::state::{Edit, LogIndex, Made, Refusal, What};
 use crate::input::Fault;
@@ -34,11 +34,13 @@ pub struct Proposal {
     pub by: String,
 }
 
-/// A change that was made.
+/// The answer to a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// The version it made.
+    /// The version it made, or the one that it left as it was.
     pub version: u64,
+    /// Whether it made a version. A change that asks for what is there already makes none.
+    pub changed: bool,
     /// Nodes that hadn't put it into force when the answer was given.
     pub pending: Vec<String>,
 }
@@ -184,13 +186,22 @@ impl Member {
             Wanted::Change(change) => What::Edit { expected, edit: Edit::from(&change) },
             Wanted::Rollback(to) => What::Rollback { expected, to },
         };
-        let done = self.propose(what, by.clone()).await.map_err(write_error)?;
+        let command = self.command(what, by.clone());
+        let request = command.request;
+        let done = self.raft.propose(command, WRITE_WITHIN).await.map_err(write_error)?;
         let Made::Version(version) = done.made else {
             return Err(WriteError::Storage("an edit made no version".into()));
         };
         let pending = self.pending(done.at).await;
-        tracing::info!(version, by, ?pending, "policy changed");
-        Ok(Written { version, pending })
+        // The leader makes no entry for what changes nothing, so nothing was done under the request id.
+        let view = self.raft.view();
+        let is_done = view.state.agreed().is_none_or(|agreed| agreed.has_done(request));
+        let changed = view.applied < done.at || is_done;
+        match changed {
+            true => tracing::info!(version, by, ?pending, "policy changed"),
+            false => tracing::info!(version, by, "policy unchanged: it says this already"),
+        }
+        Ok(Written { version, changed, pending })
     }
 
     /// The members that haven't put the entry into force when a second has passed, or can't be asked.

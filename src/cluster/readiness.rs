@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::member::Member;
 use super::state::Agreed;
 use crate::check::Name;
-use crate::clock::SECOND;
+use crate::clock::{MS, SECOND};
 use crate::peer::LinkState;
 use crate::placement::BootId;
 use crate::watch;
@@ -36,7 +36,7 @@ const START_TICK: Duration = Duration::from_millis(10);
 const START_LOG_EVERY: u64 = 30 * SECOND;
 /// For how many of the longest election timeouts a node stays ready without a majority: a leader
 /// that dies is replaced within two or three of them.
-const MAJORITY_GRACE: u32 = 5;
+const MAJORITY_GRACE: u64 = 5;
 
 /// What a caller wants of a node that says it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Readiness {
     pub unformed: Option<String>,
     /// A leader with a majority was heard of, now or within the grace of an election.
     pub majority: bool,
+    /// Why no majority is with the leader at this moment, in words; none if one is.
+    pub no_quorum: Option<String>,
     /// The log is applied up to where it was known to be committed when this process began.
     pub recovered: bool,
     /// The log names this incarnation as the owner of what is placed on this node.
@@ -76,6 +78,7 @@ impl Readiness {
     pub const READY: Self = Self {
         unformed: None,
         majority: true,
+        no_quorum: None,
         recovered: true,
         registered: true,
         loaded: true,
@@ -92,7 +95,13 @@ impl Readiness {
             return Some(unformed.clone());
         }
         let missing = match () {
-            () if needs_majority && !self.majority => "no leader: no contact with a majority of the voters",
+            () if needs_majority && !self.majority => {
+                let why = self.no_quorum.as_deref().unwrap_or("no contact with a majority of the voters");
+                return Some(match why.starts_with("no leader") {
+                    true => why.into(),
+                    false => format!("no leader: {why}"),
+                });
+            }
             () if !self.recovered => "log not applied",
             () if !self.registered => "not registered as an owner",
             () if !self.loaded => "the saved counts are not loaded yet",
@@ -152,15 +161,16 @@ impl Member {
         let view = self.raft.view();
         let agreed = view.state.agreed();
         let started = *self.startup.started.borrow();
-        let grace = u64::try_from((self.election_max * MAJORITY_GRACE).as_nanos()).unwrap_or(u64::MAX);
-        let has_quorum = self.has_quorum();
+        let grace = self.timers.election_ms_max.saturating_mul(MAJORITY_GRACE).saturating_mul(MS);
+        let no_quorum = self.why_no_quorum();
         let waiting_for = match agreed {
             Some(agreed) if !started => self.awaited_owners(agreed, now),
             _ => Vec::new(),
         };
         Readiness {
             unformed: agreed.is_none().then(|| self.unformed()).flatten(),
-            majority: has_quorum || (started && self.startup.had_majority(now, grace)),
+            majority: no_quorum.is_none() || (started && self.startup.had_majority(now, grace)),
+            no_quorum,
             recovered: self.recovered.load(Ordering::Relaxed),
             registered: self.in_force.is_registered()
                 && agreed.is_some_and(|agreed| {
@@ -299,6 +309,14 @@ mod tests {
                     ..starting.clone()
                 },
                 Some("the cluster has not formed: waiting for n2"),
+            ),
+            (
+                Readiness {
+                    majority: false,
+                    no_quorum: Some("the leader n1 has no majority".into()),
+                    ..ready.clone()
+                },
+                Some("no leader: the leader n1 has no majority"),
             ),
             (
                 Readiness { majority: false, recovered: false, ..starting.clone() },

@@ -25,6 +25,8 @@
 mod alone;
 mod command;
 mod edit;
+#[cfg(test)]
+pub(crate) mod golden;
 mod history;
 mod leaving;
 mod members;
@@ -180,6 +182,25 @@ impl Agreed {
         self.history.document(&self.document, self.version, version)
     }
 
+    /// The policy's version, if the command is about the policy and would leave it as it is. None if the command would be
+    /// refused, or was done before under its request id.
+    pub fn version_kept_by(&self, command: &Command) -> Option<u64> {
+        if self.requests.contains_key(&command.request) {
+            return None;
+        }
+        let (expected, is_kept) = match &command.what {
+            What::Edit { expected, edit } => (expected, self.document.keeps(&edit.read().ok()?)),
+            What::Rollback { expected, to } => (expected, self.document_at(*to).ok()? == self.document),
+            _ => return None,
+        };
+        (is_kept && self.expect(*expected).is_ok()).then_some(self.version)
+    }
+
+    /// Whether a command was done under this request id, as far as is remembered.
+    pub fn has_done(&self, request: RequestId) -> bool {
+        self.requests.contains_key(&request)
+    }
+
     fn begin(
         at: LogIndex,
         secret: SecretWords,
@@ -187,7 +208,7 @@ impl Agreed {
         first: &[NewMember],
         time: u64,
     ) -> Result<(Self, Made), Refusal> {
-        let document = Document::from_json(document.as_bytes()).map_err(Refusal::invalid)?;
+        let document = Document::from_stored(document).map_err(Refusal::invalid)?;
         let mut members = Members::default();
         for new in first {
             members.admit(0, new, time)?;
@@ -352,7 +373,7 @@ impl Agreed {
     fn save(&self) -> Saved {
         Saved {
             version: self.version,
-            document: self.document.to_json().to_string(),
+            document: self.document.to_stored(),
             history: self.history.past.iter().cloned().collect(),
             members: self.members.rows.iter().map(|(id, member)| (*id, member.clone())).collect(),
             newest_member: self.members.newest,
@@ -370,7 +391,7 @@ impl Agreed {
     fn restore(saved: Saved) -> Result<Self, DecodeError> {
         Ok(Self {
             version: saved.version,
-            document: Document::from_json(saved.document.as_bytes()).map_err(DecodeError::Document)?,
+            document: Document::from_stored(&saved.document).map_err(DecodeError::Document)?,
             history: History::restored(saved.history),
             members: Members { rows: saved.members.into_iter().collect(), newest: saved.newest_member },
             table: Arc::new(saved.table),

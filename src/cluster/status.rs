@@ -10,6 +10,7 @@ use std::pin::Pin;
 use super::admin::{Administering, Order};
 use super::handoff::{self, Flow, HandOffs};
 use super::member::Member;
+use super::quorum::RoundTrip;
 use super::readiness::Readiness;
 use super::state::{Agreed, Leaving};
 use crate::check::Name;
@@ -35,6 +36,8 @@ pub struct ClusterStatus {
     pub contact_ms: Option<u64>,
     /// Whether that is recent enough for a leader to be there.
     pub quorum: bool,
+    /// How long messages between this node and a majority of the voters take.
+    pub round_trip: RoundTrip,
     /// The version of the policy in force on this node.
     pub policy_version: u64,
     /// The entry of the log that last changed the placement; none before partitions are placed.
@@ -92,13 +95,13 @@ pub struct MovesStatus {
 /// How a node sees a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeState {
-    /// It is this node, or there is a connection to it.
+    /// It is this node, or there is a connection to it and its breaker is not open.
     Up,
     /// It is up, and to own nothing any more.
     Draining,
     /// It is to be no member any more, whether or not there is a connection to it.
     Leaving,
-    /// There is no connection to it.
+    /// It can't be reached: there is no connection for checks or for the log, or the breaker is open.
     Unreachable,
 }
 
@@ -202,6 +205,7 @@ impl Member {
             applied: view.applied.0,
             contact_ms: self.contact(),
             quorum,
+            round_trip: self.round_trip(),
             policy_version: self.in_force.policy().load().version(),
             placement_version: agreed.map(|agreed| agreed.table.version().0),
             nodes: Vec::new(),
@@ -219,7 +223,7 @@ impl Member {
             row.replica.into_iter().for_each(|replica| *kept.entry(replica).or_insert(0) += 1);
         }
         for (id, member) in agreed.members.iter() {
-            let up = id == self.me.node || self.links.is_connected(id);
+            let up = id == self.me.node || self.links.is_up(id);
             let votes = voters.get(&id).copied().unwrap_or(false);
             let seat = Seat { node: id, boot: member.boot };
             status.nodes.push(NodeStatus {
@@ -255,7 +259,7 @@ impl Member {
                 Some(MovesStatus { from: name(from)?, to: name(to)?, moving, waiting })
             })
             .collect();
-        status.warnings = warnings(&status);
+        status.warnings = warnings(&status, self.why_no_quorum());
         status.warnings.extend(self.broken_directions(agreed));
         status
     }
@@ -281,22 +285,34 @@ impl Member {
     }
 }
 
-fn warnings(status: &ClusterStatus) -> Vec<String> {
+fn warnings(status: &ClusterStatus, no_quorum: Option<String>) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !status.quorum {
-        warnings.push("no majority is heard of: the policy can't be changed".into());
+    if let Some(why) = no_quorum {
+        warnings.push(format!("no majority is heard of, so the policy can't be changed: {why}"));
+    } else if let Some(excess) = status.round_trip.excess() {
+        warnings.push(format!("{excess}: this node can't lead"));
     }
     let voters = status.nodes.iter().filter(|node| node.voter);
     let (all, down) = (voters.clone().count(), voters.filter(|v| v.state == NodeState::Unreachable).count());
     if status.nodes.len() == 2 {
         warnings.push("of two nodes one votes: without it the policy can't be changed".into());
     }
-    if all > 1 && down > 0 && all - down <= all / 2 + 1 {
-        warnings.push(format!("{down} of {all} voters can't be reached: no more may be lost"));
-    }
+    warnings.extend(of_voters(all, down, status.quorum));
     let unseated = status.nodes.iter().filter(|node| node.boot.is_none());
     warnings.extend(unseated.map(|node| format!("node {} has not been there yet", node.id)));
     warnings
+}
+
+/// What it means that so many of all voters can't be reached from this node.
+fn of_voters(all: usize, down: usize, quorum: bool) -> Option<String> {
+    let (up, majority) = (all - down, all / 2 + 1);
+    let unreachable = format!("{down} of {all} voters can't be reached");
+    match up {
+        _ if all < 2 || down == 0 || up > majority => None,
+        up if up == majority => Some(format!("{unreachable}: no more may be lost")),
+        _ if quorum => Some(format!("{unreachable} from this node, though the leader has a majority")),
+        _ => Some(format!("{unreachable}: a majority is lost, and nothing can be written")),
+    }
 }
 
 /// What keeps a member that is drained or leaves, in words.
@@ -312,5 +328,21 @@ fn waits_for(agreed: &Agreed, id: NodeId, up: bool, votes: bool) -> Option<Strin
         (false, _, true, true) => Some("another node has to be able to vote in its place".into()),
         (false, _, true, false) => Some("it is about to be removed".into()),
         (false, _, false, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_that_is_lost_is_said_to_be_lost() {
+        let of = |all, down, quorum| of_voters(all, down, quorum).unwrap_or_default();
+        assert_eq!((of(5, 1, true), of(1, 0, true)), (String::new(), String::new()));
+        assert_eq!(of(5, 2, true), "2 of 5 voters can't be reached: no more may be lost");
+        let lost = "3 of 5 voters can't be reached: a majority is lost, and nothing can be written";
+        assert_eq!(of(5, 3, false), lost);
+        let seen = "2 of 3 voters can't be reached from this node, though the leader has a majority";
+        assert_eq!(of(3, 2, true), seen);
     }
 }

@@ -20,13 +20,12 @@ use serde_json::{Value, json};
 use super::App;
 use super::auth::Caller;
 use super::observe::second;
-use super::policy::{fresh, make, name, part, versioned, write};
+use super::policy::{Terms, make_or_show, name, part, versioned, write};
 use super::problem::{PathOf, Problem};
 use super::query::Query;
 use super::read::api_key;
 use crate::check::Name;
 use crate::clock::SECOND;
-use crate::cluster::Wanted;
 use crate::input::{Reader, Tree};
 use crate::policy::{AccessEntry, Change, List, SUBJECTS, Subject, print_instant, read_access_members};
 
@@ -87,10 +86,13 @@ pub async fn add(
     request: Request,
 ) -> Result<Response, Problem> {
     let wall = app.router.wall();
-    let ((id, entry), expected) = part(&app, request, |r, tree| new_entry(r, tree, &by, wall)).await?;
+    let ((id, entry), terms) = part(&app, request, |r, tree| new_entry(r, tree, &by, wall)).await?;
     let id = id.unwrap_or_else(|| fresh_id(&app));
     let change = Change::AddAccess(id.clone(), Box::new(entry));
-    let written = make(&app, by, Wanted::Change(change), expected).await?;
+    let written = match make_or_show(&app, by, change, terms).await? {
+        Ok(written) => written,
+        Err(shown) => return Ok(shown),
+    };
     let answer = json!({"id": id, "version": written.version, "pending": written.pending});
     let mut response = versioned(written.version, answer);
     *response.status_mut() = StatusCode::CREATED;
@@ -130,9 +132,10 @@ pub async fn delete(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     PathOf(id): PathOf<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = name("id", &id)?;
-    let expected = fresh(&app, &headers)?;
-    write(&app, by, Change::DeleteAccess(id), expected).await
+    let terms = Terms::of(&app, &uri, &headers)?;
+    write(&app, by, Change::DeleteAccess(id), terms).await
 }

@@ -1,5 +1,8 @@
 //! Tokens and roles: who may decide, see, and change.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, Method, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -14,9 +17,12 @@ const OWN_HEADER: &str = "x-tidegate-token";
 #[derive(Clone, Debug)]
 pub struct Caller(pub String);
 
+/// A token's name, role, and the SHA-256 of its secret.
+type Known = (String, Role, [u8; 32]);
+
 /// The tokens of a node, as digests.
 pub struct Tokens {
-    tokens: Vec<(String, Role, [u8; 32])>,
+    known: ArcSwap<Vec<Known>>,
     deciding_needs_one: bool,
 }
 
@@ -24,14 +30,23 @@ impl Tokens {
     /// These tokens.
     pub fn new(tokens: &[Token]) -> Self {
         Self {
-            tokens: tokens.iter().map(|t| (t.name.clone(), t.role, t.sha256)).collect(),
+            known: ArcSwap::from_pointee(known(tokens)),
             deciding_needs_one: tokens.iter().any(|t| t.role == Role::Check),
         }
     }
 
-    /// All of them: name, role and the secret's SHA-256, by which nobody gets in.
-    pub fn digests(&self) -> &[(String, Role, [u8; 32])] {
-        &self.tokens
+    /// Puts other secrets in the place of these tokens' own. Names and roles must be as they were.
+    pub fn replace(&self, tokens: &[Token]) {
+        self.known.store(Arc::new(known(tokens)));
+    }
+
+    /// All of them: name, role and the secret's SHA-256, which admits no request.
+    pub fn digests(&self) -> Arc<Vec<Known>> {
+        self.known.load_full()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.known.load().is_empty()
     }
 
     /// Lets a decision call in: anybody, unless there are tokens for deciding.
@@ -57,7 +72,7 @@ impl Tokens {
     /// Lets any other call in: `read` for looking, `admin` for the rest. Without tokens everybody may do everything; a node
     /// starts like that on a loopback address only.
     pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, Problem> {
-        if self.tokens.is_empty() {
+        if self.is_empty() {
             // A page in some browser on this machine is not its operator: browsers name their origin, programs don't.
             if !method.is_safe() && headers.contains_key(header::ORIGIN) {
                 return Err(Problem::new(403, "changes from a browser need a token", "forbidden"));
@@ -74,7 +89,7 @@ impl Tokens {
 
     /// Lets in whoever wants a back-up: `admin` alone, since the cluster's secret is in it; and without tokens no page of a browser.
     pub fn admit_backup(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        if self.tokens.is_empty() {
+        if self.is_empty() {
             return self.admit(&Method::POST, headers);
         }
         match self.identify(headers)? {
@@ -92,13 +107,17 @@ impl Tokens {
         };
         let given: [u8; 32] = Sha256::digest(given).into();
         let mut found = None;
-        for (name, role, digest) in &self.tokens {
+        for (name, role, digest) in self.known.load().iter() {
             if bool::from(digest.ct_eq(&given)) {
                 found = Some((name.clone(), *role));
             }
         }
         found.ok_or_else(|| unauthorized("the token is not known"))
     }
+}
+
+fn known(tokens: &[Token]) -> Vec<Known> {
+    tokens.iter().map(|token| (token.name.clone(), token.role, token.sha256)).collect()
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {

@@ -9,7 +9,7 @@ use hyper::body::Body;
 
 use super::App;
 use super::problem::Problem;
-use crate::input::{Fault, Tree};
+use crate::input::{Fault, Reader, Tree};
 
 /// All of a body, at most `most` bytes.
 pub async fn read<B>(app: &App, request: &mut Request<B>, most: u64) -> Result<Bytes, Problem>
@@ -59,6 +59,30 @@ async fn whole<B: Body<Data = Bytes> + Unpin>(body: &mut B, most: u64) -> Result
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
+/// Bytes of a body that a call does not read, up to which the members in it are named.
+const UNREAD_BYTES_MAX: u64 = 64 << 10;
+
+/// Refuses a body where the call reads none. No bytes, white space, `{}` and `null` are no body.
+pub async fn none<B>(app: &App, request: &mut Request<B>) -> Result<(), Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if request.body().is_end_stream() {
+        return Ok(());
+    }
+    let read = read(app, request, UNREAD_BYTES_MAX).await;
+    let read = read.map(|bytes| (Tree::from_json(&bytes).ok(), bytes.trim_ascii().is_empty()));
+    let mut r = Reader::default();
+    match read {
+        Ok((_, true)) | Ok((Some(Tree::Null), _)) => {}
+        Ok((Some(Tree::Map(members)), _)) => {
+            members.iter().for_each(|(name, _)| r.unknown(name, "member", &[]));
+        }
+        Ok(_) | Err(_) => r.fault("this call reads no body"),
+    }
+    r.finish(Some(())).map_err(Problem::bad_input)
+}
+
 fn too_large(most: u64) -> Problem {
     Problem::too_large("the body has too many bytes", most)
 }
@@ -69,6 +93,21 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     tree(&read(app, request, most).await?)
+}
+
+/// A body of JSON that may be left out: no bytes, white space and `null` are `{}`.
+pub async fn optional<B>(app: &App, request: &mut Request<B>, most: u64) -> Result<Tree, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let bytes = read(app, request, most).await?;
+    match bytes.trim_ascii().is_empty() {
+        true => Ok(Tree::Map(Vec::new())),
+        false => Ok(match tree(&bytes)? {
+            Tree::Null => Tree::Map(Vec::new()),
+            tree => tree,
+        }),
+    }
 }
 
 /// The JSON in the bytes of a body.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use serde_json::json;
 
 use super::problem::{Answer, Problem, whole};
-use super::{App, body, denial, headers, plain, query, read, render};
+use super::{App, body, denial, headers, plain, query, read, reads, render};
 use crate::check::{Check, Decision};
 use crate::input::{Fault, Reader, Tree};
 use crate::shard::Refusal;
@@ -33,6 +33,7 @@ where
 {
     let _timed = app.telemetry.time(Call::Check);
     app.tokens.admit_decision(request.headers())?;
+    reads::query(&Method::POST, "/v1/check", request.uri())?;
     let as_429 = query::wants_429(request.uri())?;
     let body = body::read(app, request, app.limits.body_bytes).await?;
     let asked = app.router.check(one(request.headers(), &body)?);
@@ -42,7 +43,6 @@ where
 /// `POST /v1/peek`: the same question, and nothing is taken.
 pub async fn peek(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {
     let _timed = app.telemetry.time(Call::Peek);
-    app.tokens.admit_decision(request.headers())?;
     let body = body::read(&app, &mut request, app.limits.body_bytes).await?;
     let decision = app.router.peek(one(request.headers(), &body)?).await?;
     Ok(answer(&app, &decision, None).map(Body::new))
@@ -96,6 +96,7 @@ where
 {
     let _timed = app.telemetry.time(Call::Batch);
     app.tokens.admit_decision(request.headers())?;
+    reads::query(&Method::POST, "/v1/check/batch", request.uri())?;
     let bytes = body::read(app, request, app.limits.batch_body_bytes).await?;
     let batch = match Batch::plain(&bytes) {
         Some(batch) => batch,

@@ -49,6 +49,8 @@ fn of_cluster(status: &ClusterStatus) -> Value {
         "applied": status.applied,
         "contact_ms": status.contact_ms,
         "quorum": status.quorum,
+        "round_trip_ms": status.round_trip.ms,
+        "round_trip_ms_max": status.round_trip.allowed_ms,
         "policy_version": status.policy_version,
         "placement_version": status.placement_version,
         "nodes": status.nodes.iter().map(of_node).collect::<Vec<_>>(),
@@ -110,7 +112,7 @@ mod tests {
     use crate::cluster::state::{Leaving, LogIndex, NewMember};
     use crate::cluster::{
         Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Order,
-        PastVersion, PolicyStore, Proposal, Readiness, WriteError, Writing,
+        PastVersion, PolicyStore, Proposal, Readiness, RoundTrip, WriteError, Writing,
     };
     use crate::config::{ForwardAuth, Limits};
     use crate::http::{Tokens, routes};
@@ -161,6 +163,7 @@ mod tests {
                     applied: 123,
                     contact_ms: None,
                     quorum: false,
+                    round_trip: RoundTrip { ms: Some(42), allowed_ms: 115 },
                     policy_version: 12,
                     placement_version: Some(9),
                     nodes: vec![node(1, NodeState::Unreachable), node(2, NodeState::Draining)],
@@ -291,7 +294,8 @@ mod tests {
             cluster: painted.clone(),
             backups: painted.clone(),
             environment: Name::new("production").unwrap(),
-            tokens: Tokens::new(&[]),
+            tokens: Arc::new(Tokens::new(&[])),
+            insecure_no_auth: false,
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
             ready: AtomicBool::new(true),
@@ -321,7 +325,7 @@ mod tests {
         let (app, _) = app();
         let expected = json!({
             "name": "demo", "node": "n2", "lineage": ["0000000000009f86", "0000000000000007"], "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
-            "quorum": false, "policy_version": 12, "placement_version": 9,
+            "quorum": false, "round_trip_ms": 42, "round_trip_ms_max": 115, "policy_version": 12, "placement_version": 9,
             "nodes": [
                 {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",
                  "state": "unreachable", "waits_for": null, "voter": true, "leader": true, "boot": "00ff", "partitions": 4089,

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::problem::{Answer, whole};
 use super::render::{self, Scope, ms};
 use super::{App, headers};
-use crate::check::{Decision, Dimension, Reason, Verdict};
+use crate::check::{Decision, Dimension, Exactness, Reason, Verdict};
 use crate::limit::Outcome;
 use crate::policy::DenialBody;
 
@@ -155,6 +155,12 @@ fn detail(decision: &Decision) -> String {
         (Reason::Rate | Reason::Quota, Some(wait)) => {
             format!("limit {name} is used up; it lets this pass in {wait} ms")
         }
+        (Reason::Concurrency, Some(wait)) if decision.exactness() == Exactness::ColdStart => {
+            format!(
+                "the node that owns this tenant has restarted and doesn't know which permits are in \
+                 flight; limit {name} grants none for another {wait} ms"
+            )
+        }
         (Reason::Concurrency, Some(wait)) => {
             format!(
                 "all permits of limit {name} are out; one expires in {wait} ms, if none is released before"
@@ -192,7 +198,13 @@ mod tests {
         let rule = Rule::SlidingLog(Window { limit: 10, length: 60 * SECOND });
         let per = vec![Dimension::Tenant, Dimension::Client];
         let limit = Limit { name: name(limit), per, when: Match::default(), rule, enforce: true };
-        Verdict { limit: Arc::new(limit), outcome, remaining: 0, reset_after: 50 * SECOND, overflow: false }
+        Verdict {
+            limit: Arc::new(limit),
+            outcome,
+            remaining: 0,
+            reset_after: 50 * SECOND,
+            exactness: Exactness::Exact,
+        }
     }
 
     fn denied(verdicts: Vec<Verdict>) -> Decision {

@@ -28,7 +28,7 @@ use super::{App, body};
 use crate::check::Name;
 use crate::cluster::state::{Leaving, NewMember};
 use crate::cluster::{Granted, Order};
-use crate::config::{ADVERTISED, advertised, weight};
+use crate::config::{ADVERTISED, advertised, open_without_auth, weight};
 use crate::input::{Fault, Reader, Tree};
 use crate::placement::Weight;
 
@@ -46,11 +46,8 @@ pub async fn admit(
         let detail = format!("{} is the http address too", new.peer);
         return Err(Problem::impossible(&detail, vec![Fault::new("peer", &detail)]));
     }
-    if app.tokens.digests().is_empty() && !is_loopback(&new.http) {
-        let detail = format!(
-            "{} is open to other machines, and without [auth] anybody could change the policy",
-            new.http
-        );
+    if app.tokens.digests().is_empty() && !app.insecure_no_auth && !is_loopback(&new.http) {
+        let detail = open_without_auth(&new.http);
         return Err(Problem::impossible(&detail, vec![Fault::new("http", &detail)]));
     }
     let granted = app.cluster.administer(Order::Admit(new.clone()), by.0.clone()).await?;
@@ -83,9 +80,10 @@ async fn admission(app: &App, new: &NewMember, granted: Granted) -> Value {
     let member =
         |node: &crate::cluster::NodeStatus| json!({"id": node.id, "number": node.number, "peer": node.peer});
     let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let tokens = app.tokens.digests().iter();
-    let tokens =
-        tokens.map(|(name, role, sha256)| json!({"name": name, "role": role.word(), "sha256": hex(sha256)}));
+    let tokens = app.tokens.digests();
+    let tokens = tokens
+        .iter()
+        .map(|(name, role, sha256)| json!({"name": name, "role": role.word(), "sha256": hex(sha256)}));
     json!({
         "id": new.name,
         "number": granted.node.0,

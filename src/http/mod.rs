@@ -26,6 +26,7 @@ mod policy;
 mod problem;
 mod query;
 mod read;
+mod reads;
 mod render;
 mod request_id;
 pub mod server;
@@ -46,6 +47,7 @@ use hyper::body::Incoming;
 use tower::Service;
 
 pub use auth::Tokens;
+pub(crate) use ops::unready;
 pub use read::fuzz_check_body;
 
 use crate::check::Name;
@@ -73,7 +75,9 @@ pub struct App {
     /// Which of the policy's environments this node runs in.
     pub environment: Name,
     /// Who may do what.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
+    /// Whether nodes may be open to other machines without any token.
+    pub insecure_no_auth: bool,
     /// Bounds of bodies and times.
     pub limits: Limits,
     /// How requests that a proxy asks about are read.
@@ -129,13 +133,15 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/check", post(check::check))
         .route("/v1/check/batch", post(check::batch))
         .route("/v1/peek", post(check::peek))
-        .route("/v1/forward-auth", any(forward_auth::forward_auth))
-        .route("/v1/forward-auth/", any(forward_auth::forward_auth))
-        .route("/v1/forward-auth/{*suffix}", any(forward_auth::forward_auth))
         .route("/v1/permits/{id}", delete(permits::release))
         .route("/v1/permits/{id}/renew", post(permits::renew))
         .route("/api/check_and_consume", post(compat::api::check_and_consume))
-        .route("/api/status/{tenant}/{client}/{action}", get(compat::api::status));
+        .route("/api/status/{tenant}/{client}/{action}", get(compat::api::status))
+        .layer(from_fn_with_state(app.clone(), reads::judge))
+        .layer(from_fn_with_state(app.clone(), admit_decision))
+        .route("/v1/forward-auth", any(forward_auth::forward_auth))
+        .route("/v1/forward-auth/", any(forward_auth::forward_auth))
+        .route("/v1/forward-auth/{*suffix}", any(forward_auth::forward_auth));
     let open = Routes::new()
         .route("/livez", get(ops::livez))
         .route("/readyz", get(ops::readyz))
@@ -143,6 +149,7 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/metrics", get(observe::metrics))
         .route("/api/health", get(compat::api::health))
         .merge(openapi::routes())
+        .layer(from_fn_with_state(app.clone(), reads::judge))
         .layer(from_fn_with_state(app.clone(), request_id::identify));
     let guarded = Routes::new()
         .route("/v1/policy", get(policy::get).put(policy::put))
@@ -180,11 +187,12 @@ fn routes(app: Arc<App>) -> Routes {
         )
         .route("/admin/ratelimit/tenants", get(tenants::list))
         .route("/admin/ratelimit/tenants/{tenant}", get(tenants::get))
-        .route("/admin/ratelimit/tenants/{tenant}/reset", delete(tenants::reset))
+        .route("/admin/ratelimit/tenants/{tenant}/reset", delete(tenants::reset_whole))
         .route("/admin/ratelimit/circuit-breaker/reset", post(admin::reset_breakers))
         .route("/admin/ratelimit/quotas", get(admin::quotas))
         .route("/api/stats", get(observe::stats))
         .route("/api/alerts", get(observe::get_alerts))
+        .layer(from_fn_with_state(app.clone(), reads::judge))
         .layer(from_fn_with_state(app.clone(), guard))
         .layer(from_fn_with_state(app.clone(), request_id::identify));
     decisions
@@ -201,6 +209,15 @@ const BACKUP: &str = "/v1/cluster/backup";
 /// The calls, by the beginning of their paths, that are answered before the cluster has begun: by them one finds out why it
 /// hasn't.
 const BEFORE_THE_BEGINNING: [&str; 2] = ["/v1/cluster", "/admin/ratelimit/circuit-breaker"];
+
+/// Lets a decision call in whose token may decide. `/v1/check` and `/v1/check/batch` mostly don't pass here: they judge
+/// their tokens themselves.
+async fn admit_decision(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match app.tokens.admit_decision(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
 
 /// Lets in whoever has the role, and moves the work to the control runtime.
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {

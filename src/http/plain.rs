@@ -8,9 +8,10 @@
 
 use serde::Deserialize;
 
-use super::read::{PERMIT_TTL_MS_DEFAULT, address, digest, path};
+use super::read::{address, digest, path};
 use crate::check::{
-    Check, Cost, DEADLINE_MS, DEADLINE_MS_DEFAULT, Label, Method, Name, PERMIT_TTL_MS, RequestId, TenantId,
+    Check, Cost, DEADLINE_MS, DEADLINE_MS_DEFAULT, Label, Method, Name, PERMIT_TTL_MS, PERMIT_TTL_UNSAID,
+    RequestId, TenantId,
 };
 
 /// The members of a check that need no tree.
@@ -76,8 +77,9 @@ impl Members<'_> {
             deadline_ms: valid(self.deadline_ms, |ms| within(DEADLINE_MS, ms))?
                 .unwrap_or(DEADLINE_MS_DEFAULT),
             request_id: valid(self.request_id, RequestId::new)?,
-            permit_ttl_ms: valid(self.permit, |permit| {
-                within(PERMIT_TTL_MS, permit.ttl_ms.unwrap_or(PERMIT_TTL_MS_DEFAULT))
+            permit_ttl_ms: valid(self.permit, |permit| match permit.ttl_ms {
+                Some(ttl_ms) => within(PERMIT_TTL_MS, ttl_ms),
+                None => Some(PERMIT_TTL_UNSAID),
             })?,
             ..Check::of(TenantId::new(self.tenant)?)
         })

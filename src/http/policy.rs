@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::auth::Caller;
 use super::observe::second;
@@ -42,27 +42,43 @@ pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> R
     Ok((StatusCode::OK, headers, text).into_response())
 }
 
-/// `PUT /v1/policy`: the whole document anew. With `?dry_run=true` only the differences.
+/// `PUT /v1/policy`: replaces the whole document.
 pub async fn put(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     mut request: Request,
 ) -> Result<Response, Problem> {
-    let dry_run = Query::of(request.uri())?.flag("dry_run")?;
-    let expected = fresh(&app, request.headers())?;
+    let terms = Terms::of(&app, request.uri(), request.headers())?;
     let bytes = body::read(&app, &mut request, app.limits.policy_body_bytes).await?;
     let document = document(request.headers(), &bytes)?;
-    if dry_run {
-        return Ok(what_would_change(&app, &document));
-    }
-    write(&app, by, Change::Replace(Box::new(document)), expected).await
+    write(&app, by, Change::Replace(Box::new(document)), terms).await
 }
 
-/// What would differ from the policy in force, if this took its place.
-fn what_would_change(app: &App, document: &Document) -> Response {
+/// How a write is meant: which version it was made for, and whether it is only a question.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// The version that `If-Match` names; none takes whatever is there.
+    expected: Option<u64>,
+    /// `?dry_run`: answer with what would change, and write nothing.
+    dry_run: bool,
+}
+
+impl Terms {
+    /// Reads them from the query and `If-Match`. A stale `If-Match` is an error here, before any body is read.
+    pub fn of(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
+        let dry_run = Query::of(uri)?.flag("dry_run")?;
+        Ok(Self { expected: fresh(app, headers)?, dry_run })
+    }
+}
+
+/// What the change would make differ in the policy in force. Errs as the write itself would, as far as this node knows.
+fn what_would_change(app: &App, change: &Change) -> Result<Response, Problem> {
     let current = app.store.current();
-    let changes = differences(&current.document().to_json(), &document.to_json());
-    Json(json!({"dry_run": true, "version": current.version(), "changes": changes})).into_response()
+    let before = current.document();
+    let after = before.with(change).map_err(WriteError::from)?;
+    let [before, after] = [before, &after].map(|document| document.excerpt(change).to_json());
+    let changes = differences(&before, &after);
+    Ok(Json(json!({"dry_run": true, "version": current.version(), "changes": changes})).into_response())
 }
 
 /// `PUT /v1/policy/enforce`: the kill switch, by itself. Nothing else of the policy is read or written.
@@ -77,8 +93,8 @@ pub async fn put_enforce(
         fields.finish(r);
         enforce
     };
-    let (enforce, expected) = part(&app, request, read).await?;
-    write(&app, by, Change::Enforce(enforce), expected).await
+    let (enforce, terms) = part(&app, request, read).await?;
+    write(&app, by, Change::Enforce(enforce), terms).await
 }
 
 /// `GET /v1/policy/history`: what made each version that is remembered, newest first.
@@ -89,23 +105,22 @@ pub async fn history(State(app): State<Arc<App>>) -> Response {
     versioned(current, json!({"version": current, "versions": versions}))
 }
 
-/// `POST /v1/policy/rollback`: an earlier document again, as a new version. With `?dry_run=true` only the differences.
+/// `POST /v1/policy/rollback`: an earlier document again, as a new version.
 pub async fn rollback(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     mut request: Request,
 ) -> Result<Response, Problem> {
-    let dry_run = Query::of(request.uri())?.flag("dry_run")?;
-    let expected = fresh(&app, request.headers())?;
+    let terms = Terms::of(&app, request.uri(), request.headers())?;
     let tree = body::json(&app, &mut request, app.limits.body_bytes).await?;
     let mut r = Reader::default();
     let version = version(&mut r, &tree);
     let version = r.finish(version).map_err(Problem::bad_input)?;
-    if dry_run {
+    if terms.dry_run {
         let document = app.store.document_at(version).map_err(not_remembered)?;
-        return Ok(what_would_change(&app, &document));
+        return what_would_change(&app, &Change::Replace(Box::new(document)));
     }
-    let written = make(&app, by, Wanted::Rollback(version), expected).await.map_err(not_remembered)?;
+    let written = make(&app, by, Wanted::Rollback(version), terms).await.map_err(not_remembered)?;
     Ok(answer(&written))
 }
 
@@ -142,7 +157,7 @@ fn invalid(faults: Vec<Fault>) -> Problem {
 }
 
 /// The version that `If-Match` names, if it is still the current one. Judged before the body is looked at.
-pub fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
     };
@@ -168,28 +183,44 @@ fn etag(version: u64) -> String {
     format!("\"{version}\"")
 }
 
-/// Makes a change, and answers with the version it made.
-pub async fn write(
+/// Makes a change, and answers with the version it made; on a dry run, with what it would change.
+pub async fn write(app: &App, by: Caller, change: Change, terms: Terms) -> Result<Response, Problem> {
+    match make_or_show(app, by, change, terms).await? {
+        Ok(written) => Ok(answer(&written)),
+        Err(shown) => Ok(shown),
+    }
+}
+
+/// Makes a change. On a dry run nothing is made, and the inner error is the answer that says what would change.
+pub async fn make_or_show(
     app: &App,
     by: Caller,
     change: Change,
-    expected: Option<u64>,
-) -> Result<Response, Problem> {
-    Ok(answer(&make(app, by, Wanted::Change(change), expected).await?))
+    terms: Terms,
+) -> Result<Result<Written, Response>, Problem> {
+    if terms.dry_run {
+        return Ok(Err(what_would_change(app, &change)?));
+    }
+    Ok(Ok(make(app, by, Wanted::Change(change), terms).await?))
 }
 
-/// Makes a change.
-pub async fn make(
-    app: &App,
-    by: Caller,
-    wanted: Wanted,
-    expected: Option<u64>,
-) -> Result<Written, WriteError> {
-    app.store.write(Proposal { wanted, expected, by: by.0 }).await
+async fn make(app: &App, by: Caller, wanted: Wanted, terms: Terms) -> Result<Written, WriteError> {
+    app.store.write(Proposal { wanted, expected: terms.expected, by: by.0 }).await
 }
 
 fn answer(written: &Written) -> Response {
-    versioned(written.version, json!({"version": written.version, "pending": written.pending}))
+    versioned(written.version, Value::Object(outcome(written)))
+}
+
+/// What became of a write, as members of its answer.
+pub fn outcome(written: &Written) -> Map<String, Value> {
+    let mut members = Map::new();
+    members.insert("version".into(), json!(written.version));
+    members.insert("pending".into(), json!(written.pending));
+    if !written.changed {
+        members.insert("unchanged".into(), json!(true));
+    }
+    members
 }
 
 /// JSON with the version it belongs to.
@@ -197,17 +228,17 @@ pub fn versioned(version: u64, value: Value) -> Response {
     ([(header::ETAG, etag(version))], Json(value)).into_response()
 }
 
-/// The part of a document in a body. What it says can't be is 422, as for the whole document.
+/// The part of a document in a body, and how its write is meant. What it says can't be is 422, as for the whole document.
 pub async fn part<T>(
     app: &App,
     mut request: Request,
     read: impl FnOnce(&mut Reader, &Tree) -> Option<T>,
-) -> Result<(T, Option<u64>), Problem> {
-    let expected = fresh(app, request.headers())?;
+) -> Result<(T, Terms), Problem> {
+    let terms = Terms::of(app, request.uri(), request.headers())?;
     let tree = body::json(app, &mut request, app.limits.batch_body_bytes).await?;
     let mut r = Reader::default();
     let value = read(&mut r, &tree);
-    Ok((r.finish(value).map_err(invalid)?, expected))
+    Ok((r.finish(value).map_err(invalid)?, terms))
 }
 
 /// A name in the path of a call.
@@ -237,8 +268,8 @@ pub async fn put_tier(
     request: Request,
 ) -> Result<Response, Problem> {
     let name = name("tier", &tier)?;
-    let (tier, expected) = part(&app, request, read_tier).await?;
-    write(&app, by, Change::PutTier(name, Box::new(tier)), expected).await
+    let (tier, terms) = part(&app, request, read_tier).await?;
+    write(&app, by, Change::PutTier(name, Box::new(tier)), terms).await
 }
 
 /// `DELETE /v1/tiers/{tier}`.
@@ -246,9 +277,10 @@ pub async fn delete_tier(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     PathOf(tier): PathOf<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = name("tier", &tier)?;
-    let expected = fresh(&app, &headers)?;
-    write(&app, by, Change::DeleteTier(name), expected).await
+    let terms = Terms::of(&app, &uri, &headers)?;
+    write(&app, by, Change::DeleteTier(name), terms).await
 }

@@ -150,6 +150,7 @@ impl From<Refusal> for Problem {
         match &refusal {
             Refusal::UnknownTier(_) => Self::impossible(refusal.to_string(), at("tier")),
             Refusal::LimitsRefused(_) => Self::impossible(refusal.to_string(), at("limits")),
+            Refusal::PermitTooLong(_) => Self::impossible(refusal.to_string(), at("permit.ttl_ms")),
             Refusal::RequestIdReused => Self::impossible(refusal.to_string(), at("request_id")),
             Refusal::InBatch(at, why) => Self::from((**why).clone()).within(&format!("checks[{at}]")),
             Refusal::Busy => {

@@ -7,13 +7,10 @@ use axum::http::HeaderMap;
 
 use crate::check::{
     API_KEY_BYTES_MAX, ATTRIBUTES_MAX, ApiKeyDigest, Check, Cost, DEADLINE_MS, DEADLINE_MS_DEFAULT, Label,
-    Method, Name, PERMIT_TTL_MS, Path, REQUEST_LIMITS_MAX, RequestId, TenantId,
+    Method, Name, PERMIT_TTL_MS, PERMIT_TTL_UNSAID, Path, REQUEST_LIMITS_MAX, RequestId, TenantId,
 };
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{canonical_ip, read_limit};
-
-/// How long a permit lasts that names no time, in milliseconds.
-pub const PERMIT_TTL_MS_DEFAULT: u64 = 30_000;
 
 /// One check, from the body of a call or an item of a batch.
 pub fn check(r: &mut Reader, tree: &Tree) -> Option<Check> {
@@ -105,12 +102,12 @@ pub fn digest(key: &str) -> Option<ApiKeyDigest> {
     valid.then(|| ApiKeyDigest::of(key))
 }
 
-/// The time in `{"ttl_ms": …}`.
+/// The time in `{"ttl_ms": …}`; [`PERMIT_TTL_UNSAID`] where it has none.
 pub fn ttl_ms(r: &mut Reader, tree: &Tree) -> Option<u64> {
     let mut fields = r.fields(tree)?;
     let ttl_ms = match fields.has("ttl_ms") {
         true => fields.optional(r, "ttl_ms", |r, t| r.whole(t, PERMIT_TTL_MS)),
-        false => fields.optional(r, "ttl_ms", |_, _| Some(0)).or(Some(PERMIT_TTL_MS_DEFAULT)),
+        false => fields.optional(r, "ttl_ms", |_, _| Some(0)).or(Some(PERMIT_TTL_UNSAID)),
     };
     fields.finish(r);
     ttl_ms

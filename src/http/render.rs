@@ -7,7 +7,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::check::{Decision, Dimension, Reason, Verdict};
+use crate::check::{Decision, Dimension, Exactness, Reason, Verdict};
 use crate::clock::MS;
 use crate::limit::Outcome;
 
@@ -77,9 +77,11 @@ pub fn members(out: &mut Vec<u8>, decision: &Decision, node: &str) {
         None => raw(out, "null"),
     }
     raw(out, if decision.replayed { r#","replayed":true,"mode":"# } else { r#","replayed":false,"mode":"# });
-    quoted(out, mode(decision.approximate()));
-    if decision.approximate() {
-        raw(out, r#","degraded":{"reason":"key_cap","share":null}"#);
+    quoted(out, mode(decision.exactness()));
+    match decision.exactness() {
+        Exactness::Exact => {}
+        Exactness::KeyCap => raw(out, r#","degraded":{"reason":"key_cap","share":null}"#),
+        Exactness::ColdStart => raw(out, r#","degraded":{"reason":"cold_start","share":"0"}"#),
     }
     if let Some(bypass) = &decision.bypass {
         raw(out, r#","bypass":{"list":"#);
@@ -125,7 +127,7 @@ fn limit(out: &mut Vec<u8>, verdict: &Verdict) {
     raw(out, r#","reset_after_ms":"#);
     number(out, ms(verdict.reset_after));
     raw(out, r#","mode":"#);
-    quoted(out, mode(verdict.overflow));
+    quoted(out, mode(verdict.exactness));
     if !limit.enforce {
         // Only for shadow limits: whether it would have denied.
         let would_deny = verdict.outcome != Outcome::Pass;
@@ -134,8 +136,8 @@ fn limit(out: &mut Vec<u8>, verdict: &Verdict) {
     raw(out, "}");
 }
 
-fn mode(overflow: bool) -> &'static str {
-    if overflow { "approximate" } else { "exact" }
+fn mode(exactness: Exactness) -> &'static str {
+    if exactness == Exactness::Exact { "exact" } else { "approximate" }
 }
 
 fn word(reason: Reason) -> &'static str {
@@ -248,7 +250,13 @@ mod tests {
         let rule = Rule::SlidingLog(Window { limit: 10, length: 60 * SECOND });
         let per = vec![Dimension::Tenant, Dimension::Attribute(name("region"))];
         let limit = Limit { name: name("minute"), per, when: Match::default(), rule, enforce };
-        Verdict { limit: Arc::new(limit), outcome, remaining: 7, reset_after: 1_000_001, overflow: false }
+        Verdict {
+            limit: Arc::new(limit),
+            outcome,
+            remaining: 7,
+            reset_after: 1_000_001,
+            exactness: Exactness::Exact,
+        }
     }
 
     #[test]
@@ -290,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_a_shared_overflow_bucket_said_is_approximate() {
-        let verdicts = [Verdict { overflow: true, ..verdict(true, Outcome::Pass) }];
+        let verdicts = [Verdict { exactness: Exactness::KeyCap, ..verdict(true, Outcome::Pass) }];
         let answer = shown(&Decision { verdicts: Verdicts::from_iter(verdicts), ..unlimited() });
         assert_eq!(answer["mode"], "approximate");
         assert_eq!(answer["degraded"], json!({"reason": "key_cap", "share": null}));

@@ -8,16 +8,19 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::App;
 use super::auth::Caller;
-use super::policy::{fresh, name, part, versioned, write};
+use super::compat::api::limit_name;
+use super::policy::{Terms, name, part, versioned, write};
 use super::problem::{PathOf, Problem};
 use super::query::Query;
+use super::read::address;
 use super::render::limit_values;
-use crate::check::{Limit, TenantId};
+use super::{App, body};
+use crate::check::{Label, Limit, Name, TenantId};
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, read_limit, read_tenant};
 use crate::routing::ListPlace;
+use crate::shard::{Forget, ForgottenLimit, SpentPart};
 
 /// Tenants on one page.
 pub const PAGE_MAX: u64 = 1_000;
@@ -47,7 +50,7 @@ pub async fn get(State(app): State<Arc<App>>, PathOf(id): PathOf<String>) -> Res
     Ok(versioned(policy.version(), json!({"tenant": tenant, "policy": rule, "state": state})))
 }
 
-/// `PUT /v1/tenants/{tenant}`: its rules anew.
+/// `PUT /v1/tenants/{tenant}`: replaces its rules.
 pub async fn put(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
@@ -55,8 +58,8 @@ pub async fn put(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = tenant(&id)?;
-    let (rule, expected) = part(&app, request, read_tenant).await?;
-    write(&app, by, Change::PutTenant(id, Box::new(rule)), expected).await
+    let (rule, terms) = part(&app, request, read_tenant).await?;
+    write(&app, by, Change::PutTenant(id, Box::new(rule)), terms).await
 }
 
 /// `DELETE /v1/tenants/{tenant}`: no rules of its own any more.
@@ -64,11 +67,12 @@ pub async fn delete(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     PathOf(id): PathOf<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = tenant(&id)?;
-    let expected = fresh(&app, &headers)?;
-    write(&app, by, Change::DeleteTenant(id), expected).await
+    let terms = Terms::of(&app, &uri, &headers)?;
+    write(&app, by, Change::DeleteTenant(id), terms).await
 }
 
 /// `PUT /v1/tenants/{tenant}/limits/{name}`: one limit, new or changed.
@@ -79,8 +83,8 @@ pub async fn put_limit(
     request: Request,
 ) -> Result<Response, Problem> {
     let (id, name) = (tenant(&id)?, name("name", &limit)?);
-    let (limit, expected) = part(&app, request, |r, tree| named_limit(r, tree, name.as_str())).await?;
-    write(&app, by, Change::PutTenantLimit(id, Box::new(limit)), expected).await
+    let (limit, terms) = part(&app, request, |r, tree| named_limit(r, tree, name.as_str())).await?;
+    write(&app, by, Change::PutTenantLimit(id, Box::new(limit)), terms).await
 }
 
 /// A limit whose name stands in the path; the body may repeat it, and nothing else.
@@ -101,23 +105,77 @@ pub async fn delete_limit(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     PathOf((id, limit)): PathOf<(String, String)>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (id, name) = (tenant(&id)?, name("name", &limit)?);
-    let expected = fresh(&app, &headers)?;
-    write(&app, by, Change::DeleteTenantLimit(id, name), expected).await
+    let terms = Terms::of(&app, &uri, &headers)?;
+    write(&app, by, Change::DeleteTenantLimit(id, name), terms).await
 }
 
-/// `POST /v1/tenants/{tenant}/reset`: what it has spent is forgotten; permits that are out stay out.
+/// `POST /v1/tenants/{tenant}/reset`: forgets what it has spent, or of that what the body names. Permits that are out stay out.
 pub async fn reset(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     PathOf(id): PathOf<String>,
+    mut request: Request,
 ) -> Result<Response, Problem> {
     let id = tenant(&id)?;
-    app.router.reset(&id).await?;
+    let tree = body::optional(&app, &mut request, app.limits.body_bytes).await?;
+    let mut r = Reader::default();
+    let part = spent_part(&mut r, &tree);
+    match r.finish(part).map_err(Problem::bad_input)? {
+        part if part == SpentPart::default() => reset_spent(&app, by, id).await,
+        part => reset_part(&app, by, id, part).await,
+    }
+}
+
+/// `DELETE /admin/ratelimit/tenants/{tenant}/reset`: the same for all that it has spent.
+pub async fn reset_whole(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+    PathOf(id): PathOf<String>,
+) -> Result<Response, Problem> {
+    reset_spent(&app, by, tenant(&id)?).await
+}
+
+async fn reset_spent(app: &App, by: Caller, id: TenantId) -> Result<Response, Problem> {
+    app.router.forget(&id, Forget::Spent).await?;
     tracing::info!(tenant = %id, by = by.0, "tenant reset");
     Ok(Json(json!({"tenant": id, "reset": true})).into_response())
+}
+
+async fn reset_part(app: &App, by: Caller, id: TenantId, part: SpentPart) -> Result<Response, Problem> {
+    // Limits that requests bring along are in no policy: those of this name, or those that `/api` calls send.
+    let sent = part.limit.clone().unwrap_or_else(limit_name);
+    let (named, part) = (part.to_string(), SpentPart { sent: vec![sent], ..part });
+    let forgotten = app.router.forget(&id, Forget::Part(Box::new(part))).await?;
+    let scope = |limit: &ForgottenLimit| limit.scope.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let shown = |limits: &[ForgottenLimit]| -> Vec<Value> {
+        limits.iter().map(|limit| json!({"name": limit.name, "scope": scope(limit)})).collect()
+    };
+    if forgotten.limits.is_empty() {
+        let per = |limit: &ForgottenLimit| format!("{} is per {}", limit.name, scope(limit).join(", "));
+        let kept: Vec<_> = forgotten.kept.iter().map(per).collect();
+        let why = if kept.is_empty() { String::new() } else { format!(": {}", kept.join("; ")) };
+        let detail = format!("no limit of tenant {id} is kept by {named} alone{why}");
+        return Err(Problem::impossible(&detail, vec![Fault::new("", &detail)]));
+    }
+    tracing::info!(tenant = %id, part = named, by = by.0, "tenant reset");
+    let (limits, kept) = (shown(&forgotten.limits), shown(&forgotten.kept));
+    Ok(Json(json!({"tenant": id, "reset": true, "limits": limits, "kept": kept})).into_response())
+}
+
+/// The values in `{"client": …, "action": …, "ip": …, "limit": …}`, each of which may be left out.
+fn spent_part(r: &mut Reader, tree: &Tree) -> Option<SpentPart> {
+    let mut fields = r.fields(tree)?;
+    let label = |r: &mut Reader, t: &Tree| r.parsed(t, Label::EXPECTED, Label::new);
+    let client = fields.optional(r, "client", label);
+    let action = fields.optional(r, "action", label);
+    let ip = fields.optional(r, "ip", |r, t| r.parsed(t, "an IP address", address));
+    let limit = fields.optional(r, "limit", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
+    fields.finish(r);
+    Some(SpentPart { client, action, ip, limit, sent: Vec::new() })
 }
 
 /// Where a page begins: after a tenant that the policy names, or at a place in some node's memory.

@@ -62,6 +62,11 @@ impl Permits {
         self.by_expiry.insert((until, id));
     }
 
+    /// Whether `id` is out.
+    pub fn contains(&self, id: PermitId) -> bool {
+        self.expiry.contains_key(&id)
+    }
+
     /// Takes `id` back; false where it was not out.
     pub fn release(&mut self, id: PermitId) -> bool {
         let Some(at) = self.expiry.remove(&id) else {

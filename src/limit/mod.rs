@@ -79,6 +79,10 @@ pub struct Window {
     pub length: u64,
 }
 
+/// The names of the algorithms that a limit can be written with.
+pub const ALGORITHMS: [&str; 6] =
+    ["token_bucket", "leaky_bucket", "fixed_window", "sliding_window", "sliding_log", "quota"];
+
 impl Rule {
     /// The name in policies and answers.
     pub fn algorithm(&self) -> &'static str {

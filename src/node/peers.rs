@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::cluster::backup::{BackUps, PieceAsk};
 use crate::cluster::handoff::{InstallAsk, Target};
 use crate::cluster::links::Links;
-use crate::cluster::{InForceAsk, KnownAsk, Member, OrderAsk};
+use crate::cluster::{InForceAsk, KnownAsk, Member, OrderAsk, RelayAsk};
 use crate::peer::{Ask, Call, Class, Failure, Handler, Hello, Kind, Opaque};
 use crate::routing::Owner;
 
@@ -43,6 +43,16 @@ impl Peers {
         let answer = answer.map_err(|error| Failure::Failed(error.to_string()))?;
         Opaque::answer::<OrderAsk>(&answer).map_err(|error| Failure::Failed(error.to_string()))
     }
+
+    /// An order of a node that can't reach the leader.
+    async fn relay(&self, call: Call) -> Result<Opaque, Failure> {
+        let RelayAsk { order, by } = call.request.read_question::<RelayAsk>()?;
+        let member = self.member.clone();
+        let passing = self.control.spawn(async move { member.pass_order(order, by).await });
+        let answer = AbortOnDropHandle::new(passing).await;
+        let answer = answer.map_err(|error| Failure::Failed(error.to_string()))?;
+        Opaque::answer::<RelayAsk>(&answer).map_err(|error| Failure::Failed(error.to_string()))
+    }
 }
 
 impl Handler for Peers {
@@ -62,7 +72,7 @@ impl Handler for Peers {
     async fn handle(&self, call: Call) -> Result<Opaque, Failure> {
         match call.request.kind {
             kind if Owner::knows(kind) => self.owner.answer(call).await,
-            Kind::RAFT => self.links.serve_raft(self.member.raft(), call).await,
+            Kind::RAFT | Kind::RAFT_LATER => self.links.serve_raft(self.member.raft(), call).await,
             InstallAsk::KIND => {
                 let kept = self.target.install(call.request.read_question()?).await?;
                 Opaque::answer::<InstallAsk>(&kept).map_err(|error| Failure::Failed(error.to_string()))
@@ -80,6 +90,7 @@ impl Handler for Peers {
                 Opaque::answer::<KnownAsk>(&known).map_err(|error| Failure::Failed(error.to_string()))
             }
             OrderAsk::KIND => self.order(call).await,
+            RelayAsk::KIND => self.relay(call).await,
             _ => Err(Failure::UnknownKind),
         }
     }

@@ -7,6 +7,9 @@
 //! half-open   one call at a time goes through and is watched: 3 good ones in a row close, a bad one opens again
 //! ```
 //!
+//! A connection that comes up makes an open breaker half-open at once and forgets how long it was to
+//! stay open: the peer is there again, or is another process.
+//!
 //! It speaks of the peer, not of the answers: whatever comes back is a success, also "busy"; no connection, one that broke, or no
 //! answer in time is a failure ([`Outcome::of`]). It is quick and forgets quickly, and nothing rests on it but the way of a call: who owns
 //! what is the business of leases.
@@ -170,6 +173,19 @@ impl Breaker {
     pub fn reset(&self) {
         let mut rest = self.rest();
         self.close(&mut rest);
+    }
+
+    /// Lets the next call through as a probe if it is open at `now`, in nanoseconds of boot time; to be
+    /// called when a connection to the peer comes up. Does nothing unless it is open.
+    pub fn half_open(&self, now: u64) {
+        let mut rest = self.rest();
+        let until = self.shut_until.load(Ordering::Relaxed);
+        if until != CLOSED {
+            rest.open_for = OPEN_MIN;
+            // A probe that is on its way went over the connection before this one.
+            (rest.probing, rest.good_probes) = (false, 0);
+            self.enter(until.min(now.max(CLOSED + 1)));
+        }
     }
 
     /// How it stands at `now`, in nanoseconds of boot time.

@@ -188,7 +188,8 @@ impl From<Refusal> for PlainRefused {
                 Refusal::UnknownTier(tier) => PlainRefusal::UnknownTier(tier),
                 Refusal::LimitsRefused(tier) => PlainRefusal::LimitsRefused(tier),
                 Refusal::RequestIdReused => PlainRefusal::RequestIdReused,
-                // An owner asks nobody else for a decision.
+                // An owner asks nobody else for a decision, and grants a shorter permit rather than none.
+                Refusal::PermitTooLong(_) => PlainRefusal::Busy,
                 Refusal::Busy | Refusal::Unreachable | Refusal::NotStarted(_) | Refusal::Moved(_) => {
                     PlainRefusal::Busy
                 }

@@ -6,8 +6,9 @@
 //!
 //! Between attempts it waits, 50 ms at first and twice as long each time up to a second, half of it by chance: nodes
 //! that lost the same peer together don't come back together. A connection that was up starts over at 50 ms, and a peer
-//! that has just connected to this node is dialled at once ([`Link::dial_now`]).
+//! that has just connected to this node is dialled at once ([`Link::redial`]).
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::breaker::Breaker;
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
 use super::handshake::{self, Agreed, HandshakeError, Identity, Reader};
 use super::message::{Ask, Failure, Opaque, ReadError, ttl_us};
@@ -37,8 +39,11 @@ const DIAL_MAX: Duration = Duration::from_secs(1);
 /// The first wait between two attempts, and the longest. The longest also bounds how late a link notices that its peer is back.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-/// Pings in the time that a peer may be silent.
-pub(super) const PINGS_IN_SILENCE: u32 = 4;
+/// Answers to pings that the round trip of a link is the least of: one slow answer of a busy peer
+/// does not make a link slow.
+const ROUND_TRIPS_KEPT: usize = 4;
+/// No round trip has been measured on the present connection.
+const NO_ROUND_TRIP: u64 = u64::MAX;
 
 /// What a link is made of.
 pub struct LinkArgs<D> {
@@ -54,6 +59,8 @@ pub struct LinkArgs<D> {
     pub clock: SharedClock,
     /// Where the jitter of its back-off comes from.
     pub chance: Generator,
+    /// The breaker of the calls on this link, which becomes half-open when a connection comes up.
+    pub breaker: Option<Arc<Breaker>>,
 }
 
 /// How a link stands.
@@ -144,8 +151,10 @@ struct Shared {
     next_id: AtomicU64,
     /// Frames that have come, over all connections.
     heard: AtomicU64,
-    /// Ends the wait for the next attempt.
-    dial_now: Notify,
+    /// Nanoseconds of a round trip on the present connection, or [`NO_ROUND_TRIP`].
+    round_trip: AtomicU64,
+    /// Ends the wait between two attempts to connect.
+    redial: Notify,
 }
 
 /// A connection that is up.
@@ -163,7 +172,8 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         live: ArcSwapOption::empty(),
         next_id: AtomicU64::new(1),
         heard: AtomicU64::new(0),
-        dial_now: Notify::new(),
+        round_trip: AtomicU64::new(NO_ROUND_TRIP),
+        redial: Notify::new(),
     });
     let (states, state) = watch::channel(LinkState::Connecting {
         since: args.clock.now().boot,
@@ -172,7 +182,7 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         given_up: false,
     });
     let end = CancellationToken::new();
-    let driver = Driver { us: args.us, shared: shared.clone(), states };
+    let driver = Driver { us: args.us, shared: shared.clone(), states, breaker: args.breaker };
     let ended = end.clone();
     let drive = async move {
         tokio::select! {
@@ -250,11 +260,17 @@ impl Link {
         self.shared.heard.load(Ordering::Relaxed)
     }
 
-    /// Ends the wait for the next attempt to connect, and starts the back-off over: the peer is known to be up. Does
-    /// nothing while there is a connection.
-    pub fn dial_now(&self) {
+    /// Returns the time that a ping and its answer take on the present connection: the least of the
+    /// last few. None while there is no connection, and before the first answer.
+    pub fn round_trip(&self) -> Option<Duration> {
+        let nanos = self.shared.round_trip.load(Ordering::Relaxed);
+        (nanos != NO_ROUND_TRIP).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Dials now rather than after the wait between two attempts, if there is no connection.
+    pub fn redial(&self) {
         if self.shared.live.load().is_none() {
-            self.shared.dial_now.notify_one();
+            self.shared.redial.notify_one();
         }
     }
 
@@ -305,6 +321,7 @@ struct Driver {
     us: Identity,
     shared: Arc<Shared>,
     states: watch::Sender<LinkState>,
+    breaker: Option<Arc<Breaker>>,
 }
 
 impl Driver {
@@ -319,11 +336,11 @@ impl Driver {
                 Err(error) => error,
             };
             self.down(&why);
-            let waited =
-                tokio::time::timeout(jittered(back_off, &mut chance), self.shared.dial_now.notified());
-            back_off = match waited.await {
-                Ok(()) => BACK_OFF_MIN,
-                Err(_) => (back_off * 2).min(BACK_OFF_MAX),
+            let wait = tokio::time::sleep(jittered(back_off, &mut chance));
+            back_off = tokio::select! {
+                biased;
+                () = self.shared.redial.notified() => BACK_OFF_MIN,
+                () = wait => (back_off * 2).min(BACK_OFF_MAX),
             };
         }
     }
@@ -359,11 +376,14 @@ impl Driver {
         let (version, boot) = (agreed.version, agreed.peer.who.boot);
         tracing::info!(peer = %shared.peer, %class, version, %boot, "connected to a peer");
         let since = shared.clock.now().boot;
+        if let Some(breaker) = &self.breaker {
+            breaker.half_open(since);
+        }
         self.states.send_replace(LinkState::Connected { since, version, boot });
         let written = writer::write(writer, queued, shared.clock.clone(), class.silence_max());
         tokio::select! {
             biased;
-            why = read(reader, &live, &shared.heard, class) => why,
+            why = read(reader, &live, shared) => why,
             // It doesn't end by itself, since `live` holds a sender.
             written = written => written.map_or_else(LinkError::Write, |()| LinkError::Closed),
         }
@@ -402,38 +422,44 @@ struct Up<'a> {
 impl Drop for Up<'_> {
     fn drop(&mut self) {
         self.shared.live.store(None);
+        self.shared.round_trip.store(NO_ROUND_TRIP, Ordering::Relaxed);
         self.live.pending.close();
     }
 }
 
 /// Resolves what is answered, and pings, until the peer is gone or silent.
-async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, heard: &AtomicU64, class: Class) -> LinkError {
-    let silence_max = class.silence_max();
-    let mut ticks = tokio::time::interval(silence_max / PINGS_IN_SILENCE);
+async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, shared: &Shared) -> LinkError {
+    let (silence_max, pings) = (shared.class.silence_max(), shared.class.pings_in_silence());
+    let mut ticks = tokio::time::interval(silence_max / pings);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut silent = 0;
+    let (mut silent, mut round_trips) = (0, RoundTrips::default());
     loop {
         let frame = tokio::select! {
             biased;
             frame = reader.next() => frame,
             _ = ticks.tick() => {
                 silent += 1;
-                if silent > PINGS_IN_SILENCE {
+                if silent > pings {
                     return LinkError::Silent(silence_max);
                 }
-                let _ = live.queue.try_send(Outgoing::lasting(Frame::bare(FrameKind::Ping, 0)));
+                let id = round_trips.begin(shared.clock.now().boot);
+                let _ = live.queue.try_send(Outgoing::lasting(Frame::bare(FrameKind::Ping, id)));
                 continue;
             }
         };
         silent = 0;
-        heard.fetch_add(1, Ordering::Relaxed);
+        shared.heard.fetch_add(1, Ordering::Relaxed);
         match frame {
             None => return LinkError::Closed,
             Some(Err(error)) => return error.into(),
             Some(Ok(frame)) => match frame.kind {
                 FrameKind::Answer => live.pending.resolve(frame.id, Ok(Opaque::of(frame))),
                 FrameKind::Failure => live.pending.resolve(frame.id, Err(Failure::of(&frame))),
-                FrameKind::Pong => {}
+                FrameKind::Pong => {
+                    if let Some(least) = round_trips.end(frame.id, shared.clock.now().boot) {
+                        shared.round_trip.store(least, Ordering::Relaxed);
+                    }
+                }
                 FrameKind::Refusal => {
                     return HandshakeError::refused_by(&frame).into();
                 }
@@ -442,6 +468,40 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, heard: &AtomicU64, 
                 }
             },
         }
+    }
+}
+
+/// Measures the round trips of a connection by its pings, whose ids the peer sends back.
+#[derive(Default)]
+struct RoundTrips {
+    next_id: u64,
+    /// Pings without an answer yet: id, and nanoseconds of boot time when the ping was sent.
+    open: VecDeque<(u64, u64)>,
+    last: VecDeque<u64>,
+}
+
+impl RoundTrips {
+    /// Takes note of a ping that is sent at `now`; returns its id.
+    fn begin(&mut self, now: u64) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if self.open.len() == ROUND_TRIPS_KEPT {
+            self.open.pop_front();
+        }
+        self.open.push_back((id, now));
+        id
+    }
+
+    /// Takes note of the answer to the ping `id`; returns the least of the last round trips in
+    /// nanoseconds. None if no ping of that id waits for an answer.
+    fn end(&mut self, id: u64, now: u64) -> Option<u64> {
+        let at = self.open.iter().position(|(open, _)| *open == id)?;
+        let (_, sent) = self.open.drain(..=at).next_back()?;
+        if self.last.len() == ROUND_TRIPS_KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(now.saturating_sub(sent));
+        self.last.iter().min().copied()
     }
 }
 
@@ -462,5 +522,22 @@ mod tests {
         let waits: Vec<_> = (0..100).map(|_| jittered(BACK_OFF_MIN, &mut chance)).collect();
         assert!(waits.iter().all(|wait| (BACK_OFF_MIN / 2..=BACK_OFF_MIN).contains(wait)));
         assert!(waits.iter().collect::<std::collections::BTreeSet<_>>().len() > 90);
+    }
+
+    #[test]
+    fn a_round_trip_is_the_least_of_the_last_four() {
+        let mut trips = RoundTrips::default();
+        let mut measure = |now: u64, took: u64| {
+            let id = trips.begin(now);
+            trips.end(id, now + took)
+        };
+        assert_eq!(measure(0, 80), Some(80));
+        assert_eq!(measure(100, 900), Some(80));
+        assert_eq!((measure(200, 120), measure(300, 130)), (Some(80), Some(80)));
+        assert_eq!(measure(400, 140), Some(120), "the fast one is forgotten after four more");
+        assert_eq!(trips.end(77, 500), None, "an answer to no ping");
+        let (lost, next) = (trips.begin(600), trips.begin(700));
+        assert_eq!(trips.end(next, 790), Some(90));
+        assert_eq!(trips.end(lost, 800), None, "an answer that was overtaken");
     }
 }

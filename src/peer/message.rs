@@ -29,6 +29,9 @@ impl Kind {
     pub const SHARED: Self = Self(0x0010);
     /// The first of Raft's kinds, up to the next hundred.
     pub const RAFT: Self = Self(0x0100);
+    /// What is said beside Raft's own messages since the second release: the contact with a majority,
+    /// and commands that are relayed. A node of the first release answers that it knows no such kind.
+    pub const RAFT_LATER: Self = Self(0x0130);
     /// The first of the kinds that move state in bulk.
     pub const BULK: Self = Self(0x0200);
 }

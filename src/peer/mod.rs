@@ -125,6 +125,15 @@ impl Class {
         }
     }
 
+    /// Pings in the time that a peer may be silent. Those of Raft's class, four a second, measure the
+    /// round trip that the timers of Raft have to bear.
+    fn pings_in_silence(self) -> u32 {
+        match self {
+            Self::Checks | Self::Bulk => 4,
+            Self::Raft => 20,
+        }
+    }
+
     fn code(self) -> u8 {
         match self {
             Self::Checks => 1,
@@ -153,8 +162,10 @@ pub fn fuzz_frames(bytes: &[u8]) {
     fuzz_message::<batch::AllAsk>(bytes);
     fuzz_message::<batch::EachAsk>(bytes);
     fuzz_message::<tenant::PermitAsk>(bytes);
+    fuzz_message::<tenant::RenewAsk>(bytes);
     fuzz_message::<tenant::DescribeAsk>(bytes);
     fuzz_message::<tenant::ResetAsk>(bytes);
+    fuzz_message::<tenant::ForgetAsk>(bytes);
     fuzz_message::<tenant::ListAsk>(bytes);
     fuzz_message::<shared::SettleAsk>(bytes);
     fuzz_message::<moving::InstallAsk>(bytes);

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{
     ATTRIBUTES_MAX, ApiKeyDigest, Bypass, Check, Cost, DEADLINE_MS, DIMENSIONS_MAX, Decision, DeniedBy,
-    Dimension, Label, Limit, Match, Method, Name, PERMIT_TTL_MS, Path, Permit, PermitId, REQUEST_LIMITS_MAX,
-    Reason, RequestId, TenantId, Verdict,
+    Dimension, Exactness, Label, Limit, Match, Method, Name, PERMIT_TTL_MS, Path, Permit, PermitId,
+    REQUEST_LIMITS_MAX, Reason, RequestId, TenantId, Verdict,
 };
 use crate::limit::{
     Calendar, ENTRIES_MAX, LeakyBucket, MAX_CONCURRENT_MAX, OnExceeded, Outcome, Period, Quota, Rate, Rule,
@@ -98,6 +98,8 @@ pub(super) enum PlainOutcome {
     Never,
 }
 
+/// A cold start has no member of its own, so that every version can read it: it is the one wait for permits
+/// beyond a cap that leaves them all. Without a cold start, all are left only where none is waited for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct PlainVerdict {
     limit: PlainLimit,
@@ -342,16 +344,31 @@ impl From<Verdict> for PlainVerdict {
     fn from(verdict: Verdict) -> Self {
         let outcome = verdict.outcome.into();
         let limit = (&*verdict.limit).into();
-        let Verdict { remaining, reset_after, overflow, .. } = verdict;
+        let Verdict { mut remaining, reset_after, exactness, .. } = verdict;
+        if exactness == Exactness::ColdStart {
+            remaining = verdict.limit.rule.capacity();
+        }
+        let overflow = exactness != Exactness::Exact;
         Self { limit, outcome, remaining, reset_after, overflow }
     }
 }
 
 impl PlainVerdict {
     fn verdict(self) -> Read<Verdict> {
-        let outcome = self.outcome.into();
-        let Self { remaining, reset_after, overflow, .. } = self;
-        Ok(Verdict { limit: self.limit.limit()?, outcome, remaining, reset_after, overflow })
+        let (limit, outcome) = (self.limit.limit()?, self.outcome.into());
+        let Self { mut remaining, reset_after, overflow, .. } = self;
+        let is_cold = overflow
+            && matches!((&limit.rule, outcome), (Rule::Concurrency { .. }, Outcome::Wait(_)))
+            && remaining >= limit.rule.capacity();
+        let exactness = match (is_cold, overflow) {
+            (true, _) => Exactness::ColdStart,
+            (false, true) => Exactness::KeyCap,
+            (false, false) => Exactness::Exact,
+        };
+        if is_cold {
+            remaining = 0;
+        }
+        Ok(Verdict { limit, outcome, remaining, reset_after, exactness })
     }
 }
 

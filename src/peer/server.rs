@@ -21,13 +21,14 @@ use tokio::time::MissedTickBehavior;
 
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
 use super::handshake::{self, Agreed, HANDSHAKE_MAX, HandshakeError, Hello, Identity, Reader, Refusal};
-use super::link::PINGS_IN_SILENCE;
 use super::message::{Failure, Opaque};
 use super::writer::{self, Outgoing, WriteError};
 use crate::clock::SharedClock;
 use crate::net::{self, Carried, Listen, Receiver, Sender, Stream};
 use crate::watch;
 
+/// Looks at a silent connection in the time that its peer may be silent.
+const LOOKS_IN_SILENCE: u32 = 4;
 /// Open connections on all workers: three from each of a hundred peers, and as many again that they haven't noticed to be gone.
 const CONNECTIONS_MAX: usize = 600;
 /// Answers of one connection that wait to be sent: a few flushes. Beyond that the peer is not read from.
@@ -53,10 +54,10 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether a node is a member, and may ask. Its cluster's name and its versions have been looked at. Asked at the greeting,
     /// and every so often after it: members change.
     fn admits(&self, hello: &Hello) -> bool;
-    /// A peer has connected, and its greeting was accepted.
-    fn connected(&self, _peer: &Hello) {}
-    /// The connection of such a peer has ended.
-    fn disconnected(&self, _peer: &Hello) {}
+    /// Called when a connection of a node that was admitted is up.
+    fn connected(&self, _hello: &Hello) {}
+    /// Called when such a connection has ended.
+    fn disconnected(&self, _hello: &Hello) {}
     /// The answer, or why there is none. Dropped where it is cancelled or late, at any await.
     fn handle(&self, call: Call) -> impl Future<Output = Result<Opaque, Failure>> + Send;
 }
@@ -211,7 +212,7 @@ impl<H: Handler> Connection<H> {
         let (peer, version) = (Arc::new(agreed.peer), agreed.version);
         let mut running = FuturesUnordered::new();
         let mut open = BTreeMap::new();
-        let mut ticks = tokio::time::interval(class.silence_max() / PINGS_IN_SILENCE);
+        let mut ticks = tokio::time::interval(class.silence_max() / LOOKS_IN_SILENCE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut silent, mut stopping) = (0, false);
         while !stopping || !running.is_empty() {
@@ -239,7 +240,7 @@ impl<H: Handler> Connection<H> {
                         return Ok(());
                     }
                     silent += 1;
-                    if silent > PINGS_IN_SILENCE && !stopping {
+                    if silent > LOOKS_IN_SILENCE && !stopping {
                         return Err(ServeError::Silent(class.silence_max()));
                     }
                     continue;

@@ -112,14 +112,16 @@ impl SharedAsk {
 impl PlainReply {
     /// The reply as it travels.
     pub fn new(reply: &Reply) -> Self {
-        let Said { outcome, remaining, reset, reset_if_taken, overflow } = reply.said;
+        // Permits lie in their account, so no shared bucket is cold.
+        let Said { outcome, remaining, reset, reset_if_taken, overflow, cold: _ } = reply.said;
         Self { key: reply.key, outcome: outcome.into(), remaining, reset, reset_if_taken, overflow }
     }
 
     /// The reply to `ask` as its shard takes it.
     pub fn reply(self, partition: Partition, ask: &Ask) -> Reply {
         let Self { key, outcome, remaining, reset, reset_if_taken, overflow } = self;
-        let said = Said { outcome: outcome.into(), remaining, reset, reset_if_taken, overflow };
+        let outcome = outcome.into();
+        let said = Said { outcome, remaining, reset, reset_if_taken, overflow, cold: false };
         Reply { from: Home::Far(partition), op: ask.op, demand: ask.demand, key, said }
     }
 }

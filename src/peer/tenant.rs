@@ -1,14 +1,16 @@
 //! What else is asked of the node that owns a tenant: its permits, how it stands, that its counts be forgotten; and of any node,
 //! which tenants it has in memory.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::check::{Declined, PlainRefused};
 use super::message::{Ask, Kind};
-use crate::check::{Name, PermitId, TenantId};
+use crate::check::{Dimension, Label, Name, PermitId, TenantId};
 use crate::placement::Partition;
-use crate::policy::TierSource;
-use crate::shard::{Listed, TenantState};
+use crate::policy::{PermitTooLong, TierSource};
+use crate::shard::{Forget, Forgotten, ForgottenLimit, Listed, Refusal, SpentPart, TenantState};
 
 /// Tenants that one answer names.
 pub const LISTED_MAX: usize = 1_000;
@@ -28,6 +30,64 @@ impl Ask for PermitAsk {
     const KIND: Kind = Kind(0x0004);
     /// Whether the permit was out.
     type Answer = Owned<bool>;
+}
+
+/// Extends a permit. A node of an earlier version knows [`PermitAsk`] alone, whose answer can't say that
+/// the time is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewAsk {
+    /// The permit; its partition is in it.
+    pub id: PermitId,
+    /// The epoch of the partition's row, as the router knows it.
+    pub epoch: u64,
+    /// The version of the policy that the router knows.
+    pub policy_version: u64,
+    /// Milliseconds that it is to run from now on.
+    pub ttl_ms: u64,
+}
+
+impl Ask for RenewAsk {
+    const KIND: Kind = Kind(0x0008);
+    type Answer = Owned<Renewed>;
+}
+
+/// What became of a permit that was to be extended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Renewed {
+    /// It runs for so many milliseconds.
+    Runs(u64),
+    /// It isn't in flight any more.
+    NotInFlight,
+    /// Nothing: its tier allows no such time.
+    TooLong {
+        /// The tier.
+        tier: Name,
+        /// The milliseconds that it allows.
+        most_ms: u64,
+    },
+}
+
+impl Renewed {
+    /// What a shard said, on the wire; its other refusals are the answer's.
+    pub fn new(said: Result<Option<u64>, Refusal>) -> Result<Self, Refusal> {
+        match said {
+            Ok(Some(ms)) => Ok(Self::Runs(ms)),
+            Ok(None) => Ok(Self::NotInFlight),
+            Err(Refusal::PermitTooLong(PermitTooLong { tier, most_ms })) => {
+                Ok(Self::TooLong { tier, most_ms })
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// What the shard said.
+    pub fn said(self) -> Result<Option<u64>, Refusal> {
+        match self {
+            Self::Runs(ms) => Ok(Some(ms)),
+            Self::NotInFlight => Ok(None),
+            Self::TooLong { tier, most_ms } => Err(PermitTooLong { tier, most_ms }.into()),
+        }
+    }
 }
 
 /// What a tenant's owner answers.
@@ -99,6 +159,104 @@ pub struct ResetAsk {
 impl Ask for ResetAsk {
     const KIND: Kind = Kind(0x0006);
     type Answer = Owned<()>;
+}
+
+/// That a part of what is kept of a tenant be forgotten, or all of it. A node of format level 1 knows no such message:
+/// a router asks only where every member has a higher one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetAsk {
+    /// The partition of its account.
+    pub partition: Partition,
+    /// The epoch of its row, as the router knows it.
+    pub epoch: u64,
+    /// The version of the policy that the router knows.
+    pub policy_version: u64,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What of it.
+    pub what: PlainForget,
+}
+
+impl Ask for ForgetAsk {
+    const KIND: Kind = Kind(0x0009);
+    type Answer = Owned<PlainForgotten>;
+}
+
+/// What is to be forgotten, on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlainForget {
+    /// All that it has spent.
+    Spent,
+    /// What these values name.
+    Part {
+        /// Of this client.
+        client: Option<Label>,
+        /// Of this action.
+        action: Option<Label>,
+        /// Of this address.
+        ip: Option<IpAddr>,
+        /// Of the limits of this name.
+        limit: Option<Name>,
+        /// Limits that requests may have sent.
+        sent: Vec<Name>,
+    },
+    /// All that is kept of it.
+    All,
+}
+
+impl From<&Forget> for PlainForget {
+    fn from(what: &Forget) -> Self {
+        match what {
+            Forget::Spent => Self::Spent,
+            Forget::All => Self::All,
+            Forget::Part(part) => {
+                let SpentPart { client, action, ip, limit, sent } = (**part).clone();
+                Self::Part { client, action, ip, limit, sent }
+            }
+        }
+    }
+}
+
+impl From<PlainForget> for Forget {
+    fn from(what: PlainForget) -> Self {
+        match what {
+            PlainForget::Spent => Self::Spent,
+            PlainForget::All => Self::All,
+            PlainForget::Part { client, action, ip, limit, sent } => {
+                Self::Part(Box::new(SpentPart { client, action, ip, limit, sent }))
+            }
+        }
+    }
+}
+
+/// What was forgotten, on the wire: limits by their names and by what they are per.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlainForgotten {
+    was_active: bool,
+    limits: Vec<(Name, Vec<String>)>,
+    kept: Vec<(Name, Vec<String>)>,
+}
+
+impl From<Forgotten> for PlainForgotten {
+    fn from(forgotten: Forgotten) -> Self {
+        let plain = |limits: Vec<ForgottenLimit>| {
+            let scope = |scope: Vec<Dimension>| scope.iter().map(ToString::to_string).collect();
+            limits.into_iter().map(|limit| (limit.name, scope(limit.scope))).collect()
+        };
+        let Forgotten { was_active, limits, kept } = forgotten;
+        Self { was_active, limits: plain(limits), kept: plain(kept) }
+    }
+}
+
+impl From<PlainForgotten> for Forgotten {
+    fn from(plain: PlainForgotten) -> Self {
+        let limits = |limits: Vec<(Name, Vec<String>)>| {
+            let scope = |scope: Vec<String>| scope.iter().filter_map(|text| Dimension::new(text)).collect();
+            limits.into_iter().map(|(name, per)| ForgottenLimit { name, scope: scope(per) }).collect()
+        };
+        let PlainForgotten { was_active, limits: of, kept } = plain;
+        Self { was_active, limits: limits(of), kept: limits(kept) }
+    }
 }
 
 /// Which tenants a node has in memory: a page of one shard's.

@@ -5,7 +5,8 @@ use std::hash::Hasher;
 use smallvec::SmallVec;
 
 use super::endpoint::endpoint_of;
-use crate::check::{Check, Dimension, Limit};
+use crate::check::{Check, Dimension, Limit, Match, Name};
+use crate::limit::ALGORITHMS;
 use crate::placement::Secret;
 
 /// What finds a bucket: among its tenant's own, or among those shared by tenants.
@@ -24,22 +25,48 @@ pub enum BucketKey {
 /// limit per client. A limit shared by tenants is only for checks that carry all it is keyed by; the rest would otherwise
 /// share one bucket with strangers.
 pub fn key_of(limit: &Limit, check: Option<&Check>, secret: &Secret) -> Option<BucketKey> {
-    let own = limit.per.contains(&Dimension::Tenant);
+    let Limit { name, per, when, rule, .. } = limit;
+    key(rule.algorithm(), name, per, when, check, secret)
+}
+
+/// The keys that a limit of this name has in its tenant's account if a request sends it: one for each algorithm.
+pub fn sent_keys(
+    name: &Name,
+    per: &[Dimension],
+    check: &Check,
+    secret: &Secret,
+) -> impl Iterator<Item = u64> {
+    let keys = ALGORITHMS
+        .iter()
+        .map(move |algorithm| key(algorithm, name, per, &Match::default(), Some(check), secret));
+    keys.filter_map(|key| match key {
+        Some(BucketKey::Own(key)) => Some(key),
+        Some(BucketKey::Shared(_)) | None => None,
+    })
+}
+
+fn key(
+    algorithm: &str,
+    name: &Name,
+    per: &[Dimension],
+    when: &Match,
+    check: Option<&Check>,
+    secret: &Secret,
+) -> Option<BucketKey> {
+    let own = per.contains(&Dimension::Tenant);
     let mut hasher = KeyHasher(Vec::with_capacity(96));
-    hasher.value(Some(limit.rule.algorithm().as_bytes()));
-    hasher.value(Some(limit.name.as_str().as_bytes()));
+    hasher.value(Some(algorithm.as_bytes()));
+    hasher.value(Some(name.as_str().as_bytes()));
     // An override for one action or client is a limit of its own, unless its buckets are told apart by that already.
-    for (dimension, only) in
-        [(Dimension::Action, &limit.when.action), (Dimension::Client, &limit.when.client)]
-    {
-        if let Some(only) = only.as_ref().filter(|_| !limit.per.contains(&dimension)) {
+    for (dimension, only) in [(Dimension::Action, &when.action), (Dimension::Client, &when.client)] {
+        if let Some(only) = only.as_ref().filter(|_| !per.contains(&dimension)) {
             hasher.value(Some(b"only"));
             hasher.value(Some(dimension.to_string().as_bytes()));
             hasher.value(Some(only.as_str().as_bytes()));
         }
     }
     // The order in which `per` is written makes no difference.
-    let mut per: SmallVec<[&Dimension; 4]> = limit.per.iter().collect();
+    let mut per: SmallVec<[&Dimension; 4]> = per.iter().collect();
     per.sort();
     for dimension in per {
         if *dimension == Dimension::Tenant {

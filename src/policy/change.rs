@@ -52,6 +52,18 @@ pub enum Change {
     PutEntries(Vec<(Name, Arc<AccessEntry>)>),
 }
 
+impl Change {
+    /// The change as programs of the first format level read it, where that is possible: a tier that doesn't
+    /// say `max_permit_ttl` is stored as one that can't say it.
+    pub fn at_first_level(self) -> Self {
+        match self {
+            Self::Replace(document) => Self::Replace(Box::new(document.at_first_level())),
+            Self::PutTier(name, tier) => Self::PutTier(name, Box::new(tier.at_first_level())),
+            other => other,
+        }
+    }
+}
+
 /// Why a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
@@ -139,6 +151,59 @@ impl Document {
             }
         }
         Ok(next)
+    }
+
+    /// Whether the change, which must be one that [`Document::with`] makes, would leave this document as it is. Costs as much
+    /// as the part that the change is about.
+    pub fn keeps(&self, change: &Change) -> bool {
+        match change {
+            Change::Replace(document) => **document == *self,
+            Change::Enforce(enforce) => *enforce == self.enforce,
+            Change::PutLimit(limit) => self.limits.iter().any(|other| **other == **limit),
+            Change::PutLimits(limits) => *limits == self.limits,
+            Change::PutTier(name, tier) => self.tiers.get(name).is_some_and(|other| **other == **tier),
+            Change::PutTenant(id, tenant) => self.tenants.get(id).is_some_and(|other| **other == **tenant),
+            Change::PutTenantLimit(id, limit) => {
+                let tenant = self.tenants.get(id);
+                tenant.is_some_and(|tenant| tenant.limits.iter().any(|other| **other == **limit))
+            }
+            Change::PutAccess(name, entry) => self.access.get(name).is_some_and(|other| **other == **entry),
+            Change::PutEntries(entries) => {
+                entries.iter().all(|(name, entry)| self.access.get(name) == Some(entry))
+            }
+            Change::AddAccess(..)
+            | Change::DeleteTier(_)
+            | Change::DeleteTenant(_)
+            | Change::DeleteTenantLimit(..)
+            | Change::DeleteTenantOverride(..)
+            | Change::DeleteAccess(_)
+            | Change::DropExpired(_) => false,
+        }
+    }
+
+    /// This document, but for the tenants and list entries that `change` does not touch: the part in which to look for what
+    /// it changes. A document of a million tenants is not worth comparing for one of them.
+    pub fn excerpt(&self, change: &Change) -> Self {
+        let mut part = self.clone();
+        let (tenant, entry) = match change {
+            Change::Replace(_) | Change::DropExpired(_) | Change::PutEntries(_) => return part,
+            Change::PutTenant(id, _)
+            | Change::DeleteTenant(id)
+            | Change::PutTenantLimit(id, _)
+            | Change::DeleteTenantLimit(id, _)
+            | Change::DeleteTenantOverride(id, ..) => (Some(id), None),
+            Change::AddAccess(name, _) | Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
+                (None, Some(name))
+            }
+            Change::Enforce(_)
+            | Change::PutLimit(_)
+            | Change::PutLimits(_)
+            | Change::PutTier(..)
+            | Change::DeleteTier(_) => (None, None),
+        };
+        part.tenants = tenant.and_then(|id| self.tenants.get_key_value(id)).map(owned).into_iter().collect();
+        part.access = entry.and_then(|name| self.access.get_key_value(name)).map(owned).into_iter().collect();
+        part
     }
 
     /// The change that makes this document again of what `change` makes of it.
@@ -255,6 +320,10 @@ impl Document {
             .collect();
         if faults.is_empty() { Ok(()) } else { Err(ChangeError::Invalid(faults)) }
     }
+}
+
+fn owned<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
 }
 
 fn too_many(section: &str, most: usize) -> ChangeError {

@@ -7,15 +7,19 @@
 //! size and a million tenants cost nothing until they come.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::access::{AccessLists, AccessVerdict};
 use super::bucket::{BucketKey, key_of, overflow_key_of};
-use super::document::{Document, RequestLimits, RequestTier, Tier};
+use super::document::{Document, PERMIT_TTL_DEFAULT, RequestLimits, RequestTier, Tier};
 use super::endpoint::CostTable;
 use super::responses::Responses;
 use super::text::Decimal;
-use crate::check::{Check, Cost, Dimension, Limit, Match, Name, TenantId};
+use crate::check::{
+    Check, Cost, Dimension, Limit, Match, Name, PERMIT_TTL_MS_DEFAULT, PERMIT_TTL_UNSAID, TenantId,
+};
+use crate::clock::MS;
 use crate::limit::{LeakyBucket, MAX_CONCURRENT_MAX, Quota, Rate, Rule, TokenBucket, Window};
 use crate::placement::Secret;
 
@@ -37,6 +41,16 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no tier {0}")]
 pub struct UnknownTier(pub Name);
+
+/// A permit is asked for or renewed for longer than its tier allows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a permit of tier {tier} runs for at most {most_ms} ms")]
+pub struct PermitTooLong {
+    /// The tier.
+    pub tier: Name,
+    /// The milliseconds that it allows.
+    pub most_ms: u64,
+}
 
 /// How a tenant came by its tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -170,6 +184,62 @@ impl Policy {
         Some(self.multiplier.times_down(max).min(MAX_CONCURRENT_MAX))
     }
 
+    /// The milliseconds of the permit that `check` asks for: its own, or where it names none,
+    /// [`PERMIT_TTL_MS_DEFAULT`] or what the tier allows. None where it asks for no permit, or names a
+    /// tier that doesn't exist. Errs with the tier and the milliseconds that it allows where the check
+    /// asks for more.
+    pub fn permit_ttl(&self, check: &Check, wall: u64) -> Result<Option<u64>, PermitTooLong> {
+        let Some(asked) = check.permit_ttl_ms else { return Ok(None) };
+        let (own, source, _) = self.tier_of(&check.tenant, wall);
+        let Ok(requested) = self.requested_tier(check, source) else { return Ok(None) };
+        let tier = requested.unwrap_or(&own);
+        let Some(definition) = self.document.tiers.get(tier) else { return Ok(None) };
+        granted(tier, definition.permit_ttl_most() / MS, asked).map(Some)
+    }
+
+    /// The milliseconds for which a permit of `tenant` may be renewed; without a tenant, any permit.
+    /// Errs as [`Policy::permit_ttl`] does.
+    pub fn renewed_ttl(
+        &self,
+        tenant: Option<&TenantId>,
+        wall: u64,
+        asked: u64,
+    ) -> Result<u64, PermitTooLong> {
+        match self.longest_tier(tenant, wall) {
+            Some((name, most)) => granted(name, most / MS, asked),
+            None => granted(&self.document.default_tier, PERMIT_TTL_DEFAULT / MS, asked),
+        }
+    }
+
+    /// How long after a loss permits of `tenant` may be in flight that no node knows, in nanoseconds;
+    /// without a tenant, any permits.
+    pub fn permits_lost_for(&self, tenant: Option<&TenantId>, wall: u64) -> u64 {
+        let own = tenant.and_then(|tenant| self.document.tiers.get(&self.tier_of(tenant, wall).0));
+        match own {
+            Some(tier) => tier.permit_ttl_most(),
+            None => self.longest_tier(None, wall).map_or(PERMIT_TTL_DEFAULT, |(_, most)| most),
+        }
+    }
+
+    /// Of the tiers that a tenant can be in, the one with the longest permits. Where its requests may choose
+    /// the tier, that is any tier.
+    fn longest_tier(&self, tenant: Option<&TenantId>, wall: u64) -> Option<(&Name, u64)> {
+        let own = tenant.map(|tenant| self.tier_of(tenant, wall));
+        let chosen = match (&own, self.document.request_tier) {
+            (None, _) | (_, RequestTier::Always) => true,
+            (Some((_, source, _)), RequestTier::IfUnmapped) => *source == TierSource::Default,
+            (Some(_), RequestTier::Ignore) => false,
+        };
+        let is_possible = |tier: &Name| chosen || own.as_ref().is_some_and(|(own, ..)| own == tier);
+        let possible = self.document.tiers.iter().filter(|(name, _)| is_possible(name));
+        possible.map(|(name, tier)| (name, tier.permit_ttl_most())).max_by_key(|(_, most)| *most)
+    }
+
+    /// The address by which a check from `ip` is counted.
+    pub fn counted_ip(&self, ip: IpAddr) -> IpAddr {
+        self.document.ip_prefixes.counted(ip)
+    }
+
     /// All limits that could be for a check of `tenant` in `tier`, which exists.
     pub fn plan(
         &self,
@@ -182,6 +252,7 @@ impl Policy {
         let fallback = Arc::new(Tier {
             weight: Decimal::ONE,
             max_concurrent: None,
+            max_permit_ttl: Some(PERMIT_TTL_DEFAULT),
             cost_multiplier: Decimal::ONE,
             on_isolation: super::OnIsolation::Share,
             request_limits: RequestLimits::Instead,
@@ -217,6 +288,7 @@ impl Policy {
             cost_multiplier: definition.cost_multiplier,
             request_limits: definition.request_limits,
             enforce: self.document.enforce,
+            permit_ttl_most: definition.permit_ttl_most(),
             max_concurrent: self.max_concurrent(tenant, tier).map(|max| {
                 Arc::new(Limit {
                     name: Name::new(CONCURRENCY).unwrap_or_else(|| tier.clone()),
@@ -251,6 +323,15 @@ impl Policy {
         let endpoint = || self.costs.cost(check.method.as_ref(), check.path.as_ref()?);
         let base = check.cost.or_else(endpoint).unwrap_or(self.document.default_cost);
         if multiplier == Decimal::ONE { base.get() } else { multiplier.times_up(Cost::get(base)) }
+    }
+}
+
+/// The time of a permit in `tier`, which allows `most` milliseconds.
+fn granted(tier: &Name, most: u64, asked: u64) -> Result<u64, PermitTooLong> {
+    match asked {
+        PERMIT_TTL_UNSAID => Ok(PERMIT_TTL_MS_DEFAULT.min(most)),
+        asked if asked > most => Err(PermitTooLong { tier: tier.clone(), most_ms: most }),
+        asked => Ok(asked),
     }
 }
 
@@ -306,6 +387,7 @@ pub struct Plan {
     cost_multiplier: Decimal,
     request_limits: RequestLimits,
     max_concurrent: Option<Arc<Limit>>,
+    permit_ttl_most: u64,
     /// False under the kill switch.
     enforce: bool,
     groups: Vec<Vec<Candidate>>,
@@ -365,9 +447,20 @@ impl Plan {
         self.max_concurrent.as_ref()
     }
 
+    /// The longest time of a permit, in nanoseconds: so long an owner that lost which permits are in
+    /// flight grants none.
+    pub fn permit_ttl_most(&self) -> u64 {
+        self.permit_ttl_most
+    }
+
     /// The rules of all limits that could be asked.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.groups.iter().flatten().map(|candidate| &candidate.limit.rule)
+    }
+
+    /// All limits that could be asked.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        self.groups.iter().flatten().map(|candidate| &*candidate.limit)
     }
 
     /// Picks the limits that `check` is judged by.

@@ -11,14 +11,21 @@ use imbl::OrdMap;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
+use super::prefix::IpPrefixes;
 use super::responses::Responses;
 use super::text::{self, Decimal};
 use crate::check::{ApiKeyDigest, Cost, Label, Limit, Method, Name, TenantId};
+use crate::clock::SECOND;
 use crate::input::{Fault, Tree};
 use crate::limit::{OnExceeded, Period, Rule};
 
 /// Tenants that a document may name.
 pub const TENANTS_MAX: usize = 1_000_000;
+/// The longest time of a permit in a tier that doesn't say one, in nanoseconds: 5 minutes.
+pub const PERMIT_TTL_DEFAULT: u64 = 300 * SECOND;
+/// The longest time that any tier may allow, in nanoseconds. It holds for tiers that were stored before
+/// they could say one, since permits of an hour may be in flight in them.
+pub const PERMIT_TTL_MOST: u64 = 3_600 * SECOND;
 
 /// One whole policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +38,8 @@ pub struct Document {
     pub enforce: bool,
     /// Where the tier that a request names is used.
     pub request_tier: RequestTier,
+    /// How much of an address a limit or an account is keyed by.
+    pub ip_prefixes: IpPrefixes,
     /// How answers look.
     pub responses: Responses,
     /// Multipliers of all limits, by environment (P7).
@@ -96,6 +105,9 @@ pub struct Tier {
     pub weight: Decimal,
     /// Permits out at a time, for each tenant.
     pub max_concurrent: Option<u64>,
+    /// The longest time of a permit, in nanoseconds; none in a tier that was stored before it could
+    /// say so. [`Tier::permit_ttl_most`] returns what holds.
+    pub max_permit_ttl: Option<u64>,
     /// Every cost is multiplied by this.
     pub cost_multiplier: Decimal,
     /// What a cut-off node does.
@@ -202,6 +214,15 @@ pub struct AccessEntry {
     pub expires: Option<u64>,
 }
 
+/// Who reads a document's JSON. The two forms differ in tiers without `max_permit_ttl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Callers and operators: a tier that doesn't say has [`PERMIT_TTL_DEFAULT`].
+    Shown,
+    /// The log: a tier that doesn't say was stored before it could, and has [`PERMIT_TTL_MOST`].
+    Stored,
+}
+
 /// An IPv4 address in IPv6 clothes is the IPv4 address, so that one address has one spelling.
 pub fn canonical_ip(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
@@ -213,6 +234,34 @@ impl Document {
         Self::read(&Tree::from_json(bytes).map_err(|fault| vec![fault])?)
     }
 
+    /// Reads JSON of the form [`Form::Stored`], of this version or an earlier one.
+    pub fn from_stored(json: &str) -> Result<Self, Vec<Fault>> {
+        Self::read_stored(&Tree::from_json(json.as_bytes()).map_err(|fault| vec![fault])?)
+    }
+
+    /// Fills in what a document that is written now says by saying nothing.
+    pub(super) fn written(mut self) -> Self {
+        self.change_tiers(|tier| {
+            let max_permit_ttl = tier.max_permit_ttl.or(Some(PERMIT_TTL_DEFAULT));
+            Tier { max_permit_ttl, ..tier.clone() }
+        });
+        self
+    }
+
+    /// The document as programs read it that know no `max_permit_ttl`, where that is possible.
+    pub fn at_first_level(mut self) -> Self {
+        self.change_tiers(Tier::at_first_level);
+        self
+    }
+
+    fn change_tiers(&mut self, change: impl Fn(&Tier) -> Tier) {
+        let changed = self.tiers.iter().map(|(name, tier)| (name.clone(), change(tier)));
+        let changed: Vec<_> = changed.filter(|(name, tier)| *self.tiers[name] != *tier).collect();
+        for (name, tier) in changed {
+            self.tiers.insert(name, Arc::new(tier));
+        }
+    }
+
     /// Reads TOML.
     pub fn from_toml(bytes: &[u8]) -> Result<Self, Vec<Fault>> {
         Self::read(&Tree::from_toml(bytes).map_err(|fault| vec![fault])?)
@@ -220,6 +269,15 @@ impl Document {
 
     /// The document in the shape that [`Document::read`] takes.
     pub fn to_json(&self) -> Value {
+        self.in_form(Form::Shown)
+    }
+
+    /// The document as the log keeps it: [`Document::from_stored`] reads it.
+    pub fn to_stored(&self) -> String {
+        self.in_form(Form::Stored).to_string()
+    }
+
+    fn in_form(&self, form: Form) -> Value {
         let mut out = Map::new();
         out.insert("default_tier".into(), json!(self.default_tier));
         if self.default_cost != Cost::ONE {
@@ -233,6 +291,7 @@ impl Document {
             RequestTier::Always => drop(out.insert("request_tier".into(), json!("always"))),
             RequestTier::Ignore => drop(out.insert("request_tier".into(), json!("ignore"))),
         }
+        out.extend(self.ip_prefixes.to_json());
         if let Some(responses) = self.responses.to_json() {
             out.insert("responses".into(), responses);
         }
@@ -249,7 +308,7 @@ impl Document {
             ("limits", list(self.limits.iter().map(|limit| limit_to_json(limit)).collect())),
             (
                 "tiers",
-                map(self.tiers.iter().map(|(name, tier)| (name.to_string(), tier.to_json())).collect()),
+                map(self.tiers.iter().map(|(name, tier)| (name.to_string(), tier.in_form(form))).collect()),
             ),
             (
                 "tier_patterns",
@@ -280,12 +339,40 @@ impl Document {
 impl Tier {
     /// The tier as the document shows it.
     pub fn to_json(&self) -> Value {
+        self.in_form(Form::Shown)
+    }
+
+    /// The tier as the log keeps it.
+    pub fn to_stored(&self) -> String {
+        self.in_form(Form::Stored).to_string()
+    }
+
+    /// The longest time of a permit in this tier, in nanoseconds.
+    pub fn permit_ttl_most(&self) -> u64 {
+        self.max_permit_ttl.unwrap_or(PERMIT_TTL_MOST)
+    }
+
+    /// The tier as programs read it that know no `max_permit_ttl`: without the default, and without the time
+    /// that such a program allows. Another time stays, and is one that they can't read.
+    pub(super) fn at_first_level(&self) -> Self {
+        let is_theirs = |ttl: &u64| [PERMIT_TTL_DEFAULT, PERMIT_TTL_MOST].contains(ttl);
+        Self { max_permit_ttl: self.max_permit_ttl.filter(|ttl| !is_theirs(ttl)), ..self.clone() }
+    }
+
+    fn in_form(&self, form: Form) -> Value {
         let mut out = Map::new();
         if self.weight != Decimal::ONE {
             out.insert("weight".into(), json!(self.weight.to_string()));
         }
         if let Some(max) = self.max_concurrent {
             out.insert("max_concurrent".into(), json!(max));
+        }
+        let ttl = match form {
+            Form::Shown => Some(self.permit_ttl_most()).filter(|ttl| *ttl != PERMIT_TTL_DEFAULT),
+            Form::Stored => self.max_permit_ttl,
+        };
+        if let Some(ttl) = ttl {
+            out.insert("max_permit_ttl".into(), json!(text::print_duration(ttl)));
         }
         if self.cost_multiplier != Decimal::ONE {
             out.insert("cost_multiplier".into(), json!(self.cost_multiplier.to_string()));

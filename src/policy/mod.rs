@@ -12,25 +12,27 @@ mod compiled;
 mod diff;
 mod document;
 mod endpoint;
+mod prefix;
 mod read;
 mod responses;
 mod text;
 
 pub use access::AccessVerdict;
-pub use bucket::BucketKey;
+pub use bucket::{BucketKey, key_of, sent_keys};
 pub use change::{Change, ChangeError, DROPPED_MAX};
-pub use compiled::{LimitsRefused, Plan, Policy, Selected, TierSource, UnknownTier};
+pub use compiled::{LimitsRefused, PermitTooLong, Plan, Policy, Selected, TierSource, UnknownTier};
 pub use diff::{DiffOp, Difference, differences};
 pub use document::{
-    AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, RequestLimits, RequestTier, Subject,
-    TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip, limit_to_json,
+    AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, PERMIT_TTL_DEFAULT, PERMIT_TTL_MOST,
+    RequestLimits, RequestTier, Subject, TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip, limit_to_json,
 };
 pub use endpoint::endpoint_of;
+pub use prefix::IpPrefixes;
 pub use read::{
     ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX, SUBJECTS,
     access as read_access, access_entry as read_access_entry, access_members as read_access_members,
     limit as read_limit, network as parse_network, shared_limits as read_shared_limits,
-    tenant as read_tenant, tier as read_tier,
+    stored_tier as read_stored_tier, tenant as read_tenant, tier as read_tier,
 };
 pub use responses::{DIALECTS_MAX, DenialBody, Dialect, Dialects, Responses, XReset};
 pub use text::{DURATION, Decimal, parse_duration, print_instant};

@@ -11,15 +11,18 @@ use jiff::tz::TimeZone;
 
 use super::compiled::CONCURRENCY;
 use super::document::{
-    AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, RequestLimits, RequestTier, Subject,
-    TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip,
+    AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, PERMIT_TTL_DEFAULT, PERMIT_TTL_MOST,
+    RequestLimits, RequestTier, Subject, TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip,
 };
 use super::endpoint::CostTable;
+use super::prefix::IpPrefixes;
 use super::responses::responses;
 use super::text::{self, Decimal};
 use crate::check::{
-    ApiKeyDigest, Cost, DIMENSIONS_MAX, Dimension, Label, Limit, Match, Method, Name, Path, TenantId,
+    ApiKeyDigest, Cost, DIMENSIONS_MAX, Dimension, Label, Limit, Match, Method, Name, PERMIT_TTL_MS, Path,
+    TenantId,
 };
+use crate::clock::MS;
 use crate::input::{Fault, Fields, Reader, Tree};
 use crate::limit::{
     Calendar, ENTRIES_MAX, LeakyBucket, MAX_CONCURRENT_MAX, OnExceeded, Period, Quota, Rate, Rule,
@@ -38,8 +41,13 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 pub const PATTERN_BYTES_MAX: usize = 128;
 
 impl Document {
-    /// Reads a whole document. All faults come at once, each with its path.
+    /// Reads a whole document that is written now. All faults come at once, each with its path.
     pub fn read(tree: &Tree) -> Result<Self, Vec<Fault>> {
+        Self::read_stored(tree).map(Self::written)
+    }
+
+    /// Reads a whole document that may have been stored by an earlier version.
+    pub(super) fn read_stored(tree: &Tree) -> Result<Self, Vec<Fault>> {
         let mut reader = Reader::default();
         let document = document(&mut reader, tree);
         reader.finish(document)
@@ -58,13 +66,16 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
     ];
     let request_tier =
         fields.optional(r, "request_tier", |r, t| r.choice(t, &words)).unwrap_or(RequestTier::IfUnmapped);
+    let ip_prefixes = IpPrefixes::read(r, &mut fields);
     let responses = fields.optional(r, "responses", responses).unwrap_or_default();
     let environments = fields.optional(r, "environments", |r, t| {
         map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, environment)
     });
     let limits = fields.optional(r, "limits", shared_limits).unwrap_or_default();
     let tiers = fields.required(r, "tiers", |r, t| {
-        map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, |r, t| Some(Arc::new(tier(r, t)?)))
+        map(r, t, ENTRIES_PER_SECTION_MAX, Name::EXPECTED, Name::new, |r, t| {
+            Some(Arc::new(stored_tier(r, t)?))
+        })
     });
     let tier_patterns = fields
         .optional(r, "tier_patterns", |r, t| r.list(t, ENTRIES_PER_SECTION_MAX, tier_pattern))
@@ -83,6 +94,7 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
         default_cost,
         enforce,
         request_tier,
+        ip_prefixes,
         responses,
         environments: environments.unwrap_or_default(),
         limits,
@@ -182,8 +194,21 @@ fn environment(r: &mut Reader, tree: &Tree) -> Option<Environment> {
     Some(Environment { multiplier: multiplier? })
 }
 
-/// One tier.
+fn max_permit_ttl(r: &mut Reader, tree: &Tree) -> Option<u64> {
+    const EXPECTED: &str = "a duration of 1s to 1h, in whole milliseconds";
+    let bounds = PERMIT_TTL_MS.start() * MS..=PERMIT_TTL_MOST;
+    r.parsed(tree, EXPECTED, |text| text::parse_duration(text).filter(|ttl| bounds.contains(ttl)))
+}
+
+/// One tier that is written now.
 pub fn tier(r: &mut Reader, tree: &Tree) -> Option<Tier> {
+    let tier = stored_tier(r, tree)?;
+    let max_permit_ttl = tier.max_permit_ttl.or(Some(PERMIT_TTL_DEFAULT));
+    Some(Tier { max_permit_ttl, ..tier })
+}
+
+/// One tier that may have been stored by an earlier version.
+pub fn stored_tier(r: &mut Reader, tree: &Tree) -> Option<Tier> {
     let mut fields = r.fields(tree)?;
     let request_limits = [
         ("instead", RequestLimits::Instead),
@@ -193,6 +218,7 @@ pub fn tier(r: &mut Reader, tree: &Tree) -> Option<Tier> {
     let tier = Tier {
         weight: fields.optional(r, "weight", decimal).unwrap_or(Decimal::ONE),
         max_concurrent: fields.optional(r, "max_concurrent", max_concurrent),
+        max_permit_ttl: fields.optional(r, "max_permit_ttl", max_permit_ttl),
         cost_multiplier: fields.optional(r, "cost_multiplier", decimal).unwrap_or(Decimal::ONE),
         on_isolation: fields.optional(r, "on_isolation", on_isolation).unwrap_or(OnIsolation::Share),
         request_limits: fields

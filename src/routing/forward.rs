@@ -27,10 +27,13 @@ use crate::cluster::links::{AskError, Links, Peer};
 use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
-use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, PlainState, ResetAsk};
-use crate::peer::{Ask, BootId, CallError, Opaque, ReadError};
+use crate::peer::tenant::{
+    DescribeAsk, ForgetAsk, ListAsk, Owned, PermitAsk, PlainForget, PlainForgotten, PlainState, RenewAsk,
+    Renewed, ResetAsk,
+};
+use crate::peer::{Ask, BootId, CallError, Failure, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
-use crate::shard::{Handle, Listed, Question, Refusal, TenantState};
+use crate::shard::{Forget, Forgotten, Handle, Listed, Question, Refusal, TenantState};
 
 /// How long to wait before asking again where nothing says when that is worth it.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -236,17 +239,44 @@ impl Forwarder {
         decided
     }
 
-    /// Gives a permit back, or extends it: whether it was out.
-    pub async fn permit(&self, id: PermitId, renew_ms: Option<u64>) -> Result<bool, Refusal> {
-        let Some(partition) = Partition::new(id.partition) else { return Ok(false) };
-        let question = |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms });
-        self.ask_owned::<PermitAsk, _, _>(partition, question, || async move {
-            match renew_ms {
-                Some(ttl_ms) => self.shard(partition).renew(id, ttl_ms).await,
-                None => self.shard(partition).release(id).await.map(|()| true),
-            }
-        })
-        .await
+    /// Gives a permit back.
+    pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
+        let Some(partition) = Partition::new(id.partition) else { return Ok(()) };
+        let question =
+            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: None });
+        let here = || async move { self.shard(partition).release(id).await.map(|()| true) };
+        self.ask_owned::<PermitAsk, _, _>(partition, question, here).await.map(drop)
+    }
+
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
+    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
+        let Some(partition) = Partition::new(id.partition) else { return Ok(None) };
+        let question = |epoch: Epoch| {
+            let (epoch, policy_version) = (epoch.number(), self.policy_version());
+            Opaque::question(&RenewAsk { id, epoch, policy_version, ttl_ms })
+        };
+        let here = || async move { Renewed::new(self.shard(partition).renew(id, ttl_ms).await) };
+        match self.ask_owned::<RenewAsk, _, _>(partition, question, here).await {
+            // A node of an earlier version knows no such question.
+            Err(Refusal::Busy) => self.renew_as_before(id, partition, ttl_ms).await,
+            renewed => renewed?.said(),
+        }
+    }
+
+    /// Extends a permit by the question that every version knows. Its answer can't say that the time is too
+    /// long, or that it is shorter than what was asked for.
+    async fn renew_as_before(
+        &self,
+        id: PermitId,
+        partition: Partition,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, Refusal> {
+        let question =
+            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: Some(ttl_ms) });
+        let here =
+            || async move { self.shard(partition).renew(id, ttl_ms).await.map(|renewed| renewed.is_some()) };
+        let is_in_flight = self.ask_owned::<PermitAsk, _, _>(partition, question, here).await?;
+        Ok(is_in_flight.then_some(ttl_ms))
     }
 
     /// What its owner keeps of a tenant.
@@ -263,14 +293,36 @@ impl Forwarder {
         self.ask_owned::<DescribeAsk, _, _>(partition, question, here).await.map(TenantState::from)
     }
 
-    /// Has its owner forget what a tenant has spent.
-    pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
+    /// Has its owner forget what is told of a tenant, whose account has that hash.
+    pub async fn forget(
+        &self,
+        tenant: TenantId,
+        hash: AccountHash,
+        what: Forget,
+    ) -> Result<Forgotten, Refusal> {
         let partition = hash.partition();
-        let question = |epoch: Epoch| {
-            Opaque::question(&ResetAsk { partition, epoch: epoch.number(), tenant: tenant.clone() })
+        let here = || {
+            let forgotten = self.shard(partition).forget(tenant.clone(), hash, what.clone());
+            async move { forgotten.await.map(PlainForgotten::from) }
         };
-        let here = || self.shard(partition).reset(tenant.clone(), hash);
-        self.ask_owned::<ResetAsk, _, _>(partition, question, here).await
+        if what == Forget::Spent {
+            // Nodes of every format level know this message.
+            let question = |epoch: Epoch| {
+                Opaque::question(&ResetAsk { partition, epoch: epoch.number(), tenant: tenant.clone() })
+            };
+            let here = || {
+                let forgotten = here();
+                async move { forgotten.await.map(drop) }
+            };
+            self.ask_owned::<ResetAsk, _, _>(partition, question, here).await?;
+            return Ok(Forgotten { was_active: true, ..Forgotten::default() });
+        }
+        let question = |epoch: Epoch| {
+            let (epoch, policy_version) = (epoch.number(), self.policy_version());
+            let (tenant, what) = (tenant.clone(), PlainForget::from(&what));
+            Opaque::question(&ForgetAsk { partition, epoch, policy_version, tenant, what })
+        };
+        self.ask_owned::<ForgetAsk, _, _>(partition, question, here).await.map(Forgotten::from)
     }
 
     /// A page of the tenants that another node has in one of its shards' memory; none beyond the last shard.
@@ -411,6 +463,10 @@ impl Forwarder {
                     return Err(self.unreachable());
                 }
                 Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
+                    return Err(Refusal::Busy);
+                }
+                // It would say the same again.
+                Err(AskError::Call(CallError::Failed(_, Failure::UnknownKind))) => {
                     return Err(Refusal::Busy);
                 }
                 Err(error) => {

@@ -23,7 +23,9 @@ use crate::clock::{MS, SharedClock};
 use crate::cluster::InForce;
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
-use crate::shard::{Counts, Decisions, Handle, Listed, Question, Reading, Refusal, Returned, TenantState};
+use crate::shard::{
+    Counts, Decisions, Forget, Forgotten, Handle, Listed, Question, Reading, Refusal, Returned, TenantState,
+};
 pub use counts::{Count, ForwardCounts};
 pub use far::FarLimits;
 pub use forward::{Forwarder, ForwarderArgs};
@@ -289,7 +291,14 @@ impl Router {
     }
 
     /// The same of checks that no list decides.
-    async fn judge_all(&self, checks: Vec<Check>) -> Result<Decisions, Refusal> {
+    async fn judge_all(&self, mut checks: Vec<Check>) -> Result<Decisions, Refusal> {
+        let alone = checks.len() == 1;
+        for (at, check) in checks.iter_mut().enumerate() {
+            self.prepare(check).map_err(|refusal| match alone {
+                true => refusal,
+                false => Refusal::InBatch(at, Box::new(refusal)),
+            })?;
+        }
         let Some(first) = checks.first() else { return Ok(Decisions::new()) };
         let hash = self.hash(&first.account())?;
         match self.in_force.places().load().of(hash.partition()) {
@@ -311,23 +320,26 @@ impl Router {
     pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
         match self.permit_shard(id) {
             Some(Ok(shard)) => match shard.release(id).await {
-                Err(Refusal::Moved(_)) => self.forward.permit(id, None).await.map(drop),
+                Err(Refusal::Moved(_)) => self.forward.release(id).await,
                 released => released,
             },
-            Some(Err(())) => self.forward.permit(id, None).await.map(drop),
+            Some(Err(())) => self.forward.release(id).await,
             None => Ok(()),
         }
     }
 
-    /// Extends a permit; false where it isn't out any more.
-    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
+    /// Errs where its tier allows no such time.
+    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
+        // No tier's permits run for longer; what the permit's own tier says, its owner knows.
+        let ttl_ms = self.in_force.policy().load().renewed_ttl(None, self.wall(), ttl_ms)?;
         match self.permit_shard(id) {
             Some(Ok(shard)) => match shard.renew(id, ttl_ms).await {
-                Err(Refusal::Moved(_)) => self.forward.permit(id, Some(ttl_ms)).await,
+                Err(Refusal::Moved(_)) => self.forward.renew(id, ttl_ms).await,
                 renewed => renewed,
             },
-            Some(Err(())) => self.forward.permit(id, Some(ttl_ms)).await,
-            None => Ok(false),
+            Some(Err(())) => self.forward.renew(id, ttl_ms).await,
+            None => Ok(None),
         }
     }
 
@@ -347,9 +359,10 @@ impl Router {
         Ok((self.forward.describe(tenant.clone(), hash).await?, self.peek(check).await?))
     }
 
-    /// Forgets what a tenant has spent.
-    pub async fn reset(&self, tenant: &TenantId) -> Result<(), Refusal> {
-        self.forward.reset(tenant.clone(), self.hash(tenant.as_str())?).await
+    /// Has what is told of a tenant forgotten, wherever it is kept.
+    pub async fn forget(&self, tenant: &TenantId, what: Forget) -> Result<Forgotten, Refusal> {
+        let hash = self.hash(&what.account(tenant))?;
+        self.forward.forget(tenant.clone(), hash, what).await
     }
 
     /// A page of the tenants in memory, node by node, and where the next begins; none at the end.
@@ -433,7 +446,23 @@ impl Router {
         self.clock.now().wall
     }
 
-    fn way(&self, check: Check) -> Result<Way, Refusal> {
+    /// Makes a check that no list decides what its owner is asked: counted by the prefix of its address, and
+    /// with a time for the permit that it asks for. Errs where its tier allows no such time.
+    fn prepare(&self, check: &mut Check) -> Result<(), Refusal> {
+        if check.ip.is_none() && check.permit_ttl_ms.is_none() {
+            return Ok(());
+        }
+        let policy = self.in_force.policy().load();
+        check.ip = check.ip.map(|ip| policy.counted_ip(ip));
+        if check.permit_ttl_ms.is_some() {
+            let ttl_ms = policy.permit_ttl(check, self.wall())?;
+            check.permit_ttl_ms = ttl_ms.or(check.permit_ttl_ms);
+        }
+        Ok(())
+    }
+
+    fn way(&self, mut check: Check) -> Result<Way, Refusal> {
+        self.prepare(&mut check)?;
         let hash = self.hash(&check.account())?;
         Ok(match self.in_force.places().load().of(hash.partition()) {
             Place::Here(epoch) => Way::Here(self.shard(hash.partition()), Question { check, hash, epoch }),

@@ -24,11 +24,12 @@ use crate::peer::batch::{AllAnswer, AllAsk, EachAsk};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
 use crate::peer::shared::{PlainReply, SettleAsk, SharedAnswer, SharedAsk};
 use crate::peer::tenant::{
-    DescribeAsk, LISTED_MAX, ListAsk, Owned, PermitAsk, PlainListed, PlainState, ResetAsk,
+    DescribeAsk, ForgetAsk, LISTED_MAX, ListAsk, Owned, PermitAsk, PlainForgotten, PlainListed, PlainState,
+    RenewAsk, Renewed, ResetAsk,
 };
 use crate::peer::{Ask, Call, Failure, Kind, Opaque};
 use crate::placement::{AccountHash, Epoch, Partition, Place};
-use crate::shard::{Handle, Question, Refusal};
+use crate::shard::{Forget, Handle, Question, Refusal};
 
 /// An answer that is being worked out, or is there; everybody who asked for it waits for the same one.
 type Promise = Shared<BoxFuture<'static, Result<Opaque, Failure>>>;
@@ -65,8 +66,10 @@ impl Owner {
             AllAsk::KIND,
             EachAsk::KIND,
             PermitAsk::KIND,
+            RenewAsk::KIND,
             DescribeAsk::KIND,
             ResetAsk::KIND,
+            ForgetAsk::KIND,
             ListAsk::KIND,
             SharedAsk::KIND,
             SettleAsk::KIND,
@@ -85,6 +88,10 @@ impl Owner {
                 let ask = request.read_question()?;
                 encoded::<PermitAsk>(&Owned::new(self.permit(ask).await))
             }
+            RenewAsk::KIND => {
+                let ask = request.read_question()?;
+                encoded::<RenewAsk>(&Owned::new(self.renew(ask).await))
+            }
             DescribeAsk::KIND => {
                 let ask = request.read_question()?;
                 encoded::<DescribeAsk>(&Owned::new(self.describe(ask).await))
@@ -92,6 +99,10 @@ impl Owner {
             ResetAsk::KIND => {
                 let ask = request.read_question()?;
                 encoded::<ResetAsk>(&Owned::new(self.reset(ask).await))
+            }
+            ForgetAsk::KIND => {
+                let ask = request.read_question()?;
+                encoded::<ForgetAsk>(&Owned::new(self.forget(ask).await))
             }
             ListAsk::KIND => encoded::<ListAsk>(&self.list(request.read_question()?).await),
             SharedAsk::KIND => encoded::<SharedAsk>(&self.shared(request.read_question()?).await?),
@@ -210,11 +221,26 @@ impl Owner {
         self.catch_up(0, partition, epoch).await;
         self.owned(partition, epoch)?;
         let shard = &self.shards[partition.shard(self.shards.len())];
-        match renew_ms {
-            Some(ttl_ms) => shard.renew(id, ttl_ms).await,
+        let said = match renew_ms {
+            Some(ttl_ms) => match shard.renew(id, ttl_ms).await {
+                // The asker is of an earlier version, and would not understand.
+                Err(Refusal::PermitTooLong(most)) => shard.renew(id, most.most_ms).await,
+                renewed => renewed,
+            }
+            .map(|renewed| renewed.is_some()),
             None => shard.release(id).await.map(|()| true),
-        }
-        .map_err(|refusal| declined(refusal, epoch))
+        };
+        said.map_err(|refusal| declined(refusal, epoch))
+    }
+
+    async fn renew(&self, ask: RenewAsk) -> Result<Renewed, Declined> {
+        let RenewAsk { id, epoch, policy_version, ttl_ms } = ask;
+        let Some(partition) = Partition::new(id.partition) else { return Ok(Renewed::NotInFlight) };
+        self.catch_up(policy_version, partition, epoch).await;
+        self.owned(partition, epoch)?;
+        let shard = &self.shards[partition.shard(self.shards.len())];
+        let renewed = Renewed::new(shard.renew(id, ttl_ms).await);
+        renewed.map_err(|refusal| declined(refusal, epoch))
     }
 
     async fn describe(&self, ask: DescribeAsk) -> Result<PlainState, Declined> {
@@ -231,8 +257,20 @@ impl Owner {
         self.catch_up(0, partition, epoch).await;
         self.owned(partition, epoch)?;
         let hash = self.hash(tenant.as_str())?;
-        let reset = self.shards[partition.shard(self.shards.len())].reset(tenant, hash).await;
-        reset.map_err(|refusal| declined(refusal, epoch))
+        let shard = &self.shards[partition.shard(self.shards.len())];
+        let reset = shard.forget(tenant, hash, Forget::Spent).await;
+        reset.map(drop).map_err(|refusal| declined(refusal, epoch))
+    }
+
+    async fn forget(&self, ask: ForgetAsk) -> Result<PlainForgotten, Declined> {
+        let ForgetAsk { partition, epoch, policy_version, tenant, what } = ask;
+        self.catch_up(policy_version, partition, epoch).await;
+        self.owned(partition, epoch)?;
+        let what = Forget::from(what);
+        let hash = self.hash(&what.account(&tenant))?;
+        let shard = &self.shards[partition.shard(self.shards.len())];
+        let forgotten = shard.forget(tenant, hash, what).await;
+        forgotten.map(PlainForgotten::from).map_err(|refusal| declined(refusal, epoch))
     }
 
     async fn list(&self, ask: ListAsk) -> <ListAsk as Ask>::Answer {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use crate::check::{Decision, RequestId};
+use crate::check::{ANONYMOUS, Decision, RequestId, TenantId};
 use crate::limit::{Permits, State};
 use crate::placement::AccountHash;
 use crate::policy::Plan;
@@ -87,6 +87,19 @@ impl Buckets {
                 *self = Self::Many(Box::new(Many { states, hand: 0 }));
             }
             Self::Many(many) => drop(many.states.insert(key, slot.state)),
+        }
+    }
+
+    /// Drops a bucket, if it is there.
+    pub fn remove(&mut self, key: u64) {
+        match self {
+            Self::Few(slots) => {
+                for slot in slots {
+                    slot.take_if(|slot| slot.key == key);
+                }
+            }
+            Self::Several(slots) => slots.retain(|slot| slot.key != key),
+            Self::Many(many) => drop(many.states.remove(&key)),
         }
     }
 
@@ -190,6 +203,11 @@ impl Account {
 
     pub fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
+    }
+
+    /// The tenant whose account it is; none where it is no tenant's.
+    pub fn tenant(&self) -> Option<TenantId> {
+        TenantId::new(self.id.split('@').next().unwrap_or(ANONYMOUS))
     }
 
     /// Request ids that are remembered.

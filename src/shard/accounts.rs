@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 
 use super::account::Account;
 use super::plans::Plans;
+use super::record::RecordId;
 use super::slab::Slab;
 use crate::clock::Now;
 use crate::placement::{AccountHash, EachPartition, Partition, TableVersion};
@@ -101,6 +102,25 @@ impl Accounts {
         let index = &self.index[hash.partition()];
         let found = index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(|a| *a.id == *id));
         found.map(|ix| AccountIx(*ix))
+    }
+
+    /// The account of which the hash alone is known, if it is in memory.
+    pub fn find_unnamed(&self, hash: AccountHash) -> Option<AccountIx> {
+        let is_it = |a: &Account| a.hash == hash && RecordId::unnamed(&a.id).is_some();
+        let slab = &self.slab;
+        let index = &self.index[hash.partition()];
+        let found = index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(is_it));
+        found.map(|ix| AccountIx(*ix))
+    }
+
+    /// Gives the permits that are known by the hash alone to the account at `ix`, whose hash it is.
+    pub fn name_permits(&mut self, hash: AccountHash, ix: AccountIx) {
+        let Some(unnamed) = self.find_unnamed(hash).filter(|unnamed| *unnamed != ix) else { return };
+        let extras = self.get_mut(unnamed).extras.take();
+        if let Some(permits) = extras.map(|extras| extras.permits).filter(|p| p.flying() > 0) {
+            self.get_mut(ix).extras().permits.add(permits);
+        }
+        self.remove(unnamed);
     }
 
     /// The account with that hash, if it is in memory.
@@ -210,6 +230,19 @@ impl Accounts {
         let permits = permits - account.permits();
         self.request_ids -= request_ids;
         self.permits -= permits;
+    }
+
+    /// Forgets the permits and request ids of an account. Open checks of it go on.
+    pub fn forget_extras(&mut self, ix: AccountIx) {
+        let Some(extras) = &mut self.get_mut(ix).extras else { return };
+        let permits = std::mem::take(&mut extras.permits).flying();
+        let request_ids = std::mem::take(&mut extras.replays).len();
+        extras.replay_order.clear();
+        if extras.holds.is_empty() && extras.parked.is_empty() {
+            self.get_mut(ix).extras = None;
+        }
+        self.permits -= permits;
+        self.request_ids -= request_ids;
     }
 
     /// Forgets an account.

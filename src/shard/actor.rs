@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{Caps, Effect, Listed, Shard, TenantState};
+use super::forget::{Forget, Forgotten};
 use super::moving::Moved;
 use super::op::{Answer, Home, OpRef};
 use super::piece::{Cursor, Piece};
@@ -115,9 +116,9 @@ enum Request {
     All(Vec<Question>, oneshot::Sender<Answer>),
     Each(Vec<Question>, oneshot::Sender<Vec<Decided>>),
     Release(PermitId, oneshot::Sender<Result<(), Refusal>>),
-    Renew(PermitId, u64, oneshot::Sender<Result<bool, Refusal>>),
+    Renew(PermitId, u64, oneshot::Sender<Result<Option<u64>, Refusal>>),
     Describe(TenantId, AccountHash, oneshot::Sender<Result<TenantState, Refusal>>),
-    Reset(TenantId, AccountHash, oneshot::Sender<Result<(), Refusal>>),
+    Forget(TenantId, AccountHash, Forget, oneshot::Sender<Result<Forgotten, Refusal>>),
     Copy(Partition, TableVersion, oneshot::Sender<Option<Moved>>),
     Freeze(Leaving, oneshot::Sender<bool>),
     Rest(Leaving, oneshot::Sender<Option<Moved>>),
@@ -210,8 +211,8 @@ impl Handle {
         self.ask(|to| Request::Release(id, to)).answer().await?
     }
 
-    /// Extends a permit; false where it isn't out any more.
-    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<bool, Refusal> {
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
+    pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
         self.ask(|to| Request::Renew(id, ttl_ms, to)).answer().await?
     }
 
@@ -220,9 +221,14 @@ impl Handle {
         self.ask(|to| Request::Describe(tenant, hash, to)).answer().await?
     }
 
-    /// Forgets what a tenant has spent.
-    pub async fn reset(&self, tenant: TenantId, hash: AccountHash) -> Result<(), Refusal> {
-        self.ask(|to| Request::Reset(tenant, hash, to)).answer().await?
+    /// Forgets what is told of a tenant.
+    pub async fn forget(
+        &self,
+        tenant: TenantId,
+        hash: AccountHash,
+        what: Forget,
+    ) -> Result<Forgotten, Refusal> {
+        self.ask(|to| Request::Forget(tenant, hash, what, to)).answer().await?
     }
 
     /// A page of the tenants in memory.
@@ -371,6 +377,14 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
     let mut freezing = Vec::new();
     shard.find(args.saved.as_deref(), now);
     drop(args.saved);
+    if let cold @ 1.. = shard.cold_partitions() {
+        tracing::info!(
+            shard = args.index,
+            partitions = cold,
+            "which permits are in flight was lost: each partition grants permits again once the longest \
+             time of a permit has passed (max_permit_ttl of the tier)"
+        );
+    }
     let mut deadlines = ticker(DEADLINE_TICK);
     let mut sweeps = ticker(SWEEP_TICK);
     let (mut requests, mut between, mut effects) = (Vec::new(), Vec::new(), Vec::new());
@@ -557,14 +571,15 @@ fn handle(
         }
         Request::Renew(id, ttl_ms, to) => {
             let renewed = shard.if_open(Partition::new(id.partition), |s| s.renew(id, ttl_ms, now));
-            let _ = to.send(renewed);
+            let _ = to.send(renewed.and_then(|renewed| renewed));
         }
         Request::Describe(tenant, hash, to) => {
             let described = shard.if_open(Some(hash.partition()), |s| s.describe(&tenant, hash, now));
             let _ = to.send(described);
         }
-        Request::Reset(tenant, hash, to) => {
-            let _ = to.send(shard.if_open(Some(hash.partition()), |s| s.reset(hash, tenant.as_str())));
+        Request::Forget(tenant, hash, what, to) => {
+            let partition = Some(hash.partition());
+            let _ = to.send(shard.if_open(partition, |s| s.forget_of(&tenant, hash, &what, now)));
         }
         Request::Copy(partition, of, to) => drop(to.send(shard.copy(partition, of, now))),
         Request::Freeze(leaving, to) => {

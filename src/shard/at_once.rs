@@ -12,7 +12,7 @@ use super::account::Buckets;
 use super::accounts::AccountIx;
 use super::core::Shard;
 use super::{Question, Refusal};
-use crate::check::{Decision, Verdict, Verdicts};
+use crate::check::{Decision, Exactness, Verdict, Verdicts};
 use crate::clock::Now;
 use crate::limit::{Outcome, State};
 use crate::policy::BucketKey;
@@ -153,7 +153,7 @@ impl Shard {
                 outcome,
                 remaining,
                 reset_after,
-                overflow: false,
+                exactness: Exactness::Exact,
             });
         }
         (allowed, verdicts)

@@ -156,6 +156,11 @@ impl Shard {
         }
     }
 
+    /// Partitions whose permits were lost.
+    pub fn cold_partitions(&self) -> usize {
+        self.lost.cold()
+    }
+
     /// The version of the policy in force here.
     pub fn policy_version(&self) -> u64 {
         self.plans.policy().version()
@@ -337,6 +342,7 @@ impl Shard {
             demands: Vec::new(),
             answer_to,
             deadline: now.boot.saturating_add(deadline.saturating_mul(MS)),
+            cold_until: 0,
             peek,
             holding: false,
             policy_version: 0,
@@ -353,7 +359,9 @@ impl Shard {
         let (id, tenant) = (question.check.account(), &question.check.tenant);
         self.accounts.find(question.hash, &id).unwrap_or_else(|| {
             let named = self.plans.names(&id, tenant);
-            self.accounts.find_or_insert(question.hash, &id, named, &mut self.plans, now)
+            let ix = self.accounts.find_or_insert(question.hash, &id, named, &mut self.plans, now);
+            self.accounts.name_permits(question.hash, ix);
+            ix
         })
     }
 

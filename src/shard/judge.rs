@@ -18,6 +18,7 @@ impl Shard {
     pub(super) fn judge_own(&mut self, op: &mut Op, now: Now) {
         // A look at a tenant that isn't in memory finds it as it would be: fresh, and nobody's overflow.
         let absent = op.peek && op.account == self.accounts.overflow();
+        let cold_for = op.cold_until.saturating_sub(now.boot);
         let longest_ttl = op.parts.iter().filter_map(|part| part.check.permit_ttl_ms).max().unwrap_or(0) * MS;
         let (account, peek) = (op.account, op.peek);
         if !peek {
@@ -28,7 +29,10 @@ impl Shard {
         for demand in &mut op.demands {
             demand.said = match demand.kind {
                 Kind::Shared { .. } => None,
-                Kind::Slots => Some(self.judge_slots(account, demand, absent, longest_ttl, now)),
+                Kind::Slots => {
+                    let said = self.judge_slots(account, demand, absent, longest_ttl, now);
+                    Some(if cold_for > 0 { cold(said, cold_for) } else { said })
+                }
                 Kind::Own(key) if peek => {
                     let seen = (!absent).then_some(account);
                     Some(self.look(seen, op.hash.partition(), demand, key, now))
@@ -54,6 +58,7 @@ impl Shard {
             reset,
             reset_if_taken: reset.max(ttl),
             overflow: !absent && ix == self.accounts.overflow(),
+            cold: false,
         }
     }
 
@@ -149,6 +154,17 @@ impl Shard {
     }
 }
 
+/// What is said for another `wait` nanoseconds where it is not known which permits are in flight: any
+/// number may be. (More than the maximum at a time is never granted, then as now.)
+fn cold(said: Said, wait: u64) -> Said {
+    let outcome = match said.outcome {
+        Outcome::Never => return said,
+        Outcome::Wait(known) => Outcome::Wait(known.max(wait)),
+        Outcome::Pass | Outcome::Held => Outcome::Wait(wait),
+    };
+    Said { outcome, remaining: 0, reset: said.reset.max(wait), cold: true, ..said }
+}
+
 fn said(state: &State, demand: &Demand, before: u64, held: u64, overflow: bool, now: Now) -> Said {
     let rule = &demand.selected.limit.rule;
     let outcome = state.judge(rule, demand.cost.saturating_add(before), held, now);
@@ -158,5 +174,6 @@ fn said(state: &State, demand: &Demand, before: u64, held: u64, overflow: bool, 
         reset: state.reset_after(rule, 0, now),
         reset_if_taken: if outcome == Outcome::Pass { state.reset_after(rule, demand.cost, now) } else { 0 },
         overflow,
+        cold: false,
     }
 }

@@ -14,12 +14,14 @@ mod alone;
 mod at_once;
 mod coordinate;
 mod core;
+mod forget;
 mod judge;
 mod lost;
 mod moving;
 mod op;
 mod piece;
 mod plans;
+mod record;
 mod resolve;
 mod saved;
 mod shared;
@@ -37,6 +39,7 @@ use smallvec::SmallVec;
 
 use crate::check::{Check, Name};
 use crate::placement::{AccountHash, Epoch};
+use crate::policy::PermitTooLong;
 
 pub use self::core::{Caps, Listed, TenantState};
 pub use actor::{
@@ -44,9 +47,13 @@ pub use actor::{
     mailboxes, run,
 };
 pub use alone::Alone;
+pub use forget::{Forget, Forgotten, ForgottenLimit, SpentPart};
 pub use moving::{Moved, MovedAccount, MovedReplay};
 pub use op::{Decisions, Home, OpRef, Said};
 pub use piece::{Cursor, Piece};
+pub use record::partition_of;
+#[cfg(test)]
+pub use saved::SavedAccount;
 pub use saved::{SavedState, load, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
@@ -61,6 +68,9 @@ pub enum Refusal {
     /// The request brings limits along, and its tier refuses that.
     #[error("tier {0} takes no limits from requests")]
     LimitsRefused(Name),
+    /// A permit is asked for or renewed for longer than its tier allows.
+    #[error(transparent)]
+    PermitTooLong(#[from] PermitTooLong),
     /// The request id was used for another check within the last minute.
     #[error("the request id was used for another check")]
     RequestIdReused,
@@ -113,6 +123,7 @@ impl Refusal {
         match self {
             Self::UnknownTier(_) => "unknown_tier",
             Self::LimitsRefused(_) => "limits_refused",
+            Self::PermitTooLong(_) => "permit_too_long",
             Self::RequestIdReused => "request_id_reused",
             Self::InBatch(_, why) => why.kind(),
             Self::Busy => "busy",

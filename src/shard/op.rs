@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::check::{Check, Decision, Name, Permit, PermitId, Verdict};
+use crate::check::{Check, Decision, Exactness, Name, Permit, PermitId, Verdict};
 use crate::clock::MS;
 use crate::limit::Outcome;
 use crate::placement::{AccountHash, BootId, Epoch, Partition, Places};
@@ -99,6 +99,8 @@ pub struct Said {
     pub reset_if_taken: u64,
     /// It is a bucket that stands in beyond a cap on keys.
     pub overflow: bool,
+    /// It is not known which permits are in flight.
+    pub cold: bool,
 }
 
 /// A check, or several that pass together or not at all.
@@ -114,6 +116,8 @@ pub struct Op {
     pub answer_to: AnswerTo,
     /// Boot nanoseconds after which nobody waits for the answer any more.
     pub deadline: u64,
+    /// Boot nanoseconds until which the partition grants no permit of this kind; 0 where it does.
+    pub cold_until: u64,
     /// Only looks: takes nothing and holds nothing.
     pub peek: bool,
     /// Its own limits have passed, and it holds their units and those of the shared ones that pass.
@@ -257,6 +261,7 @@ fn verdict(demand: &Demand, taking: bool) -> Verdict {
         reset: 0,
         reset_if_taken: 0,
         overflow: false,
+        cold: false,
     });
     let taken = taking && said.outcome == Outcome::Pass;
     Verdict {
@@ -264,7 +269,11 @@ fn verdict(demand: &Demand, taking: bool) -> Verdict {
         outcome: said.outcome,
         remaining: if taken { said.remaining.saturating_sub(demand.cost) } else { said.remaining },
         reset_after: if taken { said.reset_if_taken } else { said.reset },
-        overflow: said.overflow,
+        exactness: match (said.cold, said.overflow) {
+            (true, _) => Exactness::ColdStart,
+            (false, true) => Exactness::KeyCap,
+            (false, false) => Exactness::Exact,
+        },
     }
 }
 

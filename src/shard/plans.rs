@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::check::{ANONYMOUS, Name, TenantId};
+use crate::check::{Name, TenantId};
 use crate::clock::Now;
 use crate::limit::{Rule, State};
 use crate::placement::Secret;
@@ -87,8 +87,7 @@ impl Plans {
     /// kept by and under all that the account could be judged by now, and that no open check holds units of. Answers how many
     /// went.
     pub fn forget(&mut self, account: &mut Account, most: usize, now: Now) -> usize {
-        let id = account.id.split('@').next().unwrap_or(ANONYMOUS);
-        let plan = TenantId::new(id).map(|tenant| self.keep(account, &tenant, now));
+        let plan = account.tenant().map(|tenant| self.keep(account, &tenant, now));
         let (since, held) = (self.since, account.held_keys());
         account.buckets.forget(most, |key, state| match &plan {
             _ if held.contains(&key) => false,

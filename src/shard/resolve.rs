@@ -7,8 +7,8 @@ use super::Refusal;
 use super::accounts::{AccountIx, Accounts};
 use super::core::{Shard, Stop};
 use super::op::{Demand, Kind, Op, Part, kind_of};
-use crate::check::{Check, Decision};
-use crate::clock::Now;
+use crate::check::{Check, Decision, PERMIT_TTL_MS_DEFAULT, PERMIT_TTL_UNSAID};
+use crate::clock::{MS, Now};
 use crate::placement::AccountHash;
 use crate::policy::{BucketKey, Plan, Selected};
 
@@ -25,6 +25,7 @@ impl Shard {
     /// The error names the part that stopped the op.
     fn prepare_parts(&mut self, op: &mut Op, now: Now) -> Result<(), (usize, Stop)> {
         op.demands.clear();
+        op.cold_until = 0;
         op.policy_version = self.plans.policy().version();
         self.accounts.expire(op.account, now.boot);
         let single = op.parts.len() == 1;
@@ -62,6 +63,15 @@ impl Shard {
             }
             // A tier without a maximum hands out permits all the same.
             part.wants_permit = part.check.permit_ttl_ms.is_some();
+            let most = plan.permit_ttl_most();
+            // The router may have gone by another version: a permit never runs for longer than the
+            // version allows under which it is granted, since a cold partition waits no longer.
+            part.check.permit_ttl_ms = part.check.permit_ttl_ms.map(|asked| match asked {
+                PERMIT_TTL_UNSAID => PERMIT_TTL_MS_DEFAULT.min(most / MS),
+                asked => asked.min(most / MS),
+            });
+            let cold_until = self.lost.cold_until(op.hash.partition(), most, now);
+            op.cold_until = op.cold_until.max(cold_until.unwrap_or(0));
             if let Some(limit) = plan.max_concurrent().filter(|_| part.wants_permit) {
                 let selected = Selected { limit: limit.clone(), key: BucketKey::Own(0), sent: false };
                 let same = op.demands.iter().position(|d| d.kind == Kind::Slots);

@@ -14,6 +14,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::record::{self, RecordId};
 use crate::clock::Now;
 use crate::limit::{Permits, State};
 use crate::placement::{Epoch, Partition, Place, Places};
@@ -47,6 +48,14 @@ pub struct SavedAccount {
     pub buckets: Vec<(u64, State)>,
     /// Its permits.
     pub permits: Permits,
+}
+
+impl SavedAccount {
+    /// Since when, in boot nanoseconds, it is not known which permits of `partition` are in flight.
+    pub fn permits_lost(partition: Partition, then: u64) -> Self {
+        let id = RecordId::PermitsLost(partition).to_string();
+        Self { id, buckets: Vec::new(), permits: record::lost_since(partition, then) }
+    }
 }
 
 impl SavedState {
@@ -86,6 +95,14 @@ impl SavedState {
         self.accounts.extend(other.accounts);
         self.shared.extend(other.shared);
         self.overflow.extend(other.overflow);
+    }
+
+    /// Says that the permits of all its partitions were lost at wall time `wall`, which is no earlier than
+    /// the instant of this state.
+    pub fn lose_permits(&mut self, wall: u64) {
+        let then = self.boot.saturating_add(wall.saturating_sub(self.wall));
+        let lost = self.epochs.iter().map(|(partition, _)| SavedAccount::permits_lost(*partition, then));
+        self.accounts.extend(lost);
     }
 
     /// The partitions of it that `places` has here as the next that owned them.

@@ -357,6 +357,7 @@ impl SharedBucket {
             reset: self.state.reset_after(rule, 0, now),
             reset_if_taken: self.state.reset_after(rule, ask.cost, now),
             overflow: self.overflow,
+            cold: false,
         };
         Some(Reply { from: Home::Here(index), op: ask.op, demand: ask.demand, key: ask.key, said })
     }

@@ -293,7 +293,7 @@ impl Tally {
         let allowed = decision.allowed;
         let (mut approximate, mut shadow_denials) = (false, 0);
         for verdict in &decision.verdicts {
-            approximate |= verdict.overflow;
+            approximate |= !verdict.is_exact();
             let denies = matches!(verdict.outcome, Outcome::Wait(_) | Outcome::Never);
             shadow_denials += u64::from(denies && !verdict.limit.enforce);
         }

@@ -1,18 +1,16 @@
 //! What is not deciding: time passing, permits coming back, operators looking, saving and restoring.
 
 use super::Refusal;
-use super::account::Buckets;
 use super::accounts::AccountIx;
 use super::core::{Effect, Listed, Shard, TenantState};
 use super::op::Kind;
+use super::record::RecordId;
 use super::saved::{SavedAccount, SavedState};
 use super::tally::{Levels, Reading};
 use crate::check::{PermitId, TenantId};
 use crate::clock::{MS, Now};
+use crate::limit::MAX_CONCURRENT_MAX;
 use crate::placement::{AccountHash, EachPartition, Epoch, Partition};
-
-/// Begins the id under which an overflow account is saved; no tenant's id does.
-const OVERFLOW_PREFIX: char = '*';
 
 impl Shard {
     /// What has to be done as time passes: ends overdue ops and holds, and sweeps a part of the accounts.
@@ -67,48 +65,80 @@ impl Shard {
 
     /// Takes a permit back. Doing so twice does nothing.
     pub fn release(&mut self, id: PermitId, now: Now, effects: &mut Vec<Effect>) {
-        let account = self.permit_account(id);
+        let Some(account) = self.permit_account(id) else { return };
         if let Some(extras) = &mut self.accounts.get_mut(account).extras
             && extras.permits.release(id)
         {
             self.accounts.permits -= 1;
         }
+        self.lost.give_back(id);
         self.unpark(account, now, effects);
         self.work_off(now, effects);
     }
 
-    /// Lets a permit run for `ttl_ms` from now on; false where it isn't out any more.
-    pub fn renew(&mut self, id: PermitId, ttl_ms: u64, now: Now) -> bool {
-        let account = self.permit_account(id);
+    /// Lets a permit run for `ttl_ms` from now on and returns the milliseconds that it runs; none where it
+    /// isn't in flight any more. A permit that a cold partition doesn't know is believed, and counts from
+    /// then on. Errs where the permit's tier allows no such time.
+    pub fn renew(&mut self, id: PermitId, ttl_ms: u64, now: Now) -> Result<Option<u64>, Refusal> {
+        let Some(account) = self.permit_account(id) else { return Ok(None) };
         self.accounts.expire(account, now.boot);
-        let Some(extras) = &mut self.accounts.get_mut(account).extras else {
-            return false;
-        };
-        let out = extras.permits.release(id);
-        if out {
-            extras.permits.grant(id, now.boot.saturating_add(ttl_ms * MS));
+        let tenant = self.accounts.get(account).tenant();
+        let known = self.accounts.get(account).extras.as_ref();
+        let is_known = known.is_some_and(|extras| extras.permits.contains(id));
+        let hash = AccountHash((id.secret >> 64) as u64);
+        if !is_known && !self.may_enter(id, account, tenant.as_ref(), now) {
+            return Ok(None);
         }
-        out
+        let ttl_ms = self.plans.policy().renewed_ttl(tenant.as_ref(), now.wall, ttl_ms)?;
+        let until = now.boot.saturating_add(ttl_ms * MS);
+        if is_known {
+            self.accounts.get_mut(account).extras().permits.grant(id, until);
+            return Ok(Some(ttl_ms));
+        }
+        self.lost.enter(id);
+        let account = match self.accounts.find_by_hash(hash) {
+            Some(known) => known,
+            None => self.accounts.find_or_make(hash, &RecordId::Unnamed(hash).to_string(), false),
+        };
+        self.accounts.get_mut(account).extras().permits.grant(id, until);
+        self.accounts.permits += 1;
+        Ok(Some(ttl_ms))
     }
 
-    pub(super) fn permit_account(&self, id: PermitId) -> AccountIx {
-        self.accounts.find_by_hash(AccountHash((id.secret >> 64) as u64)).unwrap_or(self.accounts.overflow())
+    /// Whether a permit that isn't known here may be in flight all the same, and one more may be: where the
+    /// tenant is known, no more are entered than it may have.
+    fn may_enter(&self, id: PermitId, ix: AccountIx, tenant: Option<&TenantId>, now: Now) -> bool {
+        let policy = self.plans.policy();
+        let room = tenant.and_then(|tenant| {
+            let (tier, ..) = policy.tier_of(tenant, now.wall);
+            policy.max_concurrent(tenant, &tier)
+        });
+        self.lost.may_enter(id, policy.permits_lost_for(tenant, now.wall), now)
+            && self.accounts.get(ix).permits() < room.unwrap_or(MAX_CONCURRENT_MAX)
+    }
+
+    /// The account that a permit counts in; none where the id is of no permit: one of a partition names an
+    /// account of that partition. Without an account in memory it is the one for tenants beyond a cap.
+    pub(super) fn permit_account(&self, id: PermitId) -> Option<AccountIx> {
+        let hash = AccountHash((id.secret >> 64) as u64);
+        let is_its = hash.partition().number() == id.partition;
+        is_its.then(|| self.accounts.find_by_hash(hash).unwrap_or(self.accounts.overflow()))
     }
 
     /// What is kept of a tenant.
     pub fn describe(&mut self, tenant: &TenantId, hash: AccountHash, now: Now) -> TenantState {
         let (tier, source, _) = self.plans.policy().tier_of(tenant, now.wall);
         let found = self.accounts.find(hash, tenant.as_str());
-        if let Some(ix) = found {
+        let with_permits = found.or_else(|| self.accounts.find_unnamed(hash));
+        if let Some(ix) = with_permits {
             self.accounts.expire(ix, now.boot);
         }
         let account = found.map(|ix| self.accounts.get(ix));
-        let extras = account.and_then(|account| account.extras.as_ref());
         TenantState {
             tier,
             source,
             active: account.is_some(),
-            permits: extras.map_or(0, |extras| extras.permits.flying()),
+            permits: with_permits.map_or(0, |ix| self.accounts.get(ix).permits()),
             keys: account.map_or(0, |account| account.buckets.len()),
             request_ids: account.map_or(0, |account| account.replays()),
         }
@@ -127,16 +157,6 @@ impl Shard {
         })
     }
 
-    /// Forgets what a tenant has spent. Permits that are out stay out.
-    pub fn reset(&mut self, hash: AccountHash, id: &str) {
-        let Some(ix) = self.accounts.find(hash, id) else {
-            return;
-        };
-        let account = self.accounts.get_mut(ix);
-        let gone = std::mem::replace(&mut account.buckets, Buckets::new()).len();
-        self.accounts.buckets -= gone;
-    }
-
     /// Up to `most` ids of tenants in memory, from a position on.
     pub fn list(&self, from: usize, most: usize) -> Listed {
         let mut listed = Listed::default();
@@ -147,8 +167,10 @@ impl Shard {
                 listed.next = Some(position);
                 return listed;
             }
-            let account =
-                self.accounts.at(position).filter(|account| self.places.is_here(account.hash.partition()));
+            let account = self.accounts.at(position).filter(|account| {
+                let is_named = RecordId::unnamed(&account.id).is_none();
+                is_named && self.places.is_here(account.hash.partition())
+            });
             listed.ids.extend(account.map(|account| account.id.clone()));
         }
         listed.next = (end < self.accounts.positions()).then_some(end);
@@ -166,6 +188,9 @@ impl Shard {
             is_kept[*partition] = true;
             let lost = self.lost.get(*partition).or(self.moves.lost_of(*partition));
             saved.lost.extend(lost.map(|then| (*partition, then)));
+            let permits = self.lost.permits_alone(*partition);
+            let permits = permits.or(self.moves.permits_lost_of(*partition));
+            saved.accounts.extend(permits.map(|then| SavedAccount::permits_lost(*partition, then)));
         }
         for position in 0..self.accounts.positions() {
             let kept = self.accounts.at(position).filter(|account| {
@@ -175,7 +200,7 @@ impl Shard {
             saved.accounts.push(SavedAccount {
                 id: match position {
                     // Every shard has an overflow account of its own.
-                    0 => format!("{OVERFLOW_PREFIX}{}", self.index),
+                    0 => RecordId::Overflow(self.index).to_string(),
                     _ => account.id.to_string(),
                 },
                 buckets: account.buckets.iter().map(|(key, state)| (key, state.clone())).collect(),
@@ -196,13 +221,27 @@ impl Shard {
     pub fn find(&mut self, saved: Option<&SavedState>, now: Now) {
         let known = saved.map(|saved| saved.still_true(&self.places)).unwrap_or_default();
         let table = self.places.table().clone();
-        let owned = self.places.here().filter(|(partition, epoch)| {
-            // Nobody has ever owned it; or there is no other node, and what is lost is begun afresh.
-            *epoch > Epoch::FIRST && table.row(*partition).replica.is_some()
-        });
-        let lost: Vec<_> = owned.map(|(p, _)| p).filter(|p| p.shard(self.shards) == self.index).collect();
-        self.lost.lose(lost.into_iter().filter(|partition| !known.contains(partition)), now);
+        let is_lost = |(partition, epoch): &(Partition, Epoch)| {
+            // Under the first epoch no life has owned it yet.
+            let is_mine = partition.shard(self.shards) == self.index;
+            is_mine && *epoch > Epoch::FIRST && !known.contains(partition)
+        };
+        for (partition, _) in self.places.here().filter(is_lost) {
+            // A node that is alone begins buckets fresh, and waits with permits as any other.
+            match table.row(partition).replica {
+                Some(_) => self.lost.insert(partition, now),
+                None => self.lost.insert_permits(partition, now.boot),
+            }
+        }
         saved.into_iter().for_each(|saved| self.restore(saved, now));
+    }
+
+    /// The shard that keeps what was saved under an id.
+    fn home_of(&self, record: RecordId<'_>) -> usize {
+        match (record, record.hash(&self.secret)) {
+            (RecordId::Overflow(shard), _) => shard % self.shards,
+            (_, hash) => hash.map_or(0, |hash| hash.partition().shard(self.shards)),
+        }
     }
 
     /// Takes over what another process saved, as far as it is still true; what belongs to other shards is left alone.
@@ -215,17 +254,25 @@ impl Shard {
             saved.lost.iter().filter(|(p, _)| p.shard(self.shards) == self.index && still_true.contains(p));
         lost.for_each(|(partition, then)| self.lost.insert(*partition, *then));
         for account in &saved.accounts {
-            let hash = self.secret.account(&account.id);
-            let overflow_of =
-                account.id.strip_prefix(OVERFLOW_PREFIX).map(|shard| shard.parse().unwrap_or(0usize));
-            let home = overflow_of.map_or(hash.partition().shard(self.shards), |shard| shard % self.shards);
-            if home != self.index || overflow_of.is_none() && !still_true.contains(&hash.partition()) {
+            let record = RecordId::of(&account.id);
+            let partition = record.hash(&self.secret).map(AccountHash::partition);
+            let is_true = partition.is_none_or(|partition| still_true.contains(&partition));
+            if !is_true || self.home_of(record) != self.index {
                 continue;
             }
-            let named = TenantId::new(&account.id).is_some_and(|tenant| self.plans.policy().names(&tenant));
-            let ix = match overflow_of {
-                Some(_) => self.accounts.overflow(),
-                None => self.accounts.find_or_insert(hash, &account.id, named, &mut self.plans, now),
+            let ix = match record {
+                RecordId::Overflow(_) => self.accounts.overflow(),
+                RecordId::PermitsLost(partition) => {
+                    let then = account.permits.out().map(|(_, then)| then).max().unwrap_or(now.boot);
+                    self.lost.insert_permits(partition, then);
+                    continue;
+                }
+                RecordId::Unnamed(hash) => self.accounts.find_or_make(hash, &account.id, false),
+                RecordId::Account(id) => {
+                    let hash = self.secret.account(id);
+                    let named = TenantId::new(id).is_some_and(|t| self.plans.policy().names(&t));
+                    self.accounts.find_or_insert(hash, id, named, &mut self.plans, now)
+                }
             };
             for (key, state) in &account.buckets {
                 // Where two overflow accounts have become one, the first that comes stands for both.

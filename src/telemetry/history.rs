@@ -136,4 +136,40 @@ mod tests {
         std::fs::write(&path, b"not a database, and long enough to look like one".repeat(100)).unwrap();
         assert!(matches!(History::open(&path), Err(HistoryError::Storage(_))));
     }
+
+    /// Rows of the first program: of a minute, and of an hour with every member.
+    fn written() -> Vec<(Place, Slice)> {
+        use crate::shard::{OTHERS, Scope};
+        let outcomes = |allowed, denied| Outcomes { allowed, denied };
+        let tiers = [("free".into(), outcomes(3, 2)), (OTHERS.into(), outcomes(300, 0))];
+        let hour = Slice {
+            decisions: outcomes(70_000, 9),
+            lists: outcomes(1, 2),
+            tiers: tiers.into(),
+            denied_by_scope: [(Scope::Global, 1), (Scope::Tenant, 2), (Scope::ApiKey, 300)].into(),
+        };
+        vec![((Span::Minute, 30_000_000), slice(1)), ((Span::Hour, 500_000), hour)]
+    }
+
+    #[test]
+    fn statistics_of_the_first_program_are_read_as_they_were() {
+        use crate::codec::golden::{NEVER, rows, same};
+        let text = include_str!("../../tests/golden/formats/level-1/statistics.txt");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stats.redb");
+        // Past the code that writes rows today.
+        let write = Database::create(&path).unwrap();
+        let txn = write.begin_write().unwrap();
+        txn.open_table(NUMBERS).unwrap().insert("format", 1).unwrap();
+        for (name, row) in rows(text) {
+            let (table, at) = name.split_once(' ').unwrap();
+            let table: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(table);
+            let mut table = txn.open_table(table).unwrap();
+            table.insert(at.parse::<u64>().unwrap(), row.as_slice()).unwrap();
+        }
+        txn.commit().unwrap();
+        drop(write);
+        let history = History::open(&path).unwrap_or_else(|e| panic!("{e}; {NEVER}"));
+        same("the statistics", &history.load().unwrap(), &written());
+    }
 }

@@ -23,8 +23,14 @@ pub use cluster::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels};
 use super::latency::BOUNDS;
 use super::log::lost_lines;
 use super::{Call, Observed, Telemetry};
+use crate::check::Reason;
 use crate::clock::SECOND;
-use crate::shard::{OTHERS, Outcomes, WAIT_BOUNDS};
+use crate::shard::{OTHERS, Outcomes, Scope, WAIT_BOUNDS};
+
+/// Series that are printed from the start, so that a rate over them sees the first count.
+const REASONS: [Reason; 5] =
+    [Reason::Rate, Reason::Concurrency, Reason::Quota, Reason::DenyList, Reason::CostExceedsCapacity];
+const REFUSALS: [&str; 5] = ["busy", "limits_refused", "mailbox_full", "request_id_reused", "unknown_tier"];
 
 /// What a scrape shows beside what telemetry itself knows.
 pub struct Scrape {
@@ -106,11 +112,13 @@ impl Families {
             ["decision", "tier", "mode"],
             decisions,
         )?;
-        let denials = counts.denials.iter().map(|(reason, scope, count)| {
+        let zeros = REASONS.map(|reason| (reason, Scope::Tenant, 0));
+        let mut denials = BTreeMap::<Labels<2>, u64>::new();
+        for (reason, scope, count) in zeros.iter().chain(&counts.denials) {
             // The word that answers use.
             let reason = serde_json::to_value(reason).ok().and_then(|value| value.as_str().map(String::from));
-            ([reason.unwrap_or_default(), scope.as_str().into()], *count)
-        });
+            *denials.entry([reason.unwrap_or_default(), scope.as_str().into()]).or_default() += count;
+        }
         self.counters(
             "tidegate_denials_total",
             "Denials by reason and by what the denying limit is keyed by first.",
@@ -157,7 +165,9 @@ impl Families {
         }
         let peeks = by_outcome(counts.peeks).map(|(decision, count)| ([decision.to_string()], count));
         self.counters("tidegate_peeks_total", "Looks by what they said.", ["decision"], peeks)?;
-        let refusals = counts.refusals.iter().map(|(why, count)| ([(*why).to_string()], *count));
+        let refusals: BTreeMap<_, _> =
+            REFUSALS.map(|why| (why, 0)).into_iter().chain(counts.refusals.clone()).collect();
+        let refusals = refusals.into_iter().map(|(why, count)| ([why.to_string()], count));
         self.counters("tidegate_refusals_total", "Checks that got no decision, by why.", ["reason"], refusals)
     }
 

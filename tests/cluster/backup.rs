@@ -214,10 +214,10 @@ fn checks_go_on_while_back_ups_are_made_and_each_of_them_can_be_read() {
 
 #[test]
 fn a_back_up_is_for_administrators() {
-    let tokens = "[auth]\nadmin_tokens = [\"admin-sesame\"]\nread_tokens = [\"read-sesame\"]\n";
-    let cluster = Cluster::with_auth(1, POLICY, tokens, "admin-sesame");
+    let tokens = "[auth]\nadmin_tokens = [\"admin-open-sesame\"]\nread_tokens = [\"read-open-sesame\"]\n";
+    let cluster = Cluster::with_auth(1, POLICY, tokens, "admin-open-sesame");
     let file = cluster.home().path("a.backup");
-    for (token, expected) in [("read-sesame", 1), ("admin-sesame", 0)] {
+    for (token, expected) in [("read-open-sesame", 1), ("admin-open-sesame", 0)] {
         let words = ["cluster", "backup", file.to_str().unwrap(), "--token", token];
         let (code, _, notes) = cluster.command(0, &words);
         assert_eq!(code, expected, "{notes}");

@@ -145,3 +145,51 @@ fn without_a_majority_a_node_is_not_ready_and_says_why_and_decides_what_it_owns(
     }
     (0..3).for_each(|i| cluster.wait_ready(i));
 }
+
+#[test]
+fn a_killed_owner_grants_no_permit_beyond_the_maximum_and_knows_renewed_ones() {
+    let policy = r#"
+        default_tier = "free"
+        [tiers.free]
+        max_concurrent = 5
+        max_permit_ttl = "1m"
+    "#;
+    let mut cluster = Cluster::start(3, policy);
+    let tenant = cluster.tenant_of(1, 0, "t");
+    let asking = json!({"tenant": tenant, "permit": {"ttl_ms": 60_000}});
+    let granted = |cluster: &Cluster| cluster.check(0, asking.clone())["permit"]["id"].clone();
+    let ids: Vec<_> = (0..5).map(|_| granted(&cluster).as_str().unwrap().to_string()).collect();
+    let expired_by = instant() + Duration::from_secs(60);
+    cluster.kill(1);
+    cluster.begin(1);
+    // Through a node that isn't the owner: what its answer says has come over the wire.
+    let denied = until("the next life answers", || {
+        let answer = cluster.call(0, "POST", "/v1/check", asking.clone());
+        (answer.status == 200).then(|| answer.json())
+    });
+    assert_eq!((&denied["allowed"], &denied["node"]), (&json!(false), &json!("n2")), "{denied}");
+    assert_eq!(denied["degraded"], json!({"reason": "cold_start", "share": "0"}), "{denied}");
+    let denied_by = json!({"name": "concurrency", "scope": ["tenant"], "reason": "concurrency"});
+    assert_eq!((&denied["denied_by"], &denied["remaining"]), (&denied_by, &json!(0)));
+    let wait = denied["retry_after_ms"].as_u64().unwrap();
+    assert!(instant() + Duration::from_millis(wait) >= expired_by, "{denied}");
+    let renew = |through: usize, id: &str, ttl_ms: u64| {
+        let path = format!("/v1/permits/{id}/renew");
+        cluster.call(through, "POST", &path, json!({"ttl_ms": ttl_ms}))
+    };
+    assert_eq!(renew(2, &ids[0], 60_001).status, 422);
+    for (i, id) in ids.iter().enumerate() {
+        let renewed = renew(i % 3, id, 60_000);
+        assert_eq!((renewed.status, &renewed.json()["expires_in_ms"]), (200, &json!(60_000)));
+    }
+    let state = cluster.get(2, &format!("/v1/tenants/{tenant}"));
+    assert_eq!(state["state"]["permits"], 5, "{state}");
+    // What a drain moves goes on to wait where it goes.
+    assert_eq!(cluster.call(0, "POST", "/v1/cluster/nodes/n2/drain", Value::Null).status, 200);
+    let moved = until("the partition has moved", || {
+        let answer = cluster.call(0, "POST", "/v1/check", asking.clone());
+        (answer.status == 200 && answer.json()["node"] != "n2").then(|| answer.json())
+    });
+    assert_eq!((&moved["allowed"], &moved["denied_by"]["reason"]), (&json!(false), &json!("concurrency")));
+    assert!(moved["retry_after_ms"].as_u64().unwrap() <= wait.max(60_000), "{moved}");
+}

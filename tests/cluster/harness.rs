@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::net::Net;
 use crate::rig::{Answer, Home, Node, Process, Wire, program, until};
 
 /// Nodes `n1`, `n2`, …; those that are dropped are killed.
@@ -14,6 +15,10 @@ pub struct Cluster {
     nodes: Vec<Option<Node>>,
     /// Where each listens: for HTTP, and for the others.
     ports: Vec<(u16, u16)>,
+    /// What is between the nodes, where that isn't the machine's own network.
+    net: Option<Net>,
+    /// Further lines of the section `[cluster]`.
+    settings: String,
     sections: String,
     /// Who asks in [`Cluster::call`]; nobody if it is empty.
     token: String,
@@ -57,6 +62,22 @@ impl Cluster {
         Self::start_all(home, count, policy, sections, "")
     }
 
+    /// So many nodes that reach each other over `net`, with further lines of `[cluster]`; doesn't wait
+    /// until they are ready.
+    pub fn begin_over(mut net: Net, count: usize, policy: &str, settings: &str) -> Self {
+        let mut cluster = Self::with_ports(Home::empty(), count, policy);
+        (0..count).for_each(|i| net.leads_to(i, cluster.ports[i].1));
+        (cluster.net, cluster.settings) = (Some(net), settings.into());
+        cluster.list(&(0..count).collect::<Vec<_>>());
+        (0..count).for_each(|i| cluster.begin(i));
+        cluster
+    }
+
+    /// What is between the nodes of [`Cluster::begin_over`].
+    pub fn net(&self) -> &Net {
+        self.net.as_ref().unwrap()
+    }
+
     /// So many nodes, none of them started.
     pub fn configured(count: usize, policy: &str, sections: &str) -> Self {
         Self::configured_in(Home::empty(), count, policy, sections, "")
@@ -69,23 +90,34 @@ impl Cluster {
         cluster
     }
 
-    fn configured_in(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
+    /// Nodes that don't run yet.
+    fn with_ports(home: Home, count: usize, policy: &str) -> Self {
         home.write("policy.toml", policy.as_bytes());
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
-        let cluster = Self { home, nodes, ports, sections: sections.into(), token: token.into() };
+        let (sections, token, settings) = (String::new(), String::new(), String::new());
+        Self { home, nodes, ports, net: None, settings, sections, token }
+    }
+
+    fn configured_in(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        let mut cluster = Self::with_ports(home, count, policy);
+        (cluster.sections, cluster.token) = (sections.into(), token.into());
         cluster.list(&(0..count).collect::<Vec<_>>());
         cluster
     }
 
     /// Writes the configuration: these nodes, in this order.
     pub fn list(&self, order: &[usize]) {
-        let mut config = String::from("[cluster]\nname = \"test\"\n[policy]\nfile = \"policy.toml\"\n");
+        let settings = &self.settings;
+        let mut config = format!("[cluster]\nname = \"test\"\n{settings}[policy]\nfile = \"policy.toml\"\n");
         for i in order {
             let (id, (http, peer)) = (i + 1, self.ports[*i]);
             config.push_str(&format!(
                 "[[nodes]]\nid = \"n{id}\"\nhttp = \"127.0.0.1:{http}\"\npeer = \"127.0.0.1:{peer}\"\n"
             ));
+            if let Some(net) = &self.net {
+                config.push_str(&format!("peer_advertise = \"127.0.0.1:{}\"\n", net.port(*i)));
+            }
         }
         config.push_str(&self.sections);
         self.home.write("cluster.toml", config.as_bytes());

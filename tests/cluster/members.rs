@@ -501,15 +501,15 @@ fn whoever_was_admitted_and_never_came_may_ask_again_and_can_be_let_go() {
 
 #[test]
 fn a_node_that_joins_gets_the_tokens_and_needs_one_to_get_in() {
-    let auth = "[auth]\nadmin_tokens = [\"sesame\"]\nread_tokens = [\"look\"]\n";
-    let mut cluster = Cluster::with_auth(1, POLICY, auth, "sesame");
-    for (token, status) in [("look", 403), ("nonsense", 401)] {
+    let auth = "[auth]\nadmin_tokens = [\"open-sesame-for-all\"]\nread_tokens = [\"open-sesame-to-see\"]\n";
+    let mut cluster = Cluster::with_auth(1, POLICY, auth, "open-sesame-for-all");
+    for (token, status) in [("open-sesame-to-see", 403), ("nonsense", 401)] {
         let line = cluster.joins(1, 0, &["--token", token]);
         let mut refused = cluster.run_line(&line);
         assert_eq!(refused.end().code(), Some(1), "{}", refused.log());
         assert!(refused.log().contains(&format!("(HTTP {status})")), "{}", refused.log());
     }
-    let line = cluster.joins(1, 0, &["--token", "sesame"]);
+    let line = cluster.joins(1, 0, &["--token", "open-sesame-for-all"]);
     cluster.start_line(1, &line);
     cluster.wait_seated(1, 0);
     let ask = |token: &[(&str, &str)], method: &str| {
@@ -517,9 +517,9 @@ fn a_node_that_joins_gets_the_tokens_and_needs_one_to_get_in() {
     };
     let bearer = |token: &'static str| [("authorization", token)];
     assert_eq!(ask(&[], "GET"), 401);
-    assert_eq!(ask(&bearer("Bearer look"), "GET"), 200);
-    assert_eq!(ask(&bearer("Bearer look"), "PUT"), 403);
-    assert_eq!(ask(&bearer("Bearer sesame"), "PUT"), 200);
+    assert_eq!(ask(&bearer("Bearer open-sesame-to-see"), "GET"), 200);
+    assert_eq!(ask(&bearer("Bearer open-sesame-to-see"), "PUT"), 403);
+    assert_eq!(ask(&bearer("Bearer open-sesame-for-all"), "PUT"), 200);
     // Without the secret in anything that was written down.
     let kept = std::fs::read(cluster.home.path("data/n2/raft.redb")).unwrap();
     let holds = |secret: &str| kept.windows(secret.len()).any(|window| window == secret.as_bytes());

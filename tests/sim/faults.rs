@@ -41,6 +41,8 @@ pub enum Fault {
     Loss(u32),
     /// A message takes at most so many milliseconds.
     Latency(u64),
+    /// A message on a link of this node takes so many milliseconds, each way.
+    SlowLinks(usize, u64),
 }
 
 /// Faults, and when they happen.
@@ -115,6 +117,8 @@ pub struct Nemesis {
     powerless: BTreeMap<usize, Duration>,
     /// Hosts that nothing is to run on.
     left_alone: BTreeSet<usize>,
+    /// Hosts whose links were slow at some time.
+    slowed: BTreeSet<usize>,
     trace: Trace,
 }
 
@@ -128,7 +132,8 @@ impl Nemesis {
     /// For hosts of these names, whose disks are `media`.
     pub fn new(hosts: Vec<String>, media: Vec<Medium>, plan: Plan, trace: Trace) -> Self {
         let (plan, broken, left_alone) = (plan.0.into_iter(), BTreeMap::new(), BTreeSet::new());
-        Self { hosts, media, plan, broken, powerless: BTreeMap::new(), left_alone, trace }
+        let (powerless, slowed) = (BTreeMap::new(), BTreeSet::new());
+        Self { hosts, media, plan, broken, powerless, left_alone, slowed, trace }
     }
 
     /// From now on nothing is started on a host.
@@ -167,6 +172,9 @@ impl Nemesis {
         self.trace.note_at(sim.elapsed(), "all faults end");
         for fault in [Fault::Heal, Fault::Loss(0), Fault::Latency(LATENCY_MS)] {
             self.happen(sim, fault);
+        }
+        for node in self.slowed.clone() {
+            self.happen(sim, Fault::SlowLinks(node, LATENCY_MS));
         }
         for node in 0..self.hosts.len() {
             self.happen(sim, Fault::Start(node));
@@ -213,6 +221,13 @@ impl Nemesis {
                 sim.set_fail_rate(rate);
                 if one_in == 0 {
                     self.lay_paths(sim);
+                }
+            }
+            Fault::SlowLinks(node, ms) => {
+                self.slowed.insert(node);
+                for other in (0..self.hosts.len()).filter(|other| *other != node) {
+                    let took = Duration::from_millis(ms);
+                    sim.set_link_latency(self.host(node), self.host(other), took);
                 }
             }
             Fault::Latency(ms) => sim.set_max_message_latency(Duration::from_millis(ms)),

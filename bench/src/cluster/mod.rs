@@ -36,7 +36,7 @@ use saturation::Saturated;
 #[derive(Args)]
 pub struct Settings {
     /// The node to measure
-    #[arg(long, value_name = "PATH", default_value = "target/release/tidegate")]
+    #[arg(long, value_name = "PATH", default_value = "target/dist/tidegate")]
     node_binary: PathBuf,
     /// How many of it are the cluster
     #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(2..=9))]
@@ -105,7 +105,7 @@ struct Figures {
 /// Measures what was asked for, and prints it.
 pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build; its figures say little (build with --release)");
+        eprintln!("warning: this is a debug build; its figures say little (build with --profile dist)");
     }
     interrupt::listen()?;
     let scenarios = match settings.scenarios.is_empty() {

@@ -49,7 +49,7 @@ impl Case {
 /// Runs all cases and prints a table: nanoseconds per operation, and the ratio to governor's on the same keys.
 pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build; its figures say nothing (build with --release)");
+        eprintln!("warning: this is a debug build; its figures say nothing (build with --profile dist)");
     }
     let mut cases = cases::all(settings.tenants as usize)?;
     cases.extend(policies::all()?);

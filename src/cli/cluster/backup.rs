@@ -16,7 +16,6 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::builder::BoolishValueParser;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tidegate::cluster::backup::{BACKUP_BYTES_MAX, Backup, read};
@@ -48,10 +47,10 @@ pub struct BackupArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Take what can be had, and say what is missing
-    #[arg(long, env = "TIDEGATE_BACKUP_PARTIAL", value_parser = BoolishValueParser::new(), conflicts_with = "show")]
+    #[arg(long, conflicts_with = "show")]
     partial: bool,
     /// Show what is in the file, and whether it is whole
-    #[arg(long, env = "TIDEGATE_BACKUP_SHOW", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     show: bool,
 }
 

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
+use clap::builder::NonEmptyStringValueParser;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate::clock::{Clock as _, SystemClock};
@@ -47,13 +47,13 @@ pub struct LeaveArgs {
     #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     id: String,
     /// Give it up: it is gone, and what it has counted with it
-    #[arg(long, env = "TIDEGATE_LEAVE_FORCE", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     force: bool,
     /// Wait until it has left
-    #[arg(long, env = "TIDEGATE_LEAVE_WAIT", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     wait: bool,
     /// Wait no longer than this, and say what keeps it
-    #[arg(long, value_name = "DURATION", env = "TIDEGATE_LEAVE_TIMEOUT", default_value = "1h", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     timeout: Duration,
 }
 
@@ -70,13 +70,13 @@ pub struct DrainArgs {
     #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     id: String,
     /// It may own again
-    #[arg(long, env = "TIDEGATE_DRAIN_END", value_parser = BoolishValueParser::new(), conflicts_with = "wait")]
+    #[arg(long, conflicts_with = "wait")]
     end: bool,
     /// Wait until it owns nothing
-    #[arg(long, env = "TIDEGATE_DRAIN_WAIT", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     wait: bool,
     /// Wait no longer than this, and say what keeps it
-    #[arg(long, value_name = "DURATION", env = "TIDEGATE_DRAIN_TIMEOUT", default_value = "1h", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     timeout: Duration,
 }
 

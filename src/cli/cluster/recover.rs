@@ -14,7 +14,6 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::BoolishValueParser;
 use serde_json::json;
 use tidegate::clock::{Clock as _, SystemClock};
 use tidegate::cluster::anew::{AnewError, Plan, Recovery};
@@ -43,7 +42,7 @@ pub struct RecoverArgs {
     #[arg(long, value_name = "FOLDER", env = "TIDEGATE_DATA_DIR")]
     data_dir: PathBuf,
     /// Do it: the others are lost, and what only they knew with them
-    #[arg(long, env = "TIDEGATE_RECOVER_FORCE", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     force: bool,
 }
 

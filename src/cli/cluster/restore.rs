@@ -17,7 +17,7 @@ use serde_json::json;
 use tidegate::clock::{Clock as _, SystemClock};
 use tidegate::cluster::anew::{AnewError, Restoring, restore};
 use tidegate::cluster::state::NewMember;
-use tidegate::config::Config;
+use tidegate::config::{Config, Own};
 use tidegate::node::reached_at;
 use tidegate::placement::BootId;
 
@@ -106,7 +106,8 @@ impl RestoreArgs {
             let why = "without --config, a node is said with --node, --http, --peer and --data-dir";
             return Err(Failure::Usage(why.into()));
         }
-        self.place.load(None, true).map_err(|faults| {
+        let own = Own { may_have_tokens: true, ..self.place.own() };
+        self.place.load(&own).0.map_err(|faults| {
             let faults: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
             Failure::Usage(format!("the configuration is not valid{}", faults.concat()))
         })

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::super::client::{Client, Request};
 use super::super::failure::Failure;
 use super::super::output::Output;
+use super::super::variables::{self, FOR_DEV_NODES};
 
 /// How often it is looked whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -100,7 +101,12 @@ impl Processes {
     pub fn start(&mut self, spec: Spec<'_>) -> Result<(), Failure> {
         let Spec { id, program, words, client } = spec;
         let unstartable = |e: std::io::Error| Failure::Failed(format!("can't start {id}: {e}"));
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        // Else TIDEGATE_DATA_DIR would have every node write there.
+        for name in variables::ours().filter(|name| !FOR_DEV_NODES.contains(&name.as_str())) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -17,7 +17,7 @@ use tidegate::check::Name;
 use tidegate::cluster::SeedNode;
 use tidegate::cluster::claim::{Admitted, Claim, Found, StrangeToken, TokenDigest};
 use tidegate::cluster::raft::Place;
-use tidegate::config::{Config, Role, Token};
+use tidegate::config::{Config, Role, Token, open_without_auth};
 use tidegate::net::Listen;
 use tidegate::node::reached_at;
 use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
@@ -182,11 +182,8 @@ impl Joining {
             }
             members = admission.members.into_iter().map(|member| member.name).collect();
         }
-        if config.tokens.is_empty() && !config.http.ip().is_loopback() {
-            return Err(Failure::Usage(format!(
-                "{} is not a loopback address, and without [auth] anybody could change the policy",
-                config.http
-            )));
+        if config.tokens.is_empty() && !config.insecure_no_auth && !config.http.ip().is_loopback() {
+            return Err(Failure::Usage(open_without_auth(config.http)));
         }
         Ok((config, members))
     }
@@ -227,7 +224,8 @@ impl Seen {
 fn token(digest: TokenDigest) -> Result<Token, Failure> {
     let TokenDigest { name, role, sha256 } = digest;
     let known = Role::ALL.into_iter().find(|known| known.word() == role);
-    Ok(Token { role: known.ok_or_else(|| strange(StrangeToken(name.clone())))?, name, sha256 })
+    let role = known.ok_or_else(|| strange(StrangeToken(name.clone())))?;
+    Ok(Token { role, name, sha256, file: None })
 }
 
 fn strange(token: StrangeToken) -> Failure {

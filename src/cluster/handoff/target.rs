@@ -10,7 +10,7 @@ use crate::cluster::InForce;
 use crate::peer::Failure;
 use crate::peer::moving::InstallAsk as Part;
 use crate::placement::Partition;
-use crate::shard::{Handle, Moved, MovedAccount, Staging};
+use crate::shard::{Handle, Moved, MovedAccount, Staging, partition_of};
 
 /// See [`crate::peer::moving::InstallAsk`].
 pub type InstallAsk = Part;
@@ -44,12 +44,12 @@ impl Target {
         let mut parts: Vec<Moved> = self.shards.iter().map(|_| Moved::at(boot)).collect();
         let shard_of = |partition: Partition| partition.shard(self.shards.len());
         for account in accounts {
-            let shard = shard_of(secret.account(&account.id).partition());
+            let shard = shard_of(partition_of(&account.id, &secret));
             let account = MovedAccount::try_from(account);
             parts[shard].accounts.push(account.map_err(|fault| Failure::Malformed(fault.into()))?);
         }
         for id in gone {
-            parts[shard_of(secret.account(&id).partition())].gone.push(id);
+            parts[shard_of(partition_of(&id, &secret))].gone.push(id);
         }
         for (key, state) in shared {
             parts[shard_of(Partition::of_key(key))].shared.push((key, state));

@@ -116,7 +116,7 @@ async fn members_that_come_get_links_those_that_go_lose_theirs_and_all_others_ke
     links.update(&members(&[1, 3, 4]));
     let numbers: Vec<_> = links.states().iter().map(|state| state.number.0).collect();
     assert_eq!((numbers, links.number_of(&name("n2"))), (vec![3, 4], None));
-    assert!(Arc::ptr_eq(&third, &links.peer(NodeId(3)).unwrap()) && links.is_connected(NodeId(3)));
+    assert!(Arc::ptr_eq(&third, &links.peer(NodeId(3)).unwrap()) && links.is_up(NodeId(3)));
     all_connected(&links.peer(NodeId(4)).unwrap()).await;
     // Whoever holds the link of one that is gone may end what he began; then its connections end.
     assert_eq!(second.call(opaque("x"), SECOND).await.unwrap(), opaque("x"));
@@ -206,20 +206,6 @@ fn hello(node: &str) -> Hello {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_connects_is_dialled_at_once() {
-    let pipes = Pipes::default();
-    let links = links_over(pipes.clone());
-    links.update(&members(&[2]));
-    let peer = links.peer(NodeId(2)).unwrap();
-    // Long enough that the link waits a second between two attempts.
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let _serving = serve("n2", pipes.listen("n2"), Arc::new(Echo::default()));
-    links.peer_connected(&hello("n2"));
-    let within = tokio::time::timeout(Duration::from_millis(10), peer.checks().connected());
-    within.await.expect("it is dialled only after its back-off");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_peer_that_is_reached_in_one_direction_alone_is_named() {
     let (pipes, clock) = (Pipes::default(), ManualClock::default());
     let _serving = serve("n2", pipes.listen("n2"), Arc::new(Echo::default()));
@@ -268,6 +254,39 @@ async fn a_call_that_is_given_up_frees_the_place_of_its_probe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_is_back_is_dialled_and_probed_at_once() {
+    let (pipes, clock) = (Pipes::default(), ManualClock::default());
+    clock.advance(1_000 * MS);
+    let links = Links::new(LinksArgs {
+        us: identity("n1"),
+        network: pipes.clone(),
+        clock: Arc::new(clock.clone()),
+        seed: Seed::from_number(1),
+        control: Handle::current(),
+        workers: Vec::new(),
+    });
+    links.update(&members(&[2]));
+    let peer = links.peer(NodeId(2)).unwrap();
+    clock.advance(RECONNECT_MAX);
+    for _ in 0..5 {
+        peer.call(opaque("too early"), SECOND).await.unwrap_err();
+    }
+    // By now it waits for up to a second between two attempts.
+    tokio::time::sleep(10 * SECOND).await;
+    let _serving = serve("n2", pipes.listen("n2"), Arc::new(Echo::default()));
+    assert!(!links.is_up(NodeId(2)) && links.breakers(clock.now().boot)[0].state == "open");
+    links.peer_connected(&hello("n2"));
+    let connected = tokio::time::timeout(Duration::from_millis(20), all_connected(&peer));
+    connected.await.expect("it waits before it dials");
+    assert_eq!(links.breakers(clock.now().boot)[0].state, "half_open");
+    assert!(links.is_up(NodeId(2)));
+    for _ in 0..3 {
+        peer.call(opaque("x"), SECOND).await.unwrap();
+    }
+    assert_eq!(links.breakers(clock.now().boot)[0].state, "closed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_becomes_of_a_message_of_raft_says_whether_it_was_sent() {
     let pipes = Pipes::default();
     let serving = serve("n2", pipes.listen("n2"), Arc::new(Echo::default()));
@@ -296,7 +315,7 @@ async fn an_address_that_cant_be_dialled_stands_in_the_state_of_its_link() {
     let failed = states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. }));
     let LinkState::Connecting { why: Some(why), .. } = failed.await.unwrap().clone() else { panic!() };
     assert!(why.starts_with("can't connect: won't dial 192.0.2.1:7171"), "{why}");
-    assert!(!links.is_connected(NodeId(2)));
+    assert!(!links.is_up(NodeId(2)));
 }
 
 /// What a node's peers get to hear.
@@ -311,7 +330,7 @@ impl Handler for RaftOnly {
     }
     async fn handle(&self, call: Call) -> Result<Opaque, Failure> {
         match call.request.kind {
-            Kind::RAFT => self.links.serve_raft(&self.node, call).await,
+            Kind::RAFT | Kind::RAFT_LATER => self.links.serve_raft(&self.node, call).await,
             _ => Err(Failure::UnknownKind),
         }
     }

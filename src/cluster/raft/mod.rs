@@ -14,14 +14,16 @@
 //! time was up while the command may be on its way; it may be done later, or never. Proposing it again under the same request
 //! id is harmless.
 //!
-//! A node doesn't know by its role whether it is part of a majority: a leader that is cut off goes on calling itself one, and
-//! a follower names its last leader for ever. [`Node::contact_age`] knows.
+//! A node doesn't know by its role whether a majority is with the leader: a leader that is cut off goes
+//! on calling itself one, and a follower names its last leader for ever. [`Node::contact_age`] knows
+//! (contact.rs).
 //!
 //! When a node calls an election is partly chance, which comes from the seed in its [`Settings`]; all else goes in order
 //! (`runtime`). So on a simulated network the same seeds give the same elections.
 //!
 //! How bytes get to another node is somebody else's business ([`Transport`]); what arrives goes into [`Node::serve`].
 
+mod contact;
 mod disk;
 mod lying;
 mod machine;
@@ -38,6 +40,7 @@ mod store;
 mod tests;
 mod types;
 
+pub use contact::Missing;
 pub use disk::{OpenError, Place};
 pub use lying::{Founding, Lying, found};
 pub use machine::{Machine, View};

@@ -14,6 +14,8 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::contact::Contact;
+use super::node::Timers;
 use super::parts::{FrameReply, cut};
 use super::propose::Proposed;
 use super::types::{Address, Snapshot, SnapshotData, SnapshotMeta, TypeConfig, Vote};
@@ -30,6 +32,8 @@ pub enum Traffic {
     Bulk,
     /// Commands on their way to the leader.
     Commands,
+    /// Messages that a node of the first release doesn't know: [`TransportError::Unknown`] says so.
+    Later,
 }
 
 /// Why a message got no answer.
@@ -44,6 +48,9 @@ pub enum TransportError {
     /// It may have arrived; the time is up.
     #[error("no answer within {0:?}")]
     Late(Duration),
+    /// The other node runs an older release that has no such message. Nothing was done.
+    #[error("the other node runs an older release, which doesn't know this message")]
+    Unknown,
 }
 
 /// An answer, when it comes.
@@ -60,6 +67,11 @@ pub trait Transport: Send + Sync + 'static {
         bytes: Vec<u8>,
         within: Duration,
     ) -> Sending<'a>;
+
+    /// Whether the node can be reached, as far as this one knows without asking.
+    fn is_up(&self, _to: NodeId) -> bool {
+        true
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,10 +80,25 @@ pub(super) enum Request {
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<TypeConfig>),
     PreVote(VoteRequest<TypeConfig>),
-    Snapshot { vote: Vote, meta: SnapshotMeta, data: SnapshotData },
+    Snapshot {
+        vote: Vote,
+        meta: SnapshotMeta,
+        data: SnapshotData,
+    },
     Transfer(TransferLeaderRequest<TypeConfig>),
-    Propose { command: Command, within_ms: u64 },
+    Propose {
+        command: Command,
+        within_ms: u64,
+    },
     IsEmpty,
+    /// How long ago the leader last had the word of a majority. Only as [`Traffic::Later`].
+    Contact,
+    /// A command of a node that has no connection to the leader: the other node proposes it here or
+    /// passes it on to the leader, once. Only as [`Traffic::Later`].
+    Relay {
+        command: Command,
+        within_ms: u64,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,6 +113,7 @@ pub(super) enum Reply {
     IsEmpty(bool),
     /// The other node's Raft has stopped.
     Stopped(String),
+    Contact(Contact),
 }
 
 /// Sends requests and reads replies; one for a node.
@@ -94,11 +122,29 @@ pub(super) struct Post {
     own: NodeId,
     transport: Arc<dyn Transport>,
     sent: Arc<AtomicU64>,
+    timers: Timers,
 }
 
+/// How much sooner than openraft this node gives a message up, so that openraft hears why.
+const SOONER: Duration = Duration::from_millis(2);
+/// The least speed that entries may have on their way, in bytes a millisecond.
+const ENTRIES_SPEED_MIN: usize = 1_024;
+
 impl Post {
-    pub(super) fn new(own: NodeId, transport: Arc<dyn Transport>) -> Self {
-        Self { own, transport, sent: Arc::default() }
+    pub(super) fn new(own: NodeId, transport: Arc<dyn Transport>, timers: Timers) -> Self {
+        Self { own, transport, sent: Arc::default(), timers }
+    }
+
+    pub(super) fn is_up(&self, to: NodeId) -> bool {
+        self.transport.is_up(to)
+    }
+
+    /// Returns how long entries of so many bytes may take. Openraft sets no bound to them, and a
+    /// follower writes them to its disk before it answers: a bound as short as that of a heartbeat
+    /// would send them again and again where links are slow.
+    fn entries_within(&self, bytes: usize) -> Duration {
+        let ms = u64::try_from(bytes / ENTRIES_SPEED_MIN).unwrap_or(u64::MAX);
+        Duration::from_millis(self.timers.election_ms_max.saturating_add(ms))
     }
 
     pub(super) async fn call(
@@ -109,11 +155,38 @@ impl Post {
         request: &Request,
         within: Duration,
     ) -> Result<Reply, TransportError> {
+        self.send(to, address, traffic, self.encode(to, request)?, within).await
+    }
+
+    fn encode(&self, to: NodeId, request: &Request) -> Result<Vec<u8>, TransportError> {
+        // The receiver's number goes along: after a mix-up of addresses a node must not answer in
+        // the place of another.
+        codec::encode(&(to, request)).map_err(|e| TransportError::NotSent(e.to_string()))
+    }
+
+    /// Sends entries and waits for as long as their size needs.
+    async fn send_entries(
+        &self,
+        to: NodeId,
+        address: &Address,
+        request: &Request,
+    ) -> Result<Reply, TransportError> {
+        let bytes = self.encode(to, request)?;
+        let within = self.entries_within(bytes.len());
+        self.send(to, address, Traffic::Raft, bytes, within).await
+    }
+
+    async fn send(
+        &self,
+        to: NodeId,
+        address: &Address,
+        traffic: Traffic,
+        bytes: Vec<u8>,
+        within: Duration,
+    ) -> Result<Reply, TransportError> {
         if to == self.own {
             return Err(TransportError::NotSent("a node has no connection to itself".into()));
         }
-        // Whom it is for goes along: after a mix-up of addresses a node must not answer in another's place.
-        let bytes = codec::encode(&(to, request)).map_err(|e| TransportError::NotSent(e.to_string()))?;
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let parts = async {
             for frame in cut(bytes, number) {
@@ -153,7 +226,6 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Openraft's patience is a hard one; the soft time to live ends before it, so that it hears why.
     async fn call(
         &self,
         action: RPCTypes,
@@ -161,7 +233,16 @@ impl Peer {
         within: Duration,
     ) -> Result<Reply, RPCError<TypeConfig>> {
         let traffic = if action == RPCTypes::InstallSnapshot { Traffic::Bulk } else { Traffic::Raft };
-        match self.post.call(self.target, &self.address, traffic, &request, within).await {
+        self.read(action, self.post.call(self.target, &self.address, traffic, &request, within).await)
+    }
+
+    /// Tells openraft what became of a message.
+    fn read(
+        &self,
+        action: RPCTypes,
+        answered: Result<Reply, TransportError>,
+    ) -> Result<Reply, RPCError<TypeConfig>> {
+        match answered {
             Ok(Reply::Stopped(why)) => {
                 Err(Unreachable::new(&std::io::Error::other(format!("node {} stopped: {why}", self.target)))
                     .into())
@@ -171,9 +252,17 @@ impl Peer {
                 Err(Timeout { action, id: self.post.own, target: self.target, timeout }.into())
             }
             Err(e @ TransportError::NotSent(_)) => Err(Unreachable::new(&e).into()),
-            Err(e @ TransportError::NoAnswer(_)) => Err(NetworkError::new(&e).into()),
+            Err(e @ (TransportError::NoAnswer(_) | TransportError::Unknown)) => {
+                Err(NetworkError::new(&e).into())
+            }
         }
     }
+}
+
+/// Returns how long a message may take: nearly all the time that openraft gives it, since the round
+/// trips that the timers bear are as long as a heartbeat's.
+fn within(option: &RPCOption) -> Duration {
+    option.hard_ttl().saturating_sub(SOONER)
 }
 
 fn unexpected(reply: &Reply) -> RPCError<TypeConfig> {
@@ -188,7 +277,16 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.call(RPCTypes::AppendEntries, Request::Append(rpc), option.soft_ttl()).await? {
+        let (action, is_heartbeat) = (RPCTypes::AppendEntries, rpc.entries.is_empty());
+        let request = Request::Append(rpc);
+        let reply = match is_heartbeat {
+            true => self.call(action, request, within(&option)).await?,
+            false => {
+                let sent = self.post.send_entries(self.target, &self.address, &request).await;
+                self.read(action, sent)?
+            }
+        };
+        match reply {
             Reply::Append(response) => Ok(response),
             other => Err(unexpected(&other)),
         }
@@ -199,7 +297,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.call(RPCTypes::Vote, Request::Vote(rpc), option.soft_ttl()).await? {
+        match self.call(RPCTypes::Vote, Request::Vote(rpc), within(&option)).await? {
             Reply::Vote(response) => Ok(response),
             other => Err(unexpected(&other)),
         }
@@ -211,7 +309,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.call(RPCTypes::Vote, Request::PreVote(rpc), option.soft_ttl()).await? {
+        match self.call(RPCTypes::Vote, Request::PreVote(rpc), within(&option)).await? {
             Reply::PreVote(response) => Ok(response),
             other => Err(unexpected(&other)),
         }
@@ -243,7 +341,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.call(RPCTypes::TransferLeader, Request::Transfer(request), option.soft_ttl()).await? {
+        match self.call(RPCTypes::TransferLeader, Request::Transfer(request), within(&option)).await? {
             Reply::Transfer(response) => Ok(response),
             other => Err(unexpected(&other)),
         }

@@ -1,14 +1,15 @@
 //! One node's Raft: started, asked, told, stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::{InitializeError, RaftError};
-use openraft::{Config, Instant as _, SnapshotPolicy};
+use openraft::{Config, SnapshotPolicy};
 
+use super::contact::{HeardCell, UNKNOWN_MS};
 use super::disk::{OpenError, Place};
 use super::machine::{Machine, View};
 use super::network::{Network, Post, Reply, Request, Traffic, Transport};
@@ -19,6 +20,7 @@ use super::types::{Address, Snapshot, TypeConfig, seeded};
 use crate::cluster::claim::Claim;
 use crate::cluster::state::{Command, Refusal};
 use crate::codec;
+use crate::net::ROUND_TRIP_MS;
 use crate::placement::NodeId;
 use crate::random::Seed;
 use crate::watch;
@@ -39,9 +41,26 @@ pub struct Timers {
     pub election_ms_max: u64,
 }
 
+impl Timers {
+    /// Those for nodes whose messages take so long there and back.
+    ///
+    /// A heartbeat has to be answered before the next one is sent, so it gets a little more than the
+    /// round trip; everything else is a multiple of that.
+    pub fn for_round_trip(ms: u64) -> Self {
+        Self { heartbeat_ms: ms * 23 / 20, election_ms_min: ms * 4, election_ms_max: ms * 8 }
+    }
+
+    /// The time after which a leader without a majority sends heartbeats again: until then its
+    /// followers may elect another. Two leases of followers are the least that openraft takes; the
+    /// rest is for messages on their way.
+    fn probe_ms(self) -> u64 {
+        self.election_ms_max * 5 / 2
+    }
+}
+
 impl Default for Timers {
     fn default() -> Self {
-        Self { heartbeat_ms: 100, election_ms_min: 400, election_ms_max: 800 }
+        Self::for_round_trip(ROUND_TRIP_MS)
     }
 }
 
@@ -89,6 +108,9 @@ impl Settings {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after),
             max_in_snapshot_log_to_keep: self.keep_behind_snapshot,
             enable_pre_vote: Some(true),
+            // Without this, a leader whose links are slower than the timers allow keeps its followers
+            // from electing another by heartbeats whose answers come too late.
+            quorum_loss_probe_interval: Some(self.timers.probe_ms()),
             // Entries go to the others while they go to the disk. One that a leader has sent and not written, it doesn't know of after
             // a power failure; led on in the same term, it would send another under the same number, and nobody could tell.
             enable_leader_restore: Some(false),
@@ -143,6 +165,9 @@ pub struct Node {
     arriving: Mutex<Arriving>,
     listens: AtomicBool,
     closed: Closed,
+    pub(super) heard: HeardCell,
+    /// In which time this node reaches a majority, in milliseconds.
+    pub(super) round_trip_ms: AtomicU64,
 }
 
 impl Node {
@@ -153,12 +178,14 @@ impl Node {
         let store = LogStore::open(&settings.place, &settings.claim)?;
         let closed = store.closed();
         let (machine, view) = Machine::new(store.clone());
-        let post = Post::new(id, transport);
+        let post = Post::new(id, transport, settings.timers);
         let network = Network(post.clone());
         let raft = openraft::Raft::new(id, Arc::new(config), network, store.clone(), machine);
         let raft = seeded(&settings.seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
         let listens = AtomicBool::new(settings.listens);
-        let node = Self { raft, id, store, post, view, arriving: Mutex::default(), listens, closed };
+        let (arriving, heard) = (Mutex::default(), HeardCell::default());
+        let round_trip_ms = AtomicU64::new(UNKNOWN_MS);
+        let node = Self { raft, id, store, post, view, arriving, listens, closed, heard, round_trip_ms };
         if node.roster().voters == BTreeSet::from([id]) {
             // Who votes alone has nobody to wait for.
             node.raft.trigger().elect(false).await.map_err(|e| StartError::Raft(e.to_string()))?;
@@ -278,25 +305,6 @@ impl Node {
         (metrics.purged.as_ref().map_or(0, |id| id.index + 1), metrics.last_log_index)
     }
 
-    /// How long ago this node last knew that a majority is with it; none if it never did.
-    ///
-    /// A leader knows by the answers of its followers, a follower by its leader's word. More than the longest election
-    /// timeout is bad news on either; roles and the name of the leader say nothing, since they stay as they were.
-    pub async fn contact_age(&self) -> Option<Duration> {
-        let (leads, acked) = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            (metrics.state.is_leader(), metrics.last_quorum_acked)
-        };
-        if leads {
-            // Who votes alone is a majority, and has nobody to hear it from.
-            let alone = self.members().values().filter(|votes| **votes).count() == 1;
-            return if alone { Some(Duration::ZERO) } else { acked.map(|at| at.elapsed()) };
-        }
-        let heard = self.raft.with_raft_state(|state| state.vote_last_modified()).await;
-        heard.ok().flatten().map(|at| at.elapsed())
-    }
-
     /// Waits until the state is at least as new as before this node was restarted; only then is it worth reading.
     pub async fn recovered(&self, within: Duration) -> Result<(), String> {
         self.raft.wait_for_recovery(Some(within)).await.map(drop).map_err(|e| e.to_string())
@@ -370,6 +378,13 @@ impl Node {
                 let proposed = tokio::time::timeout(Duration::from_millis(within_ms), here).await;
                 Reply::Propose(proposed.unwrap_or(Proposed::Unknown))
             }
+            Request::Relay { command, within_ms } => {
+                let within = Duration::from_millis(within_ms);
+                let passed_on =
+                    tokio::time::timeout(within, self.propose_for_another(&command, within)).await;
+                Reply::Propose(passed_on.unwrap_or(Proposed::Unknown))
+            }
+            Request::Contact => Reply::Contact(self.contact()),
             Request::IsEmpty => {
                 self.raft.is_initialized().await.map_or_else(|e| stopped(&e), |has| Reply::IsEmpty(!has))
             }

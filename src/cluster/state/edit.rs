@@ -11,7 +11,7 @@ use crate::check::{Label, Match, Name, TenantId};
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{
     Change, Document, limit_to_json, read_access, read_access_entry, read_limit, read_shared_limits,
-    read_tenant, read_tier,
+    read_stored_tier, read_tenant,
 };
 
 /// See [`Change`], whose cases these are. They are told apart by their order, so a new one joins the end.
@@ -63,8 +63,8 @@ pub enum Edit {
 impl From<&Change> for Edit {
     fn from(change: &Change) -> Self {
         match change {
-            Change::Replace(document) => Self::Replace(document.to_json().to_string()),
-            Change::PutTier(name, tier) => Self::PutTier(name.clone(), tier.to_json().to_string()),
+            Change::Replace(document) => Self::Replace(document.to_stored()),
+            Change::PutTier(name, tier) => Self::PutTier(name.clone(), tier.to_stored()),
             Change::DeleteTier(name) => Self::DeleteTier(name.clone()),
             Change::PutTenant(id, tenant) => Self::PutTenant(id.clone(), tenant.to_json().to_string()),
             Change::DeleteTenant(id) => Self::DeleteTenant(id.clone()),
@@ -101,8 +101,10 @@ impl Edit {
     /// The change; every fault of its JSON where it has any.
     pub fn read(&self) -> Result<Change, Vec<Fault>> {
         Ok(match self {
-            Self::Replace(json) => Change::Replace(Box::new(Document::from_json(json.as_bytes())?)),
-            Self::PutTier(name, json) => Change::PutTier(name.clone(), Box::new(part(json, read_tier)?)),
+            Self::Replace(json) => Change::Replace(Box::new(Document::from_stored(json)?)),
+            Self::PutTier(name, json) => {
+                Change::PutTier(name.clone(), Box::new(part(json, read_stored_tier)?))
+            }
             Self::DeleteTier(name) => Change::DeleteTier(name.clone()),
             Self::PutTenant(id, json) => Change::PutTenant(id.clone(), Box::new(part(json, read_tenant)?)),
             Self::DeleteTenant(id) => Change::DeleteTenant(id.clone()),

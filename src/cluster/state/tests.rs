@@ -248,7 +248,7 @@ fn going_back_makes_a_new_version_of_the_old_document() {
     let agreed = state.agreed().unwrap();
     assert_eq!(agreed.document, agreed.document_at(2).unwrap());
     assert_eq!(agreed.document_at(3).unwrap().default_tier, name("x"));
-    assert_eq!(agreed.document_at(1).unwrap().to_json().to_string(), POLICY);
+    assert_eq!(agreed.document_at(1).unwrap().to_stored(), POLICY);
     assert_eq!(agreed.document_at(5), Err(Refusal::NoSuchVersion { version: 5, oldest: 1, newest: 4 }));
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -72,7 +72,6 @@ pub async fn check_and_consume(
     mut request: Request,
 ) -> Result<Response, Problem> {
     let _timed = app.telemetry.time(Call::Api);
-    app.tokens.admit_decision(request.headers())?;
     let tree = body::json(&app, &mut request, app.limits.body_bytes).await?;
     let mut r = Reader::default();
     let check = consume_body(&mut r, &tree);
@@ -95,11 +94,9 @@ fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
 pub async fn status(
     State(app): State<Arc<App>>,
     PathOf((tenant, client, action)): PathOf<(String, String, String)>,
-    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let _timed = app.telemetry.time(Call::Api);
-    app.tokens.admit_decision(&headers)?;
     let query = Query::of(&uri)?;
     let mut r = Reader::default();
     let tenant = part(&mut r, "tenant", tenant, TenantId::EXPECTED, TenantId::new);

@@ -19,14 +19,13 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use super::super::auth::Caller;
-use super::super::policy::{fresh, make, versioned};
+use super::super::policy::{Terms, make_or_show, outcome, versioned};
 use super::super::problem::{PathOf, Problem};
 use super::super::query::Query;
 use super::super::{App, body};
 use super::api::{LIMIT_NAME, Quantity, limit_name, part};
 use crate::check::{Label, Limit, Match, TenantId};
 use crate::clock::SECOND;
-use crate::cluster::Wanted;
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, Tenant};
 
@@ -113,20 +112,20 @@ pub async fn put_global(
     Extension(by): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (quantity, expected) = quantity(&app, request, &UNSUPPORTED).await?;
+    let (quantity, terms) = quantity(&app, request, &UNSUPPORTED).await?;
     let limit = quantity.limit(Match::default());
     let answer = quantity_of(&limit);
-    change(&app, by, Change::PutLimit(Box::new(limit)), expected, "updated", answer).await
+    change(&app, by, Change::PutLimit(Box::new(limit)), terms, "updated", answer).await
 }
 
-/// The numbers in a body, and the version that `If-Match` names. Members in `unsupported` are refused by name, whatever else
+/// The numbers in a body, and how the write is meant. Members in `unsupported` are refused by name, whatever else
 /// is there: they mean something, and it can't be done.
 async fn quantity(
     app: &App,
     mut request: Request,
     unsupported: &[&'static str],
-) -> Result<(Quantity, Option<u64>), Problem> {
-    let expected = fresh(app, request.headers())?;
+) -> Result<(Quantity, Terms), Problem> {
+    let terms = Terms::of(app, request.uri(), request.headers())?;
     let tree = body::json(app, &mut request, app.limits.body_bytes).await?;
     let mut r = Reader::default();
     let read = |r: &mut Reader, tree: &Tree| {
@@ -143,7 +142,7 @@ async fn quantity(
     };
     let read = read(&mut r, &tree);
     match r.finish(read).map_err(Problem::bad_input)? {
-        Ok(quantity) => Ok((quantity, expected)),
+        Ok(quantity) => Ok((quantity, terms)),
         Err(faults) => {
             let detail = faults.first().map(ToString::to_string).unwrap_or_default();
             Err(Problem::impossible(detail, faults))
@@ -156,14 +155,16 @@ async fn change(
     app: &App,
     by: Caller,
     change: Change,
-    expected: Option<u64>,
+    terms: Terms,
     status: &str,
     mut about: Map<String, Value>,
 ) -> Result<Response, Problem> {
-    let written = make(app, by, Wanted::Change(change), expected).await?;
+    let written = match make_or_show(app, by, change, terms).await? {
+        Ok(written) => written,
+        Err(shown) => return Ok(shown),
+    };
     about.insert("status".into(), json!(status));
-    about.insert("version".into(), json!(written.version));
-    about.insert("pending".into(), json!(written.pending));
+    about.extend(outcome(&written));
     Ok(versioned(written.version, Value::Object(about)))
 }
 
@@ -193,18 +194,17 @@ impl Place {
     }
 
     async fn put(self, app: &App, by: Caller, request: Request) -> Result<Response, Problem> {
-        let (quantity, expected) = quantity(app, request, &[]).await?;
+        let (quantity, terms) = quantity(app, request, &[]).await?;
         let mut about = self.shown();
         let limit = quantity.limit(self.when);
         about.extend(quantity_of(&limit));
-        change(app, by, Change::PutTenantLimit(self.tenant, Box::new(limit)), expected, "updated", about)
-            .await
+        change(app, by, Change::PutTenantLimit(self.tenant, Box::new(limit)), terms, "updated", about).await
     }
 
-    async fn delete(self, app: &App, by: Caller, headers: &HeaderMap) -> Result<Response, Problem> {
-        let (expected, about) = (fresh(app, headers)?, self.shown());
+    async fn delete(self, app: &App, by: Caller, terms: Terms) -> Result<Response, Problem> {
+        let about = self.shown();
         let delete = Change::DeleteTenantOverride(self.tenant, limit_name(), self.when);
-        change(app, by, delete, expected, "deleted", about).await
+        change(app, by, delete, terms, "deleted", about).await
     }
 }
 
@@ -223,9 +223,10 @@ pub async fn delete_action(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     PathOf((tenant, action)): PathOf<(String, String)>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    Place::read(tenant, None, action)?.delete(&app, by, &headers).await
+    Place::read(tenant, None, action)?.delete(&app, by, Terms::of(&app, &uri, &headers)?).await
 }
 
 /// `PUT /api/config/tenant/{tenant}/client/{client}/action/{action}`.
@@ -243,7 +244,8 @@ pub async fn delete_client_action(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
     PathOf((tenant, client, action)): PathOf<(String, String, String)>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    Place::read(tenant, Some(client), action)?.delete(&app, by, &headers).await
+    Place::read(tenant, Some(client), action)?.delete(&app, by, Terms::of(&app, &uri, &headers)?).await
 }

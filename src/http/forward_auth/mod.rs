@@ -127,6 +127,7 @@ fn deny_status(config: &ForwardAuth, parts: &Parts) -> Result<StatusCode, Proble
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::PermitTooLong;
     use axum::http::header;
 
     #[test]
@@ -143,6 +144,7 @@ mod tests {
         for refusal in [
             Refusal::UnknownTier(name()),
             Refusal::LimitsRefused(name()),
+            Refusal::PermitTooLong(PermitTooLong { tier: name(), most_ms: 1_000 }),
             Refusal::RequestIdReused,
             Refusal::InBatch(0, Box::new(Refusal::Busy)),
             Refusal::Busy,

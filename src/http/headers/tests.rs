@@ -8,7 +8,7 @@ use proptest::test_runner::FileFailurePersistence;
 use sfv::{BareItem, ListEntry, Parser};
 
 use super::*;
-use crate::check::{Dimension, Limit, Match, Name, TenantId};
+use crate::check::{Dimension, Exactness, Limit, Match, Name, TenantId};
 use crate::limit::{
     Calendar, LeakyBucket, OnExceeded, Period, Quota, Rate, Rule, TokenBucket, WINDOW_MAX, Window,
 };
@@ -37,7 +37,7 @@ fn policy(responses: Responses) -> Policy {
 fn verdict(limit: &str, rule: Rule, outcome: Outcome, remaining: u64, reset_after: u64) -> Verdict {
     let per = vec![Dimension::Tenant];
     let limit = Limit { name: name(limit), per, when: Match::default(), rule, enforce: true };
-    Verdict { limit: Arc::new(limit), outcome, remaining, reset_after, overflow: false }
+    Verdict { limit: Arc::new(limit), outcome, remaining, reset_after, exactness: Exactness::Exact }
 }
 
 /// The decision that follows from the verdicts.

@@ -7,7 +7,7 @@ use utoipa::openapi::schema::ArrayBuilder;
 use super::call::{Access, Answer, Call, ETag};
 use super::check::ApiKey;
 use super::document::{EntryName, IpRange, List, Reason, Sha256};
-use super::policy::{Pending, writes, written};
+use super::policy::{DryRun, Pending, writes, written};
 use super::words::{
     Client, Instant, NAME, PolicyVersion, Shown, TenantId, components, form, one_of, reference, whole,
 };
@@ -187,7 +187,8 @@ pub fn calls() -> Vec<Call> {
                 Answer::json::<EntryAdded>("The entry is in force.")
                     .header::<ETag>("ETag", "The version of the policy that was made.")
                     .header::<Location>("Location", "Where the entry is."),
-            ),
+            )
+            .answers(200, Answer::json::<DryRun>("With `dry_run`: what would change.")),
         entry(Call::new(Get, "/v1/access/{id}", "getAccess", ACCESS))
             .open_to(Access::See)
             .does("See an entry", "As the policy has it, with its id.")

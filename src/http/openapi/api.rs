@@ -7,7 +7,7 @@ use utoipa::openapi::schema::ArrayBuilder;
 use super::call::{Access, Answer, Call};
 use super::denial::with_rate_limits;
 use super::ops::{BreakerStates, NodeId, Percent};
-use super::policy::{Pending, writes};
+use super::policy::{DryRun, Pending, Unchanged, either, outcome, writes};
 use super::words::{
     Action, Client, PolicyVersion, Shown, TenantId, Units, UnitsOrNone, components, form, one_of, only,
     reference, whole,
@@ -40,6 +40,15 @@ components! {
     ConfiguredTenants [ConfiguredTenant] =
         ArrayBuilder::new().items(reference::<ConfiguredTenant>()).max_items(Some(PAGE_MAX as usize)),
         [{"tenant_id": "acme", "overrides": []}];
+    /// What setting the global limit answers: what was set, or with `dry_run` what would change.
+    GlobalOutcome [GlobalSet, DryRun] = either::<GlobalSet, DryRun>(),
+        {"dry_run": true, "version": 11, "changes": []};
+    /// What setting a tenant's limit answers: what was set, or with `dry_run` what would change.
+    OverrideOutcome [OverrideSet, DryRun] = either::<OverrideSet, DryRun>(),
+        {"dry_run": true, "version": 11, "changes": []};
+    /// What deleting a tenant's limit answers: what was deleted, or with `dry_run` what would change.
+    DeletionOutcome [OverrideDeleted, DryRun] = either::<OverrideDeleted, DryRun>(),
+        {"dry_run": true, "version": 11, "changes": []};
 }
 
 /// Numbers for the limit `api`.
@@ -117,10 +126,13 @@ pub struct GlobalSet {
     window_duration_seconds: WindowSeconds,
     /// How it counts.
     algorithm: ConfiguredAlgorithm,
-    /// The version of the policy that it made.
+    /// The version of the policy that it made; where it changed nothing, the version that there is.
     version: PolicyVersion,
     /// Where it isn't in force yet.
     pending: Pending,
+    /// True where the policy said this already, so that no version was made; else absent.
+    #[schema(nullable = false)]
+    unchanged: Option<Unchanged>,
 }
 
 /// An override was set.
@@ -141,10 +153,13 @@ pub struct OverrideSet {
     window_duration_seconds: WindowSeconds,
     /// How it counts.
     algorithm: ConfiguredAlgorithm,
-    /// The version of the policy that it made.
+    /// The version of the policy that it made; where it changed nothing, the version that there is.
     version: PolicyVersion,
     /// Where it isn't in force yet.
     pending: Pending,
+    /// True where the policy said this already, so that no version was made; else absent.
+    #[schema(nullable = false)]
+    unchanged: Option<Unchanged>,
 }
 
 /// An override was deleted.
@@ -317,12 +332,12 @@ fn configuring() -> Vec<Call> {
                  the tenant's limits, named `api`. Spent stays spent.",
             )
             .takes::<QuantityBody>("Its numbers.")
-            .answers(200, Answer::json::<OverrideSet>("It is in force.").versioned())
+            .answers(200, outcome::<OverrideOutcome>())
     };
     let delete = |call: Call| {
         writes(call)
             .does("Delete a limit of a tenant", "The next more general one holds, or what requests send.")
-            .answers(200, Answer::json::<OverrideDeleted>("It is gone.").versioned())
+            .answers(200, outcome::<DeletionOutcome>())
             .fails(&[404])
     };
     vec![
@@ -344,7 +359,7 @@ fn configuring() -> Vec<Call> {
                  `max_tenant_queue_size` are refused with 422: this version has neither.",
             )
             .takes::<QuantityBody>("Its numbers.")
-            .answers(200, Answer::json::<GlobalSet>("It is in force.").versioned()),
+            .answers(200, outcome::<GlobalOutcome>()),
         Call::new(Get, "/api/config/tenant/{tenant}", "apiTenantConfig", API)
             .open_to(Access::See)
             .does("See the configured limits of a tenant", "None for a tenant that nobody has configured.")

@@ -89,6 +89,12 @@ pub struct ClusterView {
     /// Whether that is recent enough for a leader to be there.
     #[schema(examples(true))]
     quorum: bool,
+    /// How long messages between this node and a majority of the voters take, there and back; null
+    /// where too few of them are connected.
+    #[schema(required)]
+    round_trip_ms: Option<Millis>,
+    /// The most that the cluster's timers allow.
+    round_trip_ms_max: Millis,
     /// The version of the policy in force on this node; 0 before the cluster has begun.
     #[schema(examples(12), minimum = 0)]
     policy_version: u64,

@@ -27,8 +27,12 @@ components! {
     Algorithm = one_of([
         "token_bucket", "leaky_bucket", "fixed_window", "sliding_window", "sliding_log", "quota", "concurrency",
     ]), "token_bucket";
-    /// `exact`; or `approximate`, where a cap on keys was reached and the bucket is shared with other keys.
+    /// `exact`; or `approximate`, where a cap on keys was reached and the bucket is shared with other keys, or
+    /// where the owner lost which permits are in flight and grants none for a while.
     Mode = one_of(["exact", "approximate"]), "exact";
+    /// `key_cap`: a cap on keys was reached, so that the bucket is shared with other keys. `cold_start`: the node
+    /// that owns the tenant crashed, and grants no permit until those that may be in flight have expired.
+    DegradedReason = one_of(["key_cap", "cold_start"]), "key_cap";
     /// What is decided of each check of a batch, in its order: a decision, or why there is none.
     Decisions [BatchItem] = ArrayBuilder::new().items(reference::<BatchItem>()).max_items(Some(BATCH_MAX)), [
         {"error": {"type": "urn:tidegate:problem:impossible", "title": "Unprocessable Entity", "status": 422,
@@ -160,15 +164,10 @@ pub struct Permit {
 /// Why a decision is approximate.
 #[derive(ToSchema)]
 pub struct Degraded {
-    #[schema(schema_with = key_cap)]
-    reason: String,
-    /// The share of the rate that was decided by; null where it is the whole.
-    #[schema(required, examples("1/3"))]
+    reason: DegradedReason,
+    /// The share of the limit that was decided by; null where it is the whole.
+    #[schema(required, examples("0"))]
     share: Option<String>,
-}
-
-fn key_cap() -> utoipa::openapi::schema::ObjectBuilder {
-    only("key_cap", "A cap on keys was reached, so that the bucket is shared with other keys.")
 }
 
 /// The entry of the allow list that let a check pass.

@@ -1,11 +1,12 @@
 //! The policy document and its parts, as they are put and shown.
 
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::limit::{Limits, SharedLimits};
 use super::words::{
     Client, Cost, Decimal, Instant, MaxConcurrent, NAME, NO_CONTROLS, Shown, TenantId, TierName, bytes,
-    components, form, list, map, text,
+    components, form, list, map, text, whole,
 };
 use crate::check::{METHOD_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
 use crate::policy::{
@@ -32,6 +33,12 @@ components! {
     /// The SHA-256 of an API key, 64 hexadecimal digits.
     Sha256 = text(64..=64, "^[0-9A-Fa-f]{64}$"),
         "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    /// The first bits of an IPv4 address, so many as count.
+    Ipv4Prefix = whole(1..=32).default(Some(json!(32))), 32;
+    /// The first bits of an IPv6 address, so many as count.
+    Ipv6Prefix = whole(1..=128).default(Some(json!(64))), 64;
+    /// A duration of 1s to 1h, in whole milliseconds.
+    PermitTtl = form("^0*[1-9][0-9]{0,6}(ms|s|m|h)$", "duration-text").default(Some(json!("5m"))), "5m";
     /// Tiers by their names.
     Tiers [Tier] = map::<TierName, Tier>(ENTRIES_PER_SECTION_MAX), {"free": {"limits": []}};
     /// Environments by their names.
@@ -72,6 +79,11 @@ pub struct Policy {
     enforce: Option<bool>,
     /// Where the tier that a check names is used; `if_unmapped` if not said.
     request_tier: Option<RequestTier>,
+    /// The bits of an IPv4 address by which limits and accounts per address count; 32 if not said.
+    ipv4_prefix: Option<Ipv4Prefix>,
+    /// The bits of an IPv6 address by which limits and accounts per address count; 64 if not said. An IPv4
+    /// address within IPv6 counts as IPv4. The lists know no prefix.
+    ipv6_prefix: Option<Ipv6Prefix>,
     /// Multipliers of all configured limits, by environment.
     environments: Option<Environments>,
     /// How answers look. It changes no decision.
@@ -163,6 +175,9 @@ pub struct Tier {
     limits: Option<Limits>,
     /// Permits out at a time, for each tenant; no bound if not said. Judged for checks that ask for a permit.
     max_concurrent: Option<MaxConcurrent>,
+    /// The longest time of a permit: 1s to 1h, 5m if not said. After a crash of the node that owns a tenant,
+    /// no permit of the tenant is granted for as long. A tier that was stored before it could say so has 1h.
+    max_permit_ttl: Option<PermitTtl>,
     /// Its share of scarce capacity, beside waiting tenants of other tiers; 1 if not said.
     weight: Option<Decimal>,
     /// Every cost times this, exact, rounded up, at least 1; 1 if not said.

@@ -2,7 +2,7 @@
 
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Post, Put};
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type};
 
 use super::call::{Access, Answer, Call, ETag};
 use super::document::{Policy, Tier};
@@ -24,6 +24,8 @@ components! {
     PolicyKind = of_format("media-range"), "application/toml";
     /// Any value that a policy has.
     PolicyValue = ObjectBuilder::new().schema_type(SchemaType::AnyValue), 100;
+    /// Always true.
+    Unchanged = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true])), true;
     /// Nodes that hadn't put a change into force when it was answered.
     Pending [Name] = ArrayBuilder::new().items(reference::<Name>()), [];
     /// Everything that differs, in the order of the paths.
@@ -35,7 +37,7 @@ components! {
     PastVersions [PastVersion] = ArrayBuilder::new().items(reference::<PastVersion>()).max_items(Some(HISTORY_MAX)),
         [{"version": 12, "time": "2027-01-31T12:00:00Z", "by": "ops", "what": "put tier pro"}];
     /// What a change answers: what was written, or with `dry_run` what would be.
-    PolicyOutcome [Written, DryRun] = OneOfBuilder::new().item(reference::<Written>()).item(reference::<DryRun>()),
+    PolicyOutcome [Written, DryRun] = either::<Written, DryRun>(),
         {"version": 12, "pending": []};
 }
 
@@ -44,10 +46,13 @@ components! {
 #[derive(ToSchema)]
 #[schema(examples(json!({"version": 12, "pending": []})))]
 pub struct Written {
-    /// The version it made.
+    /// The version it made; where it changed nothing, the version that there is.
     version: PolicyVersion,
     /// Where it isn't in force yet.
     pending: Pending,
+    /// True where the policy said this already, so that no version was made; else absent.
+    #[schema(nullable = false)]
+    unchanged: Option<Unchanged>,
 }
 
 /// What a change would change. Nothing was written.
@@ -132,6 +137,11 @@ pub struct RollbackBody {
     version: EarlierVersion,
 }
 
+/// One of two shapes.
+pub fn either<A: ToSchema, B: ToSchema>() -> OneOfBuilder {
+    OneOfBuilder::new().item(reference::<A>()).item(reference::<B>())
+}
+
 /// A call that changes the policy.
 pub fn writes(call: Call) -> Call {
     call.open_to(Access::Change)
@@ -140,21 +150,24 @@ pub fn writes(call: Call) -> Call {
             "The version that the change was made for, as `ETag` said it; 412 if there is another. Without it, or with `*`, \
              whatever is there is changed.",
         )
+        .query::<Flag>("dry_run", "Only answer with what would change.")
         .fails(&[412, 422, 503])
 }
 
 /// What it answers.
 pub fn written() -> Answer {
-    Answer::json::<Written>("The change is in force.").versioned()
+    outcome::<PolicyOutcome>()
+}
+
+/// What it answers where that is more than the version: either of `T`'s forms.
+pub fn outcome<T: ToSchema>() -> Answer {
+    Answer::json::<T>("The change is in force; or, with `dry_run`, what would change.")
+        .header::<ETag>("ETag", "The version that was made; not with `dry_run`.")
 }
 
 /// The calls.
 pub fn calls() -> Vec<Call> {
     let tier = |call: Call| call.part::<TierName>("tier", "The tier.");
-    let outcome = || {
-        Answer::json::<PolicyOutcome>("The change is in force; or, with `dry_run`, what would change.")
-            .header::<ETag>("ETag", "The version that was made; not with `dry_run`.")
-    };
     vec![
         Call::new(Get, "/v1/policy", "getPolicy", POLICY)
             .open_to(Access::See)
@@ -173,9 +186,8 @@ pub fn calls() -> Vec<Call> {
                 "Checked whole: an invalid one is refused with every fault. JSON, or TOML if `Content-Type` begins with \
                  `application/toml`. Spent stays spent: a changed limit moves the ceiling and not the count.",
             )
-            .query::<Flag>("dry_run", "Only answer with what would change.")
             .takes_toml_too::<Policy>("The policy; at most `policy_body_bytes` (64 MiB by default).")
-            .answers(200, outcome()),
+            .answers(200, written()),
         writes(Call::new(Put, "/v1/policy/enforce", "putEnforce", POLICY))
             .does(
                 "Throw the kill switch, or take it back",
@@ -196,9 +208,8 @@ pub fn calls() -> Vec<Call> {
                 "Go back to an earlier version",
                 "Its document becomes a new version; what lies between stays in the history. 422 if it isn't remembered.",
             )
-            .query::<Flag>("dry_run", "Only answer with what would change.")
             .takes::<RollbackBody>("The version.")
-            .answers(200, outcome()),
+            .answers(200, written()),
         tier(Call::new(Get, "/v1/tiers/{tier}", "getTier", POLICY))
             .open_to(Access::See)
             .does("See a tier", "As the policy has it.")

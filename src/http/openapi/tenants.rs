@@ -5,11 +5,13 @@ use utoipa::openapi::path::HttpMethod::{Delete, Get, Post, Put};
 use utoipa::openapi::schema::ArrayBuilder;
 
 use super::call::{Access, Answer, Call};
-use super::decision::Verdicts;
+use super::decision::{Scope, Verdicts};
 use super::document::Tenant;
 use super::limit::{LimitName, NamedLimit};
 use super::policy::{writes, written};
-use super::words::{Shown, TenantId, TierName, components, form, reference, whole};
+use super::words::{
+    Action, Client, IpAddress, Shown, TenantId, TierName, components, form, reference, whole,
+};
 use crate::http::tenants::{PAGE_DEFAULT, PAGE_MAX};
 
 /// The tag of these calls.
@@ -23,6 +25,9 @@ components! {
     /// The tenants on a page.
     Page [TenantItem] = ArrayBuilder::new().items(reference::<TenantItem>()).max_items(Some(PAGE_MAX as usize)),
         [{"id": "acme", "tier": "pro", "named": true, "active": true}];
+    /// Limits of a reset.
+    ResetLimits [ResetLimit] = ArrayBuilder::new().items(reference::<ResetLimit>()),
+        [{"name": "burst", "scope": ["tenant", "client"]}];
 }
 
 /// One page of tenants: first those that the policy names, in the order of their ids, then the others in memory.
@@ -95,6 +100,22 @@ pub enum TierSource {
     Default,
 }
 
+/// What of that which a tenant has spent is to be forgotten: all of it if nothing is named, else the buckets of the limits that are
+/// per everything that is named and per nothing else but the tenant.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"client": "user-1", "limit": "burst"})))]
+pub struct ResetBody {
+    /// Of this client.
+    client: Option<Client>,
+    /// Of this action.
+    action: Option<Action>,
+    /// Of this address.
+    ip: Option<IpAddress>,
+    /// Of the limits of this name, also of one that requests have sent.
+    limit: Option<LimitName>,
+}
+
 /// A tenant that was reset.
 #[derive(ToSchema)]
 pub struct ResetDone {
@@ -103,6 +124,22 @@ pub struct ResetDone {
     /// Always true.
     #[schema(examples(true))]
     reset: bool,
+    /// The limits whose buckets were forgotten; only where something was named.
+    #[schema(nullable = false)]
+    limits: Option<ResetLimits>,
+    /// Limits that are per what was named and per more, so that their buckets were kept; only where something was named.
+    #[schema(nullable = false)]
+    kept: Option<ResetLimits>,
+}
+
+/// One limit of a reset.
+#[derive(ToSchema)]
+#[schema(examples(json!({"name": "burst", "scope": ["tenant", "client"]})))]
+pub struct ResetLimit {
+    /// Its name.
+    name: LimitName,
+    /// What it is per.
+    scope: Scope,
 }
 
 /// The calls.
@@ -144,8 +181,12 @@ pub fn calls() -> Vec<Call> {
             .fails(&[404]),
         tenant(Call::new(Post, "/v1/tenants/{tenant}/reset", "resetTenant", TENANTS))
             .open_to(Access::Change)
-            .does("Forget what a tenant has spent", "Permits that are out stay out.")
+            .does(
+                "Forget what a tenant has spent",
+                "All of it, or what the body names; 422 if no limit is per what it names alone. Permits that are out stay out.",
+            )
+            .may_take::<ResetBody>("What to forget; everything if it is left out.")
             .answers(200, Answer::json::<ResetDone>("It has spent nothing."))
-            .fails(&[503]),
+            .fails(&[422, 503]),
     ]
 }

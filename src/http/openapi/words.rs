@@ -14,10 +14,9 @@ use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::check::{
-    LABEL_BYTES_MAX, METHOD_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, PERMIT_TTL_MS, REQUEST_ID_BYTES_MAX,
-    TENANT_BYTES_MAX,
+    LABEL_BYTES_MAX, METHOD_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, PERMIT_TTL_MS, PERMIT_TTL_MS_DEFAULT,
+    REQUEST_ID_BYTES_MAX, TENANT_BYTES_MAX,
 };
-use crate::http::read::PERMIT_TTL_MS_DEFAULT;
 use crate::limit::{MAX_CONCURRENT_MAX, UNITS_MAX};
 
 /// Neither C0 nor C1 control characters, nor DEL.

@@ -86,6 +86,31 @@ fn it_is_open_for_a_quarter_of_a_second_then_twice_as_long_up_to_five_seconds() 
 }
 
 #[test]
+fn a_connection_that_comes_up_makes_it_half_open_at_once() {
+    let breaker = breaker();
+    let mut now = START;
+    calls(&breaker, 5, Outcome::Bad, now);
+    for _ in 0..4 {
+        now += left(&breaker, now);
+        breaker.ask(now).unwrap().end(Outcome::Bad, now);
+    }
+    assert!(left(&breaker, now) > 3 * SECOND);
+    breaker.half_open(now);
+    assert_eq!(breaker.view(now).state, BreakerState::HalfOpen);
+    breaker.ask(now).unwrap().end(Outcome::Bad, now);
+    assert!(left(&breaker, now) <= OPEN_MIN, "how long it was to stay open is forgotten");
+    breaker.half_open(now);
+    // A probe that went over the connection before says nothing about this one.
+    let before = breaker.ask(now).unwrap();
+    breaker.half_open(now);
+    before.end(Outcome::Bad, now);
+    calls(&breaker, 3, Outcome::Good, now);
+    assert_eq!(breaker.view(now).state, BreakerState::Closed);
+    breaker.half_open(now);
+    assert_eq!(breaker.view(now).state, BreakerState::Closed, "a closed one stays closed");
+}
+
+#[test]
 fn half_open_lets_one_probe_through_at_a_time() {
     let breaker = breaker();
     calls(&breaker, 5, Outcome::Bad, START);

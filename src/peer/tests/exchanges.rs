@@ -1,15 +1,15 @@
 //! The bytes of the messages beside a single check: batches, what is asked of a tenant's owner, shared buckets, hand-offs.
 
 use super::messages::{bytes, decision, declined, full_check, hex, limits, name};
-use crate::check::{PermitId, RequestId, TenantId};
+use crate::check::{Exactness, PermitId, RequestId, TenantId};
 use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, Permits, Rule, State};
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
-use crate::peer::check::{CheckAnswer, Declined, Source};
+use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Source};
 use crate::peer::message::Ask;
 use crate::peer::moving::InstallAsk;
 use crate::peer::shared::{PlainReply, SettleAsk, SharedAnswer, SharedAsk};
-use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, ResetAsk};
+use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, RenewAsk, Renewed, ResetAsk};
 use crate::peer::{BootId, Kind, Opaque};
 use crate::placement::{Partition, TableVersion};
 use crate::policy::TierSource;
@@ -103,8 +103,14 @@ fn shared(partition: Partition) -> Vec<Exchange> {
         until,
         deadline: 2 * SECOND,
     };
-    let said =
-        |outcome| Said { outcome, remaining: 7, reset: SECOND, reset_if_taken: 2 * SECOND, overflow: true };
+    let said = |outcome| Said {
+        outcome,
+        remaining: 7,
+        reset: SECOND,
+        reset_if_taken: 2 * SECOND,
+        overflow: true,
+        cold: false,
+    };
     let reply = |outcome| {
         let reply = Reply { from: Home::Far(partition), op, demand: 2, key: 1 << 100, said: said(outcome) };
         answer::<SharedAsk>("shared said", &SharedAnswer::Said(PlainReply::new(&reply)))
@@ -196,5 +202,50 @@ fn the_bytes_that_version_1_has_are_read_and_written_again_unchanged() {
         let kept: Vec<u8> = bytes(line.split_once(": ").unwrap().1);
         let opaque = Opaque { kind: exchange.opaque.kind, bytes: kept.clone().into() };
         assert_eq!((exchange.again)(&opaque).bytes.to_vec(), kept, "{line}");
+    }
+}
+
+#[test]
+fn a_renewal_and_its_answers_are_these_bytes() {
+    let id = PermitId { partition: 7, secret: 9 };
+    let ask = RenewAsk { id, epoch: 5, policy_version: 12, ttl_ms: 30_000 };
+    let opaque = Opaque::question(&ask).unwrap();
+    assert_eq!((opaque.kind, hex(&opaque.bytes)), (Kind(8), "0709050cfb3075".to_string()));
+    assert_eq!(opaque.read_question::<RenewAsk>().unwrap(), ask);
+    let too_long = Renewed::TooLong { tier: name("free"), most_ms: 3_000 };
+    for (said, kept) in [
+        (Renewed::Runs(30_000), "0000fb3075"),
+        (Renewed::NotInFlight, "0001"),
+        (too_long, "00020466726565fbb80b"),
+    ] {
+        let opaque = Opaque::answer::<RenewAsk>(&Owned::Said(said.clone())).unwrap();
+        assert_eq!(hex(&opaque.bytes), kept);
+        let read = opaque.read_answer::<RenewAsk>().unwrap().said().unwrap();
+        assert_eq!(read, said);
+        assert_eq!(Renewed::new(read.said()).unwrap(), said);
+    }
+}
+
+#[test]
+fn a_cold_start_has_no_bytes_of_its_own_and_reads_back_as_one() {
+    let of = |exactness| {
+        let mut decision = decision();
+        for verdict in &mut decision.verdicts {
+            let is_slots = matches!(verdict.limit.rule, Rule::Concurrency { .. });
+            if is_slots {
+                (verdict.exactness, verdict.remaining) = (exactness, 0);
+                verdict.outcome = Outcome::Wait(9 * SECOND);
+            }
+        }
+        decision
+    };
+    for exactness in [Exactness::Exact, Exactness::KeyCap, Exactness::ColdStart] {
+        let said = CheckAnswer { epoch: 5, said: Ok(of(exactness)) };
+        let opaque = Opaque::answer::<CheckAsk>(&said).unwrap();
+        let read = opaque.read_answer::<CheckAsk>().unwrap().said.unwrap();
+        let slots = read.verdicts.iter().find(|v| matches!(v.limit.rule, Rule::Concurrency { .. }));
+        let slots = slots.unwrap();
+        assert_eq!((slots.exactness, slots.remaining), (exactness, 0));
+        assert_eq!(read.exactness(), exactness);
     }
 }

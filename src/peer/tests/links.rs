@@ -73,8 +73,15 @@ async fn the_time_in_the_queue_is_taken_from_what_a_call_has_left() {
     let mut listener = pipes.listen("n2");
     let (dial, chance) = (pipes.dial("n2").unwrap(), Seed::from_number(1).fork("links", 0));
     let (us, clock) = (identity("n1"), Arc::new(manual.clone()));
-    let (link, driver) =
-        crate::peer::link(LinkArgs { us, peer: name("n2"), class: Class::Checks, dial, clock, chance });
+    let (link, driver) = crate::peer::link(LinkArgs {
+        us,
+        peer: name("n2"),
+        class: Class::Checks,
+        dial,
+        clock,
+        chance,
+        breaker: None,
+    });
     tokio::spawn(driver);
     let (mut reader, _writer) = played(&mut listener).await;
     link.connected().await;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::check::{
-    ApiKeyDigest, Bypass, Check, Cost, Decision, DeniedBy, Dimension, Label, Limit, Match, Method, Name,
-    Path, Permit, PermitId, Reason, RequestId, TenantId, Verdict,
+    ApiKeyDigest, Bypass, Check, Cost, Decision, DeniedBy, Dimension, Exactness, Label, Limit, Match, Method,
+    Name, Path, Permit, PermitId, Reason, RequestId, TenantId, Verdict,
 };
 use crate::clock::SECOND;
 use crate::limit::{
@@ -85,7 +85,7 @@ pub(super) fn decision() -> Decision {
     let outcomes = [Outcome::Pass, Outcome::Held, Outcome::Wait(1_500_000_000), Outcome::Never];
     let verdict = |(limit, outcome): (&Arc<Limit>, _)| {
         let limit = limit.clone();
-        Verdict { limit, outcome, remaining: 7, reset_after: 2 * SECOND, overflow: false }
+        Verdict { limit, outcome, remaining: 7, reset_after: 2 * SECOND, exactness: Exactness::Exact }
     };
     let id = PermitId { partition: 7, secret: 9 };
     Decision {

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod exchanges;
+mod greetings;
 mod links;
 mod messages;
 mod servers;
@@ -62,7 +63,7 @@ fn dial_as(us: Identity, class: Class) -> Dialled {
     let pipes = Pipes::default();
     let (listener, dial) = (pipes.listen("n2"), pipes.dial("n2").unwrap());
     let (dials, chance) = (dial.dials.clone(), Seed::from_number(1).fork("links", 0));
-    let args = LinkArgs { us, peer: name("n2"), class, dial, clock: clock(), chance };
+    let args = LinkArgs { us, peer: name("n2"), class, dial, clock: clock(), chance, breaker: None };
     let (link, driver) = super::link(args);
     Dialled { link, driver: tokio::spawn(driver), listener, dials }
 }

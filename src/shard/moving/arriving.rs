@@ -12,6 +12,7 @@ use crate::limit::Permits;
 use crate::placement::{AccountHash, Epoch, Partition, Place, TableVersion};
 use crate::shard::account::{Buckets, Replay};
 use crate::shard::core::Shard;
+use crate::shard::record::RecordId;
 
 /// A partition that another node hands over to this one: what that knows lies among this one's accounts and buckets, as far as it
 /// has come.
@@ -24,6 +25,15 @@ pub(super) struct Staged {
     /// Whether it is all.
     is_complete: bool,
     lost: Option<Now>,
+    /// When its permits were lost, boot nanoseconds, where `lost` doesn't say it.
+    permits_lost: Option<u64>,
+}
+
+impl Staged {
+    /// Nothing has come yet of a partition that the move `of` brings.
+    fn begun(of: TableVersion, epoch: Epoch) -> Self {
+        Self { of, epoch, is_complete: false, lost: None, permits_lost: None }
+    }
 }
 
 impl Moves {
@@ -41,6 +51,11 @@ impl Moves {
     /// When the counts of a partition that is to come were lost, if they were.
     pub(in crate::shard) fn lost_of(&self, partition: Partition) -> Option<Now> {
         self.staged.get(&partition).and_then(|staged| staged.lost)
+    }
+
+    /// When the permits of a partition that is to come were lost, where [`Moves::lost_of`] doesn't say it.
+    pub(in crate::shard) fn permits_lost_of(&self, partition: Partition) -> Option<u64> {
+        self.staged.get(&partition).and_then(|staged| staged.permits_lost)
     }
 }
 
@@ -87,17 +102,26 @@ impl Shard {
             if self.moves.staged.get(partition).is_none_or(|staged| staged.of != of) {
                 // What an earlier move has brought, or a check that ended late has left behind, is not what is known of it.
                 self.forget(*partition);
-                self.moves.staged.insert(*partition, Staged { of, epoch, is_complete: false, lost: None });
+                self.moves.staged.insert(*partition, Staged::begun(of, epoch));
             }
         }
         for account in moved.accounts {
-            let hash = self.secret.account(&account.id);
-            if self.moves.stages(hash.partition(), of) {
-                self.take_over(account, hash);
+            let record = RecordId::of(&account.id);
+            let Some(hash) = record.hash(&self.secret) else { continue };
+            if !self.moves.stages(hash.partition(), of) {
+                continue;
+            }
+            match record {
+                RecordId::PermitsLost(partition) => {
+                    let then = account.permits.out().map(|(_, then)| then).max();
+                    let staged = self.moves.staged.entry(partition);
+                    staged.and_modify(|staged| staged.permits_lost = then);
+                }
+                _ => self.take_over(account, hash),
             }
         }
         for id in moved.gone {
-            let hash = self.secret.account(&id);
+            let Some(hash) = RecordId::of(&id).hash(&self.secret) else { continue };
             if self.moves.stages(hash.partition(), of)
                 && let Some(ix) = self.accounts.find(hash, &id)
             {
@@ -132,6 +156,8 @@ impl Shard {
             match self.places.of(partition) {
                 Place::Here(actual) if actual == staged.epoch && staged.is_complete => {
                     staged.lost.into_iter().for_each(|then| self.lost.insert(partition, then));
+                    let permits = staged.permits_lost.into_iter();
+                    permits.for_each(|then| self.lost.insert_permits(partition, then));
                     come.insert(partition);
                 }
                 Place::There(..) if is_awaited => drop(self.moves.staged.insert(partition, staged)),

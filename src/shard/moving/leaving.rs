@@ -11,6 +11,7 @@ use crate::shard::account::{Account, Replay, ReplayKey};
 use crate::shard::accounts::AccountIx;
 use crate::shard::core::{Effect, Shard};
 use crate::shard::op::{AnswerTo, Home};
+use crate::shard::record::{RecordId, lost_since};
 use crate::shard::shared::Ask;
 use crate::shard::{Question, Refusal, Returned};
 
@@ -52,6 +53,7 @@ impl Shard {
         moved.accounts = accounts.filter(|account| !account.is_blank()).map(described).collect();
         moved.shared = self.shared.copy(partition);
         moved.lost = self.lost_of(partition);
+        moved.accounts.extend(self.permits_lost_of(partition));
         self.accounts.set_copied(partition, of);
         Some(moved)
     }
@@ -71,6 +73,7 @@ impl Shard {
             }
             moved.shared.extend(self.shared.changed(partition));
             moved.lost.extend(self.lost_of(partition));
+            moved.accounts.extend(self.permits_lost_of(partition));
         }
         // Who was forgotten and has come back is told of as it is now.
         let back: BTreeSet<_> = moved.accounts.iter().map(|account| &account.id).collect();
@@ -80,6 +83,17 @@ impl Shard {
 
     fn lost_of(&self, partition: Partition) -> Vec<(Partition, Now)> {
         self.lost.get(partition).map(|then| (partition, then)).into_iter().collect()
+    }
+
+    fn permits_lost_of(&self, partition: Partition) -> Option<MovedAccount> {
+        let then = self.lost.permits_alone(partition)?;
+        Some(MovedAccount {
+            id: RecordId::PermitsLost(partition).to_string(),
+            goes_on: false,
+            buckets: Vec::new(),
+            permits: lost_since(partition, then),
+            replays: Vec::new(),
+        })
     }
 
     /// The move by which a partition that is here is about to leave.

@@ -50,7 +50,7 @@ impl Books {
                 continue;
             }
             // What keys beyond a cap have in common is nobody's own count.
-            for verdict in decision.verdicts.iter().filter(|v| !v.overflow) {
+            for verdict in decision.verdicts.iter().filter(|v| v.is_exact()) {
                 let (taken, most) = self.taken.entry(bucket(check, &verdict.limit)).or_default();
                 *taken += units(decision, &verdict.limit);
                 *most = verdict.limit.rule.capacity().max(*most);
@@ -84,7 +84,7 @@ impl Books {
                     let bucket = bucket(check, &verdict.limit);
                     let (taken, asked) = (self.taken(check, &verdict.limit), asked(&bucket));
                     assert!(
-                        verdict.overflow || taken + asked > verdict.limit.rule.capacity(),
+                        !verdict.is_exact() || taken + asked > verdict.limit.rule.capacity(),
                         "{bucket} denied {asked} with {taken} taken"
                     );
                     deniers.push((verdict.limit.name.as_str(), verdict.outcome.retry_after()));

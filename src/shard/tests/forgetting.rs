@@ -81,7 +81,7 @@ fn a_reset_forgets_what_a_tenant_spent_and_no_permit() {
     assert_eq!(world.admits(&check, 5), 5);
     assert!(world.decide(&costing(5, &of("acme"))).allowed);
     let hash = world.secret.account("acme");
-    world.on(0, |s, _, _| s.reset(hash, "acme"));
+    world.on(0, |s, _, _| s.forget_spent("acme", hash, false));
     assert_eq!((world.describe(&check).permits, world.buckets()), (5, 0));
     assert!(world.decide(&costing(10, &of("acme"))).allowed);
     assert_eq!(denier(&world.decide(&of("acme"))), "rate");
@@ -112,7 +112,7 @@ fn a_check_that_is_open_during_a_reset_is_charged_after_it() {
     let [_, far] = world.near_and_far();
     let mut open = world.start(&costing(4, &far));
     let (home, hash) = (world.home(&far), world.secret.account(&far.account()));
-    world.on(home, |s, _, _| s.reset(hash, far.tenant.as_str()));
+    world.on(home, |s, _, _| s.forget_spent(far.tenant.as_str(), hash, false));
     world.deliver_all();
     assert!(only(now(&mut open)).unwrap().allowed);
     assert_eq!(verdict(&world.decide(&far), "rate").remaining, 5);

@@ -7,8 +7,10 @@
 mod batches;
 mod books;
 mod caps;
+mod cold;
 mod counts;
 mod forgetting;
+mod golden;
 mod ids;
 mod lost;
 mod moving;
@@ -247,7 +249,8 @@ impl World {
     }
 
     fn renew(&mut self, id: PermitId, ttl_ms: u64) -> bool {
-        self.on(self.permit_home(id), |s, now, _| s.renew(id, ttl_ms, now))
+        let renewed = self.on(self.permit_home(id), |s, now, _| s.renew(id, ttl_ms, now));
+        renewed.unwrap().is_some()
     }
 
     fn describe(&mut self, check: &Check) -> TenantState {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::check::Exactness;
 use crate::placement::{Change, Row};
 use crate::shard::core::Shard;
 use crate::shard::{Moved, MovedAccount};
@@ -411,7 +412,42 @@ fn what_another_node_was_given_up_with_begins_as_spent_here_unless_nobody_has_ow
             .collect();
         nodes.log(|table, at| table.with(&taken, at).unwrap());
         assert_eq!(nodes.decides(1, &theirs).unwrap().allowed, !was_there);
+        let asked = nodes.decides(1, &with_permit(1_000, &theirs)).unwrap();
+        let is_cold = verdict(&asked, "concurrency").exactness == Exactness::ColdStart;
+        assert_eq!(is_cold, was_there);
     }
+}
+
+#[test]
+fn a_cold_partition_goes_on_waiting_where_it_goes_and_renewed_permits_go_along() {
+    let mut nodes = Nodes::new();
+    let theirs = nodes.world.tenant_of(0);
+    let asking = with_permit(60_000, &theirs);
+    let id = nodes.decides(0, &asking).unwrap().permit.unwrap().id;
+    let question = nodes.world.question(&theirs);
+    let partition = question.hash.partition();
+    // As after a crash of a node that is alone: it begins with nothing, and only permits are lost.
+    nodes.world.on(0, |s, now, _| {
+        let account = s.accounts.find(question.hash, theirs.tenant.as_str()).unwrap();
+        s.accounts.remove(account);
+        s.lost.insert_permits(partition, now.boot);
+    });
+    assert_eq!(nodes.world.on(0, |s, now, _| s.renew(id, 120_000, now)), Ok(Some(120_000)));
+    nodes.world.pass(MINUTE);
+    let began = nodes.begin(&[partition]);
+    nodes.hand_over(&[partition], began);
+    nodes.commit(&[partition], began);
+    let permits = |nodes: &mut Nodes| {
+        nodes.world.on(1, |s, now, _| s.describe(&theirs.tenant, question.hash, now)).permits
+    };
+    assert_eq!(permits(&mut nodes), 1);
+    let denied = nodes.decides(1, &asking).unwrap();
+    assert_eq!((denier(&denied), denied.retry_after), ("concurrency", Some(4 * MINUTE)));
+    assert_eq!(verdict(&denied, "concurrency").exactness, Exactness::ColdStart);
+    // The rate was not lost: it is judged as ever.
+    assert!(nodes.decides(1, &theirs).unwrap().allowed);
+    assert_eq!(permits(&mut nodes), 1);
+    nodes.world.assert_counts_agree();
 }
 
 const SHORT_AND_LONG: &str = r#"
@@ -478,7 +514,7 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
                 14 => permits.pop().into_iter().for_each(|id| world.release(id)),
                 15 => {
                     let question = world.question(&tenant);
-                    world.on(0, |s, _, _| s.reset(question.hash, tenant.tenant.as_str()));
+                    world.on(0, |s, _, _| s.forget_spent(tenant.tenant.as_str(), question.hash, false));
                 }
                 16 => world.sweep(),
                 17 => world.pass(MINUTE * few),

@@ -241,3 +241,68 @@ async fn a_message_for_another_node_is_not_answered_in_its_place() {
     let why = refused.unwrap_err().to_string();
     assert!(why.ends_with("this is node 2, not node 3"), "{why}");
 }
+
+/// Has a follower ask its leader, once in a while, until `seen` says that it has seen enough.
+async fn ask_until(follower: &Node, seen: impl AsyncFn(&Node) -> bool) {
+    let asking = async {
+        while !seen(follower).await {
+            follower.ask_contact(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, asking).await.expect("it is not seen");
+}
+
+async fn is_in_contact(node: &Node) -> bool {
+    node.contact_age().await.is_some_and(|age| age < Duration::from_millis(400))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_knows_that_its_leader_has_no_majority() {
+    let cluster = Cluster::in_memory(5).await;
+    let leader = cluster.leader().await;
+    let all = cluster.all();
+    let mut others = all.iter().filter(|node| node.id() != leader.id());
+    let follower = others.next().unwrap();
+    assert_eq!(follower.contact_age().await, None, "nothing is known before the leader was asked");
+    ask_until(follower, is_in_contact).await;
+    for other in others {
+        cluster.hub.unlink(leader.id(), other.id());
+        cluster.hub.unlink(follower.id(), other.id());
+    }
+    ask_until(follower, async |node| !is_in_contact(node).await).await;
+    assert_eq!(follower.missing(), Missing::Majority(leader.id()));
+    assert!(!is_in_contact(&leader).await && leader.missing() == Missing::Own);
+    cluster.hub.heal();
+    ask_until(follower, is_in_contact).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_reaches_the_leader_through_a_third_node() {
+    let cluster = Cluster::in_memory(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.all().into_iter().find(|node| node.id() != leader.id()).unwrap();
+    cluster.hub.unlink(leader.id(), follower.id());
+    let done = follower.propose(put(60, "relayed", None), WITHIN).await.unwrap();
+    assert_eq!(done.made, Made::Version(2));
+    assert!(leader.view().state.agreed().unwrap().version == 2);
+    // Where no node reaches the leader, nothing is done, and that is known.
+    for other in cluster.all().iter().filter(|node| node.id() != leader.id()) {
+        cluster.hub.unlink(leader.id(), other.id());
+        cluster.hub.unlink(follower.id(), other.id());
+    }
+    let refused = follower.propose(put(61, "refused", None), Duration::from_secs(1)).await;
+    assert_eq!(refused, Err(ProposeError::NoLeader));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_slower_than_a_heartbeat_allows_is_replaced() {
+    let cluster = Cluster::in_memory(3).await;
+    let old = cluster.leader().await;
+    // A heartbeat has 50 ms: one of 60 ms is heard by every follower, and answered too late.
+    cluster.hub.slow_down(old.id(), Duration::from_millis(30));
+    let new = cluster.leader_but(Some(old.id())).await;
+    new.propose(put(70, "new", None), WITHIN).await.unwrap();
+    old.propose(put(71, "slow", None), WITHIN).await.unwrap();
+    assert_eq!(cluster.leader_but(Some(old.id())).await.id(), new.id());
+}

@@ -1,6 +1,7 @@
 //! Nodes in one process, over a network that can be cut.
 
 mod cluster;
+mod golden;
 mod suite;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,10 @@ const POLICY: &str = r#"{"default_tier":"t0","tiers":{"t0":{"limits":[]},"t1":{"
 struct Hub {
     nodes: Mutex<BTreeMap<NodeId, Arc<Node>>>,
     cut: Mutex<BTreeSet<NodeId>>,
+    /// Pairs, the lower first, that know that there is no link between them.
+    unlinked: Mutex<BTreeSet<(NodeId, NodeId)>>,
+    /// Nodes whose links are slow, and how long a message takes on them each way.
+    slow: Mutex<BTreeMap<NodeId, Duration>>,
 }
 
 impl Hub {
@@ -40,6 +45,25 @@ impl Hub {
 
     fn heal(&self) {
         self.cut.lock().unwrap().clear();
+        self.unlinked.lock().unwrap().clear();
+    }
+
+    fn unlink(&self, a: NodeId, b: NodeId) {
+        self.unlinked.lock().unwrap().insert((a.min(b), a.max(b)));
+    }
+
+    fn is_unlinked(&self, a: NodeId, b: NodeId) -> bool {
+        self.unlinked.lock().unwrap().contains(&(a.min(b), a.max(b)))
+    }
+
+    fn slow_down(&self, id: NodeId, delay: Duration) {
+        self.slow.lock().unwrap().insert(id, delay);
+    }
+
+    /// How long a message between the two takes each way.
+    fn delay(&self, a: NodeId, b: NodeId) -> Duration {
+        let slow = self.slow.lock().unwrap();
+        slow.get(&a).or(slow.get(&b)).copied().unwrap_or_default()
     }
 }
 
@@ -65,10 +89,15 @@ impl Transport for Wire {
             if self.hub.severed(self.own, to) {
                 return late().await;
             }
+            if self.hub.is_unlinked(self.own, to) {
+                return Err(TransportError::NotSent("there is no link".into()));
+            }
+            tokio::time::sleep(self.hub.delay(self.own, to)).await;
             let node = self.hub.nodes.lock().unwrap().get(&to).cloned();
             let Some(node) = node else { return Err(TransportError::NotSent("nobody is there".into())) };
             let answer = node.serve(self.own, &bytes).await;
             drop(node);
+            tokio::time::sleep(self.hub.delay(self.own, to)).await;
             if self.hub.severed(self.own, to) { late().await } else { Ok(answer) }
         })
     }
