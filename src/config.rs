@@ -5,6 +5,7 @@
 
 mod auth;
 mod forward_auth;
+mod http;
 mod nodes;
 mod secret;
 mod tls;
@@ -20,7 +21,8 @@ use nodes::Entry;
 
 pub use auth::{ADMIN_VARIABLE, Role, TOKENS_MAX, Token, open_without_auth, read_again as read_tokens_again};
 pub use forward_auth::{ForwardAuth, Header, Origin};
-pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, NODES_MAX, SeedNode, advertised, weight};
+pub use http::{HOST, HOSTS_MAX, Metrics, host};
+pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, LISTEN, NODES_MAX, SeedNode, advertised, listening, weight};
 pub use secret::{SECRET_BYTES_MIN, Secret, Sources, secret};
 pub use tls::Tls;
 
@@ -47,6 +49,10 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// Who may do what; empty where no token is configured.
     pub tokens: Vec<Token>,
+    /// Who may read its metrics, where it has tokens.
+    pub metrics: Metrics,
+    /// Names under which callers reach it, beside IP addresses and what is advertised.
+    pub hosts: Vec<String>,
     /// Whether it may be open to other machines without any token.
     pub insecure_no_auth: bool,
     /// Its certificates; none, and it speaks plain text.
@@ -66,14 +72,20 @@ pub struct Config {
 /// What is said of one node beside the file: it comes before what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Own {
-    /// Where it listens for HTTP, and is reached.
+    /// Where it listens for HTTP; it is reached there unless something else is said.
     pub http: Option<SocketAddr>,
-    /// Where it listens for peers, and is reached.
+    /// Where clients reach it, as `HOST:PORT`.
+    pub http_advertise: Option<String>,
+    /// Where it listens for peers; they reach it there unless something else is said.
     pub peer: Option<SocketAddr>,
+    /// Where peers reach it, as `HOST:PORT`.
+    pub peer_advertise: Option<String>,
     /// Where it keeps what must survive.
     pub data_dir: Option<PathBuf>,
     /// How much of the load it takes, if it joins.
     pub weight: Option<Weight>,
+    /// Names under which callers reach it: in place of those that the file lists.
+    pub hosts: Option<Vec<String>>,
     /// Its tokens may come from elsewhere, so that an open address without `[auth]` is not judged here.
     pub may_have_tokens: bool,
     /// Whether it may be open to other machines without any token.
@@ -163,6 +175,8 @@ impl Config {
             data_dir: PathBuf::from("tidegate-data"),
             policy_file: None,
             tokens: Vec::new(),
+            metrics: Metrics::at(http.ip()),
+            hosts: Vec::new(),
             insecure_no_auth: false,
             tls: None,
             limits: Limits::default(),
@@ -188,11 +202,22 @@ impl Config {
         let entry = id.map(|id| {
             let seed = SeedNode { id, ..standalone.nodes[0].clone() };
             let (http, data_dir) = (standalone.http, standalone.data_dir.clone());
-            own.put(Entry { seed, http, peer: None, data_dir, at: 0 })
+            own.put(Entry {
+                seed,
+                http,
+                has_http_advertised: false,
+                peer: None,
+                has_peer_advertised: false,
+                data_dir,
+                at: 0,
+            })
         });
         let tokens = auth::from_variable(&mut r, &variable);
         let entry = entry.inspect(|entry| {
             nodes::judge(&mut r, entry, false);
+            if own.peer_advertise.is_some() && entry.peer.is_none() {
+                r.fault_at("peer_advertise", "is of no use without peer");
+            }
             if own.is_too_open(entry.http, &tokens) {
                 r.fault_at("http", open_without_auth(entry.http));
             }
@@ -200,7 +225,9 @@ impl Config {
         own.judge_tokens(&mut r, &tokens);
         let Entry { seed, http, peer, data_dir, .. } = r.finish(entry)?;
         let (nodes, insecure_no_auth) = (vec![seed.clone()], own.insecure_no_auth);
-        Ok(Self { node: seed.id, http, peer, data_dir, nodes, tokens, insecure_no_auth, ..standalone })
+        let (metrics, hosts) = (Metrics::at(http.ip()), own.hosts.clone().unwrap_or_default());
+        let own = Self { tokens, metrics, hosts, insecure_no_auth, ..standalone };
+        Ok(Self { node: seed.id, http, peer, data_dir, nodes, ..own })
     }
 
     /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `own` is what is said of it beside
@@ -258,11 +285,24 @@ impl Own {
 
     /// The entry of the node, with what is said of it beside the list.
     fn put(&self, mut entry: Entry) -> Entry {
+        let Self { http_advertise, peer_advertise, .. } = self;
         if let Some(http) = self.http {
-            (entry.http, entry.seed.http) = (http, http.to_string());
+            entry.http = http;
+            if !entry.has_http_advertised {
+                entry.seed.http = http.to_string();
+            }
         }
         if let Some(peer) = self.peer {
-            (entry.peer, entry.seed.peer) = (Some(peer), Some(peer.to_string()));
+            entry.peer = Some(peer);
+            if !entry.has_peer_advertised {
+                entry.seed.peer = Some(peer.to_string());
+            }
+        }
+        if let Some(reached) = http_advertise {
+            (entry.seed.http, entry.has_http_advertised) = (reached.clone(), true);
+        }
+        if let (Some(reached), true) = (peer_advertise, entry.peer.is_some()) {
+            (entry.seed.peer, entry.has_peer_advertised) = (Some(reached.clone()), true);
         }
         if let Some(data_dir) = &self.data_dir {
             entry.data_dir.clone_from(data_dir);
@@ -276,7 +316,8 @@ impl Own {
         let (id, http, peer, data_dir) = (Name::new(id)?, self.http?, self.peer?, self.data_dir.clone()?);
         let weight = self.weight.unwrap_or(Weight::ONE);
         let seed = SeedNode { id, http: http.to_string(), peer: Some(peer.to_string()), weight };
-        Some(Entry { seed, http, peer: Some(peer), data_dir, at })
+        let (has_http_advertised, has_peer_advertised, peer) = (false, false, Some(peer));
+        Some(self.put(Entry { seed, http, has_http_advertised, peer, has_peer_advertised, data_dir, at }))
     }
 }
 
@@ -309,13 +350,14 @@ fn config(
     });
     let has_auth = fields.has("auth");
     let sources = Sources { beside, variable };
-    let tokens = match has_auth {
+    let (tokens, metrics) = match has_auth {
         true => fields.optional(r, "auth", |r, t| auth::read(r, t, sources)).unwrap_or_default(),
         false => {
             fields.optional(r, "auth", |_, _| Some(()));
-            auth::from_variable(r, variable)
+            (auth::from_variable(r, variable), None)
         }
     };
+    let hosts = fields.optional(r, "http", http::read).unwrap_or_default();
     let tls = fields.optional(r, "tls", tls::read);
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
     let forward_auth = fields.optional(r, "forward_auth", forward_auth::read).unwrap_or_default();
@@ -329,7 +371,7 @@ fn config(
         r.member("nodes", |r| r.item(chosen.at, |r| r.fault_at("http", detail)));
     }
     own.judge_tokens(r, &tokens);
-    let Entry { seed, http, peer, data_dir, at } = chosen;
+    let Entry { seed, http, peer, data_dir, at, .. } = chosen;
     let listed = nodes.get_mut(at).map(|entry| entry.seed = seed.clone());
     let cluster = cluster.unwrap_or(standalone.cluster);
     let us = Certified { cluster: cluster.clone(), node: seed.id.clone() };
@@ -344,6 +386,8 @@ fn config(
         data_dir,
         policy_file,
         tokens,
+        metrics: metrics.unwrap_or(Metrics::at(http.ip())),
+        hosts: own.hosts.clone().unwrap_or(hosts),
         insecure_no_auth: own.insecure_no_auth,
         tls,
         limits,
@@ -459,6 +503,36 @@ mod tests {
     }
 
     #[test]
+    fn metrics_need_a_token_off_loopback_unless_auth_says_otherwise() {
+        let with = |http: &str, metrics: &str| {
+            let node = format!("[[nodes]]\nid = \"n1\"\nhttp = \"{http}\"\n");
+            read(&format!("{node}[auth]\nadmin_tokens = [\"env:TOKEN\"]\n{metrics}"), None)
+        };
+        for (http, metrics, expected) in [
+            ("127.0.0.1:7070", "", Metrics::Open),
+            ("0.0.0.0:7070", "", Metrics::Read),
+            ("127.0.0.1:7070", "metrics = \"read\"", Metrics::Read),
+            ("0.0.0.0:7070", "metrics = \"open\"", Metrics::Open),
+        ] {
+            assert_eq!(with(http, metrics).unwrap().metrics, expected, "{http} {metrics}");
+        }
+        let faults = with("127.0.0.1:7070", "metrics = \"none\"").unwrap_err();
+        assert_eq!(faults, ["auth.metrics: \"none\" is not one of open, read"]);
+    }
+
+    #[test]
+    fn what_is_said_beside_the_file_replaces_its_hosts() {
+        let text = format!("{TWO}\n[http]\nhosts = [\"Gateway.example.\", \"tidegate\"]\n");
+        assert_eq!(read(&text, Some("n1")).unwrap().hosts, ["gateway.example", "tidegate"]);
+        let own = Own { hosts: Some(vec!["other".into()]), ..Own::default() };
+        let config = Config::read_as(text.as_bytes(), Path::new("/"), Some("n1"), &own, |_| None);
+        assert_eq!(config.unwrap().hosts, ["other"]);
+        let faults = read(&format!("{TWO}\n[http]\nhosts = [\"a:7070\"]\n"), Some("n1")).unwrap_err();
+        let why = "http.hosts[0]: \"a:7070\" is not a host name without a port, such as gateway.example";
+        assert_eq!(faults, [why]);
+    }
+
+    #[test]
     fn an_open_address_without_auth_is_refused() {
         let open = "[[nodes]]\nid = \"n1\"\nhttp = \"0.0.0.0:7070\"\n";
         let faults = read(open, None).unwrap_err();
@@ -497,6 +571,36 @@ mod tests {
         let [seed] = standalone.nodes.as_slice() else { panic!("{:?}", standalone.nodes) };
         assert_eq!((&seed.id, seed.http.as_str(), &seed.peer), (&standalone.node, "127.0.0.1:7070", &None));
         assert_eq!(standalone.peer, None);
+    }
+
+    #[test]
+    fn what_is_said_beside_the_list_is_where_a_node_listens_and_where_it_is_reached() {
+        let own = Own {
+            http: Some("127.0.0.1:8072".parse().unwrap()),
+            peer: Some("127.0.0.1:8172".parse().unwrap()),
+            ..Own::default()
+        };
+        let read = |own: &Own| {
+            let read = Config::read_as(TWO.as_bytes(), Path::new("/etc"), Some("n2"), own, |_| None);
+            let config = read.map_err(|faults| faults[0].to_string())?;
+            let SeedNode { http, peer, .. } = config.nodes[1].clone();
+            Ok::<_, String>((config.http.port(), config.peer.unwrap().port(), http, peer.unwrap()))
+        };
+        // What the file advertises is still where the node is reached, wherever it listens.
+        let said = (8072, 8172, "127.0.0.1:8072".to_string(), "127.0.0.1:7272".to_string());
+        assert_eq!(read(&own), Ok(said));
+        let own = Own {
+            http_advertise: Some("limits.example:80".into()),
+            peer_advertise: Some("n2.example:7171".into()),
+            ..own
+        };
+        let said = (8072, 8172, "limits.example:80".to_string(), "n2.example:7171".to_string());
+        assert_eq!(read(&own), Ok(said));
+        let far = Own { peer_advertise: Some("192.0.2.1:7171".into()), ..Own::default() };
+        let why = "peer_advertise: 192.0.2.1:7171 is not a loopback address: peers talk in plain text";
+        assert!(read(&far).unwrap_err().starts_with(why), "{:?}", read(&far));
+        let alone = Config::standalone_as(None, &far, |_| None).unwrap_err();
+        assert_eq!(alone[0].to_string(), "peer_advertise: is of no use without peer");
     }
 
     #[test]

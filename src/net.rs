@@ -4,11 +4,13 @@
 //! simulated network, pipes in a test. [`Listen`] takes connections and [`Network`] makes them; a stream that was accepted on
 //! one runtime and is served on another is [`Carried`] there, and [`accept`] hands such streams to the workers in turn.
 //!
-//! [`Plain`] is the network of peers without encryption. It knows loopback addresses alone: between machines, a check would show
-//! who is whose tenant to everybody on the way, and anybody could pass for a peer. [`tls`] is the one with.
+//! [`Plain`] is the network of peers without encryption. It dials loopback addresses alone: between machines, a check would show
+//! who is whose tenant to everybody on the way, and anybody could pass for a peer. [`tls`] is the one with. An address is
+//! `HOST:PORT`, and resolving the host belongs to a dial (`names`), so that a simulation has names of its own.
 
 mod bound;
 mod handover;
+mod names;
 mod plain;
 pub mod tls;
 
@@ -25,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub use bound::Bound;
 pub use handover::{Counted, Parcel, Receiver, Sender, accept, handover};
+pub use names::Names;
 pub use plain::{Plain, PlainDial, PlainListener};
 pub use tls::Certified;
 
@@ -74,7 +77,8 @@ pub trait Listen: Send + 'static {
 pub trait Dial: Send + 'static {
     /// What it makes.
     type Stream: Stream;
-    /// A new connection. It need not watch the time: whoever calls does.
+    /// Returns a new connection. A host name is resolved anew each time. Errs where the name can't be resolved within
+    /// five seconds, or no address of it takes a connection within a second.
     fn dial(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
@@ -82,7 +86,8 @@ pub trait Dial: Send + 'static {
 pub trait Network: Send + Sync + 'static {
     /// What makes the connections to one of them.
     type Dial: Dial;
-    /// The way to `address`, as it stands in the configuration or in the log; fails where there can't be one.
+    /// Returns the way to `address`, which is `HOST:PORT` as the configuration or the log has it. Dials nothing and resolves
+    /// nothing yet; errs where the text can't be dialled at all.
     fn dial(&self, address: &str) -> io::Result<Self::Dial>;
 }
 

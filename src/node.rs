@@ -25,13 +25,13 @@ use crate::cluster::backup::BackUps;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
-use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Purpose, SeedNode};
+use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Newcomer, Purpose, SeedNode};
 use crate::config::Config;
 use crate::http::server::{self, Ending};
-use crate::http::{App, Door, Tokens, unready};
+use crate::http::{App, Door, SiteGuard, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
-use crate::placement::{BootId, Weight};
+use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
 use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
@@ -64,6 +64,8 @@ pub struct Parts<L, P, N> {
     pub timers: Timers,
     /// The policy of a cluster that hasn't begun.
     pub initial: Initial,
+    /// What it does if it begins with nothing and finds a cluster there.
+    pub newcomer: Newcomer,
     /// Where its counts lie while it is stopped; none keeps none.
     pub state_file: Option<PathBuf>,
     /// Where its statistics are kept; none keeps them as long as it runs.
@@ -157,6 +159,7 @@ impl Node {
             boot,
             versions: VERSIONS,
             lineage: found.map(|found| found.lineage).unwrap_or_default(),
+            level: FormatLevel::OWN,
         };
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
@@ -181,6 +184,7 @@ impl Node {
             clock: clock.clone(),
             seed: seed.clone(),
             initial: parts.initial,
+            newcomer: parts.newcomer,
         });
         let member = Arc::new(member.await?);
         // Only who has the data directory for himself may take what lies in it.
@@ -214,7 +218,8 @@ impl Node {
             cluster: member.clone(),
             backups,
             environment: config.environment.clone(),
-            tokens: Arc::new(Tokens::new(&config.tokens)),
+            tokens: Arc::new(Tokens::new(&config.tokens).with_metrics(config.metrics)),
+            site: SiteGuard::of(&config),
             insecure_no_auth: config.insecure_no_auth,
             limits: config.limits.clone(),
             forward_auth: config.forward_auth.clone(),
@@ -288,7 +293,7 @@ impl Node {
 
     /// Returns a function that says what this node waits for before it is ready, as `/readyz` does;
     /// it returns `None` while the node is ready.
-    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + 'static {
+    pub fn unready(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let app = self.app.clone();
         move || unready(&app, Purpose::Everything)
     }

@@ -2,8 +2,9 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Node, Request, Setup};
+use support::{Node, Request, Setup, eventually};
 
 const POLICY: &str = "default_tier = \"free\"\n[tiers.free]\n[tiers.spare]\n[tenants.acme]\n";
 const TOKENS: &str = r#"
@@ -96,7 +97,7 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Changing, "DELETE", "/v1/tenants/globex", None),
         (For::Changing, "PUT", "/v1/tiers/gold", Some(json!({}))),
         (For::Changing, "DELETE", "/v1/tiers/gold", None),
-        (For::Changing, "PUT", "/v1/policy/enforce", Some(json!({"enforce": true}))),
+        (For::Changing, "PUT", "/v1/policy/enforce", Some(json!({"enforce": false}))),
         (For::Changing, "POST", "/v1/policy/rollback?dry_run=true", Some(json!({"version": 1}))),
         (For::Changing, "POST", "/v1/access", Some(json!({"id": "x", "list": "deny", "tenant": "nobody"}))),
         (For::Changing, "DELETE", "/v1/access/x", None),
@@ -202,13 +203,139 @@ fn without_auth_everybody_may_do_everything_on_loopback() {
 }
 
 #[test]
-fn a_page_in_a_browser_changes_nothing_where_there_are_no_tokens() {
+fn an_open_node_takes_no_request_from_a_page_of_another_site() {
     let node = Setup::policy(POLICY).start();
-    for (kind, method, path, body) in routes() {
-        let answer = call(&node, method, path, body.as_ref(), &[("origin", "https://elsewhere.example")]);
-        assert_eq!(answer.status == 403, matches!(kind, For::Changing), "{method} {path}: {answer:?}");
+    for sent in [("origin", "https://elsewhere.example"), ("sec-fetch-site", "cross-site")] {
+        for (_, method, path, body) in routes() {
+            let answer = call(&node, method, path, body.as_ref(), &[sent]);
+            match is_exempt(path) {
+                true => assert_eq!(answer.status, 200, "{method} {path}: {answer:?}"),
+                false => assert_eq!(answer.problem(403)["type"], "urn:tidegate:problem:forbidden"),
+            }
+        }
     }
+    let asked = Request::new("GET", "/v1/forward-auth").header("origin", "https://elsewhere.example");
+    assert_eq!(node.send(&asked).status, 200);
     assert_eq!(version(&node, ""), "\"1\"");
+    // A page that the node has served itself is as good as any program.
+    let own = format!("http://{}", node.http);
+    let host = raw("PUT", "/v1/tenants/acme", &format!("host: {}\r\norigin: {own}\r\n", node.http), "{}");
+    assert_eq!(node.client().send_raw(&host).status, 200);
+}
+
+fn is_exempt(path: &str) -> bool {
+    ["/livez", "/readyz", "/version"].iter().any(|exempt| path.starts_with(exempt))
+}
+
+fn raw(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// The status of a check that is asked for under this Host.
+fn checked_at(node: &Node, host: &str) -> u16 {
+    let check = raw("POST", "/v1/check", &format!("host: {host}\r\n"), "{\"tenant\":\"acme\"}");
+    node.client().send_raw(&check).status
+}
+
+#[test]
+fn an_open_node_answers_to_its_own_names_alone() {
+    let node = Setup::policy(POLICY).start();
+    let mut client = node.client();
+    for (_, method, path, body) in routes() {
+        let body = body.map_or(String::new(), |body| body.to_string());
+        let answer = client.send_raw(&raw(method, path, "host: evil.example:7070\r\n", &body));
+        match is_exempt(path) {
+            true => assert_eq!(answer.status, 200, "{method} {path}: {answer:?}"),
+            false => assert_eq!(answer.problem(421)["type"], "urn:tidegate:problem:misdirected"),
+        }
+    }
+    assert_eq!(client.send_raw(&raw("GET", "/v1/forward-auth", "host: evil.example\r\n", "")).status, 200);
+    assert_eq!(version(&node, ""), "\"1\"");
+    for (host, expected) in [
+        ("127.0.0.1", 200),
+        ("LOCALHOST.:1", 200),
+        ("[::1]:7070", 200),
+        ("localhost.evil.example", 421),
+        ("", 421),
+        ("user@localhost", 400),
+        ("localhost\r\nhost: localhost", 400),
+        ("localhost\r\nhost: evil.example", 400),
+    ] {
+        assert_eq!(checked_at(&node, host), expected, "{host:?}");
+    }
+    // The head comes first, the body last.
+    let twice = "host: evil.example\r\ncontent-length: 0\r\n";
+    assert_eq!(node.client().send_raw(&raw("POST", "/v1/check", twice, "")).status, 400);
+    let nonsense = raw("POST", "/v1/check", "host: evil.example\r\n", "{ not even JSON");
+    assert_eq!(node.client().send_raw(&nonsense).status, 421);
+}
+
+#[test]
+fn http_1_0_without_a_host_goes_on_working_and_keeps_the_connection() {
+    let node = Setup::policy(POLICY).start();
+    let check = "{\"tenant\":\"acme\"}";
+    let head = format!("POST /v1/check HTTP/1.0\r\ncontent-length: {}\r\n", check.len());
+    let keeping = format!("{head}connection: keep-alive\r\n\r\n{check}");
+    let mut client = node.client();
+    for _ in 0..3 {
+        assert_eq!(client.send_raw(keeping.as_bytes()).status, 200);
+    }
+    let without = raw("POST", "/v1/check", "", check);
+    assert_eq!(node.client().send_raw(&without).fault_paths(400), ["Host"]);
+    let foreign = format!("{head}host: evil.example\r\n\r\n{check}");
+    assert_eq!(node.client().send_raw(foreign.as_bytes()).status, 421);
+}
+
+#[test]
+fn names_of_an_open_node_are_advertised_listed_or_set() {
+    let listed = Setup::policy(POLICY).section("[http]\nhosts = [\"Listed.example\"]").start();
+    assert_eq!(checked_at(&listed, "listed.example:443"), 200);
+    assert_eq!(checked_at(&listed, "set.example"), 421);
+    let set = Setup::policy(POLICY)
+        .section("[http]\nhosts = [\"listed.example\"]")
+        .variable("TIDEGATE_HTTP_HOSTS", "set.example,other.example")
+        .start();
+    for (host, expected) in [("set.example", 200), ("other.example:1", 200), ("listed.example", 421)] {
+        assert_eq!(checked_at(&set, host), expected, "{host}");
+    }
+    let (code, stderr) = Setup::policy(POLICY).variable("TIDEGATE_HTTP_HOSTS", "a:7070").place().refuse();
+    assert!(code == 2 && stderr.contains("is not a host name without a port"), "{code} {stderr}");
+}
+
+#[test]
+fn where_there_are_tokens_no_host_and_no_page_is_judged() {
+    let node = with_admin_token_only();
+    assert_eq!(checked_at(&node, "any.example"), 200);
+    let origin = [("origin", "https://elsewhere.example"), ("sec-fetch-site", "cross-site")];
+    let check = json!({"tenant": "acme"});
+    assert_eq!(call(&node, "POST", "/v1/check", Some(&check), &origin).status, 200);
+    assert_eq!(call(&node, "GET", "/v1/policy", None, &origin).status, 401);
+}
+
+#[test]
+fn back_ups_need_a_token_and_metrics_one_where_auth_says_so() {
+    let open = Setup::policy(POLICY).start();
+    let refused = open.get("/v1/cluster/backup").problem(403);
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("configure [auth] to take back-ups"), "{detail}");
+    assert_eq!(open.get("/metrics").status, 200);
+
+    let tokens = "[auth]\nmetrics = \"read\"\nadmin_tokens = [\"admin-of-this-node\"]\n\
+                  read_tokens = [\"reader-of-this-node\"]\ncheck_tokens = [\"decider-of-this-node\"]";
+    let node = Setup::policy(POLICY).section(tokens).start();
+    let status =
+        |path: &str, token: &str| call(&node, "GET", path, None, &[("x-tidegate-token", token)]).status;
+    for (token, expected) in [
+        ("admin-of-this-node", 200),
+        ("reader-of-this-node", 200),
+        ("decider-of-this-node", 403),
+        ("a-stranger-to-this-node", 401),
+    ] {
+        assert_eq!(status("/metrics", token), expected, "{token}");
+    }
+    assert_eq!(status("/v1/cluster/backup", "reader-of-this-node"), 403);
+    assert_eq!(node.get("/metrics").status, 401);
 }
 
 #[test]
@@ -301,4 +428,110 @@ fn no_log_line_at_any_level_holds_a_token_or_an_api_key() {
     for secret in [ADMIN, "read-open-sesame", "check-open-sesame", "nobody-open-sesame", "key-of-acme"] {
         assert!(!log.contains(secret), "{secret}");
     }
+}
+
+// --------------------------------------------------------------------------- where secrets come from
+
+#[test]
+fn a_variable_makes_an_admin_token_where_there_is_no_auth() {
+    let place = || Setup::policy(POLICY).variable("TIDEGATE_ADMIN_TOKEN", &format!("{ADMIN}\n"));
+    let node = place().http("0.0.0.0:0").start();
+    assert_eq!(
+        (version(&node, ADMIN).as_str(), version(&node, "nobody-open-sesame").as_str()),
+        ("\"1\"", "")
+    );
+    let put = Request::new("PUT", "/v1/tiers/new").header("x-tidegate-token", ADMIN).json(&json!({}));
+    assert_eq!(node.send(&put).status, 200);
+    let audit = node.send(&Request::new("GET", "/v1/audit").header("x-tidegate-token", ADMIN));
+    assert_eq!(audit.json()["entries"][0]["by"], "env");
+    // With an [auth] of its own, that alone counts.
+    let node = place().section("[auth]\nadmin_tokens = [\"another-open-sesame\"]").start();
+    assert_eq!(
+        (version(&node, "another-open-sesame").as_str(), version(&node, ADMIN).as_str()),
+        ("\"1\"", "")
+    );
+    for short in ["short", "has spaces in it all over"] {
+        let set = Setup::policy(POLICY).variable("TIDEGATE_ADMIN_TOKEN", short);
+        let (code, stderr) = set.place().refuse();
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("the environment variable TIDEGATE_ADMIN_TOKEN holds"), "{stderr}");
+        assert!(!stderr.contains(short), "{stderr}");
+    }
+}
+
+#[test]
+fn a_node_is_opened_to_other_machines_by_its_operators_word_alone() {
+    let open = || Setup::policy(POLICY).http("0.0.0.0:0");
+    let (code, stderr) = open().place().refuse();
+    assert_eq!(code, 2, "{stderr}");
+    for way in ["[auth]", "TIDEGATE_ADMIN_TOKEN", "--insecure-no-auth (TIDEGATE_INSECURE_NO_AUTH=true)"] {
+        assert!(stderr.contains(way), "{way}: {stderr}");
+    }
+    let node = open().variable("TIDEGATE_INSECURE_NO_AUTH", "true").start();
+    assert_eq!(node.put("/v1/tiers/new", json!({})).status, 200);
+    let both = open().variable("TIDEGATE_INSECURE_NO_AUTH", "true").variable("TIDEGATE_ADMIN_TOKEN", ADMIN);
+    let (code, stderr) = both.place().refuse();
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("--insecure-no-auth is for a node without tokens"), "{stderr}");
+}
+
+#[test]
+fn a_secret_that_only_looks_like_one_is_refused() {
+    for literal in ["${ADMIN_TOKEN_FOR_ALL}", "ENV:ADMIN_TOKEN_FOR_ALL", "/run/secrets/admin-token", "short"]
+    {
+        let section = format!("[auth]\nadmin_tokens = [{literal:?}]");
+        let (code, stderr) = Setup::policy(POLICY).section(&section).place().refuse();
+        assert_eq!(code, 2, "{literal}: {stderr}");
+        assert!(stderr.contains("auth.admin_tokens[0]: "), "{literal}: {stderr}");
+        assert!(!stderr.contains(literal), "{literal}: {stderr}");
+    }
+}
+
+#[test]
+fn a_hangup_reads_tokens_in_files_again_all_or_none() {
+    let section = "[auth]\nadmin_tokens = [\"file:admin\", \"file:other\"]";
+    let place = Setup::policy(POLICY).section(section).place();
+    let write = |name: &str, secret: &str| std::fs::write(place.file(name), format!("{secret}\n")).unwrap();
+    let (first, second) = ("the-first-secret-of-all", "the-second-secret-of-all");
+    write("admin", first);
+    write("other", "another-open-sesame");
+    let (admin, other) = (place.file("admin"), place.file("other"));
+    let node = place.start();
+    let again = |said: &str| {
+        node.signal(Signal::HUP);
+        eventually(said, || node.stderr().contains(said));
+    };
+    assert_eq!(version(&node, first), "\"1\"");
+    std::fs::write(&admin, second).unwrap();
+    std::fs::write(&other, "short").unwrap();
+    again("holds 5 characters; at least 16 are needed");
+    assert_eq!((version(&node, first).as_str(), version(&node, second).as_str()), ("\"1\"", ""));
+    std::fs::write(&other, "another-open-sesame").unwrap();
+    again("of which admin-1 changed");
+    assert_eq!((version(&node, first).as_str(), version(&node, second).as_str()), ("", "\"1\""));
+    assert!(!node.stderr().contains(second));
+}
+
+#[test]
+fn a_hangup_ends_no_node_and_says_that_there_is_nothing_to_read_again() {
+    let node = Setup::policy(POLICY).start();
+    node.signal(Signal::HUP);
+    let said = "SIGHUP: there is nothing to read again";
+    eventually(said, || node.stderr().contains(said));
+    assert_eq!(node.get("/readyz").status, 200);
+    node.stop();
+}
+
+#[test]
+fn a_hangup_reads_the_log_filter_of_the_configuration_again() {
+    let node = Setup::policy(POLICY).section("[log]\nfilter = \"warn\"").start();
+    let config = node.file("cluster.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let again = |filter: &str, said: &str| {
+        std::fs::write(&config, text.replace("\"warn\"", &format!("{filter:?}"))).unwrap();
+        node.signal(Signal::HUP);
+        eventually(said, || node.stderr().contains(said));
+    };
+    again("debgu", "did you mean debug?");
+    again("info", "SIGHUP: read again: the log filter, info");
 }

@@ -173,6 +173,7 @@ fn it_says_who_is_where_and_what_to_try() {
     let url = lines[1][1];
     let line = format!("try     curl -s {url}/v1/check -d '{{\"tenant\":\"acme\"}}'");
     assert!(said.contains(&line), "{said}");
+    assert!(said.contains(&format!("ask     export TIDEGATE_URL={url}\n")), "{said}");
     for node in &lines[1..3] {
         let http = node[1].trim_start_matches("http://").parse().unwrap();
         let policy = Wire::to(http).unwrap().call("GET", "/v1/policy", &[], b"").json();
@@ -181,6 +182,22 @@ fn it_says_who_is_where_and_what_to_try() {
     process.signal(Signal::INT);
     assert_eq!(process.end().code(), Some(0), "{}", process.log());
     assert_eq!(left(&home), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn its_nodes_keep_their_data_apart_whatever_the_environment_says() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = elsewhere.path().join("data");
+    let home = home().set_variable("TIDEGATE_DATA_DIR", folder.to_str().unwrap());
+    let home = home.set_variable("TIDEGATE_ADMIN_TOKEN", "a-token-that-nodes-of-dev-ignore");
+    let mut process = home.run_words(&["dev", "--nodes", "2", "--http-port", "0", "--peer-port", "0"]);
+    until("the table", || {
+        assert!(process.is_running(), "{}", process.log());
+        process.out().contains("Ctrl-C\n").then_some(())
+    });
+    assert!(!folder.exists());
+    process.signal(Signal::INT);
+    assert_eq!(process.end().code(), Some(0), "{}", process.log());
 }
 
 #[test]

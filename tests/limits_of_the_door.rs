@@ -32,7 +32,7 @@ fn spent(node: &Node, tenant: &str) -> u64 {
 
 /// A head that leaves the length of the body to its chunks.
 fn chunked(method: &str, path: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n")
+    format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
 }
 
 fn chunk(bytes: &[u8]) -> Vec<u8> {
@@ -269,7 +269,7 @@ fn smuggled() -> String {
 fn with_headers(headers: &str) -> Vec<u8> {
     let body = r#"{"tenant":"smuggled"}"#;
     let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-    format!("POST /v1/check HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n{chunks}").into_bytes()
+    format!("POST /v1/check HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n\r\n{chunks}").into_bytes()
 }
 
 #[test]

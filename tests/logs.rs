@@ -95,7 +95,7 @@ fn lines(node: &Node) -> Vec<Value> {
 fn a_change_is_logged_with_who_what_and_how_it_ended() {
     let node = Setup::policy(POLICY).section(TOKENS).variable("TIDEGATE_LOG_FORMAT", "json").start();
     let put = |body: Value, id: &str| {
-        let request = Request::new("PUT", "/v1/tenants/acme?note=canary-query").json(&body);
+        let request = Request::new("PUT", "/v1/tenants/acme?dry_run=false").json(&body);
         node.send(&request.header("x-tidegate-token", "canary-of-the-admin").header("x-request-id", id))
             .status
     };

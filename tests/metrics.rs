@@ -193,6 +193,7 @@ fn the_counts_are_those_of_the_checks_that_were_made() {
         ("tidegate_list_entries", 2.0),
         ("tidegate_policy_version", 1.0),
         ("tidegate_shards_silent", 0.0),
+        ("tidegate_enforce", 1.0),
         ("tidegate_ready", 1.0),
         // It is its whole cluster.
         ("tidegate_raft_is_leader", 1.0),
@@ -201,7 +202,6 @@ fn the_counts_are_those_of_the_checks_that_were_made() {
         (r#"tidegate_members{state="up"}"#, 1.0),
         (r#"tidegate_members{state="unreachable"}"#, 0.0),
         (r#"tidegate_partitions{role="owner"}"#, 4096.0),
-        (r#"tidegate_partitions{role="replica"}"#, 0.0),
         (r#"tidegate_forwarded_checks_total{result="answered"}"#, 0.0),
         (r#"tidegate_received_checks_total{result="decided"}"#, 0.0),
         // Eleven checks of their own, three of one id, and one that got no decision.

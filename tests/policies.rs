@@ -537,6 +537,18 @@ fn beyond_its_quota_the_prepaid_tier_is_denied_and_the_invoiced_one_counted() {
 }
 
 #[test]
+fn comments_of_samples_promise_nothing_that_is_missing() {
+    // What this version doesn't have: reservations, usage reports and waiting.
+    for (name, text) in samples() {
+        for comment in text.lines().filter_map(|line| Some(line.split_once('#')?.1.to_lowercase())) {
+            for missing in ["reserv", "settle", "usage", "/charges", "queue", "wait_ms"] {
+                assert!(!comment.contains(missing), "{name}: {comment}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_deny_list_comes_before_the_allow_list_and_entries_expire() {
     let policy = policy("multi-level");
     let expiry = wall("2030-01-01T00:00:00Z");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::clock::{ManualClock, Now, SECOND};
+use tidegate::cluster::Newcomer;
 use tidegate::cluster::raft::{Place, Timers};
 use tidegate::config::Config;
 use tidegate::node::{Node, Parts, Workers};
@@ -18,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 async fn ask(body: &str) -> io::Result<String> {
     let mut stream = turmoil::net::TcpStream::connect(("node", 7070)).await?;
     let head = format!(
-        "POST /v1/check HTTP/1.1\r\nhost: node\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "POST /v1/check HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;
@@ -50,6 +51,7 @@ fn run_seed(seed: u64) -> Vec<String> {
                 place: Place::Memory,
                 timers: Timers::default(),
                 initial: Box::new(|| Ok(tidegate::policy::builtin())),
+                newcomer: Newcomer::default(),
                 state_file: None,
                 statistics_file: None,
                 workers: Workers::Tasks,

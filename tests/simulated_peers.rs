@@ -48,6 +48,7 @@ fn identity(node: &str) -> Identity {
         boot: BootId(1),
         versions: VERSIONS,
         lineage: Lineage::default(),
+        level: tidegate::placement::FormatLevel::OWN,
     }
 }
 

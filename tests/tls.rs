@@ -195,12 +195,12 @@ fn certificates_are_read_again_at_sighup_and_broken_ones_are_not_taken() {
     }
     let old = home.path("kept-ca.pem");
     assert!(connect(node.addr, &old, &[]).is_ok());
-    reload(&node, "the certificates were read again");
+    reload(&node, "SIGHUP: read again: the certificates (valid until ");
     assert!(connect(node.addr, &new, &[]).is_ok() && connect(node.addr, &old, &[]).is_err());
     // A connection that was there goes on.
     assert!(ask(&mut kept, "GET", "/livez", "").starts_with("HTTP/1.1 200 OK\r\n"));
     fs::write(home.path("certs/n1.key"), "nonsense").unwrap();
-    reload(&node, "those in force stay");
+    reload(&node, "what is in force stays");
     assert!(node.process.log().contains("n1.key has no private key in it"), "{}", node.process.log());
     assert!(connect(node.addr, &new, &[]).is_ok());
 }

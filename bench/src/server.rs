@@ -397,7 +397,7 @@ fn ask_within(
     let mut stream = TcpStream::connect_timeout(&node, PROBE_WAIT_MAX)?;
     stream.set_read_timeout(Some(wait))?;
     stream.set_write_timeout(Some(wait))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(most).read_to_end(&mut answer)?;
     Ok(answer)

@@ -7,10 +7,10 @@
 //! majority     yes, heard of 12ms ago
 //! policy       version 12
 //!
-//! NODE  STATE  ROLE    WEIGHT  PARTITIONS  REPLICAS  HTTP
-//! n1    up     leader       1        1366      1365  127.0.0.1:7071
-//! n2    up     voter        1        1365      1366  127.0.0.1:7072
-//! n3    up     voter        1        1365      1365  127.0.0.1:7073
+//! NODE  STATE  ROLE    WEIGHT  PARTITIONS  HTTP
+//! n1    up     leader       1        1366  127.0.0.1:7071
+//! n2    up     voter        1        1365  127.0.0.1:7072
+//! n3    up     voter        1        1365  127.0.0.1:7073
 //!
 //! n1 to n4: 64 partitions are moving, 277 more to go
 //! ```
@@ -19,7 +19,7 @@
 //! leave and are drained is in [`members`]; how a cluster is kept for bad days in [`backup`], and how it goes on after them in
 //! [`restore`] and [`recover`].
 
-mod backup;
+pub(super) mod backup;
 mod members;
 mod recover;
 mod restore;
@@ -108,6 +108,8 @@ struct Status {
     contact_ms: Option<u64>,
     quorum: bool,
     policy_version: u64,
+    #[serde(default = "enforced")]
+    enforce: bool,
     nodes: Vec<Node>,
     #[serde(default)]
     moves: Vec<Moves>,
@@ -124,10 +126,14 @@ struct Node {
     voter: bool,
     leader: bool,
     partitions: u64,
-    replicas: u64,
     #[serde(default = "one")]
     weight: u64,
     http: String,
+}
+
+/// What a node says of its limits that is older than this member.
+fn enforced() -> bool {
+    true
 }
 
 /// The weight of a node that is older than weights.
@@ -153,7 +159,7 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
         ("cluster", format!("{}, as {} sees it", status.name, status.node)),
         ("leader", format!("{}, term {}", status.leader.as_deref().unwrap_or("none"), status.term)),
         ("majority", majority(&status)),
-        ("policy", format!("version {}", status.policy_version)),
+        ("policy", policy(&status)),
     ])?;
     out.line("")?;
     let columns = [
@@ -162,7 +168,6 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
         Column::Left("ROLE"),
         Column::Right("WEIGHT"),
         Column::Right("PARTITIONS"),
-        Column::Right("REPLICAS"),
         Column::Left("HTTP"),
     ];
     let waiting = status.nodes.iter().filter_map(|node| Some((node.id.clone(), node.waits_for.clone()?)));
@@ -184,6 +189,11 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+fn policy(status: &Status) -> String {
+    let off = if status.enforce { "" } else { ", kill switch thrown: no limit denies" };
+    format!("version {}{off}", status.policy_version)
+}
+
 fn majority(status: &Status) -> String {
     let heard = status.contact_ms.map(|ms| format!("heard of {} ago", span(ms)));
     match (status.quorum, heard) {
@@ -200,8 +210,8 @@ fn row(node: Node) -> Vec<String> {
         (false, true) => "voter",
         (false, false) => "learner",
     };
-    let (partitions, replicas) = (node.partitions.to_string(), node.replicas.to_string());
-    vec![node.id, node.state, role.into(), node.weight.to_string(), partitions, replicas, node.http]
+    let partitions = node.partitions.to_string();
+    vec![node.id, node.state, role.into(), node.weight.to_string(), partitions, node.http]
 }
 
 #[derive(Deserialize)]
@@ -269,11 +279,11 @@ mod tests {
     const ANSWER: &str = r#"{"name":"demo","node":"n2","leader":"n1","term":3,"applied":40,"contact_ms":12,"quorum":true,
         "policy_version":12,"placement_version":9,"nodes":[
         {"id":"n1","number":1,"http":"127.0.0.1:7071","peer":"127.0.0.1:7171","state":"up","voter":true,"leader":true,
-         "boot":"0a","partitions":1366,"replicas":1365},
+         "boot":"0a","partitions":1366},
         {"id":"n2","number":2,"http":"127.0.0.1:7072","peer":"127.0.0.1:7172","state":"draining","waits_for":"it \u0007 hands over","voter":true,"leader":false,
-         "boot":"0b","partitions":0,"replicas":1366,"weight":16},
+         "boot":"0b","partitions":0,"weight":16},
         {"id":"n3","number":3,"http":"gateway.example:80","peer":"127.0.0.1:7173","state":"unreachable","voter":false,
-         "leader":false,"boot":null,"partitions":2730,"replicas":1365}],
+         "leader":false,"boot":null,"partitions":2730}],
          "moves":[{"from":"n2","to":"n1","moving":64,"waiting":277}],"warnings":["of \u001b[2J"]}"#;
 
     #[test]
@@ -287,16 +297,24 @@ leader       n1, term 3
 majority     yes, heard of 12ms ago
 policy       version 12
 
-NODE  STATE        ROLE     WEIGHT  PARTITIONS  REPLICAS  HTTP
-n1    up           leader        1        1366      1365  127.0.0.1:7071
-n2    draining     voter        16           0      1366  127.0.0.1:7072
-n3    unreachable  learner       1        2730      1365  gateway.example:80
+NODE  STATE        ROLE     WEIGHT  PARTITIONS  HTTP
+n1    up           leader        1        1366  127.0.0.1:7071
+n2    draining     voter        16           0  127.0.0.1:7072
+n3    unreachable  learner       1        2730  gateway.example:80
 
 n2 to n1: 64 partitions are moving, 277 more to go
 ";
         assert_eq!(ran.data, expected);
         assert_eq!(ran.notes, "n2: it \u{fffd} hands over\nwarning: of \u{fffd}[2J\n");
         assert_eq!(server.seen()[0].line, "GET /v1/cluster");
+    }
+
+    #[test]
+    fn a_kill_switch_that_is_thrown_is_shown() {
+        let answer = ANSWER.replace("\"policy_version\":12", "\"policy_version\":12,\"enforce\":false");
+        let ran = Server::replying([Reply::ok(&answer)]).run("tidegate cluster status");
+        let expected = "policy       version 12, kill switch thrown: no limit denies\n";
+        assert!(ran.data.contains(expected), "{}", ran.data);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use tidegate::input::Fault;
 use ureq::http;
 
 use super::Exit;
@@ -37,6 +38,12 @@ pub enum Failure {
     Problem(Problem),
 }
 
+/// What is wrong with something, and below it each fault on a line of its own.
+pub fn listed(what: &str, faults: &[Fault]) -> String {
+    let faults: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    format!("{what}{}", faults.concat())
+}
+
 impl Failure {
     /// The command's exit.
     pub fn exit(&self) -> Exit {
@@ -58,6 +65,12 @@ impl Failure {
             Self::Problem(problem) => problem.status == http::StatusCode::SERVICE_UNAVAILABLE,
             Self::Usage(_) | Self::Failed(_) | Self::Unsafe(_) => false,
         }
+    }
+
+    /// Whether the cluster didn't find the node that asks to be admitted at its address.
+    pub fn is_not_found_at_its_address(&self) -> bool {
+        let Self::Problem(problem) = self else { return false };
+        problem.faults.iter().any(|fault| fault.starts_with("peer: ") && fault.contains("does not answer at"))
     }
 
     /// Whether it is about a state that has changed since it was read.

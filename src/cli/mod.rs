@@ -48,7 +48,7 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use tidegate::config::{Config, Own};
+use tidegate::config::{self, ADVERTISED, Config, LISTEN, Own, advertised, listening};
 use tidegate::input::Fault;
 use tidegate::placement::{WEIGHT_MAX, Weight};
 use tidegate::telemetry::log::{self, Filter};
@@ -146,6 +146,7 @@ Examples:
     Access(access::AccessArgs),
     Tenant(tenant::TenantArgs),
     Cluster(cluster::ClusterArgs),
+    Backup(cluster::backup::BackupArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -155,12 +156,20 @@ Examples:
 struct ServeArgs {
     #[command(flatten)]
     place: NodeArgs,
-    /// Ask the cluster of the node at this URL to admit this one; ignored where the folder holds a node already
+    /// Join the cluster of the node at this URL (or host and port), or form one with the nodes that the configuration lists, if
+    /// this is one of them and there is no cluster yet; ignored where the folder holds a node already
     #[arg(long, value_name = "URL", env = "TIDEGATE_JOIN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     join: Option<String>,
+    /// With --join: if a member of this name has lost its data, give it up and join in its place, under a new number
+    #[arg(long)]
+    rejoin: bool,
     /// How much of the load it takes beside the others, if it joins: from 0, which owns nothing, to 16
     #[arg(long, value_name = "N", env = "TIDEGATE_WEIGHT", value_parser = weight)]
     weight: Option<Weight>,
+    /// Names under which callers reach it, with commas between them: beside IP addresses and what is
+    /// advertised, and in place of those that the configuration lists
+    #[arg(long, value_name = "NAMES", env = "TIDEGATE_HTTP_HOSTS", value_delimiter = ',', value_parser = host)]
+    http_hosts: Option<Vec<String>>,
     /// Listen on an address that is open to other machines without any token: whoever reaches it may change the policy
     #[arg(long, env = "TIDEGATE_INSECURE_NO_AUTH", value_parser = BoolishValueParser::new())]
     insecure_no_auth: bool,
@@ -185,12 +194,18 @@ struct NodeArgs {
     /// Which node this one is: one of the configuration's, or a new one
     #[arg(long, value_name = "ID", env = "TIDEGATE_NODE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     node: Option<String>,
-    /// Where it listens for HTTP, rather than where the configuration says
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP")]
+    /// Where it listens for HTTP, rather than where the configuration says: an IP address or localhost, and a port
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP", value_parser = listen_at)]
     http: Option<SocketAddr>,
+    /// Where clients reach it, if not where it listens: a host and a port
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP_ADVERTISE", value_parser = reached_at)]
+    http_advertise: Option<String>,
     /// Where it listens for the other nodes, rather than where the configuration says
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER")]
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER", value_parser = listen_at)]
     peer: Option<SocketAddr>,
+    /// Where the other nodes reach it, if not where it listens: a host and a port
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_PEER_ADVERTISE", value_parser = reached_at)]
+    peer_advertise: Option<String>,
     /// Where it keeps its data, rather than where the configuration says
     #[arg(long, value_name = "FOLDER", env = "TIDEGATE_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -199,8 +214,10 @@ struct NodeArgs {
 impl NodeArgs {
     /// What is said of the node on the line. Without a file its tokens may come from elsewhere.
     fn own(&self) -> Own {
-        let (http, peer, data_dir) = (self.http, self.peer, self.data_dir.clone());
-        Own { http, peer, data_dir, may_have_tokens: self.config.is_none(), ..Own::default() }
+        let Self { http, peer, .. } = *self;
+        let (http_advertise, peer_advertise) = (self.http_advertise.clone(), self.peer_advertise.clone());
+        let (data_dir, may_have_tokens) = (self.data_dir.clone(), self.config.is_none());
+        Own { http, http_advertise, peer, peer_advertise, data_dir, may_have_tokens, ..Own::default() }
     }
 
     /// The configuration of that node, and the variables that it looks up.
@@ -219,19 +236,36 @@ impl NodeArgs {
 }
 
 /// The flags that only running a node takes.
-const SERVING: [&str; 11] = [
+const SERVING: [&str; 15] = [
     "config",
     "node",
     "http",
+    "http_advertise",
     "peer",
+    "peer_advertise",
     "data_dir",
+    "http_hosts",
     "join",
+    "rejoin",
     "weight",
     "insecure_no_auth",
     "log",
     "log_format",
     "stop_at_eof",
 ];
+
+fn listen_at(text: &str) -> Result<SocketAddr, String> {
+    listening(text).ok_or_else(|| format!("{text:?} is not {LISTEN}"))
+}
+
+fn reached_at(text: &str) -> Result<String, String> {
+    advertised(text).ok_or_else(|| format!("{text:?} is not {ADVERTISED}"))
+}
+
+/// A name under which callers reach a node.
+fn host(text: &str) -> Result<String, String> {
+    config::host(text).ok_or_else(|| format!("{text:?} is not {}", config::HOST))
+}
 
 fn weight(text: &str) -> Result<Weight, String> {
     let weight = text.parse().ok().and_then(Weight::new);
@@ -278,14 +312,26 @@ impl Line {
                 if !typed(after, "http") {
                     serve.place.http = cli.serve.place.http;
                 }
+                if !typed(after, "http_advertise") {
+                    serve.place.http_advertise = cli.serve.place.http_advertise.take();
+                }
                 if !typed(after, "peer") {
                     serve.place.peer = cli.serve.place.peer;
+                }
+                if !typed(after, "peer_advertise") {
+                    serve.place.peer_advertise = cli.serve.place.peer_advertise.take();
                 }
                 if !typed(after, "data_dir") {
                     serve.place.data_dir = cli.serve.place.data_dir.take();
                 }
+                if !typed(after, "http_hosts") {
+                    serve.http_hosts = cli.serve.http_hosts.take();
+                }
                 if !typed(after, "join") {
                     serve.join = cli.serve.join.take();
+                }
+                if !typed(after, "rejoin") {
+                    serve.rejoin = cli.serve.rejoin;
                 }
                 if !typed(after, "weight") {
                     serve.weight = cli.serve.weight;
@@ -347,6 +393,7 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         Command::Access(arguments) => arguments.run(server, out),
         Command::Tenant(arguments) => arguments.run(server, out),
         Command::Cluster(arguments) => arguments.run(server, out),
+        Command::Backup(arguments) => arguments.run(server, out).map(|()| Exit::Done),
         Command::Completions(arguments) => arguments.run(out),
         Command::Man(arguments) => arguments.run(out),
     };
@@ -484,6 +531,7 @@ mod tests {
             "data-dir",
             "join",
             "weight",
+            "http-hosts",
             "insecure-no-auth",
             "log",
             "log-format",
@@ -493,7 +541,9 @@ mod tests {
             for argument in command.get_arguments() {
                 let flag = argument.get_long().unwrap_or_default();
                 let is_for_one_entry = name == "tidegate access add" && flag == "api-key";
-                let may = WITH.contains(&flag) && !is_for_one_entry;
+                // A variable that says where a node keeps its data must not make this another command.
+                let is_of_stopped = name.ends_with(" backup") && flag == "data-dir";
+                let may = WITH.contains(&flag) && !is_for_one_entry && !is_of_stopped;
                 let variable = argument.get_env().map(|variable| variable.to_string_lossy().into_owned());
                 assert_eq!(variable.is_some(), may && name != "tidegate dev", "{name} --{flag}");
                 assert!(
@@ -517,7 +567,9 @@ mod tests {
         let place = NodeArgs::augment_args(clap::Command::new("node"));
         let of_place: Vec<_> = place.get_arguments().map(|argument| argument.get_id()).collect();
         let mut seen = std::collections::BTreeMap::new();
-        for (name, command) in commands().into_iter().filter(|(name, _)| name != "tidegate serve") {
+        // These two are there a second time, under a longer or a shorter name.
+        let again = ["tidegate serve", "tidegate backup"];
+        for (name, command) in commands().into_iter().filter(|(name, _)| !again.contains(&name.as_str())) {
             for argument in command.get_arguments() {
                 if let Some(variable) = argument.get_env() {
                     let flag = format!("{name} {}", argument.get_id());

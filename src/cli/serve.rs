@@ -1,7 +1,7 @@
 //! `tidegate [serve]`: runs a node on real sockets until it is told to stop, or has left its cluster.
 //!
 //! Who the node is, its data says, if there is any. A node without data is one of the configuration's; or with `--join` one that
-//! asks a cluster to admit it ([`join`]).
+//! asks a cluster to admit it ([`join`]). One that turns out to have to join only while it runs is stopped, and started again.
 
 mod hangup;
 mod join;
@@ -10,6 +10,7 @@ mod service;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +32,11 @@ use tidegate::random::Seed;
 use tidegate::telemetry::log::{Filter, print, print_error};
 
 use super::client::ServerArgs;
+use super::failure::Failure;
 use super::{ServeArgs, variables};
 use hangup::{Hangups, Reloaded};
-use join::Joining;
+use join::{Joining, Settled};
+use service::Service;
 
 /// A node outlives whoever reads what it says: a line that can't be written is lost, where the standard macros panic.
 macro_rules! println {
@@ -57,6 +60,10 @@ const STATISTICS_FILE: &str = "stats.redb";
 /// How long the introduction of a node that is alone waits until it may be asked: a fsync or two.
 const STARTED_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long an address that an earlier run of this process had may take to be free, and how often that is tried.
+const FREE_WITHIN: Duration = Duration::from_secs(5);
+const FREE_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 /// Runs the node that the arguments describe.
 pub fn run(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
     // Two threads: accepting goes on while a large policy is being read.
@@ -73,11 +80,13 @@ async fn configured(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
         Ok(hangups) => hangups,
         Err(error) => return fail(error),
     };
-    let ServeArgs { place, join, weight, insecure_no_auth, log, log_format, stop_at_eof } = arguments;
+    let ServeArgs { place, join, rejoin, weight, http_hosts, insecure_no_auth, .. } = arguments;
+    let ServeArgs { log, log_format, stop_at_eof, .. } = arguments;
     let own = place.own();
     // The tokens of a node that was admitted come with its data.
     let may_have_tokens = !insecure_no_auth && (own.may_have_tokens || join.is_some());
-    let (config, looked_up) = place.load(&Own { weight, insecure_no_auth, may_have_tokens, ..own });
+    let (config, looked_up) =
+        place.load(&Own { weight, hosts: http_hosts, insecure_no_auth, may_have_tokens, ..own });
     let config = match config.and_then(|config| Ok((filter_of(log.clone(), &config)?, config))) {
         Ok(config) => config,
         Err(faults) => return refuse("the configuration", &faults),
@@ -93,7 +102,12 @@ async fn configured(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let (has_file, is_named) = (place.config.is_some(), place.node.is_some());
-    let joining = Joining { url: join, server, has_file, is_named };
+    let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
+    let url = join.map(|join| join::url_of(&join, has_tls));
+    if rejoin && url.is_none() {
+        return fail_usage("--rejoin goes with --join");
+    }
+    let joining = Joining { url, rejoin, must_join: false, server, has_file, is_named };
     serve(config, joining, reloaded, stop_at_eof).await
 }
 
@@ -111,75 +125,126 @@ fn fail(error: impl Display) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
+fn fail_usage(why: &str) -> ExitCode {
+    eprintln!("tidegate: {why}");
+    ExitCode::from(USAGE)
+}
+
 fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
     eprintln!("tidegate: {what} is not valid");
     faults.iter().for_each(|fault| eprintln!("  {fault}"));
     ExitCode::from(USAGE)
 }
 
-async fn serve(config: Config, joining: Joining, reloaded: Arc<Reloaded>, stop_at_eof: bool) -> ExitCode {
+/// How a run of the node ended.
+enum Run {
+    /// The process ends too.
+    Ended(ExitCode),
+    /// A cluster was found that this node is no member of: it is to be started again, and to ask for admission.
+    Joins,
+}
+
+async fn serve(config: Config, mut joining: Joining, reloaded: Arc<Reloaded>, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
     if let Err(error) = ignore_other_signals() {
         return fail(error);
     }
-    // Taken now, so that a port in use is told first, and listened on once the node answers.
-    let listener = match Bound::bind(config.http) {
-        Ok(listener) => listener,
-        Err(error) => return fail(format!("can't listen on {}: {error}", config.http)),
-    };
     let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
         Err(error) => return fail(error),
     };
+    config.tls.iter().for_each(|tls| reloaded.certificates_of(tls));
+    let mut stop = pin!(stop);
+    loop {
+        match serve_once((&config, &joining, &reloaded), stop.as_mut()).await {
+            Run::Ended(code) => return code,
+            Run::Joins => joining.must_join = true,
+        }
+    }
+}
+
+async fn serve_once(
+    (config, joining, reloaded): (&Config, &Joining, &Reloaded),
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Run {
+    let listener = match bind_again(config.http, joining.must_join).await {
+        Ok(listener) => listener,
+        Err(error) => return Run::Ended(fail(format!("can't listen on {}: {error}", config.http))),
+    };
+    let what = (config, joining, reloaded);
     let Some(Tls { http, tls, .. }) = &config.tls else {
         return match listen_for_peers(config.peer, PlainListener::bind).await {
-            Ok(peers) => run_node((config, joining, reloaded), listener, peers, Plain, stop).await,
-            Err(error) => fail(error),
+            Ok(peers) => run_node(what, listener, peers, Plain::default(), stop).await,
+            Err(error) => Run::Ended(fail(error)),
         };
     };
-    config.tls.iter().for_each(|tls| reloaded.certificates_of(tls));
     let (http, tls) = (*http, tls.clone());
     let peers = match listen_for_peers(config.peer, TcpListener::bind).await {
         Ok(peers) => peers.map(|peers| tls.peers(peers)),
-        Err(error) => return fail(error),
+        Err(error) => return Run::Ended(fail(error)),
     };
     match http {
-        true => run_node((config, joining, reloaded), tls.door(listener), peers, tls.network(), stop).await,
-        false => run_node((config, joining, reloaded), listener, peers, tls.network(), stop).await,
+        true => run_node(what, tls.door(listener), peers, tls.network(), stop).await,
+        false => run_node(what, listener, peers, tls.network(), stop).await,
+    }
+}
+
+/// Takes `address`, so that a port in use is told first; it is listened on once the node answers. A run that follows another one of this process waits a moment for the address to be free again.
+async fn bind_again(address: SocketAddr, follows: bool) -> std::io::Result<Bound> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match Bound::bind(address) {
+            Err(error) if follows && is_taken(&error) && waited < FREE_WITHIN => {
+                tokio::time::sleep(FREE_AGAIN_AFTER).await;
+                waited += FREE_AGAIN_AFTER;
+            }
+            bound => return bound,
+        }
     }
 }
 
 /// What `bind` makes of the address for peers, if there is one.
 async fn listen_for_peers<L>(
     address: Option<SocketAddr>,
-    bind: impl AsyncFnOnce(SocketAddr) -> std::io::Result<L>,
+    bind: impl AsyncFn(SocketAddr) -> std::io::Result<L>,
 ) -> Result<Option<L>, String> {
     let Some(address) = address else { return Ok(None) };
-    let bound = bind(address).await;
+    let bound = match bind(address).await {
+        // All addresses are those of IPv4 where the machine has no others.
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && !is_taken(&error) => {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into()).await
+        }
+        bound => bound,
+    };
     bound.map(Some).map_err(|error| format!("can't listen for peers on {address}: {error}"))
+}
+
+fn is_taken(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrInUse
 }
 
 /// Runs the node on what it listens on and dials with.
 async fn run_node<L: Listen, P: Listen, N: Network>(
-    (config, joining, reloaded): (Config, Joining, Arc<Reloaded>),
+    (config, joining, reloaded): (&Config, &Joining, &Reloaded),
     listener: L,
     mut peers: Option<P>,
     network: N,
-    stop: impl Future<Output = ()>,
-) -> ExitCode {
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Run {
     let seed = match Seed::from_system() {
         Ok(seed) => seed,
-        Err(error) => return fail(format!("the system gives no randomness: {error}")),
+        Err(error) => return Run::Ended(fail(format!("the system gives no randomness: {error}"))),
     };
+    let service = Service::follow();
     let http = listener.local_addr().unwrap_or(config.http);
     let (place, first) = (Place::Directory(config.data_dir.clone()), config.policy_file.clone());
     let had_data = matches!(place.found(), Ok(Some(found)) if !found.is_blank);
-    let (config, members) = match joining.settle(config, &place, http, peers.as_mut()).await {
-        Ok(settled) => settled,
-        Err(failure) => {
-            eprintln!("tidegate: {failure}");
-            return ExitCode::from(failure.exit().code());
-        }
+    let mut stop = stop;
+    let settling = joining.settle(config.clone(), &place, http, peers.as_mut());
+    let Settled { config, members, newcomer } = match or_stopped(settling, stop.as_mut()).await {
+        None => return Run::Ended(ExitCode::SUCCESS),
+        Some(Ok(settled)) => settled,
+        Some(Err(failure)) => return Run::Ended(told(&failure)),
     };
     let round_trip_ms = config.round_trip_ms.unwrap_or(ROUND_TRIP_MS);
     let parts = Parts {
@@ -194,12 +259,15 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         place,
         timers: Timers::for_round_trip(round_trip_ms),
         initial: Box::new(move || initial(first.as_deref())),
+        newcomer,
         workers: Workers::Threads,
     };
     let node = match Node::start(parts).await {
         Ok(node) => node,
-        Err(NodeError::Member(MemberError::Invalid(faults))) => return refuse("the policy", &faults),
-        Err(error) => return fail(error),
+        Err(NodeError::Member(MemberError::Invalid(faults))) => {
+            return Run::Ended(refuse("the policy", &faults));
+        }
+        Err(error) => return Run::Ended(fail(error)),
     };
     reloaded.node_of(&config, node.tokens());
     if members.len() == 1 {
@@ -210,16 +278,35 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
         warn_of_ignored_policy(file, &node);
     }
-    let following = tokio::spawn(service::follow(node.unready()));
-    let stop = async {
-        stop.await;
-        following.abort();
-        service::stopping();
+    service.has_started(node.unready());
+    let (member, mut found) = (node.member().clone(), None);
+    let stopping = async {
+        tokio::select! {
+            () = stop => service.stops(),
+            cluster = joining.finds_cluster(&config, http, &member, newcomer) => found = Some(cluster),
+        }
+        drop(member);
     };
-    match node.run(stop).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
+    match (node.run(stopping).await, found) {
+        (Ok(()), None) => Run::Ended(ExitCode::SUCCESS),
+        (Ok(()), Some(Ok(()))) => Run::Joins,
+        (Ok(()), Some(Err(failure))) => Run::Ended(told(&failure)),
+        (Err(error), _) => Run::Ended(fail(error)),
     }
+}
+
+/// The outcome of `work`, if the node wasn't told to stop before.
+async fn or_stopped<T>(work: impl Future<Output = T>, stop: Pin<&mut impl Future<Output = ()>>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop => None,
+        outcome = work => Some(outcome),
+    }
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    eprintln!("tidegate: {failure}");
+    ExitCode::from(failure.exit().code())
 }
 
 /// The policy of the very first start.
@@ -319,6 +406,9 @@ fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
             policy.document().tenants.len(),
             policy.document().default_tier
         ),
+    }
+    if policy.version() > 0 && !policy.document().enforce {
+        println!("  enforce off: no limit denies until `tidegate policy enforce on`");
     }
     println!("  data    {}", config.data_dir.display());
     if let Some(tls) = &config.tls {

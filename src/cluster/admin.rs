@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::member::Member;
 use super::raft::ProposeError;
-use super::state::{self, Agreed, Done, Leaving, LogIndex, Made, NewMember, Refusal, What};
+use super::state::{self, Agreed, Done, Leaving, LogIndex, Made, NewMember, Refusal, Seating, What};
 use super::steward::{Facts, GIVEN_UP_AFTER, SILENT_AFTER, Steward};
 use super::voters::needs_vote_of;
 use crate::check::Name;
 use crate::peer::{Ask, Kind};
-use crate::placement::{NodeId, Weight};
+use crate::placement::{BootId, NodeId, Weight};
 
 /// How long an order may take, its way to the leader included.
 const ORDER_WITHIN: Duration = Duration::from_secs(10);
@@ -177,7 +177,8 @@ impl Member {
         if !self.raft.is_leader() {
             return Err(Denied::NoLeader);
         }
-        let taken = async {
+        // Boxed: each layer of an order adds to the depth of the futures that the compiler lays out.
+        let taken = Box::pin(async {
             match order {
                 Order::Admit(new) => self.admit(new, by).await,
                 Order::Leave { node, how } => self.let_leave(node, how, by).await,
@@ -189,22 +190,33 @@ impl Member {
                     self.set(node, |member| member.weight == weight, |id| What::Weigh(id, weight), by).await
                 }
             }
-        };
+        });
         tokio::time::timeout(ORDER_WITHIN, taken).await.unwrap_or(Err(Denied::Unknown))
     }
 
     async fn admit(&self, new: NewMember, by: String) -> Result<Granted, Denied> {
         let judged =
             self.with_facts(|_, facts| judge_admission(facts.agreed, &new)).ok_or(Denied::NoLeader)?;
-        if let Some(node) = judged? {
-            return Ok(Granted { node, at: self.raft.view().applied, is_new: false });
+        match judged? {
+            Admission::Is(node) => {
+                return Ok(Granted { node, at: self.raft.view().applied, is_new: false });
+            }
+            Admission::Moves(node) => {
+                self.find(&new).await?;
+                let seating = Seating { boot: BootId::NEVER, http: new.http.clone(), peer: new.peer.clone() };
+                let moved = granted(&new.name, self.propose(What::Seat(node, seating), by).await)?;
+                return Ok(Granted { is_new: false, ..moved });
+            }
+            Admission::New => {}
         }
         self.find(&new).await?;
         match self.propose(What::Admit(new.clone()), by).await {
             // Somebody was quicker: perhaps it was the same node that asked twice.
             Err(ProposeError::Refused(Refusal::MemberExists { .. })) => {
                 let judged = self.with_facts(|_, facts| judge_admission(facts.agreed, &new));
-                let node = judged.ok_or(Denied::NoLeader)??.ok_or(Denied::Unknown)?;
+                let Admission::Is(node) = judged.ok_or(Denied::NoLeader)?? else {
+                    return Err(Denied::Unknown);
+                };
                 Ok(Granted { node, at: self.raft.view().applied, is_new: false })
             }
             proposed => granted(&new.name, proposed),
@@ -215,14 +227,26 @@ impl Member {
     async fn find(&self, new: &NewMember) -> Result<(), Denied> {
         let mut why = String::from("nobody answered");
         let found = async {
-            while let Err(error) = self.links.knock(&new.name, &new.peer).await {
-                why = error;
+            loop {
+                match self.links.knock(&new.name, &new.peer).await {
+                    Ok(level) => return level,
+                    Err(error) => why = error,
+                }
                 tokio::time::sleep(KNOCK_AGAIN_AFTER).await;
             }
         };
-        let found = tokio::time::timeout(KNOCK_WITHIN, found).await.is_ok();
-        let detail = || format!("{} does not answer at {}: {why}", new.name, new.peer);
-        if found { Ok(()) } else { Err(Denied::Impossible { path: "peer".into(), detail: detail() }) }
+        let found = tokio::time::timeout(KNOCK_WITHIN, found).await;
+        let needs = self.raft.view().state.level();
+        let detail = match found {
+            Ok(level) if level >= needs => return Ok(()),
+            Ok(level) => format!(
+                "{} runs an older program: it reads format level {level}, and the cluster is at \
+                 level {needs}",
+                new.name
+            ),
+            Err(_) => format!("{} does not answer at {}: {why}", new.name, new.peer),
+        };
+        Err(Denied::Impossible { path: "peer".into(), detail })
     }
 
     async fn let_leave(&self, node: Name, how: Leaving, by: String) -> Result<Granted, Denied> {
@@ -260,21 +284,31 @@ fn named<'a>(agreed: &'a Agreed, name: &Name) -> Result<(NodeId, &'a state::Memb
     found.ok_or_else(|| Denied::NoSuchNode(name.clone()))
 }
 
-/// The number that the node has already, if it was admitted and has never been there; none if it may be admitted.
-fn judge_admission(agreed: &Agreed, new: &NewMember) -> Result<Option<NodeId>, Denied> {
+/// What a node is that asks to be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// No member yet.
+    New,
+    /// A member that has never been there.
+    Is(NodeId),
+    /// The same, at other addresses: its container began anew before its first start was through.
+    Moves(NodeId),
+}
+
+/// Returns what becomes of the request; errs where the node can't be admitted.
+fn judge_admission(agreed: &Agreed, new: &NewMember) -> Result<Admission, Denied> {
     let impossible = |path: &str, detail: String| Err(Denied::Impossible { path: path.into(), detail });
-    if let Ok((id, member)) = named(agreed, &new.name) {
-        let is_same = (&member.http, &member.peer) == (&new.http, &new.peer);
-        return match (is_same, member.was_there()) {
-            (true, false) => Ok(Some(id)),
-            (false, false) => impossible(
-                "id",
-                format!("{} was admitted at other addresses, {} and {}", new.name, member.http, member.peer),
-            ),
-            (_, true) => impossible("id", format!("{} is a member already, as node {id}", new.name)),
-        };
+    let same = named(agreed, &new.name).ok();
+    match same {
+        Some((id, member)) if member.was_there() => {
+            return impossible("id", format!("{} is a member already, as node {id}", new.name));
+        }
+        Some((id, member)) if (&member.http, &member.peer) == (&new.http, &new.peer) => {
+            return Ok(Admission::Is(id));
+        }
+        _ => {}
     }
-    for (_, member) in agreed.members.iter() {
+    for (_, member) in agreed.members.iter().filter(|(id, _)| same.is_none_or(|(same, _)| same != *id)) {
         for (path, theirs, ours) in [("http", &member.http, &new.http), ("peer", &member.peer, &new.peer)] {
             if theirs == ours {
                 return impossible(path, format!("{ours} is the {path} address of {} already", member.name));
@@ -286,7 +320,7 @@ fn judge_admission(agreed: &Agreed, new: &NewMember) -> Result<Option<NodeId>, D
             return impossible("", detail);
         }
     }
-    Ok(None)
+    Ok(same.map_or(Admission::New, |(id, _)| Admission::Moves(id)))
 }
 
 /// The number of the member that may leave, and whether that is news.
@@ -328,6 +362,7 @@ fn granted(name: &Name, proposed: Result<Done, ProposeError>) -> Result<Granted,
     let done = proposed.map_err(|error| match error {
         ProposeError::NoLeader => Denied::NoLeader,
         ProposeError::Unknown | ProposeError::Stopped => Denied::Unknown,
+        ProposeError::OlderMembers(_) => Denied::Unsafe(error.to_string()),
         ProposeError::TooLarge { .. } => {
             Denied::Impossible { path: String::new(), detail: error.to_string() }
         }
@@ -335,7 +370,7 @@ fn granted(name: &Name, proposed: Result<Done, ProposeError>) -> Result<Granted,
     })?;
     match done.made {
         Made::Member(node) => Ok(Granted { node, at: done.at, is_new: true }),
-        Made::Version(_) | Made::Placement => Err(Denied::Unknown),
+        Made::Version(_) | Made::Placement | Made::Level(_) => Err(Denied::Unknown),
     }
 }
 
@@ -359,8 +394,8 @@ mod tests {
     use super::*;
     use crate::clock::SECOND;
     use crate::cluster::raft::{Following, Roster};
-    use crate::cluster::state::{Command, RequestId, Seating, State};
-    use crate::placement::{BootId, Secret};
+    use crate::cluster::state::{Command, RequestId, State};
+    use crate::placement::Secret;
 
     fn name(node: u64) -> Name {
         Name::new(&format!("n{node}")).unwrap()
@@ -396,19 +431,21 @@ mod tests {
     fn whoever_asks_again_before_it_has_been_there_is_answered_the_same() {
         let state = agreed();
         let judged = |new: &NewMember| match judge_admission(state.agreed().unwrap(), new) {
-            Ok(node) => format!("{node:?}"),
+            Ok(admission) => format!("{admission:?}"),
             Err(denied) => denied.to_string(),
         };
-        assert_eq!(judged(&new(4)), "Some(NodeId(7))");
-        assert_eq!(judged(&new(5)), "None");
+        assert_eq!(judged(&new(4)), "Is(NodeId(7))");
+        assert_eq!(judged(&new(5)), "New");
         let other = |node, http: &str, peer: &str| NewMember {
             name: name(node),
             http: http.into(),
             peer: peer.into(),
             weight: Weight::ONE,
         };
+        // Its container may have got another address before it was ever there.
+        assert_eq!(judged(&other(4, "h4:1", "p9:1")), "Moves(NodeId(7))");
         for (wanted, why) in [
-            (other(4, "h4:1", "p9:1"), "n4 was admitted at other addresses, h4:1 and p4:1"),
+            (other(4, "h4:1", "p3:1"), "p3:1 is the peer address of n3 already"),
             (new(2), "n2 is a member already, as node 2"),
             (other(5, "h3:1", "p5:1"), "h3:1 is the http address of n3 already"),
             (other(5, "h5:1", "p4:1"), "p4:1 is the peer address of n4 already"),

@@ -163,7 +163,8 @@ fn fill(
 /// A recovery that could be carried out.
 pub struct Recovery {
     lying: Lying,
-    /// Where the node is reached.
+    /// Where clients and where peers reach the node.
+    http: String,
     peer: String,
     given_up: GivenUp,
 }
@@ -177,6 +178,8 @@ pub struct Plan {
     pub name: Name,
     /// Its number, which stays.
     pub number: NodeId,
+    /// Where clients reach it.
+    pub http: String,
     /// The last entry of the log that it has.
     pub last: LogIndex,
     /// Of the last entries, those of which it doesn't know that a majority has them. They are taken.
@@ -198,11 +201,11 @@ impl Recovery {
         let lying = Lying::open(place)?.ok_or(AnewError::Empty)?;
         let agreed = lying.state.agreed().ok_or_else(|| AnewError::NotBegun(name.clone()))?;
         let member = agreed.members.get(lying.claim.node).ok_or(AnewError::NoMember(name))?;
-        let peer = member.peer.clone();
+        let (http, peer) = (member.http.clone(), member.peer.clone());
         // The words and the time don't matter to who is given up.
         let who = Alone::Stays(lying.claim.node);
         let (_, given_up) = lying.state.alone(next(&lying), &who, (0, "", ""))?;
-        Ok(Self { lying, peer, given_up })
+        Ok(Self { lying, http, peer, given_up })
     }
 
     /// What would be done.
@@ -212,6 +215,7 @@ impl Recovery {
             cluster: claim.cluster.clone(),
             name: claim.name.clone(),
             number: claim.node,
+            http: self.http.clone(),
             last: *last,
             unconfirmed: *unconfirmed,
             policy_version: state.agreed().map_or(0, |agreed| agreed.version),

@@ -13,9 +13,10 @@
 //! longer ([`crate::limit::LONG_WINDOW_MIN`]); what is counted of shorter ones is over before anybody has restored anything. Not in
 //! it: permits, request ids, what stands in for others beyond a cap, statistics, and the tokens and certificates of the nodes.
 //!
-//! Writing and reading is all that is here; `collect` asks the nodes.
+//! Writing and reading is all that is here; `collect` asks the nodes, and `offline` makes a back-up of a node that is stopped.
 
 mod collect;
+pub mod offline;
 
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::inbound::Inbound;
-use self::reach::Reach;
+use self::reach::{Elsewhere, Reach};
 use super::raft::{self, Sending, Traffic, Transport, TransportError};
 use super::status::BreakerStatus;
 use crate::check::Name;
@@ -38,7 +38,7 @@ use crate::peer::{
     self, Breaker, BreakerState, Call, CallError, Class, Failure, Hello, Identity, Kind, Link, LinkArgs,
     LinkState, Opaque, Outcome, Pass, link,
 };
-use crate::placement::NodeId;
+use crate::placement::{BootId, FormatLevel, NodeId};
 use crate::random::{Generator, Seed};
 
 /// Stands for all whose number this node doesn't know; it is nobody's.
@@ -69,11 +69,14 @@ pub struct LinksArgs<N> {
 /// See the module.
 pub struct Links {
     us: Name,
+    level: FormatLevel,
     clock: SharedClock,
     control: Handle,
     known: ArcSwap<Known>,
     /// The peers that are connected to this node.
     inbound: Inbound,
+    /// Where else peers may be.
+    elsewhere: Elsewhere,
     /// Looks for a node at an address that no link leads to.
     knock: Box<dyn Fn(Name, String) -> Knocking + Send + Sync>,
     /// Held while the members are changed.
@@ -87,8 +90,8 @@ struct Known {
     numbers: BTreeMap<Name, NodeId>,
 }
 
-/// Whether a node was found, when it is known; if not, why.
-type Knocking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+/// The format level of a node that was found; if it wasn't, why.
+type Knocking = Pin<Box<dyn Future<Output = Result<FormatLevel, String>> + Send>>;
 
 /// Makes links and runs their drivers.
 struct Maker {
@@ -97,8 +100,6 @@ struct Maker {
     seed: Seed,
     control: Handle,
     workers: Vec<Handle>,
-    /// Where else a peer may be.
-    elsewhere: BTreeMap<Name, String>,
     /// Peers made so far; says whose turn it is, and which chance is theirs.
     made: u64,
 }
@@ -107,7 +108,6 @@ struct Maker {
 struct Wanted<'a> {
     peer: &'a Name,
     address: &'a str,
-    elsewhere: Option<&'a str>,
     class: Class,
     chance: Generator,
     breaker: Option<Arc<Breaker>>,
@@ -291,18 +291,23 @@ impl Links {
     /// Links to nobody yet.
     pub fn new<N: Network>(args: LinksArgs<N>) -> Self {
         let LinksArgs { us, network, clock, seed, control, workers } = args;
-        let (own, network, time) = (us.node.clone(), Arc::new(network), clock.clone());
-        let (who, ways) = (us.clone(), network.clone());
+        let (own, level) = (us.node.clone(), us.level);
+        let (network, time) = (Arc::new(network), clock.clone());
+        let (who, ways, elsewhere) = (us.clone(), network.clone(), Elsewhere::default());
         let knock = move |name: Name, address: String| -> Knocking {
             let (who, network) = (who.clone(), ways.clone());
-            Box::pin(async move { peer::knock(&who, &name, &mut Reach::new(network, &address, None)).await })
+            Box::pin(async move {
+                let mut reach = Reach::new(network, &name, &address, Elsewhere::default());
+                peer::knock(&who, &name, &mut reach).await
+            })
         };
+        let other_places = elsewhere.clone();
         let make = move |wanted: Wanted<'_>| {
             let (link, driver) = link(LinkArgs {
                 us: us.clone(),
                 peer: wanted.peer.clone(),
                 class: wanted.class,
-                dial: Reach::new(network.clone(), wanted.address, wanted.elsewhere),
+                dial: Reach::new(network.clone(), wanted.peer, wanted.address, other_places.clone()),
                 clock: time.clone(),
                 chance: wanted.chance,
                 breaker: wanted.breaker,
@@ -310,16 +315,41 @@ impl Links {
             wanted.runs_on.spawn(driver);
             link
         };
-        let (make, control_too, elsewhere) = (Box::new(make), control.clone(), BTreeMap::new());
-        let maker = Maker { make, seed, control: control_too, workers, elsewhere, made: 0 };
+        let maker = Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
         let (known, knock) = (ArcSwap::default(), Box::new(knock));
         let inbound = Inbound::default();
-        Self { us: own, clock, control, known, inbound, knock, maker: Mutex::new(maker) }
+        let maker = Mutex::new(maker);
+        Self { us: own, level, clock, control, known, inbound, elsewhere, knock, maker }
     }
 
-    /// Takes note of where peers may be if they aren't where they are said to be. It counts for links that are made from now on.
-    pub fn may_be_at(&self, elsewhere: BTreeMap<Name, String>) {
-        self.maker.lock().unwrap_or_else(PoisonError::into_inner).elsewhere = elsewhere;
+    /// Takes note of where the configuration has peers: they are dialled there too.
+    pub fn may_be_at(&self, listed: BTreeMap<Name, String>) {
+        self.elsewhere.list(listed);
+    }
+
+    /// Takes note of where the peer `name` says that it is. Returns whether that is news; ignored where there is no such peer.
+    pub fn is_at(&self, name: &Name, address: &str) -> bool {
+        let known = self.known.load();
+        let Some(peer) = known.numbers.get(name).and_then(|number| known.peers.get(number)) else {
+            return false;
+        };
+        let is_news = peer.address != address && self.elsewhere.of(name).as_deref() != Some(address);
+        self.elsewhere.said_by_itself(name, address);
+        is_news
+    }
+
+    /// Takes note of where another peer has the peer `number`; ignored where there is no such peer.
+    pub fn is_said_to_be_at(&self, number: NodeId, address: &str) {
+        if let Some(name) = self.name(number) {
+            self.elsewhere.said_by_another(&name, address);
+        }
+    }
+
+    /// Where each peer is, as far as this node knows: where it says itself that it is, or else what the log says.
+    pub fn addresses(&self) -> Vec<(NodeId, String)> {
+        let known = self.known.load();
+        let peers = known.peers.values();
+        peers.map(|p| (p.number, self.elsewhere.of(&p.name).unwrap_or_else(|| p.address.clone()))).collect()
     }
 
     /// Takes note of who the members are: number, name, and where other nodes reach them. This node may be among them.
@@ -336,11 +366,13 @@ impl Links {
             next.peers.insert(*number, peer);
             next.numbers.insert(name.clone(), *number);
         }
+        self.elsewhere.keep(|name| next.numbers.contains_key(name));
         self.known.store(Arc::new(next));
     }
 
-    /// Looks for the node `name` at `address`, where it isn't a peer yet; says why it isn't found. Who waits bounds it.
-    pub async fn knock(&self, name: &Name, address: &str) -> Result<(), String> {
+    /// Looks for the node `name` at `address`, where it isn't a peer yet. Returns the format level of
+    /// its program, or why it isn't found. The caller must bound the wait.
+    pub async fn knock(&self, name: &Name, address: &str) -> Result<FormatLevel, String> {
         (self.knock)(name.clone(), address.into()).await
     }
 
@@ -359,6 +391,21 @@ impl Links {
         let gave_up =
             |peer: &&Arc<Peer>| matches!(peer.raft.state(), LinkState::Connecting { given_up: true, .. });
         known.peers.values().find(gave_up).map(|peer| peer.name.clone())
+    }
+
+    /// The format level of this node's own program.
+    pub fn level(&self) -> FormatLevel {
+        self.level
+    }
+
+    /// Which process of the peer is connected, and the format level of its program, as it greeted;
+    /// none without a connection. Ask this before sending a message that not every program reads.
+    pub fn level_of(&self, number: NodeId) -> Option<(BootId, FormatLevel)> {
+        let peer = self.peer(number)?;
+        [&peer.raft, &peer.checks, &peer.bulk].into_iter().find_map(|link| match link.state() {
+            LinkState::Connected { boot, level, .. } => Some((boot, level)),
+            LinkState::Connecting { .. } => None,
+        })
     }
 
     /// The peer of that number.
@@ -467,12 +514,11 @@ impl Maker {
             0 => &self.control,
             workers => &self.workers[(turn % workers as u64) as usize],
         };
-        let elsewhere = self.elsewhere.get(name).map(String::as_str);
         let breaker = Arc::new(Breaker::new(self.seed.fork("breaker", turn)));
         let made = |class, runs_on| {
             let chance = self.seed.fork(Class::word(class), turn);
             let breaker = (class == Class::Checks).then(|| breaker.clone());
-            (self.make)(Wanted { peer: name, address, elsewhere, class, chance, breaker, runs_on })
+            (self.make)(Wanted { peer: name, address, class, chance, breaker, runs_on })
         };
         Peer {
             number,

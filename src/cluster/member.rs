@@ -24,6 +24,7 @@ use super::acquaintances::{acquaintances, number};
 use super::claim::{Claim, Found};
 use super::handoff;
 use super::links::Links;
+use super::lost::Newcomer;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::readiness::Startup;
 use super::state::{Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What};
@@ -32,8 +33,8 @@ use crate::check::Name;
 use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
 use crate::peer::{Ask, Kind, Lineage};
-use crate::placement::{BootId, Partition, Places, Seat, Secret, TableVersion, Weight};
-use crate::policy::{Document, Policy};
+use crate::placement::{BootId, FormatLevel, NodeId, Partition, Places, Seat, Secret, TableVersion, Weight};
+use crate::policy::{Document, Policy, document_level};
 use crate::random::{Generator, Seed};
 use crate::watch;
 
@@ -45,6 +46,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After how many of those looks the leader looks for what has to be tidied up: expired entries.
 const TIDY_EVERY: u32 = 50;
+
+/// After how many of those looks the leader looks whether every member reads a higher format level.
+const RAISE_EVERY: u32 = 5;
 
 /// How long the others have to say that they know of no such member until a node believes it: longer than any of them takes
 /// to catch up after a restart.
@@ -98,6 +102,8 @@ pub struct MemberArgs {
     pub seed: Seed,
     /// The policy of the very first start; asked on the first of the seeds alone.
     pub initial: Initial,
+    /// What it does if it begins with nothing and finds a cluster there.
+    pub newcomer: Newcomer,
 }
 
 /// Why a node can't take part.
@@ -170,6 +176,9 @@ pub struct Member {
     chance: Mutex<Generator>,
     secret: Secret,
     initial: Initial,
+    pub(super) newcomer: Newcomer,
+    /// Whether it is to join a cluster that exists.
+    pub(super) to_join: watch::Sender<bool>,
     pub(super) timers: Timers,
     pub(super) contact_ms: AtomicU64,
     pub(super) startup: Startup,
@@ -190,8 +199,8 @@ pub(super) const NO_CONTACT: u64 = u64::MAX;
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
     pub async fn start(args: MemberArgs) -> Result<Self, MemberError> {
-        let MemberArgs { cluster, own, seeds, boot, environment, place, timers, links, clock, seed, initial } =
-            args;
+        let MemberArgs { cluster, own, seeds, boot, environment, place, timers, .. } = args;
+        let MemberArgs { links, clock, seed, initial, newcomer, .. } = args;
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
         let has_log = found.as_ref().is_some_and(|found| !found.is_blank);
@@ -224,6 +233,8 @@ impl Member {
             chance: Mutex::new(seed.fork("commands", boot.0)),
             secret: Secret::new(secret.next_u64(), secret.next_u64()),
             initial,
+            newcomer,
+            to_join: watch::Sender::new(false),
             timers,
             contact_ms: AtomicU64::new(NO_CONTACT),
             startup: Startup::new(),
@@ -272,7 +283,8 @@ impl Member {
             self.watch_round_trip(),
             self.recover(),
             self.keep_house(),
-            self.make_sure()
+            self.make_sure(),
+            self.meet()
         );
     }
 
@@ -433,14 +445,24 @@ impl Member {
         let mut told = String::new();
         while self.raft.view().state.agreed().is_none() {
             let document = match (self.initial)() {
-                Ok(document) => document.to_stored(),
+                Ok(document) => document,
                 Err(faults) => {
                     let fault = faults.first().map(ToString::to_string);
                     tracing::error!(?fault, "the cluster can't begin: the policy is not valid");
                     return;
                 }
             };
-            let what = What::Begin { secret: self.secret.into(), document, members: members.clone() };
+            let what = match self.beginning(document, &members).await {
+                Ok(what) => what,
+                Err(why) => {
+                    if why != told {
+                        tracing::info!(%why, "the cluster can't begin yet");
+                    }
+                    told = why;
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    continue;
+                }
+            };
             let begin = self.command(what, "the first start".into());
             match self.raft.bootstrap(&seeds, begin, WRITE_WITHIN).await {
                 Ok(()) => return tracing::info!(members = seeds.len(), "the cluster has begun"),
@@ -456,6 +478,53 @@ impl Member {
         }
     }
 
+    /// The first command, at the level of all founders. Errs as long as one of them hasn't greeted,
+    /// unless a majority may have taken an earlier first command already, and where one of them can't
+    /// read the policy.
+    async fn beginning(&self, document: Document, members: &[NewMember]) -> Result<What, String> {
+        let greeted = (1..self.seeds.len()).map(|at| self.links.level_of(number(at)));
+        let greeted: Vec<_> = greeted.map(|greeted| greeted.map(|(_, level)| level)).collect();
+        if greeted.contains(&None) && !self.raft.is_initialized().await {
+            return Err("a founder has not greeted this node yet".into());
+        }
+        let levels = greeted.into_iter().map(Option::unwrap_or_default);
+        let level = levels.fold(self.links.level(), FormatLevel::min);
+        let (secret, members) = (self.secret.into(), members.to_vec());
+        if level > FormatLevel::FIRST {
+            return Ok(What::Found { level, secret, document: document.to_stored(), members });
+        }
+        let document = document.at_first_level();
+        if document_level(&document) > FormatLevel::FIRST {
+            return Err("a founder runs an older program, which can't read the policy".into());
+        }
+        Ok(What::Begin { secret, document: document.to_stored(), members })
+    }
+
+    /// Raises the cluster's format level, as the leader, once every member's process reads more: as
+    /// its registration says, or the greeting of the process that is registered.
+    async fn raise_level(&self) {
+        let view = self.raft.view();
+        let Some(agreed) = view.state.agreed() else { return };
+        let levels = agreed.members.iter().map(|(id, member)| self.level_of(id, member));
+        let Some(least) = levels.min() else { return };
+        if least <= agreed.level {
+            return;
+        }
+        match self.propose(What::RaiseLevel(least), TIDIER.into()).await {
+            Ok(_) => tracing::info!(level = least.number(), "the cluster's format level was raised"),
+            Err(error) => tracing::debug!(%error, "the format level was not raised"),
+        }
+    }
+
+    /// The format level of a member's process: as its registration says, or its greeting.
+    fn level_of(&self, id: NodeId, member: &super::state::Member) -> FormatLevel {
+        let own = (id == self.me.node).then(|| (self.me.boot, self.links.level()));
+        match own.or_else(|| self.links.level_of(id)) {
+            Some((boot, level)) if boot == member.boot => level.max(member.level),
+            _ => member.level,
+        }
+    }
+
     /// Says that this life of the node is there, whenever the log doesn't know it.
     async fn keep_seat(&self) {
         let mut views = self.raft.watch();
@@ -464,7 +533,11 @@ impl Member {
             match known {
                 Some(false) => {
                     let SeedNode { name, http, peer, .. } = self.own.clone();
-                    let what = What::Seat(self.me.node, Seating { boot: self.me.boot, http, peer });
+                    let seating = Seating { boot: self.me.boot, http, peer };
+                    let what = match self.raft.view().state.level() {
+                        FormatLevel::FIRST => What::Seat(self.me.node, seating),
+                        _ => What::Register(self.me.node, seating, self.links.level()),
+                    };
                     match self.propose(what, name.to_string()).await {
                         // What comes before it in the log may still say otherwise here.
                         Ok(done) => self.reach(done.at).await,
@@ -504,7 +577,7 @@ impl Member {
             if self.has_quorum() {
                 self.startup.note_majority(self.clock.now().boot);
             }
-            if let Some(peer) = self.links.gave_up() {
+            if let Some(peer) = self.links.gave_up().filter(|_| !self.may_join()) {
                 self.end(format!(
                     "{} is nobody any more: the cluster was made anew without it, says {peer}, and what its data says was given up; \
                      with an empty directory and --join it comes back as another node",
@@ -520,6 +593,9 @@ impl Member {
             }
             if self.raft.is_leader() && self.has_quorum() {
                 self.rebalance(&mut moving).await;
+                if turn.is_multiple_of(RAISE_EVERY) {
+                    self.raise_level().await;
+                }
                 if turn.is_multiple_of(TIDY_EVERY) {
                     self.tidy_up().await;
                 }
@@ -610,7 +686,17 @@ impl Member {
     }
 
     pub(super) async fn propose(&self, what: What, by: String) -> Result<Done, ProposeError> {
-        self.raft.propose(self.command(what, by), WRITE_WITHIN).await
+        self.propose_command(self.command(what, by)).await
+    }
+
+    /// Proposes a command. Errs with [`ProposeError::OlderMembers`] where a member's program couldn't
+    /// read it.
+    pub(super) async fn propose_command(&self, command: Command) -> Result<Done, ProposeError> {
+        if let Some(agreed) = self.raft.view().state.agreed() {
+            agreed.refuse_older(&command.what, |id, member| self.level_of(id, member))?;
+        }
+        // On the heap: the way to the leader is deep, and the compiler bounds how deep futures nest.
+        Box::pin(self.raft.propose(command, WRITE_WITHIN)).await
     }
 
     /// Proposes something in this node's own name.

@@ -5,7 +5,7 @@
 //! the ways to the other members, `readiness` says when this node may be asked, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts
 //! what was agreed on into force (`in_force`), which is what shards and routing go by. `lost` makes sure that nobody begins anew
 //! whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says who
-//! should vote. `anew` makes a cluster anew of one node that is left or of a back-up, which `backup` reads and writes. The door
+//! should vote; nodes tell each other in `whereabouts` where they are when the log doesn't know it yet. `anew` makes a cluster anew of one node that is left or of a back-up, which `backup` reads and writes. The door
 //! sees the cluster through three traits: [`PolicyStore`], [`Membership`], and [`backup::BackUp`].
 
 mod acquaintances;
@@ -28,11 +28,12 @@ pub mod state;
 mod status;
 mod steward;
 mod voters;
+mod whereabouts;
 
 pub use crate::peer::{Lineage, RECOVERIES_MAX};
 pub use admin::{Administering, Denied, Granted, Order, OrderAsk, RelayAsk};
 pub use in_force::InForce;
-pub use lost::{Known, KnownAsk};
+pub use lost::{Known, KnownAsk, Newcomer};
 pub use member::{InForceAsk, Initial, Member, MemberArgs, MemberError, SeedNode};
 pub use policy_store::{
     AuditEntry, PastVersion, PolicyStore, Proposal, Wanted, WriteError, Writing, Written,
@@ -40,3 +41,4 @@ pub use policy_store::{
 pub use quorum::RoundTrip;
 pub use readiness::{Purpose, Readiness};
 pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus};
+pub use whereabouts::WhereaboutsAsk;

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::member::{InForceAsk, Member, WRITE_WITHIN};
+use super::member::{InForceAsk, Member};
 use super::raft::ProposeError;
-use super::state::{Edit, LogIndex, Made, Refusal, What};
+use super::state::{Edit, LogIndex, Made, OlderMembers, Refusal, What};
 use crate::input::Fault;
+use crate::placement::FormatLevel;
 use crate::policy::{Change, ChangeError, Document, Policy};
 
 /// How long an answer to a write waits for members that haven't put it into force.
@@ -69,6 +70,9 @@ pub enum WriteError {
         /// The newest that there is.
         newest: u64,
     },
+    /// Members run a program that can't read it. Nothing has changed.
+    #[error(transparent)]
+    OlderMembers(OlderMembers),
     /// It can't be made durable. Nothing has changed.
     #[error("can't store the policy: {0}")]
     Storage(String),
@@ -183,12 +187,19 @@ impl Member {
     async fn make(&self, proposal: Proposal) -> Result<Written, WriteError> {
         let Proposal { wanted, expected, by } = proposal;
         let what = match wanted {
-            Wanted::Change(change) => What::Edit { expected, edit: Edit::from(&change) },
+            Wanted::Change(change) => {
+                // What the change says by saying nothing must not keep older members from reading it.
+                let change = match self.raft.view().state.level() {
+                    FormatLevel::FIRST => change.at_first_level(),
+                    _ => change,
+                };
+                What::Edit { expected, edit: Edit::from(&change) }
+            }
             Wanted::Rollback(to) => What::Rollback { expected, to },
         };
         let command = self.command(what, by.clone());
         let request = command.request;
-        let done = self.raft.propose(command, WRITE_WITHIN).await.map_err(write_error)?;
+        let done = self.propose_command(command).await.map_err(write_error)?;
         let Made::Version(version) = done.made else {
             return Err(WriteError::Storage("an edit made no version".into()));
         };
@@ -226,6 +237,7 @@ fn write_error(error: ProposeError) -> WriteError {
     match error {
         ProposeError::NoLeader => WriteError::NoLeader,
         ProposeError::Unknown | ProposeError::Stopped => WriteError::Unknown,
+        ProposeError::OlderMembers(older) => WriteError::OlderMembers(older),
         ProposeError::TooLarge { .. } => {
             WriteError::Change(ChangeError::Invalid(vec![Fault::new("", error.to_string())]))
         }

@@ -9,7 +9,7 @@
 //! 4  Edit(expected 1, put tenant acme)      version 2
 //! 5  Edit(expected 1, put tenant other)     refused: the policy is at version 2, the change expects 1
 //! 6  Admit(n4)                              member 6
-//! 7  Seat(1, boot 9c…)                      what node 1 is placed to own is owned by that life of it
+//! 7  Register(1, boot 9c…, level 2)         what node 1 is placed to own is owned by that life of it
 //! 8  Remove(6)                              refused: node 6 is not leaving
 //! 4' the command of 4 again                 version 2, as it was answered; nothing changes
 //! ```
@@ -20,7 +20,27 @@
 //! The partitions are placed on the first members as the cluster begins, on lives that they haven't lived yet; each
 //! member's process then says that it is there.
 //!
-//! Whatever else nodes have to agree on becomes a field of [`Agreed`] and a case of [`What`]; `FORMAT` rises with it.
+//! # Adding something that nodes agree on
+//!
+//! Members of one cluster may run two releases. An older program must never be given what it can't
+//! read, and both must come to one state from one log, so all that is new has a [`FormatLevel`]:
+//!
+//! 1. A new command joins the end of [`What`], and [`What::needs`] names its level. A proposal that
+//!    the cluster is too old for is refused with the names of the older members
+//!    ([`Agreed::refuse_older`]); nothing else has to be asked.
+//! 2. A new field of [`Agreed`] or of [`Member`] is kept in [`Later`], which is written from level 2
+//!    on; a field of `Member` is `#[serde(skip)]`. Its default is what a state of level 1 means.
+//!    Only a command of its level may change it, so that at level 1 all states are those of level 1.
+//! 3. A new member of the policy document: see `policy/level.rs`.
+//! 4. A new message or a new member of one: a kind of its own, asked of peers whose greeting says
+//!    the level (`Links::level_of`).
+//!
+//! Level and command reach the log in this order: the cluster begins at the level of all founders
+//! ([`What::Found`]); later the leader raises it once every member's process reads more
+//! ([`What::RaiseLevel`]). The level never falls.
+//!
+//! What lies in the log was valid when it was written. The HTTP API may become stricter;
+//! [`State::apply`] and [`State::decode`] must go on accepting it.
 
 mod alone;
 mod command;
@@ -35,12 +55,14 @@ mod tests;
 
 pub use alone::{Alone, GivenUp};
 pub use command::{
-    BY_BYTES_MAX, Command, Done, MOVES_MAX, Made, Refusal, RequestId, Seating, SecretWords, What,
+    BY_BYTES_MAX, Command, Done, MOVES_MAX, Made, OlderMembers, Refusal, RequestId, Seating, SecretWords,
+    What,
 };
 pub use edit::Edit;
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
 pub use members::{ADDRESS_BYTES_MAX, Leaving, MEMBERS_MAX, Member, Members, NewMember};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::{OrdMap, Vector};
@@ -49,15 +71,19 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError};
 use crate::input::Fault;
 use crate::placement::planner::{self, Assignment};
-use crate::placement::{self, BootId, NodeId, Seat, Secret, Table, TableChangeError, TableVersion, Weight};
+use crate::placement::{
+    self, BootId, FormatLevel, NodeId, Seat, Secret, Table, TableChangeError, TableVersion, Weight,
+};
 use crate::policy::{Change, Document};
 
 /// Entries of the audit log.
 pub const AUDIT_MAX: usize = 10_000;
 /// Commands whose answers are remembered: far more than are proposed while one is being proposed again.
 pub const REQUESTS_MAX: usize = 10_000;
-/// The layout of an encoded state.
+/// The layout of an encoded state of level 1.
 const FORMAT: u16 = 2;
+/// The layout from level 2 on: that of level 1, and [`Later`] behind it.
+const FORMAT_2: u16 = 3;
 
 /// The number of an entry in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -95,6 +121,8 @@ pub struct Agreed {
     pub table: Arc<Table>,
     /// The newest changes, oldest first.
     pub audit: Vector<Audited>,
+    /// The format level that every member reads: what is written needs no more.
+    pub level: FormatLevel,
     secret: SecretWords,
     requests: OrdMap<RequestId, Done>,
     /// The ids of `requests`, oldest first.
@@ -121,8 +149,12 @@ impl State {
             (None, What::Begin { secret, document, members }) => {
                 Agreed::begin(at, *secret, document, members, command.time)?
             }
+            (None, What::Found { level, secret, document, members }) => {
+                let begun = Agreed::begin(at, *secret, document, members, command.time)?;
+                (begun.0.raised(*level), begun.1)
+            }
             (None, _) => return Err(Refusal::NotBegun),
-            (Some(_), What::Begin { .. }) => return Err(Refusal::Begun),
+            (Some(_), What::Begin { .. } | What::Found { .. }) => return Err(Refusal::Begun),
             (Some(agreed), what) => {
                 let mut next = agreed.clone();
                 let made = next.make(at, command, what)?;
@@ -137,18 +169,37 @@ impl State {
 
     /// The state as bytes: the same for all nodes that applied the same log.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
-        codec::encode(&(FORMAT, self.0.as_ref().map(Agreed::save)))
+        match &self.0 {
+            Some(agreed) if agreed.level > FormatLevel::FIRST => {
+                codec::encode(&(FORMAT_2, (agreed.save(), agreed.save_later())))
+            }
+            _ => codec::encode(&(FORMAT, self.0.as_ref().map(Agreed::save))),
+        }
+    }
+
+    /// The format level that every member reads; the first before the cluster has begun.
+    pub fn level(&self) -> FormatLevel {
+        self.0.as_ref().map_or(FormatLevel::FIRST, |agreed| agreed.level)
     }
 
     /// The state of which [`State::encode`] made `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         // The format comes first and its encoding never changes, so a later one is recognised, not misread.
         let format = codec::decode_first::<u16>(bytes)?;
-        if format != FORMAT {
-            return Err(DecodeError::Format { found: format, known: FORMAT });
+        match format {
+            FORMAT => {
+                let (_, saved) = codec::decode::<(u16, Option<Saved>)>(bytes)?;
+                Ok(Self(saved.map(|saved| Agreed::restore(saved, Later::default())).transpose()?))
+            }
+            FORMAT_2 => {
+                let (_, (saved, later)) = codec::decode::<(u16, (Saved, Later))>(bytes)?;
+                if later.level > FormatLevel::OWN {
+                    return Err(DecodeError::Level { found: later.level });
+                }
+                Ok(Self(Some(Agreed::restore(saved, later)?)))
+            }
+            found => Err(DecodeError::Format { found, known: FORMAT_2 }),
         }
-        let (_, saved) = codec::decode::<(u16, Option<Saved>)>(bytes)?;
-        Ok(Self(saved.map(Agreed::restore).transpose()?))
     }
 }
 
@@ -165,6 +216,15 @@ pub enum DecodeError {
         found: u16,
         /// Ours.
         known: u16,
+    },
+    /// They are of a cluster that went on to a level that this version of the program doesn't know.
+    #[error(
+        "the cluster is at format level {found}, this program reads {}: it can't go back to an older program",
+        FormatLevel::OWN
+    )]
+    Level {
+        /// Theirs.
+        found: FormatLevel,
     },
     /// The document in them isn't valid for this version of the program.
     #[error("the policy in it is not valid: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
@@ -221,6 +281,7 @@ impl Agreed {
             members,
             table,
             audit: Vector::new(),
+            level: FormatLevel::FIRST,
             secret,
             requests: OrdMap::new(),
             order: Vector::new(),
@@ -230,7 +291,7 @@ impl Agreed {
 
     fn make(&mut self, at: LogIndex, command: &Command, what: &What) -> Result<Made, Refusal> {
         match what {
-            What::Begin { .. } => Err(Refusal::Begun),
+            What::Begin { .. } | What::Found { .. } => Err(Refusal::Begun),
             What::Edit { expected, edit } => {
                 self.expect(*expected)?;
                 let change = edit.read().map_err(Refusal::invalid)?;
@@ -297,12 +358,52 @@ impl Agreed {
                     Arc::new(self.table.abort_moves(&moves.collect::<Vec<_>>(), TableVersion(at.0))?);
                 Ok(Made::Placement)
             }
-            What::Seat(id, seating) => {
-                self.members.seat(*id, seating)?;
-                self.table = Arc::new(self.table.seat(*id, seating.boot, TableVersion(at.0))?);
-                Ok(Made::Member(*id))
+            What::Seat(id, seating) => self.register(at, *id, seating, FormatLevel::FIRST),
+            What::Register(id, seating, level) => self.register(at, *id, seating, *level),
+            What::RaiseLevel(level) => {
+                *self = self.clone().raised(*level);
+                Ok(Made::Level(self.level))
             }
         }
+    }
+
+    fn register(
+        &mut self,
+        at: LogIndex,
+        id: NodeId,
+        seating: &Seating,
+        level: FormatLevel,
+    ) -> Result<Made, Refusal> {
+        self.members.seat(id, seating, level)?;
+        self.table = Arc::new(self.table.seat(id, seating.boot, TableVersion(at.0))?);
+        Ok(Made::Member(id))
+    }
+
+    /// The same at `level`, which all members read.
+    fn raised(mut self, level: FormatLevel) -> Self {
+        self.level = self.level.max(level);
+        self.members.raise(level);
+        self
+    }
+
+    /// Errs with the names of the members that can't read the command; `level_of` is what the caller
+    /// knows of the level of a member's program.
+    pub fn refuse_older(
+        &self,
+        what: &What,
+        level_of: impl Fn(NodeId, &Member) -> FormatLevel,
+    ) -> Result<(), OlderMembers> {
+        // Reading an edit costs as much as its size: at the own level nothing needs more.
+        if self.level >= FormatLevel::OWN || what.raises_to().is_some() {
+            return Ok(());
+        }
+        let needs = what.needs();
+        if needs <= self.level {
+            return Ok(());
+        }
+        let older = self.members.iter().filter(|(id, member)| level_of(*id, member) < needs);
+        let older = older.map(|(_, member)| member.name.to_string()).collect();
+        Err(OlderMembers { needs, level: self.level, older })
     }
 
     fn expect(&self, expected: Option<u64>) -> Result<(), Refusal> {
@@ -388,12 +489,26 @@ impl Agreed {
         }
     }
 
-    fn restore(saved: Saved) -> Result<Self, DecodeError> {
+    fn save_later(&self) -> Later {
+        Later {
+            level: self.level,
+            levels: self.members.iter().map(|(id, member)| (id, member.level)).collect(),
+        }
+    }
+
+    fn restore(saved: Saved, later: Later) -> Result<Self, DecodeError> {
+        let levels: BTreeMap<_, _> = later.levels.into_iter().collect();
+        let row = |(id, member): (NodeId, Member)| {
+            let level = levels.get(&id).copied().unwrap_or_default();
+            (id, Member { level, ..member })
+        };
+        let rows = saved.members.into_iter().map(row).collect();
         Ok(Self {
             version: saved.version,
             document: Document::from_stored(&saved.document).map_err(DecodeError::Document)?,
             history: History::restored(saved.history),
-            members: Members { rows: saved.members.into_iter().collect(), newest: saved.newest_member },
+            members: Members { rows, newest: saved.newest_member },
+            level: later.level,
             table: Arc::new(saved.table),
             audit: saved.audit.into_iter().collect(),
             secret: saved.secret,
@@ -414,6 +529,14 @@ struct Saved {
     audit: Vec<Audited>,
     secret: SecretWords,
     requests: Vec<(RequestId, Done)>,
+}
+
+/// What a state has from level 2 on, behind what it has at level 1. A new field of [`Agreed`] or of
+/// [`Member`] is kept here; at level 1 it has its default.
+#[derive(Default, Serialize, Deserialize)]
+struct Later {
+    level: FormatLevel,
+    levels: Vec<(NodeId, FormatLevel)>,
 }
 
 fn bounded<T>(moves: &[T]) -> Result<&[T], Refusal> {

@@ -40,6 +40,8 @@ pub struct ClusterStatus {
     pub round_trip: RoundTrip,
     /// The version of the policy in force on this node.
     pub policy_version: u64,
+    /// Whether limits deny; false while the policy's kill switch is thrown.
+    pub enforce: bool,
     /// The entry of the log that last changed the placement; none before partitions are placed.
     pub placement_version: Option<u64>,
     /// The members, by their number.
@@ -73,8 +75,6 @@ pub struct NodeStatus {
     pub boot: Option<String>,
     /// Partitions that it owns.
     pub partitions: usize,
-    /// Partitions whose replica it is to keep.
-    pub replicas: usize,
     /// How much of the load it takes, beside the others.
     pub weight: u8,
 }
@@ -196,6 +196,7 @@ impl Member {
         let leader = self.raft.leader().filter(|_| quorum);
         let voters = self.raft.members();
         let agreed = view.state.agreed();
+        let policy = self.in_force.policy().load();
         let mut status = ClusterStatus {
             name: self.claim.cluster.clone(),
             node: self.claim.name.clone(),
@@ -206,7 +207,8 @@ impl Member {
             contact_ms: self.contact(),
             quorum,
             round_trip: self.round_trip(),
-            policy_version: self.in_force.policy().load().version(),
+            policy_version: policy.version(),
+            enforce: policy.document().enforce,
             placement_version: agreed.map(|agreed| agreed.table.version().0),
             nodes: Vec::new(),
             moves: Vec::new(),
@@ -217,10 +219,9 @@ impl Member {
             status.warnings.push(unformed);
             return status;
         };
-        let (mut owned, mut kept) = (BTreeMap::new(), BTreeMap::new());
+        let mut owned = BTreeMap::new();
         for (_, row) in agreed.table.rows() {
             *owned.entry(row.owner).or_insert(0) += 1;
-            row.replica.into_iter().for_each(|replica| *kept.entry(replica).or_insert(0) += 1);
         }
         for (id, member) in agreed.members.iter() {
             let up = id == self.me.node || self.links.is_up(id);
@@ -245,7 +246,6 @@ impl Member {
                     true => 0,
                     false => owned.get(&seat).copied().unwrap_or(0),
                 },
-                replicas: kept.get(&id).copied().unwrap_or(0),
                 weight: member.weight.get(),
             });
             if leader == Some(id) {
@@ -287,6 +287,9 @@ impl Member {
 
 fn warnings(status: &ClusterStatus, no_quorum: Option<String>) -> Vec<String> {
     let mut warnings = Vec::new();
+    if !status.enforce {
+        warnings.push("the kill switch is thrown: limits are judged and reported, and none denies".into());
+    }
     if let Some(why) = no_quorum {
         warnings.push(format!("no majority is heard of, so the policy can't be changed: {why}"));
     } else if let Some(excess) = status.round_trip.excess() {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::http::Metrics;
 use super::secret::{self, Secret, Sources, secret};
 use crate::check::Name;
 use crate::input::{Fault, Reader, Tree};
@@ -81,9 +82,14 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Reads the section.
-pub(super) fn read(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<Vec<Token>> {
+/// Reads the section: the tokens, and who may read the metrics where that is said.
+pub(super) fn read(
+    r: &mut Reader,
+    tree: &Tree,
+    sources: Sources<'_>,
+) -> Option<(Vec<Token>, Option<Metrics>)> {
     let mut fields = r.fields(tree)?;
+    let metrics = fields.optional(r, "metrics", |r, t| r.choice(t, &Metrics::WORDS));
     let mut tokens = Vec::new();
     for (member, role) in
         [("admin_tokens", Role::Admin), ("read_tokens", Role::Read), ("check_tokens", Role::Check)]
@@ -110,7 +116,7 @@ pub(super) fn read(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<
     if tokens.is_empty() && r.is_clean() {
         r.fault("has no token, so that no request could ever be admitted");
     }
-    Some(tokens)
+    Some((tokens, metrics))
 }
 
 /// The token of a node that has no `[auth]`, if the variable for it is set and not empty.

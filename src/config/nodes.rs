@@ -2,11 +2,21 @@
 //!
 //! A node listens on `http` and `peer`, and is reached there unless `http_advertise` and `peer_advertise` say otherwise: behind
 //! a load balancer, or in a container. A node alone needs no `peer`, and the system may choose its ports (port 0); of several,
-//! each has to be found by the others. Without `[tls]` peers talk in plain text, so their addresses are loopback ones; with it they
-//! may be anywhere, and `peer_advertise` a name. The list seeds the first start; afterwards the replicated membership is the truth.
+//! each has to be found by the others.
+//!
+//! ```text
+//! http = "localhost:7071"            listens on 127.0.0.1; a listening address is an IP address or `localhost`
+//! peer = "192.0.2.1:7171"            listens there, and the others dial it
+//! peer = "n1.example:7171"           the others dial the name; it listens on all addresses, without [tls] on 127.0.0.1
+//! peer_advertise = "n1.example:7171" the same beside a `peer` that says where it listens
+//! ```
+//!
+//! Names are stored as names and resolved at each dial. Without `[tls]` peers talk in plain text, so their addresses are loopback
+//! ones, and a name has to lead to one when it is dialled. The list seeds the first start; afterwards the replicated membership is
+//! the truth.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::check::Name;
@@ -18,7 +28,10 @@ pub const NODES_MAX: usize = 256;
 /// Bytes of an address at which a node is reached.
 pub const ADDRESS_BYTES_MAX: usize = 256;
 
-const LISTEN: &str = "an address and a port, such as 127.0.0.1:7071";
+/// What an address looks like at which a node listens.
+pub const LISTEN: &str = "an IP address or localhost, and a port, such as 127.0.0.1:7071";
+/// The same of `peer`, which may be a name.
+const PEER: &str = "a host and a port, such as 127.0.0.1:7171 or n1.example:7171, of at most 256 bytes";
 /// What an address looks like at which a node is reached.
 pub const ADVERTISED: &str = "a host and a port, such as gateway.example:7071, of at most 256 bytes";
 
@@ -42,8 +55,12 @@ pub(super) struct Entry {
     pub seed: SeedNode,
     /// Where it listens for HTTP.
     pub http: SocketAddr,
+    /// Whether the list says, apart from that, where clients reach it.
+    pub has_http_advertised: bool,
     /// Where it listens for peers.
     pub peer: Option<SocketAddr>,
+    /// Whether the list says, apart from that, where peers reach it: by `peer_advertise`, or by a name in `peer`.
+    pub has_peer_advertised: bool,
     pub data_dir: PathBuf,
     /// Its place in the list.
     pub at: usize,
@@ -95,8 +112,8 @@ fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, rules: Rules) ->
     if !is_alone && !fields.has("peer") {
         r.fault_at("peer", "is required where there are several nodes");
     }
-    let dialled = fields.has("peer_advertise");
-    let peer = fields.optional(r, "peer", |r, t| peer(r, t, rules, dialled));
+    let is_dialled = fields.has("peer_advertise");
+    let peer = fields.optional(r, "peer", |r, t| peer(r, t, rules, is_dialled));
     let http_advertise = fields.optional(r, "http_advertise", |r, t| r.parsed(t, ADVERTISED, advertised));
     let peer_advertise = peer_advertise(r, &mut fields, rules);
     let data_dir = fields.optional(r, "data_dir", |r, t| Some(beside.join(r.text(t)?)));
@@ -106,14 +123,23 @@ fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, rules: Rules) ->
     if peer.is_none() && !is_alone {
         return None;
     }
-    let seed = SeedNode {
-        http: http_advertise.unwrap_or_else(|| http.to_string()),
-        peer: peer.map(|peer| peer_advertise.unwrap_or_else(|| peer.to_string())),
-        id,
-        weight,
+    let (peer, named) = peer.map_or((None, None), |peer| (Some(peer.listens), peer.name));
+    let peer_advertised = peer_advertise.or(named);
+    let entry = Entry {
+        http,
+        has_http_advertised: http_advertise.is_some(),
+        peer,
+        has_peer_advertised: peer_advertised.is_some(),
+        data_dir: data_dir.unwrap_or_else(|| beside.join("data").join(id.as_str())),
+        seed: SeedNode {
+            http: http_advertise.unwrap_or_else(|| http.to_string()),
+            peer: peer.map(|peer| peer_advertised.unwrap_or_else(|| peer.to_string())),
+            id,
+            weight,
+        },
+        at,
     };
-    let data_dir = data_dir.unwrap_or_else(|| beside.join("data").join(seed.id.as_str()));
-    Some(Entry { seed, http, peer, data_dir, at })
+    Some(entry)
 }
 
 /// How much of the load a node takes.
@@ -124,7 +150,11 @@ pub fn weight(r: &mut Reader, tree: &Tree) -> Option<Weight> {
 
 /// Where a node listens. Port 0 is any port, which others couldn't know.
 fn listen(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
-    let address: SocketAddr = r.parsed(tree, LISTEN, |text| text.parse().ok())?;
+    let address = r.parsed(tree, LISTEN, listening)?;
+    is_known(r, address, is_alone)
+}
+
+fn is_known(r: &mut Reader, address: SocketAddr, is_alone: bool) -> Option<SocketAddr> {
     if address.port() == 0 && !is_alone {
         r.fault("port 0 is for a node alone: the others would not know where it listens");
         return None;
@@ -132,37 +162,59 @@ fn listen(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
     Some(address)
 }
 
-/// Where a node listens for peers. Unless it is `dialled` elsewhere, the others have to be able to dial it.
-fn peer(r: &mut Reader, tree: &Tree, rules: Rules, dialled: bool) -> Option<SocketAddr> {
-    if !rules.has_tls {
-        return plain(r, tree, rules.is_alone);
-    }
-    let address = listen(r, tree, rules.is_alone)?;
-    if address.ip().is_unspecified() && !dialled {
-        r.fault(everywhere(address));
-        return None;
-    }
-    Some(address)
-}
-
-/// An address at which peers may talk in plain text.
-fn plain(r: &mut Reader, tree: &Tree, is_alone: bool) -> Option<SocketAddr> {
-    let address = listen(r, tree, is_alone)?;
-    if address.ip().to_canonical().is_loopback() {
+/// Returns the address of a text such as `192.0.2.1:7071`, `[::1]:7071` or `localhost:7071`, which is 127.0.0.1; none where
+/// a node can't listen there. A name is none: at the next start it might lead elsewhere.
+pub fn listening(text: &str) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse() {
         return Some(address);
     }
-    r.fault(far(address));
+    let port = text.strip_prefix("localhost:")?;
+    let port = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse().ok())??;
+    Some((Ipv4Addr::LOCALHOST, port).into())
+}
+
+/// What `peer` says.
+struct Peer {
+    listens: SocketAddr,
+    /// The name by which the others dial it, if it is one.
+    name: Option<String>,
+}
+
+/// Where a node listens for peers, and the name by which they dial it. Unless it `is_dialled` elsewhere, the others have to
+/// be able to dial it.
+fn peer(r: &mut Reader, tree: &Tree, rules: Rules, is_dialled: bool) -> Option<Peer> {
+    let is_one = |text: &str| listening(text).is_some() || advertised(text).is_some();
+    let text = r.parsed(tree, PEER, |text| is_one(text).then(|| text.to_string()))?;
+    let Some(address) = listening(&text) else {
+        let port = text.rsplit_once(':').and_then(|(_, port)| port.parse().ok())?;
+        let listens = match rules.has_tls {
+            true => (Ipv6Addr::UNSPECIFIED, port).into(),
+            false => (Ipv4Addr::LOCALHOST, port).into(),
+        };
+        return Some(Peer { listens, name: Some(text) });
+    };
+    let listens = is_known(r, address, rules.is_alone)?;
+    match rules.has_tls {
+        false if !listens.ip().to_canonical().is_loopback() => r.fault(far(listens)),
+        true if listens.ip().is_unspecified() && !is_dialled => r.fault(everywhere(listens)),
+        _ => return Some(Peer { listens, name: None }),
+    }
     None
 }
 
 /// Faults what can't be of a node of which something is said beside the list.
 pub(super) fn judge(r: &mut Reader, entry: &Entry, has_tls: bool) {
     if let Some(peer) = entry.peer {
-        let is_dialled = entry.seed.peer.as_ref().is_some_and(|dialled| *dialled == peer.to_string());
+        let dialled = entry.seed.peer.as_deref().and_then(|dialled| dialled.parse().ok());
+        let dialled = dialled.filter(|dialled| *dialled != peer);
         match has_tls {
             false if !peer.ip().to_canonical().is_loopback() => r.fault_at("peer", far(peer)),
-            true if peer.ip().is_unspecified() && is_dialled => r.fault_at("peer", everywhere(peer)),
-            _ => {}
+            true if peer.ip().is_unspecified() && !entry.has_peer_advertised => {
+                r.fault_at("peer", everywhere(peer));
+            }
+            _ => {
+                r.member("peer_advertise", |r| dialled.is_none_or(|at| can_be_dialled(r, at, has_tls)));
+            }
         }
     }
     if entry.peer == Some(entry.http) && entry.http.port() != 0 {
@@ -170,10 +222,21 @@ pub(super) fn judge(r: &mut Reader, entry: &Entry, has_tls: bool) {
     }
 }
 
+/// Whether the others can dial an address, and may without `[tls]`; faults it where not.
+fn can_be_dialled(r: &mut Reader, address: SocketAddr, has_tls: bool) -> bool {
+    let is_far = !has_tls && !address.ip().to_canonical().is_loopback();
+    match (is_far, address.ip().is_unspecified()) {
+        (false, false) => return true,
+        (true, _) => r.fault(far(address)),
+        (false, true) => r.fault(everywhere(address)),
+    }
+    false
+}
+
 fn everywhere(address: SocketAddr) -> String {
     format!(
-        "{address} is all addresses of the machine, and nobody can dial that: peer_advertise says where the others \
-         reach it"
+        "{address} is all addresses of the machine, which no other node can dial: peer_advertise \
+         (--peer-advertise) says where the others reach it"
     )
 }
 
@@ -184,14 +247,17 @@ fn far(address: SocketAddr) -> String {
     )
 }
 
-/// Where the others dial. In plain text they dial loopback addresses alone, and no names.
+/// Where the others dial: a name, which is judged when it is dialled, or an address.
 fn peer_advertise(r: &mut Reader, fields: &mut Fields<'_>, rules: Rules) -> Option<String> {
     if fields.has("peer_advertise") && !fields.has("peer") {
         r.fault_at("peer_advertise", "is of no use without peer");
     }
-    fields.optional(r, "peer_advertise", |r, t| match rules.has_tls {
-        true => r.parsed(t, ADVERTISED, advertised),
-        false => plain(r, t, false).map(|address| address.to_string()),
+    fields.optional(r, "peer_advertise", |r, t| {
+        let dialled = r.parsed(t, ADVERTISED, advertised)?;
+        match dialled.parse() {
+            Ok(address) => can_be_dialled(r, address, rules.has_tls).then_some(dialled),
+            Err(_) => Some(dialled),
+        }
     })
 }
 
@@ -346,8 +412,6 @@ mod tests {
                 assert!(fault(&toml).starts_with(&why), "{}", fault(&toml));
             }
         }
-        let named = format!("[[nodes]]\nid = \"n1\"\n{FIRST}\npeer_advertise = \"localhost:7171\"");
-        assert!(fault(&named).starts_with("nodes[0].peer_advertise: \"localhost:7171\" is not an address"));
         let without = "[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\npeer_advertise = \"127.0.0.1:7171\"";
         assert_eq!(fault(without), "nodes[0].peer_advertise: is of no use without peer");
     }
@@ -365,7 +429,11 @@ mod tests {
         for all in ["0.0.0.0:7171", "[::]:7171"] {
             let faults = with(&format!("peer = \"{all}\"")).err().unwrap();
             let why =
-                format!("nodes[1].peer: {all} is all addresses of the machine, and nobody can dial that");
+                format!("nodes[1].peer: {all} is all addresses of the machine, which no other node can dial");
+            assert!(faults.len() == 1 && faults[0].starts_with(&why), "{faults:?}");
+            let advertised = format!("peer = \"192.0.2.2:7171\"\npeer_advertise = \"{all}\"");
+            let faults = with(&advertised).err().unwrap();
+            let why = format!("nodes[1].peer_advertise: {all} is all addresses of the machine");
             assert!(faults.len() == 1 && faults[0].starts_with(&why), "{faults:?}");
         }
         let faults = with("peer = \"192.0.2.2:7171\"\npeer_advertise = \"n2\"").err().unwrap();
@@ -373,6 +441,42 @@ mod tests {
             faults[0].starts_with("nodes[1].peer_advertise: \"n2\" is not a host and a port"),
             "{faults:?}"
         );
+    }
+
+    #[test]
+    fn a_name_is_dialled_as_a_name_and_listened_for_everywhere_or_on_loopback() {
+        for (has_tls, listens) in [(true, "[::]:7171"), (false, "127.0.0.1:7171")] {
+            let list = |lines: &str| {
+                let second = format!("http = \"localhost:7072\"\n{lines}");
+                list_with(&two("http = \"localhost:7071\"\npeer = \"localhost:7170\"", &second), has_tls)
+            };
+            let nodes = list("peer = \"n2.example:7171\"").unwrap();
+            assert_eq!(nodes[1].peer, Some(listens.parse().unwrap()));
+            assert_eq!(nodes[1].seed.peer.as_deref(), Some("n2.example:7171"));
+            assert_eq!(nodes[1].http, "127.0.0.1:7072".parse().unwrap());
+            assert_eq!(nodes[0].seed.peer.as_deref(), Some("127.0.0.1:7170"));
+            let both = "peer = \"127.0.0.1:7171\"\npeer_advertise = \"n2.example:7272\"";
+            let nodes = list(both).unwrap();
+            assert_eq!(nodes[1].peer, Some("127.0.0.1:7171".parse().unwrap()));
+            assert_eq!(nodes[1].seed.peer.as_deref(), Some("n2.example:7272"));
+        }
+        let why = fault(&two(FIRST, "http = \"n2.example:7072\"\npeer = \"127.0.0.1:7172\""));
+        assert!(
+            why.starts_with("nodes[1].http: \"n2.example:7072\" is not an IP address or localhost"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_node_listens_on_addresses_and_on_localhost() {
+        for (text, address) in
+            [("localhost:7071", "127.0.0.1:7071"), ("[::]:0", "[::]:0"), ("192.0.2.1:80", "192.0.2.1:80")]
+        {
+            assert_eq!(listening(text), Some(address.parse().unwrap()), "{text}");
+        }
+        for bad in ["localhost", "localhost:", "localhost:+1", "localhost:65536", "n1:7071", "Localhost:1"] {
+            assert_eq!(listening(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
-use crate::config::{Role, Token};
+use crate::config::{Metrics, Role, Token};
 
 /// The header of our own that carries a token.
 const OWN_HEADER: &str = "x-tidegate-token";
@@ -24,15 +24,22 @@ type Known = (String, Role, [u8; 32]);
 pub struct Tokens {
     known: ArcSwap<Vec<Known>>,
     deciding_needs_one: bool,
+    metrics: Metrics,
 }
 
 impl Tokens {
-    /// These tokens.
+    /// These tokens, with the metrics open.
     pub fn new(tokens: &[Token]) -> Self {
         Self {
             known: ArcSwap::from_pointee(known(tokens)),
             deciding_needs_one: tokens.iter().any(|t| t.role == Role::Check),
+            metrics: Metrics::Open,
         }
+    }
+
+    /// The same tokens; where there are any, `metrics` says which callers may read the metrics.
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Puts other secrets in the place of these tokens' own. Names and roles must be as they were.
@@ -69,14 +76,10 @@ impl Tokens {
         self.admit_decision(&own)
     }
 
-    /// Lets any other call in: `read` for looking, `admin` for the rest. Without tokens everybody may do everything; a node
-    /// starts like that on a loopback address only.
+    /// Lets any other call in: `read` for looking, `admin` for the rest. Without tokens every caller
+    /// may do everything; what web pages send has been refused before (`site`).
     pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.is_empty() {
-            // A page in some browser on this machine is not its operator: browsers name their origin, programs don't.
-            if !method.is_safe() && headers.contains_key(header::ORIGIN) {
-                return Err(Problem::new(403, "changes from a browser need a token", "forbidden"));
-            }
             return Ok(Caller("anyone".into()));
         }
         let looking = matches!(*method, Method::GET | Method::HEAD);
@@ -87,14 +90,25 @@ impl Tokens {
         }
     }
 
-    /// Lets in whoever wants a back-up: `admin` alone, since the cluster's secret is in it; and without tokens no page of a browser.
+    /// Lets a call for a back-up in. It needs the role `admin`, since the cluster's secret is in a
+    /// back-up. A node without tokens gives none: every caller could have the secret.
     pub fn admit_backup(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.is_empty() {
-            return self.admit(&Method::POST, headers);
+            let detail = "configure [auth] to take back-ups: the secret of the cluster is in them; of a node \
+                          that is stopped, `tidegate backup --data-dir DIR` takes one";
+            return Err(Problem::new(403, detail, "forbidden"));
         }
         match self.identify(headers)? {
             (name, Role::Admin) => Ok(Caller(name)),
             (name, _) => Err(wrong_role(&name, "back-ups")),
+        }
+    }
+
+    /// Lets a call for the metrics in: they name tenants, so it may need the role `read` or `admin`.
+    pub fn admit_metrics(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        match self.metrics {
+            Metrics::Read => self.admit(&Method::GET, headers).map(drop),
+            Metrics::Open => Ok(()),
         }
     }
 
@@ -184,10 +198,22 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_changes_nothing_without_a_token() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ORIGIN, "http://evil.example".parse().unwrap());
-        assert_eq!(Tokens::new(&[]).admit(&Method::POST, &headers).err().map_or(0, status), 403);
-        assert!(Tokens::new(&[]).admit(&Method::GET, &headers).is_ok());
+    fn without_tokens_there_are_no_back_ups() {
+        let problem = Tokens::new(&[]).admit_backup(&HeaderMap::new()).err().unwrap();
+        assert!(format!("{problem:?}").contains("configure [auth] to take back-ups"), "{problem:?}");
+        assert_eq!(status(problem), 403);
+        assert_eq!(tokens().admit_backup(&with("r-secret")).err().map_or(0, status), 403);
+        assert_eq!(tokens().admit_backup(&with("a-secret")).err().map_or(0, status), 0);
+    }
+
+    #[test]
+    fn metrics_need_a_token_that_reads_where_auth_says_so() {
+        let t = tokens().with_metrics(Metrics::Read);
+        for (token, expected) in [("c-secret", 403), ("r-secret", 0), ("a-secret", 0), ("x", 401)] {
+            assert_eq!(t.admit_metrics(&with(token)).err().map_or(0, status), expected, "{token}");
+            assert!(tokens().admit_metrics(&with(token)).is_ok(), "{token}");
+        }
+        let open = Tokens::new(&[]).with_metrics(Metrics::Read);
+        assert!(open.admit_metrics(&HeaderMap::new()).is_ok());
     }
 }

@@ -52,6 +52,7 @@ fn of_cluster(status: &ClusterStatus) -> Value {
         "round_trip_ms": status.round_trip.ms,
         "round_trip_ms_max": status.round_trip.allowed_ms,
         "policy_version": status.policy_version,
+        "enforce": status.enforce,
         "placement_version": status.placement_version,
         "nodes": status.nodes.iter().map(of_node).collect::<Vec<_>>(),
         "moves": status.moves.iter().map(of_moves).collect::<Vec<_>>(),
@@ -71,7 +72,6 @@ fn of_node(node: &NodeStatus) -> Value {
         "leader": node.leader,
         "boot": node.boot,
         "partitions": node.partitions,
-        "replicas": node.replicas,
         "weight": node.weight,
     })
 }
@@ -150,7 +150,6 @@ mod tests {
                 leader: number == 1,
                 boot: (number == 1).then(|| "00ff".into()),
                 partitions: if number == 1 { 4089 } else { 7 },
-                replicas: 0,
                 weight: 2,
             };
             Box::pin(async move {
@@ -165,6 +164,7 @@ mod tests {
                     quorum: false,
                     round_trip: RoundTrip { ms: Some(42), allowed_ms: 115 },
                     policy_version: 12,
+                    enforce: false,
                     placement_version: Some(9),
                     nodes: vec![node(1, NodeState::Unreachable), node(2, NodeState::Draining)],
                     moves: vec![MovesStatus { from: n(2), to: n(1), moving: 5, waiting: 2 }],
@@ -267,11 +267,12 @@ mod tests {
             boot,
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: Default::default(),
         };
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {
             us,
-            network: Plain,
+            network: Plain::default(),
             clock: clock.clone(),
             seed: seed.clone(),
             control: control.clone(),
@@ -295,6 +296,7 @@ mod tests {
             backups: painted.clone(),
             environment: Name::new("production").unwrap(),
             tokens: Arc::new(Tokens::new(&[])),
+            site: None,
             insecure_no_auth: false,
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
@@ -325,14 +327,15 @@ mod tests {
         let (app, _) = app();
         let expected = json!({
             "name": "demo", "node": "n2", "lineage": ["0000000000009f86", "0000000000000007"], "leader": "n1", "term": 7, "applied": 123, "contact_ms": null,
-            "quorum": false, "round_trip_ms": 42, "round_trip_ms_max": 115, "policy_version": 12, "placement_version": 9,
+            "quorum": false, "round_trip_ms": 42, "round_trip_ms_max": 115, "policy_version": 12,
+            "enforce": false, "placement_version": 9,
             "nodes": [
                 {"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171",
                  "state": "unreachable", "waits_for": null, "voter": true, "leader": true, "boot": "00ff", "partitions": 4089,
-                 "replicas": 0, "weight": 2},
+                 "weight": 2},
                 {"id": "n2", "number": 2, "http": "127.0.0.1:7072", "peer": "127.0.0.1:7172",
                  "state": "draining", "waits_for": "7 partitions are to be handed over", "voter": false,
-                 "leader": false, "boot": null, "partitions": 7, "replicas": 0, "weight": 2},
+                 "leader": false, "boot": null, "partitions": 7, "weight": 2},
             ],
             "moves": [{"from": "n2", "to": "n1", "moving": 5, "waiting": 2}],
             "warnings": ["of two nodes only n1 votes"],

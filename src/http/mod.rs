@@ -30,6 +30,7 @@ mod reads;
 mod render;
 mod request_id;
 pub mod server;
+mod site;
 mod tenants;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use tower::Service;
 pub use auth::Tokens;
 pub(crate) use ops::unready;
 pub use read::fuzz_check_body;
+pub use site::SiteGuard;
 
 use crate::check::Name;
 use crate::clock::MS;
@@ -76,6 +78,8 @@ pub struct App {
     pub environment: Name,
     /// Who may do what.
     pub tokens: Arc<Tokens>,
+    /// Keeps web pages out; none where there are tokens.
+    pub site: Option<SiteGuard>,
     /// Whether nodes may be open to other machines without any token.
     pub insecure_no_auth: bool,
     /// Bounds of bodies and times.
@@ -112,6 +116,9 @@ impl Door {
 
     /// Answers one request.
     async fn answer(&self, mut request: hyper::Request<Incoming>) -> hyper::Response<Body> {
+        if let Some(Err(problem)) = self.app.site.as_ref().map(|site| site.judge(&request)) {
+            return self.refuse(request, problem);
+        }
         let answered = match (request.method(), request.uri().path()) {
             (&Method::POST, "/v1/check") => check::decide(&self.app, &mut request).await,
             (&Method::POST, "/v1/check/batch") => check::decide_batch(&self.app, &mut request).await,
@@ -121,6 +128,17 @@ impl Door {
             }
         };
         answered.unwrap_or_else(Problem::answer).map(Either::Left)
+    }
+
+    /// Answers a request that the node takes from no web page. Pages can repeat such requests as
+    /// often as they like, so it is logged for operators that ask for it alone.
+    fn refuse(&self, mut request: hyper::Request<Incoming>, problem: Problem) -> hyper::Response<Body> {
+        let path = request.uri().path();
+        tracing::debug!(method = %request.method(), ?path, ?problem, "request of a web page refused");
+        let id = request_id::ensured(self.app.telemetry.request_ids(), request.headers_mut());
+        let mut response = problem.answer();
+        response.headers_mut().insert(request_id::REQUEST_ID, id);
+        response.map(Either::Left)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -37,8 +37,9 @@ impl App {
     }
 }
 
-/// `GET /metrics`: no token, since whoever scrapes has none; no secrets.
-pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+/// `GET /metrics`. They name tenants, so `[auth] metrics` says whether they need a token.
+pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    app.tokens.admit_metrics(&headers)?;
     let failed = || Problem::new(500, "the metrics can't be written", "internal-error");
     let control = app.control.clone();
     let rendered = control.spawn(async move {
@@ -48,6 +49,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             depths: app.router.depths(),
             policy_version: policy.version(),
             list_entries: policy.document().access.len(),
+            enforce: policy.document().enforce,
             ready: unready(&app, Purpose::Everything).is_none(),
             cluster: cluster_levels(
                 &app.cluster.status().await,
@@ -88,7 +90,6 @@ fn cluster_levels(status: &ClusterStatus, breakers: &[BreakerStatus], handoffs: 
         members: NodeState::ALL.map(|state| (state.word(), of_state(state))).into(),
         voters: status.nodes.iter().filter(|node| node.voter).count(),
         owned: own.map_or(0, |own| own.partitions),
-        replicas: own.map_or(0, |own| own.replicas),
         links: breakers.iter().map(link).collect(),
         handoffs: HandOffLevels {
             moved: handoffs.moved,
@@ -206,7 +207,8 @@ fn amounts(outcomes: Outcomes) -> Value {
 pub async fn get_alerts(State(app): State<Arc<App>>) -> Json<Value> {
     app.observe().await;
     let hour = app.telemetry.over(Period::Hour);
-    let alerts: Vec<_> = alerts(&hour.slice).iter().map(of_alert).collect();
+    let enforce = app.store.current().document().enforce;
+    let alerts: Vec<_> = alerts(&hour.slice, enforce).iter().map(of_alert).collect();
     Json(json!({"from": print_instant(hour.from), "to": second(hour.to), "alerts": alerts}))
 }
 

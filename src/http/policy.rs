@@ -64,6 +64,11 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Whether nothing is to be written.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// Reads them from the query and `If-Match`. A stale `If-Match` is an error here, before any body is read.
     pub fn of(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
         let dry_run = Query::of(uri)?.flag("dry_run")?;
@@ -157,7 +162,7 @@ fn invalid(faults: Vec<Fault>) -> Problem {
 }
 
 /// The version that `If-Match` names, if it is still the current one. Judged before the body is looked at.
-fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+pub fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
     };

@@ -159,6 +159,9 @@ impl From<Refusal> for Problem {
             Refusal::NotStarted(_) => {
                 Self::new(503, refusal.to_string(), "not-started").with_header(header::RETRY_AFTER, "1")
             }
+            Refusal::Older(_) => {
+                Self::new(503, refusal.to_string(), "older-node").with_header(header::RETRY_AFTER, "60")
+            }
             // Whoever routes asks again elsewhere; it is an answer only where nobody can be asked.
             Refusal::Unreachable | Refusal::Moved(_) => {
                 Self::new(503, refusal.to_string(), "unreachable").with_header(header::RETRY_AFTER, "1")
@@ -200,6 +203,7 @@ impl From<WriteError> for Problem {
             WriteError::Unknown => {
                 Self::new(503, error.to_string(), "outcome-unknown").with_header(header::RETRY_AFTER, "1")
             }
+            WriteError::OlderMembers(_) => Self::new(409, error.to_string(), "older-members"),
             WriteError::Storage(_) => {
                 tracing::error!(%error, "a policy change was lost");
                 Self::new(503, "the change can't be stored; nothing has changed", "storage")

@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
-use super::{App, body, forward_auth, query};
+use super::{App, body, forward_auth, policy, query};
 use crate::input::Reader;
 
 /// One call, and what it reads.
@@ -57,7 +57,7 @@ static CALLS: [Reads; 35] = [
     asks("DELETE", "/v1/tiers/{tier}", DRY_RUN),
     asks("GET", "/v1/tenants", PAGE),
     takes("PUT", "/v1/tenants/{tenant}", DRY_RUN),
-    asks("DELETE", "/v1/tenants/{tenant}", DRY_RUN),
+    asks("DELETE", "/v1/tenants/{tenant}", &["dry_run", "keep_state"]),
     takes("POST", "/v1/tenants/{tenant}/reset", &[]),
     takes("PUT", "/v1/tenants/{tenant}/limits/{name}", DRY_RUN),
     asks("DELETE", "/v1/tenants/{tenant}/limits/{name}", DRY_RUN),
@@ -142,10 +142,17 @@ pub async fn judge(State(app): State<Arc<App>>, mut request: Request, next: Next
     if let Err(problem) = query(request.method(), path, request.uri()) {
         return problem.into_response();
     }
-    if !of(request.method(), path).is_some_and(|call| call.body)
-        && let Err(problem) = body::none(&app, &mut request).await
-    {
+    let call = of(request.method(), path);
+    if call.is_some_and(|call| call.body) {
+        return next.run(request).await;
+    }
+    // A stale `If-Match` is answered before any body is judged.
+    let writes = call.is_some_and(|call| call.query.contains(&DRY_RUN[0]));
+    if writes && let Err(problem) = policy::fresh(&app, request.headers()) {
         return problem.into_response();
     }
-    next.run(request).await
+    match body::none(&app, &mut request).await {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }

@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use super::auth::Caller;
 use super::compat::api::limit_name;
-use super::policy::{Terms, name, part, versioned, write};
+use super::policy::{Terms, make_or_show, name, outcome, part, versioned, write};
 use super::problem::{PathOf, Problem};
 use super::query::Query;
 use super::read::address;
 use super::render::limit_values;
 use super::{App, body};
 use crate::check::{Label, Limit, Name, TenantId};
+use crate::cluster::Written;
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, read_limit, read_tenant};
 use crate::routing::ListPlace;
@@ -62,7 +63,7 @@ pub async fn put(
     write(&app, by, Change::PutTenant(id, Box::new(rule)), terms).await
 }
 
-/// `DELETE /v1/tenants/{tenant}`: no rules of its own any more.
+/// `DELETE /v1/tenants/{tenant}`: deletes its rules and all its state; with `?keep_state=true` its rules alone.
 pub async fn delete(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
@@ -71,8 +72,31 @@ pub async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = tenant(&id)?;
+    let keeps_state = Query::of(&uri)?.flag("keep_state")?;
     let terms = Terms::of(&app, &uri, &headers)?;
-    write(&app, by, Change::DeleteTenant(id), terms).await
+    let change = Change::DeleteTenant(id.clone());
+    let has_rules = app.store.current().document().tenants.contains_key(&id);
+    let mut answer = match keeps_state || has_rules || terms.is_dry_run() {
+        true => match make_or_show(&app, by.clone(), change, terms).await? {
+            Ok(written) => outcome(&written),
+            Err(shown) => return Ok(shown),
+        },
+        // There may be state of a tenant that has no rules.
+        false => {
+            let version = app.store.current().version();
+            outcome(&Written { version, changed: false, pending: Vec::new() })
+        }
+    };
+    if !keeps_state {
+        let forgotten = app.router.forget(&id, Forget::All).await?;
+        if !has_rules && !forgotten.was_active {
+            return Err(Problem::not_found(format!("rule for tenant {id}, and nothing is kept of it")));
+        }
+        tracing::info!(tenant = %id, by = by.0, "all state of a tenant deleted");
+    }
+    answer.insert("state".into(), json!(if keeps_state { "kept" } else { "deleted" }));
+    let version = answer["version"].as_u64().unwrap_or_default();
+    Ok(versioned(version, Value::Object(answer)))
 }
 
 /// `PUT /v1/tenants/{tenant}/limits/{name}`: one limit, new or changed.

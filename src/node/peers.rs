@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::cluster::backup::{BackUps, PieceAsk};
 use crate::cluster::handoff::{InstallAsk, Target};
 use crate::cluster::links::Links;
-use crate::cluster::{InForceAsk, KnownAsk, Member, OrderAsk, RelayAsk};
+use crate::cluster::{InForceAsk, KnownAsk, Member, OrderAsk, RelayAsk, WhereaboutsAsk};
 use crate::peer::{Ask, Call, Class, Failure, Handler, Hello, Kind, Opaque};
 use crate::routing::Owner;
 
@@ -88,6 +88,11 @@ impl Handler for Peers {
             KnownAsk::KIND => {
                 let known = self.member.known(&call.request.read_question::<KnownAsk>()?).await;
                 Opaque::answer::<KnownAsk>(&known).map_err(|error| Failure::Failed(error.to_string()))
+            }
+            WhereaboutsAsk::KIND => {
+                let ask = call.request.read_question::<WhereaboutsAsk>()?;
+                let known = self.member.hear_whereabouts(&call.from.who.node, &ask);
+                Opaque::answer::<WhereaboutsAsk>(&known).map_err(|error| Failure::Failed(error.to_string()))
             }
             OrderAsk::KIND => self.order(call).await,
             RelayAsk::KIND => self.relay(call).await,

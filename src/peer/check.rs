@@ -188,11 +188,13 @@ impl From<Refusal> for PlainRefused {
                 Refusal::UnknownTier(tier) => PlainRefusal::UnknownTier(tier),
                 Refusal::LimitsRefused(tier) => PlainRefusal::LimitsRefused(tier),
                 Refusal::RequestIdReused => PlainRefusal::RequestIdReused,
-                // An owner asks nobody else for a decision, and grants a shorter permit rather than none.
+                // An owner asks no other node for a decision, and grants a shorter permit rather than none.
                 Refusal::PermitTooLong(_) => PlainRefusal::Busy,
-                Refusal::Busy | Refusal::Unreachable | Refusal::NotStarted(_) | Refusal::Moved(_) => {
-                    PlainRefusal::Busy
-                }
+                Refusal::Busy
+                | Refusal::Unreachable
+                | Refusal::NotStarted(_)
+                | Refusal::Older(_)
+                | Refusal::Moved(_) => PlainRefusal::Busy,
                 Refusal::InBatch(index, why) => {
                     in_batch = in_batch.or(u32::try_from(index).ok());
                     refusal = *why;

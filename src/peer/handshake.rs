@@ -11,6 +11,13 @@
 //! ```text
 //! least version u8 | highest version u8 | class u8 | boot u64 | length u8, cluster | length u8, node | lineage u64, or nothing
 //! ```
+//!
+//! From format level 2 on the lineage is always there (0 where there is none), and parts follow it:
+//! `tag u8 | length u8 | bytes`. A reader passes over tags that it doesn't know.
+//!
+//! ```text
+//! 1   format level of the program, u16; without it the first
+//! ```
 
 use std::fmt;
 use std::time::Duration;
@@ -24,6 +31,7 @@ use super::frame::{Frame, FrameCodec, FrameError, FrameKind};
 use super::{BootId, Class, Lineage};
 use crate::check::Name;
 use crate::net::Certified;
+use crate::placement::FormatLevel;
 
 /// How long a handshake may take. It is two small frames; a node that needs longer couldn't serve either.
 pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(1);
@@ -69,6 +77,8 @@ pub struct Identity {
     pub versions: Versions,
     /// Which cluster of that name it belongs to. A greeting carries the number alone.
     pub lineage: Lineage,
+    /// Which stored forms and messages it reads: [`FormatLevel::OWN`], but for tests.
+    pub level: FormatLevel,
 }
 
 impl Identity {
@@ -98,9 +108,14 @@ impl Hello {
             bytes.put_u8(u8::try_from(name.as_str().len()).unwrap_or(u8::MAX));
             bytes.put_slice(name.as_str().as_bytes());
         }
-        if self.who.lineage.number() != Lineage::FIRST {
+        let mut parts = BytesMut::new();
+        if self.who.level > FormatLevel::FIRST {
+            part(&mut parts, LEVEL, &self.who.level.number().to_be_bytes());
+        }
+        if self.who.lineage.number() != Lineage::FIRST || !parts.is_empty() {
             bytes.put_u64(self.who.lineage.number());
         }
+        bytes.put_slice(&parts);
         bytes.freeze()
     }
 
@@ -124,10 +139,37 @@ impl Hello {
         };
         let cluster = name().ok_or(malformed("its cluster has no name"))?;
         let node = name().ok_or(malformed("its node has no name"))?;
-        let lineage = bytes.first_chunk().map(|number| u64::from_be_bytes(*number));
+        let (lineage, mut rest) = match bytes.split_first_chunk() {
+            Some((number, rest)) => (Some(u64::from_be_bytes(*number)), rest),
+            None => (None, &[][..]),
+        };
         let lineage = Lineage::of(lineage);
-        Ok(Self { who: Identity { cluster, node, boot, versions, lineage }, class })
+        let mut level = FormatLevel::FIRST;
+        // What is cut off or unknown is a later version's: it is passed over.
+        while let Some((tag, value, behind)) = next_part(rest) {
+            rest = behind;
+            if let (LEVEL, Some(number)) = (tag, value.first_chunk()) {
+                level = FormatLevel::new(u16::from_be_bytes(*number));
+            }
+        }
+        Ok(Self { who: Identity { cluster, node, boot, versions, lineage, level }, class })
     }
+}
+
+/// The part of a greeting that names the format level.
+const LEVEL: u8 = 1;
+
+fn part(to: &mut BytesMut, tag: u8, value: &[u8]) {
+    let Ok(length) = u8::try_from(value.len()) else { return };
+    to.put_slice(&[tag, length]);
+    to.put_slice(value);
+}
+
+/// The tag and the value of the part that `bytes` begin with, and what follows it.
+fn next_part(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<2>()?;
+    let (value, rest) = rest.split_at_checked(usize::from(head[1]))?;
+    Some((head[0], value, rest))
 }
 
 /// Why one end won't speak with the other.
@@ -390,8 +432,7 @@ pub(super) fn reason(body: &[u8]) -> String {
 
 pub(super) fn fuzz(bytes: &[u8]) {
     if let Ok(hello) = Hello::read(bytes) {
-        let written = hello.write();
-        assert_eq!(written[..], bytes[..written.len()]);
+        assert_eq!(Hello::read(&hello.write()).ok(), Some(hello));
     }
     assert!(!reason(bytes).contains(char::is_control));
 }
@@ -408,6 +449,7 @@ mod tests {
             boot: BootId(0x0102_0304_0506_0708),
             versions: Versions { min, max },
             lineage: Lineage::default(),
+            level: FormatLevel::FIRST,
         }
     }
 
@@ -450,6 +492,21 @@ mod tests {
         let golden = [&golden[..], &[0, 0, 0, 0, 0, 0, 0x9f, 0x86]].concat();
         assert_eq!(anew.write()[..], golden[..]);
         assert_eq!(Hello::read(&[&golden[..], b"more"].concat()).unwrap(), anew);
+    }
+
+    #[test]
+    fn a_greeting_says_its_format_level_behind_the_lineage() {
+        let at = |level| Identity { level: FormatLevel::new(level), ..identity("n1", 1, 3) };
+        let first = at(1).hello(Class::Raft);
+        let second = at(2).hello(Class::Raft);
+        // The first program takes the eight zeros for no lineage and passes over the rest.
+        let golden = [&first.write()[..], &[0; 8], &[1, 2, 0, 2]].concat();
+        assert_eq!(second.write()[..], golden[..]);
+        assert_eq!(Hello::read(&golden).unwrap(), second);
+        // Parts of a later version, whole or cut off, don't hide it.
+        for more in [&[9, 3, 1, 2, 3][..], &[9, 200, 1], &[9]] {
+            assert_eq!(Hello::read(&[&golden[..], more].concat()).unwrap(), second);
+        }
     }
 
     #[tokio::test]

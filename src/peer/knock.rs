@@ -11,17 +11,19 @@ use super::frame::FrameError;
 use super::handshake::{self, HANDSHAKE_MAX, HandshakeError, Identity};
 use crate::check::Name;
 use crate::net::{Carried as _, Dial, Listen, Stream as _};
+use crate::placement::FormatLevel;
 
 /// How long to wait where the system can't give a connection: it has too many, and some will end.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Greets the node `peer` at the other end; fails, with the reason, where somebody else answers, or nobody.
-pub async fn knock<D: Dial>(us: &Identity, peer: &Name, dial: &mut D) -> Result<(), String> {
+/// Greets the node `peer` at the other end and returns the format level of its program. Errs with the
+/// reason where another node answers, or none.
+pub async fn knock<D: Dial>(us: &Identity, peer: &Name, dial: &mut D) -> Result<FormatLevel, String> {
     let stream = dial.dial().await.map_err(|error| error.to_string())?;
     let certified = stream.certified().cloned();
     let (mut reader, mut writer) = handshake::framed(stream);
     let greeted = handshake::call(&mut reader, &mut writer, us, certified.as_ref(), Class::Raft, peer).await;
-    greeted.map(drop).map_err(|error| error.to_string())
+    greeted.map(|agreed| agreed.peer.who.level).map_err(|error| error.to_string())
 }
 
 /// Where a node stands that has an address and isn't running yet.
@@ -77,6 +79,7 @@ mod tests {
             boot: BootId(1),
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: Default::default(),
         }
     }
 

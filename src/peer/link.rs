@@ -31,11 +31,13 @@ use crate::check::Name;
 use crate::clock::SharedClock;
 use crate::codec::CodecError;
 use crate::net::{Dial, Stream};
+use crate::placement::FormatLevel;
 use crate::random::Generator;
 use crate::watch;
 
-/// How long a connection may take to come about.
-const DIAL_MAX: Duration = Duration::from_secs(1);
+/// How long a dial may take, all addresses of the peer together. A dial bounds each step itself (see [`Dial`]): a name five
+/// seconds, an address one.
+const DIAL_MAX: Duration = Duration::from_secs(30);
 /// The first wait between two attempts, and the longest. The longest also bounds how late a link notices that its peer is back.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
@@ -85,6 +87,8 @@ pub enum LinkState {
         version: u8,
         /// Which run of the peer it is.
         boot: BootId,
+        /// Which forms that run reads.
+        level: FormatLevel,
     },
 }
 
@@ -374,12 +378,13 @@ impl Driver {
         // The driver may be dropped in the middle: then, too, whoever waits is to hear of it.
         let _up = Up { shared, live: &live };
         let (version, boot) = (agreed.version, agreed.peer.who.boot);
+        let level = agreed.peer.who.level;
         tracing::info!(peer = %shared.peer, %class, version, %boot, "connected to a peer");
         let since = shared.clock.now().boot;
         if let Some(breaker) = &self.breaker {
             breaker.half_open(since);
         }
-        self.states.send_replace(LinkState::Connected { since, version, boot });
+        self.states.send_replace(LinkState::Connected { since, version, boot, level });
         let written = writer::write(writer, queued, shared.clock.clone(), class.silence_max());
         tokio::select! {
             biased;

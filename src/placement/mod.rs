@@ -17,6 +17,7 @@
 //! owner's hash table.
 
 mod each;
+mod level;
 mod members;
 mod node;
 mod places;
@@ -31,6 +32,7 @@ mod planner_tests;
 mod table_tests;
 
 pub use each::EachPartition;
+pub use level::FormatLevel;
 pub use members::{MEMBERS_MAX, Member, Members, MembersError, NoSuchWeight, WEIGHT_MAX, Weight};
 pub use node::{BootId, NodeId, Seat};
 pub use places::{Place, Places};

@@ -12,6 +12,7 @@ mod compiled;
 mod diff;
 mod document;
 mod endpoint;
+mod level;
 mod prefix;
 mod read;
 mod responses;
@@ -27,6 +28,7 @@ pub use document::{
     RequestLimits, RequestTier, Subject, TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip, limit_to_json,
 };
 pub use endpoint::endpoint_of;
+pub use level::{change as change_level, document as document_level};
 pub use prefix::IpPrefixes;
 pub use read::{
     ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX, SUBJECTS,

@@ -458,15 +458,14 @@ impl Forwarder {
             }
             match peer.call(question.clone(), (left / 2).max(ATTEMPT_MIN).min(left)).await {
                 Ok(answer) => return Ok(Some(answer)),
+                Err(AskError::Call(CallError::Failed(name, Failure::UnknownKind))) => {
+                    return Err(Refusal::Older(name));
+                }
                 // With a connection the breaker is about to close: what waits for its probes is answered in time.
                 Err(AskError::Open(_)) if !is_last && !peer.carries_checks() => {
                     return Err(self.unreachable());
                 }
                 Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
-                    return Err(Refusal::Busy);
-                }
-                // It would say the same again.
-                Err(AskError::Call(CallError::Failed(_, Failure::UnknownKind))) => {
                     return Err(Refusal::Busy);
                 }
                 Err(error) => {

@@ -360,7 +360,11 @@ impl Router {
     }
 
     /// Has what is told of a tenant forgotten, wherever it is kept.
-    pub async fn forget(&self, tenant: &TenantId, what: Forget) -> Result<Forgotten, Refusal> {
+    pub async fn forget(&self, tenant: &TenantId, mut what: Forget) -> Result<Forgotten, Refusal> {
+        if let Forget::Part(part) = &mut what {
+            // An address is counted by its prefix, and so found by it.
+            part.ip = part.ip.map(|ip| self.in_force.policy().load().counted_ip(ip));
+        }
         let hash = self.hash(&what.account(tenant))?;
         self.forward.forget(tenant.clone(), hash, what).await
     }

@@ -54,7 +54,7 @@ pub use piece::{Cursor, Piece};
 pub use record::partition_of;
 #[cfg(test)]
 pub use saved::SavedAccount;
-pub use saved::{SavedState, load, save};
+pub use saved::{SavedState, load, read, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};
@@ -87,6 +87,11 @@ pub enum Refusal {
     /// The node has not started within the check's deadline; the text says what it lacks. No shard says so.
     #[error("{0}")]
     NotStarted(Arc<String>),
+    /// The node that owns the tenant runs an older version, which knows no such order. As above, no shard says so.
+    #[error(
+        "node {0}, which owns this tenant, runs an older version that can't do this; nothing was done there"
+    )]
+    Older(Name),
     /// The partition is not this node's any more, or is about to be another's. Nothing was judged; the questions come back, to
     /// be asked where it is now.
     #[error("the tenant is owned by another node now")]
@@ -129,6 +134,7 @@ impl Refusal {
             Self::Busy => "busy",
             Self::Unreachable => "unreachable",
             Self::NotStarted(_) => "not_started",
+            Self::Older(_) => "older",
             Self::Moved(_) => "moved",
         }
     }

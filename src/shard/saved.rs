@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::record::{self, RecordId};
 use crate::clock::Now;
 use crate::limit::{Permits, State};
-use crate::placement::{Epoch, Partition, Place, Places};
+use crate::placement::{Epoch, Partition, Place, Places, Secret};
 
 const MAGIC: &[u8; 8] = b"TGSTATE2";
 const HEADER: usize = MAGIC.len() + 32;
@@ -127,6 +127,29 @@ impl SavedState {
         Self { epochs: epochs.into_iter().collect(), ..self.clone() }
     }
 
+    /// Returns what a back-up holds of it: the counts of long limits of the partitions that
+    /// `is_wanted` names, without permits and without what stands in for others beyond a cap.
+    pub fn long_counts(self, secret: Secret, is_wanted: impl Fn(Partition) -> bool, now: Now) -> Self {
+        let mut long = Self { boot: self.boot, wall: self.wall, ..Self::at(now) };
+        long.lost = self.lost.into_iter().filter(|(partition, _)| is_wanted(*partition)).collect();
+        for account in self.accounts {
+            // Records of other kinds hold permits, or what stands in for tenants beyond a cap.
+            let RecordId::Account(id) = RecordId::of(&account.id) else { continue };
+            if !is_wanted(secret.account(id).partition()) {
+                continue;
+            }
+            let buckets: Vec<_> =
+                account.buckets.into_iter().filter(|(_, bucket)| bucket.is_long(now)).collect();
+            if !buckets.is_empty() {
+                long.accounts.push(SavedAccount { id: account.id, buckets, permits: Permits::default() });
+            }
+        }
+        let is_long =
+            |(key, bucket): &(u128, State)| is_wanted(Partition::of_key(*key)) && bucket.is_long(now);
+        long.shared = self.shared.into_iter().filter(is_long).collect();
+        long
+    }
+
     /// Moves all boot times to the clock of a process that reads `now`.
     fn rebase(&mut self, now: Now) {
         // A wall clock that went back while the node was down lets no time have passed.
@@ -159,6 +182,16 @@ pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
 
 /// Reads the state at `path` and deletes it; none where there is no file. A damaged file is an error and stays.
 pub fn load(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
+    let state = read(path, now)?;
+    if state.is_some() {
+        std::fs::remove_file(path)?;
+    }
+    Ok(state)
+}
+
+/// Reads the state at `path` and leaves the file there, for a process that decides nothing by it.
+/// Returns none where there is no file, and an error for a damaged one.
+pub fn read(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -176,7 +209,6 @@ pub fn load(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
         return Err(damaged("the checksum differs"));
     }
     let mut state: SavedState = crate::codec::decode(body).map_err(|e| damaged(&e.to_string()))?;
-    std::fs::remove_file(path)?;
     state.rebase(now);
     Ok(Some(state))
 }

@@ -41,19 +41,28 @@ impl fmt::Display for Severity {
 pub struct Alert {
     /// How urgent it is.
     pub severity: Severity,
-    /// What it is about: `block_rate` or `volume`.
+    /// What it is about: `block_rate`, `volume` or `kill_switch`.
     pub name: &'static str,
     /// In words.
     pub detail: String,
-    /// What was measured: a share from 0 to 1, or checks.
+    /// What was measured: a share from 0 to 1, checks, or 1 for a kill switch that is thrown.
     pub value: f64,
     /// What it is above of.
     pub threshold: f64,
 }
 
-/// The alerts of an hour.
-pub fn alerts(hour: &Slice) -> Vec<Alert> {
+/// The alerts of an hour, and whether limits deny now (`enforce`).
+pub fn alerts(hour: &Slice, enforce: bool) -> Vec<Alert> {
     let mut alerts = Vec::new();
+    if !enforce {
+        alerts.push(Alert {
+            severity: Severity::Warning,
+            name: "kill_switch",
+            detail: "the kill switch is thrown: limits are judged and reported, and none denies".into(),
+            value: 1.0,
+            threshold: 0.0,
+        });
+    }
     let (total, denied) = (hour.decisions.total(), hour.decisions.denied);
     let above = |percent: u64| u128::from(denied) * 100 > u128::from(total) * u128::from(percent);
     let levels =
@@ -87,7 +96,7 @@ mod tests {
 
     fn of(allowed: u64, denied: u64) -> Vec<(Severity, &'static str)> {
         let slice = Slice { decisions: Outcomes { allowed, denied }, ..Slice::default() };
-        alerts(&slice).into_iter().map(|alert| (alert.severity, alert.name)).collect()
+        alerts(&slice, true).into_iter().map(|alert| (alert.severity, alert.name)).collect()
     }
 
     #[test]
@@ -105,6 +114,13 @@ mod tests {
         ] {
             assert_eq!(of(allowed, denied), expected, "{allowed} and {denied}");
         }
+    }
+
+    #[test]
+    fn a_kill_switch_that_is_thrown_is_a_warning() {
+        let alerts = alerts(&Slice::default(), false);
+        let said: Vec<_> = alerts.iter().map(|alert| (alert.severity, alert.name)).collect();
+        assert_eq!(said, [(Severity::Warning, "kill_switch")]);
     }
 
     #[test]

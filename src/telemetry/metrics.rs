@@ -42,6 +42,8 @@ pub struct Scrape {
     pub policy_version: u64,
     /// Entries of the allow and deny lists.
     pub list_entries: usize,
+    /// Whether limits deny; false while the kill switch is thrown.
+    pub enforce: bool,
     /// Whether the node wants new work.
     pub ready: bool,
     /// How the cluster stands.
@@ -237,6 +239,11 @@ impl Families {
                 "tidegate_uptime_seconds",
                 "Time since the node was started.",
                 seconds(telemetry.uptime().into()),
+            ),
+            (
+                "tidegate_enforce",
+                "1 while limits deny; 0 while the policy's kill switch is thrown.",
+                f64::from(u8::from(scrape.enforce)),
             ),
             (
                 "tidegate_ready",

@@ -6,6 +6,11 @@ use crate::harness::Cluster;
 use crate::recovery::{names, offline, wait_up};
 use crate::rig::{program, until};
 
+/// A node without tokens gives no back-ups.
+const AUTH: &str =
+    "[auth]\nadmin_tokens = [\"admin-of-the-cluster\"]\nread_tokens = [\"reader-of-the-cluster\"]\n";
+const TOKEN: &str = "admin-of-the-cluster";
+
 const POLICY: &str = r#"
     default_tier = "free"
     [[limits]]
@@ -32,7 +37,7 @@ fn left(cluster: &Cluster, via: usize, check: Value) -> Vec<(String, u64)> {
 
 #[test]
 fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_minute() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::with_auth(3, POLICY, AUTH, TOKEN);
     let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
     assert_eq!(cluster.call(1, "PUT", "/v1/tenants/acme", json!({"tier": "free"})).status, 200);
     let entry = json!({"list": "deny", "client": "spammer", "reason": "sends spam"});
@@ -121,7 +126,7 @@ fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_
 
 #[test]
 fn a_node_is_restored_without_a_file_and_joined_without_one() {
-    let mut cluster = Cluster::start(1, POLICY);
+    let mut cluster = Cluster::with_auth(1, POLICY, AUTH, TOKEN);
     assert_eq!(cluster.check(0, json!({"tenant": "t", "cost": 60}))["remaining"], 40);
     let file = cluster.home().path("a.backup");
     assert_eq!(cluster.command(0, &["cluster", "backup", file.to_str().unwrap()]).0, 0);
@@ -144,7 +149,7 @@ fn a_node_is_restored_without_a_file_and_joined_without_one() {
 
 #[test]
 fn what_is_damaged_or_something_else_is_not_restored_and_leaves_nothing_behind() {
-    let cluster = Cluster::start(1, POLICY);
+    let cluster = Cluster::with_auth(1, POLICY, AUTH, TOKEN);
     let file = cluster.home().path("a.backup");
     assert_eq!(cluster.command(0, &["cluster", "backup", file.to_str().unwrap()]).0, 0);
     let whole = std::fs::read(&file).unwrap();
@@ -186,11 +191,12 @@ fn what_is_damaged_or_something_else_is_not_restored_and_leaves_nothing_behind()
 
 #[test]
 fn checks_go_on_while_back_ups_are_made_and_each_of_them_can_be_read() {
-    let cluster = Cluster::start(3, POLICY);
+    let cluster = Cluster::with_auth(3, POLICY, AUTH, TOKEN);
     let url = format!("http://{}", cluster.node(1).addr);
     let file = cluster.home().path("a.backup");
     let back_up = || {
-        let made = program().args(["cluster", "backup", "--url", &url]).arg(&file).output().unwrap();
+        let words = ["cluster", "backup", "--url", &url, "--token", TOKEN];
+        let made = program().args(words).arg(&file).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     };
     std::thread::scope(|scope| {
@@ -214,13 +220,78 @@ fn checks_go_on_while_back_ups_are_made_and_each_of_them_can_be_read() {
 
 #[test]
 fn a_back_up_is_for_administrators() {
-    let tokens = "[auth]\nadmin_tokens = [\"admin-open-sesame\"]\nread_tokens = [\"read-open-sesame\"]\n";
-    let cluster = Cluster::with_auth(1, POLICY, tokens, "admin-open-sesame");
+    let cluster = Cluster::with_auth(1, POLICY, AUTH, TOKEN);
     let file = cluster.home().path("a.backup");
-    for (token, expected) in [("read-open-sesame", 1), ("admin-open-sesame", 0)] {
+    for (token, expected) in [("reader-of-the-cluster", 1), (TOKEN, 0)] {
         let words = ["cluster", "backup", file.to_str().unwrap(), "--token", token];
         let (code, _, notes) = cluster.command(0, &words);
         assert_eq!(code, expected, "{notes}");
         assert_eq!(file.exists(), expected == 0);
     }
+}
+
+#[test]
+fn a_node_without_tokens_is_backed_up_while_it_is_stopped() {
+    let mut cluster = Cluster::start(1, POLICY);
+    assert_eq!(cluster.call(0, "PUT", "/v1/tenants/acme", json!({"tier": "free"})).status, 200);
+    let spend = json!({"tenant": "acme", "client": "c", "ip": "203.0.113.9", "cost": 30});
+    assert_eq!(cluster.check(0, spend)["allowed"], true);
+    let look = json!({"tenant": "acme", "client": "c", "ip": "203.0.113.9"});
+    let before = left(&cluster, 0, look.clone());
+
+    // While it runs it gives none, and its data is locked.
+    let (code, _, notes) = cluster.command(0, &["cluster", "backup", "a.backup"]);
+    assert_eq!((code, notes.contains("configure [auth] to take back-ups")), (1, true), "{notes}");
+    let stopped = ["backup", "a.backup", "--data-dir", "data/n1"];
+    let (code, _, notes) = offline(&cluster, &stopped);
+    assert_eq!(
+        (code, notes.contains("is in use by another process: stop the node first")),
+        (5, true),
+        "{notes}"
+    );
+
+    cluster.stop(0);
+    let (code, data, notes) = offline(&cluster, &stopped);
+    assert_eq!((code, notes.as_str()), (0, ""), "{data}{notes}");
+    // The month, the bucket and the address; not the minute.
+    assert!(data.contains("counters     3 of long limits, 1 tenants have them"), "{data}");
+    assert!(data.contains("policy       version 2, names 1 tenants"), "{data}");
+    // Written to standard output it is the same file, but for when it was made.
+    let words = ["backup", "--data-dir", "data/n1"];
+    let ran = program().args(words).current_dir(cluster.home().path("")).output();
+    let shown = ran.unwrap().stdout;
+    let file = std::fs::read(cluster.home().path("a.backup")).unwrap();
+    assert!(shown.starts_with(b"TGBACKUP") && shown.len().abs_diff(file.len()) < 64, "{}", shown.len());
+
+    // The node goes on with its counts: they were left where they were.
+    cluster.begin(0);
+    wait_up(&cluster, 0);
+    assert_eq!(left(&cluster, 0, look.clone())[0], before[0], "{before:?}");
+    cluster.kill(0);
+    std::fs::remove_dir_all(cluster.home().path("data")).unwrap();
+    let restore = ["cluster", "restore", "a.backup", "--config", "cluster.toml", "--node", "n1"];
+    let (code, _, notes) = offline(&cluster, &restore);
+    assert_eq!(code, 0, "{notes}");
+    cluster.begin(0);
+    wait_up(&cluster, 0);
+    for ((name, before), (_, now)) in before.iter().zip(&left(&cluster, 0, look)) {
+        assert_eq!(now, if name == "minute" { &500 } else { before }, "{name}");
+    }
+}
+
+#[test]
+fn counts_that_a_stopped_node_did_not_save_are_missing() {
+    let mut cluster = Cluster::start(1, POLICY);
+    assert_eq!(cluster.check(0, json!({"tenant": "t", "cost": 60}))["remaining"], 40);
+    cluster.kill(0);
+    let words = ["backup", "a.backup", "--data-dir", "data/n1"];
+    let (code, _, notes) = offline(&cluster, &words);
+    assert_eq!((code, notes.contains("data/n1: the counts of n1 are not there")), (1, true), "{notes}");
+    assert!(!cluster.home().path("a.backup").exists());
+    let (code, data, notes) = offline(&cluster, &[&words[..], &["--partial"]].concat());
+    assert_eq!((code, notes.as_str()), (0, "warning: what n1 had counted is not in it\n"), "{data}");
+    assert!(data.contains("counters     0 of long limits"), "{data}");
+    let (code, _, notes) = offline(&cluster, &["backup", "b.backup", "--data-dir", "elsewhere"]);
+    assert_eq!((code, notes.contains("there is no node's data there")), (2, true), "{notes}");
+    assert!(!cluster.home().path("elsewhere").exists());
 }

@@ -100,10 +100,29 @@ impl Cluster {
     }
 
     fn configured_in(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        // Nodes that ask a cluster to admit them do so with the same token.
+        let home = if token.is_empty() { home } else { home.set_variable("TIDEGATE_TOKEN", token) };
         let mut cluster = Self::with_ports(home, count, policy);
         (cluster.sections, cluster.token) = (sections.into(), token.into());
         cluster.list(&(0..count).collect::<Vec<_>>());
         cluster
+    }
+
+    /// Where a node listens: for HTTP, and for the others.
+    pub fn ports(&self, i: usize) -> (u16, u16) {
+        self.ports[i]
+    }
+
+    /// Other ports for a node, which no list has.
+    pub fn moves(&mut self, i: usize) -> (u16, u16) {
+        self.ports[i] = (free_port(), free_port());
+        self.ports[i]
+    }
+
+    /// Starts node `i` of the list with these words, and waits until it says where it listens.
+    pub fn begin_with(&mut self, i: usize, words: &[&str]) {
+        let line = [&["serve"][..], words].concat();
+        self.nodes[i] = Some(self.home.run_words_as(&line, &format!("n{}", i + 1)).started());
     }
 
     /// Writes the configuration: these nodes, in this order.
@@ -201,8 +220,12 @@ impl Cluster {
     /// Runs a command against node `via`: its exit code, what it printed, what it said.
     pub fn command(&self, via: usize, words: &[&str]) -> (i32, String, String) {
         let url = format!("http://{}", self.node(via).addr);
+        let mut command = program();
+        if !self.token.is_empty() {
+            command.env("TIDEGATE_TOKEN", &self.token);
+        }
         let ran =
-            program().args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
+            command.args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (ran.status.code().unwrap(), text(ran.stdout), text(ran.stderr))
     }
@@ -216,6 +239,19 @@ impl Cluster {
     /// Starts a node that isn't running, and doesn't wait until it is ready.
     pub fn begin(&mut self, i: usize) {
         self.nodes[i] = Some(self.home.start_as(&format!("n{}", i + 1)));
+    }
+
+    /// Starts a node that isn't running with another program, and doesn't wait until it is ready.
+    pub fn begin_other(&mut self, i: usize, program: std::process::Command) {
+        self.nodes[i] = Some(self.home.start_other(program, &format!("n{}", i + 1)));
+    }
+
+    /// Nodes `n1`, `n2`, …, none of which is started.
+    pub fn unstarted(count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        let mut cluster = Self::with_ports(Home::empty(), count, policy);
+        (cluster.sections, cluster.token) = (sections.into(), token.into());
+        cluster.list(&(0..count).collect::<Vec<_>>());
+        cluster
     }
 
     pub fn wait_ready(&self, i: usize) {

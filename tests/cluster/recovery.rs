@@ -27,6 +27,14 @@ pub fn wait_up(cluster: &Cluster, i: usize) {
     until("the node is ready", || (cluster.node(i).call("GET", "/readyz", "").status == 200).then_some(()));
 }
 
+/// The line that a command has printed, by which node `i` comes back: its words after the program's name.
+pub fn printed_line(notes: &str, i: usize) -> Vec<String> {
+    let begins = format!("n{} comes back with an empty data directory and: tidegate ", i + 1);
+    let line = notes.lines().find_map(|line| line.strip_prefix(&begins));
+    let line = line.unwrap_or_else(|| panic!("no line of n{}: {notes}", i + 1));
+    line.split_whitespace().map(String::from).collect()
+}
+
 pub fn names(cluster: &Cluster, via: usize) -> Vec<(String, u64)> {
     let nodes = cluster.status(via)["nodes"].clone();
     let name = |node: &Value| (node["id"].as_str().unwrap().to_string(), node["number"].as_u64().unwrap());
@@ -68,7 +76,8 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
     assert!(notes.contains("what n1, n2 counted; where they only can't be reached"), "{notes}");
     let (code, data, notes) = offline(&cluster, &words);
     assert_eq!(code, 0, "{data}{notes}");
-    assert!(notes.contains("n1 comes back with: tidegate serve --node n1 --http 127.0.0.1:"), "{notes}");
+    let n1 = "n1 comes back with an empty data directory and: tidegate serve --node n1 --http 127.0.0.1:";
+    assert!(notes.contains(n1), "{notes}");
     assert_ne!(std::fs::read(cluster.home().path("data/n3/raft.redb")).unwrap(), before);
 
     cluster.begin(2);
@@ -88,7 +97,8 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
     assert!(audit.contains("recovered the cluster as node 3; gave up n1 (node 1), n2 (node 2)"), "{audit}");
 
     for i in [0, 1] {
-        cluster.join(i, 2);
+        cluster.start_line(i, &printed_line(&notes, i));
+        cluster.wait_seated(i, 2);
     }
     until("all three vote", || {
         let nodes = cluster.status(0)["nodes"].clone();

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::codec::Encoder;
 
 use crate::harness::Cluster;
+use crate::recovery::{offline, printed_line, wait_up};
 use crate::rig::{Home, until};
 
 const POLICY: &str = r#"
@@ -160,6 +161,7 @@ fn greeting(node: &str) -> Vec<u8> {
         boot: BootId(9),
         versions: VERSIONS,
         lineage: Lineage::default(),
+        level: tidegate::placement::FormatLevel::OWN,
     };
     let body = Hello { who, class: Class::Checks }.write();
     frame(Frame { kind: FrameKind::Hello, ttl_us: 0, id: 0, message: 0, body })
@@ -229,7 +231,13 @@ fn a_node_joins_with_a_certificate_of_its_own_and_not_without() {
     // Without a file it speaks plain text, and isn't found.
     let mut plain = cluster.run_line(&line);
     assert_eq!(plain.end().code(), Some(1), "{}", plain.log());
-    assert!(plain.log().contains("n4 does not answer at "), "{}", plain.log());
+    let log = plain.log();
+    assert!(log.contains("n4 does not answer at "), "{log}");
+    let why = "this cluster uses TLS, and the node there does not answer with TLS";
+    assert!(
+        log.contains(why) && log.contains("start it with a configuration (--config) that has [tls]"),
+        "{log}"
+    );
     cluster.home().certify("--cluster test n4");
     let words: Vec<_> = line.iter().map(String::as_str).collect();
     let node = cluster.home().run_words_as(&words, "n4").started();
@@ -237,4 +245,35 @@ fn a_node_joins_with_a_certificate_of_its_own_and_not_without() {
     cluster.wait_seated(3, 0);
     cluster.wait_balanced(0);
     assert_whole(&cluster, "j");
+}
+
+#[test]
+fn the_lines_that_recover_prints_with_the_file_work_under_tls() {
+    let home = Home::empty();
+    home.certify("--cluster test --host 127.0.0.1 n1 n2 n3");
+    let mut cluster = Cluster::start_in(home, 3, POLICY, TLS);
+    for i in [0, 1] {
+        cluster.kill(i);
+        fs::remove_dir_all(cluster.home().path(&format!("data/n{}", i + 1))).unwrap();
+    }
+    cluster.stop(2);
+    let words = ["cluster", "recover", "--config", "cluster.toml", "--node", "n3", "--force"];
+    let (code, data, notes) = offline(&cluster, &words);
+    assert_eq!(code, 0, "{data}{notes}");
+    cluster.begin(2);
+    wait_up(&cluster, 2);
+    for i in [0, 1] {
+        cluster.start_line(i, &printed_line(&notes, i));
+        cluster.wait_seated(i, 2);
+    }
+    assert_eq!(cluster.status(2)["nodes"].as_array().unwrap().len(), 3);
+    // Where HTTP has TLS too, the line says whose certificates to believe.
+    (0..3).for_each(|i| cluster.stop(i));
+    let file = fs::read_to_string(cluster.home().path("cluster.toml")).unwrap();
+    cluster.home().write("cluster.toml", file.replace("http = false\n", "").as_bytes());
+    let (code, _, notes) = offline(&cluster, &words);
+    assert_eq!(code, 0, "{notes}");
+    let line = printed_line(&notes, 0).join(" ");
+    assert!(line.contains(" --join https://127.0.0.1:"), "{line}");
+    assert!(line.contains(" --ca-cert ") && line.ends_with("certs/ca.pem"), "{line}");
 }

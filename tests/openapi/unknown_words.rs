@@ -8,8 +8,8 @@ use super::{document, filled, node, operations, resolved};
 use crate::rig::{Answer, Node};
 
 /// Calls that take any query: probes, scrapers, a browser's pages, and what an end user sent to a proxy.
-const LENIENT: [&str; 6] =
-    ["/livez", "/readyz", "/metrics", "/docs", "/v1/forward-auth", "/v1/forward-auth/{suffix}"];
+const LENIENT: [&str; 7] =
+    ["/livez", "/readyz", "/metrics", "/docs", "/docs/", "/v1/forward-auth", "/v1/forward-auth/{suffix}"];
 
 /// A call of the document, and the words that it documents.
 #[derive(Clone, Debug)]

@@ -133,11 +133,27 @@ impl Home {
         self.spawn(words, &[])
     }
 
+    /// Starts another program, which becomes a node, and doesn't wait for it.
+    pub fn run_program(&self, name: &str, words: &[&str]) -> Process {
+        self.spawn_program(Command::new(name), words, &[])
+    }
+
+    /// Starts another program as the node `id`, and waits until it says where it listens.
+    pub fn start_other(&self, program: Command, id: &str) -> Node {
+        let config = self.path("cluster.toml");
+        let variables = [("TIDEGATE_CONFIG", config.to_str().unwrap()), ("TIDEGATE_NODE", id)];
+        self.spawn_program(program, &["serve"], &variables).started()
+    }
+
     fn spawn(&self, words: &[&str], variables: &[(&str, &str)]) -> Process {
+        self.spawn_program(program(), words, variables)
+    }
+
+    fn spawn_program(&self, mut program: Command, words: &[&str], variables: &[(&str, &str)]) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
-        let child = program()
+        let child = program
             .args(words)
             .envs(variables.iter().copied())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -296,7 +312,7 @@ impl Answer {
 
 /// The head of a request with a body of `length` bytes.
 pub fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -4,9 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tidegate::net::{Carried, Dial, Listen, Network, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How long a host is given to take a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// The network. An address is `HOST:PORT`.
 #[derive(Clone, Copy)]
@@ -28,7 +32,10 @@ impl Network for Simulated {
 impl Dial for SimulatedDial {
     type Stream = SimulatedStream;
     async fn dial(&mut self) -> io::Result<SimulatedStream> {
-        turmoil::net::TcpStream::connect(self.0.as_str()).await.map(SimulatedStream)
+        // What a partition swallows is given up as a socket of the system is, and dialled again.
+        let dialled = tokio::time::timeout(CONNECT_MAX, turmoil::net::TcpStream::connect(self.0.as_str()));
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        dialled.await.map_err(late)?.map(SimulatedStream)
     }
 }
 

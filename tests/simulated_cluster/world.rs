@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate::check::Name;
-use tidegate::cluster::Member;
 use tidegate::cluster::claim::{Admitted, Claim};
 use tidegate::cluster::raft::{Medium, Place, Timers};
+use tidegate::cluster::{Member, Newcomer};
 use tidegate::config::{Config, Role, SeedNode, Token};
 use tidegate::node::{Node, Parts, Workers};
 use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
@@ -109,6 +109,7 @@ impl World {
             place,
             timers: Timers::default(),
             initial: Box::new(|| Document::from_toml(POLICY)),
+            newcomer: Newcomer::default(),
             state_file: Some(self.state_file(own)),
             statistics_file: None,
             workers: Workers::Tasks,
@@ -161,6 +162,7 @@ impl World {
             boot: BootId(1),
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: tidegate::placement::FormatLevel::OWN,
         };
         let listed = listed(own);
         let body = json!({"id": listed.id, "http": listed.http, "peer": listed.peer}).to_string();

@@ -159,6 +159,11 @@ impl Node {
         self.place
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// A file in its directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.place.file(name)
@@ -251,7 +256,7 @@ impl Request {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: node\r\n", self.method, self.path);
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: localhost\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

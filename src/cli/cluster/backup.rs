@@ -9,22 +9,29 @@
 //! members      n1 (node 1), n2 (node 2), n3 (node 3)
 //! ```
 //!
+//! With `--data-dir` it is made of the data of a node that is stopped, and no node is asked: so a node
+//! without `[auth]` is backed up, which gives no back-up over HTTP. `tidegate backup` is the same command.
+//!
 //! The file is complete or not there: it is written beside its place, made durable and renamed; and it is read once more before that,
 //! checksum and all.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tidegate::cluster::backup::{BACKUP_BYTES_MAX, Backup, read};
+use tidegate::clock::{Clock as _, SystemClock};
+use tidegate::cluster::backup::offline::{self, OfflineError};
+use tidegate::cluster::backup::{BACKUP_BYTES_MAX, BackUpError, Backup, read};
+use tidegate::cluster::raft::OpenError;
 use tidegate::cluster::state::Member;
 use tidegate::placement::NodeId;
 
 use super::super::client::{Request, ServerArgs};
 use super::super::failure::Failure;
 use super::super::output::Output;
+use super::super::serve::STATE_FILE;
 
 /// How long a back-up of a large cluster may take before its first byte comes.
 const MADE_WITHIN: std::time::Duration = std::time::Duration::from_secs(300);
@@ -36,16 +43,23 @@ const STDOUT: &str = "-";
 #[command(after_help = "\
 In it are the policy with its history, the lists, the audit log, the members, and what was counted of quotas and of windows of an
 hour or longer. It takes an administrator's token, and the file is to be kept like one: the secret of the cluster's hashes is in it.
-Where a node can't be asked for its counts there is no back-up, but with --partial. --show asks nobody.
+Where a node can't be asked for its counts there is no back-up, but with --partial. --show asks no node.
+
+With --data-dir it is a back-up of the node whose data is there, and which is stopped. Its counts are in it if it was stopped with
+SIGTERM. A node without [auth] gives no other back-up. Without FILE it goes to standard output.
 
 Examples:
   tidegate cluster backup monday.backup
+  tidegate cluster backup monday.backup --data-dir tidegate-data
   tidegate cluster backup - | ssh safe 'cat > monday.backup'
   tidegate cluster backup --show monday.backup -o json")]
 pub struct BackupArgs {
     /// The file; - is standard output
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "data_dir")]
+    file: Option<PathBuf>,
+    /// Back up the stopped node whose data is in this folder, rather than ask a node
+    #[arg(long, value_name = "FOLDER", conflicts_with = "show")]
+    data_dir: Option<PathBuf>,
     /// Take what can be had, and say what is missing
     #[arg(long, conflicts_with = "show")]
     partial: bool,
@@ -57,21 +71,67 @@ pub struct BackupArgs {
 impl BackupArgs {
     /// Makes it, or shows it.
     pub fn run(self, server: &ServerArgs, out: &mut Output<'_>) -> Result<(), Failure> {
+        let file = self.file.as_deref().unwrap_or(Path::new(STDOUT));
         if self.show {
-            return show(&load(&self.file)?, out);
+            return show(&load(file)?, out);
         }
-        let path = if self.partial { "/v1/cluster/backup?partial=true" } else { "/v1/cluster/backup" };
-        let request = Request::get(path).accept("application/octet-stream").wait(MADE_WITHIN);
-        let (bytes, _) = server.client()?.fetch(request, BACKUP_BYTES_MAX as u64)?;
+        if self.file.is_none() && std::io::stdout().is_terminal() {
+            let why = "a back-up is no text for a terminal: name a FILE, or send standard output elsewhere";
+            return Err(Failure::Usage(why.into()));
+        }
+        let bytes = match &self.data_dir {
+            Some(directory) => self.of_stopped(directory, out)?,
+            None => self.of_running(server)?,
+        };
         let backup = read(&bytes)
-            .map_err(|error| Failure::Failed(format!("what the node sent can't be used: {error}")))?;
-        if self.file == Path::new(STDOUT) {
+            .map_err(|error| Failure::Failed(format!("the back-up that was made can't be used: {error}")))?;
+        if file == Path::new(STDOUT) {
             warn(&backup, out);
             return out.bytes(&bytes);
         }
-        write(&self.file, &bytes)
-            .map_err(|error| Failure::Failed(format!("{}: {error}", self.file.display())))?;
+        write(file, &bytes).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
         show(&backup, out)
+    }
+
+    /// Asks a node for a back-up of its cluster.
+    fn of_running(&self, server: &ServerArgs) -> Result<Vec<u8>, Failure> {
+        let path = if self.partial { "/v1/cluster/backup?partial=true" } else { "/v1/cluster/backup" };
+        let request = Request::get(path).accept("application/octet-stream").wait(MADE_WITHIN);
+        let (bytes, _) = server.client()?.fetch(request, BACKUP_BYTES_MAX as u64)?;
+        Ok(bytes)
+    }
+
+    /// Makes a back-up of the stopped node with its data in `directory`.
+    fn of_stopped(&self, directory: &Path, out: &mut Output<'_>) -> Result<Vec<u8>, Failure> {
+        let made = offline::back_up(directory, STATE_FILE, SystemClock::new().now(), self.partial);
+        let offline = made.map_err(|error| failure(directory, error))?;
+        if offline.unconfirmed > 0 {
+            out.note(&format!(
+                "warning: whether a majority had the last {} entries of the log is not known: they are in it",
+                offline.unconfirmed
+            ));
+        }
+        Ok(offline.bytes)
+    }
+}
+
+/// Why there is no back-up of that data, and what to do.
+fn failure(directory: &Path, error: OfflineError) -> Failure {
+    match error {
+        OfflineError::Open(error @ OpenError::InUse(_)) => {
+            Failure::Unsafe(format!("{error}: stop the node first"))
+        }
+        OfflineError::Empty => Failure::Usage(format!("{}: {error}", directory.display())),
+        OfflineError::BackUp(BackUpError::Missing(names)) => {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            Failure::Failed(format!(
+                "{}: the counts of {} are not there: a node saves its counts when it is stopped with SIGTERM, and \
+                 only those of its own partitions; with --partial the back-up is made without them",
+                directory.display(),
+                names.join(", ")
+            ))
+        }
+        error => Failure::Failed(format!("{}: {error}", directory.display())),
     }
 }
 

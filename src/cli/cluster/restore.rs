@@ -6,7 +6,7 @@
 //! begins with  n1 (node 4712)
 //! policy       version 12
 //! counters     40 of long limits
-//! n2 comes back with: tidegate serve --node n2 --http 127.0.0.1:7072 --peer 127.0.0.1:7172 --data-dir EMPTY --join URL
+//! n2 comes back with an empty data directory and: tidegate serve --node n2 --http 127.0.0.1:7072 --peer 127.0.0.1:7172 …
 //! ```
 //!
 //! Nobody is asked: a folder is filled, in which the node is then started.
@@ -22,11 +22,11 @@ use tidegate::node::reached_at;
 use tidegate::placement::BootId;
 
 use super::super::NodeArgs;
-use super::super::failure::Failure;
+use super::super::failure::{Failure, listed};
 use super::super::output::Output;
 use super::super::serve::STATE_FILE;
 use super::backup::{self, members};
-use super::recover::{joins, seed};
+use super::recover::{ComesBack, seed};
 
 /// Make a node of a back-up, with which the cluster begins anew
 #[derive(clap::Args)]
@@ -61,7 +61,7 @@ impl RestoreArgs {
         }
         let own = reached_at(&config, config.http, config.peer);
         let environment = found.header.environment.clone().unwrap_or(config.environment.clone());
-        let drawn = seed()?;
+        let (drawn, http) = (seed()?, own.http.clone());
         let restoring = Restoring {
             node: NewMember { name: own.name.clone(), http: own.http, peer: own.peer, weight: own.weight },
             unlisted: (!has_file).then_some(environment),
@@ -93,24 +93,23 @@ impl RestoreArgs {
                 ("counters", format!("{counters} of long limits")),
             ])?;
         }
-        for (_, member) in given_up.members.iter().filter(|(_, member)| member.name != own.name) {
-            out.note(&joins(member));
-        }
+        let file = self.place.config.as_deref();
+        let back = ComesBack { file, config: has_file.then_some(&config), http: &http };
+        let others = given_up.members.iter().filter(|(_, member)| member.name != own.name);
+        back.tell(others.map(|(_, member)| member), out);
         Ok(())
     }
 
     /// What is said of the node, in a file and beside it.
     fn config(&self) -> Result<Config, Failure> {
-        let NodeArgs { config, node, http, peer, data_dir } = &self.place;
+        let NodeArgs { config, node, http, peer, data_dir, .. } = &self.place;
         if config.is_none() && (node.is_none() || http.is_none() || peer.is_none() || data_dir.is_none()) {
             let why = "without --config, a node is said with --node, --http, --peer and --data-dir";
             return Err(Failure::Usage(why.into()));
         }
         let own = Own { may_have_tokens: true, ..self.place.own() };
-        self.place.load(&own).0.map_err(|faults| {
-            let faults: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-            Failure::Usage(format!("the configuration is not valid{}", faults.concat()))
-        })
+        let config = self.place.load(&own).0;
+        config.map_err(|faults| Failure::Usage(listed("the configuration is not valid", &faults)))
     }
 }
 

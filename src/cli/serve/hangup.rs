@@ -18,7 +18,7 @@ pub struct Reloaded {
     /// The node's certificates.
     tls: OnceLock<Tls>,
     /// The tokens, as they are, and where they are looked up.
-    tokens: OnceLock<(Mutex<Vec<Token>>, Arc<Tokens>)>,
+    tokens: Mutex<Option<(Vec<Token>, Arc<Tokens>)>>,
     /// The log, and the configuration that has its filter.
     log: OnceLock<(log::Running, PathBuf)>,
 }
@@ -82,7 +82,9 @@ impl Reloaded {
     /// The node has started with that configuration, and looks tokens up there.
     pub fn node_of(&self, config: &Config, tokens: Arc<Tokens>) {
         if config.tokens.iter().any(|token| token.file.is_some()) {
-            let _ = self.tokens.set((Mutex::new(config.tokens.clone()), tokens));
+            // A run that has to join comes after one that has ended.
+            *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((config.tokens.clone(), tokens));
         }
     }
 
@@ -100,8 +102,8 @@ impl Reloaded {
                 None => "the certificates".into(),
             }));
         }
-        if let Some((tokens, known)) = self.tokens.get() {
-            said.note(again(&mut tokens.lock().unwrap_or_else(PoisonError::into_inner), known));
+        if let Some((tokens, known)) = &mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) {
+            said.note(again(tokens, known));
         }
         if let Some((running, config)) = self.log.get() {
             said.note(log_filter_in(config).and_then(|filter| {

@@ -1,42 +1,70 @@
-//! How a node comes by who it is: by its data, by the configuration, or by asking a cluster to admit it.
+//! How a node comes by its identity: by its data, by the configuration, or by asking a cluster to admit it.
 //!
 //! ```text
 //! the folder is empty          POST /v1/cluster/nodes → its number, the cluster's name, members, tokens; written down, durably
 //! it holds what was given      and nothing of the log: asked again, and the answer is the same, or newer
-//! it holds a node              that is who it is, and nobody is asked
+//! it holds a node              that is the node's identity, and --join is ignored
 //! ```
 //!
-//! The node listens at its peer address before it asks, since the cluster looks for it there first.
+//! The node listens at its peer address before it asks, since the cluster dials it there first.
+//!
+//! With `--join`, a node that the file lists and whose folder is empty may be one of those that form the cluster. So one line
+//! starts every node of a StatefulSet. Such a node runs, isn't ready, and asks the others of the list (`cluster/lost.rs`) and the
+//! URL at once:
+//!
+//! ```text
+//! all of the list are empty    they form the cluster
+//! one names a cluster          that knows no such member: this run ends, and the next one asks to be admitted
+//!                              that knows one whose data this node doesn't have: refused, or given up first with --rejoin
+//! one doesn't answer           it waits
+//! ```
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 use tidegate::check::Name;
-use tidegate::cluster::SeedNode;
 use tidegate::cluster::claim::{Admitted, Claim, Found, StrangeToken, TokenDigest};
-use tidegate::cluster::raft::Place;
+use tidegate::cluster::raft::{OpenError, Place};
+use tidegate::cluster::{Member, Newcomer, SeedNode};
 use tidegate::config::{Config, Role, Token, open_without_auth};
 use tidegate::net::Listen;
 use tidegate::node::reached_at;
 use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
+use tidegate::placement::FormatLevel;
 
-use super::super::client::{Request, ServerArgs};
+use super::super::Exit;
+use super::super::client::{Client, Request, ServerArgs, encode};
 use super::super::failure::Failure;
 
 /// How long a cluster is asked that doesn't answer or has no leader.
 const ASK_FOR: Duration = Duration::from_secs(30);
+/// The same where a member has to be given up first: the others have to miss it for five seconds, and then replace its vote.
+const REJOIN_FOR: Duration = Duration::from_secs(120);
 /// How long to wait before it is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// What the node that is asked may take beyond what any call may: it looks for the new node first.
 const LOOKS_FOR: Duration = Duration::from_secs(15);
+/// How long the URL is given to say whether there is a cluster. It may be this very node's, which doesn't answer yet.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is asked that while this node waits for the others of its list.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long an earlier run of this process is given to close its files.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const CLOSED_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Whom to ask, and what else is known of the node.
+/// Which cluster to ask, and what else is known of the node.
 pub struct Joining {
-    /// Where to ask; none asks nobody.
+    /// Where to ask; none asks no cluster.
     pub url: Option<String>,
-    /// As whom, and whose certificates to believe.
+    /// Whether a member of its name whose data is lost is to be given up.
+    pub rejoin: bool,
+    /// Whether it is known that there is a cluster which this node is no member of.
+    pub must_join: bool,
+    /// The token to ask with, and the certificates to believe.
     pub server: ServerArgs,
     /// Whether there is a configuration: then it says which cluster this is.
     pub has_file: bool,
@@ -44,29 +72,173 @@ pub struct Joining {
     pub is_named: bool,
 }
 
+/// What a node starts with.
+pub struct Settled {
+    /// Its configuration.
+    pub config: Config,
+    /// The names of the members, as far as they are known.
+    pub members: Vec<Name>,
+    /// What it does if it begins with nothing and finds a cluster there.
+    pub newcomer: Newcomer,
+}
+
+/// What the URL says before this node takes part in anything.
+enum There {
+    /// No answer, or none that says so.
+    Unknown(String),
+    /// No cluster yet.
+    Nothing,
+    /// A cluster that this node is no member of, or a member that was never there under another number than the list's.
+    Stranger,
+    /// A cluster that this node is a member of, as the list has it, and was never there.
+    Expected,
+    /// A cluster with a member of its name that was there before.
+    Lost(Row),
+}
+
+/// Returns the URL that `--join` means: it may leave the scheme out.
+pub fn url_of(join: &str, has_tls: bool) -> String {
+    match (join.contains("://"), has_tls) {
+        (true, _) => join.into(),
+        (false, true) => format!("https://{join}"),
+        (false, false) => format!("http://{join}"),
+    }
+}
+
 impl Joining {
-    /// Finds out who the node is; the answer is its configuration, and the names of the members as far as they are known.
-    /// It listens at `http`, and at the address of `peers`.
+    /// Finds out who the node is. It listens at `http`, and at the address of `peers`.
     pub async fn settle<P: Listen>(
         &self,
         config: Config,
         place: &Place,
         http: SocketAddr,
         peers: Option<&mut P>,
-    ) -> Result<(Config, Vec<Name>), Failure> {
-        let found = place.found().map_err(|error| Failure::Failed(error.to_string()))?;
+    ) -> Result<Settled, Failure> {
+        let found = self.found(place).await?;
+        let founds = !self.must_join && self.is_listed(&config, found.as_ref());
+        let mut newcomer = Newcomer::Ends;
         let claim = match (found, &self.url) {
             (Some(found), Some(url)) if !found.is_blank || found.has_left => {
                 tracing::info!(url, "the folder holds {} already: --join is ignored", found.claim);
                 Some(found.claim)
             }
+            (found, Some(url)) if founds && !self.is_stranger(url, &config, http).await? => {
+                newcomer = if self.rejoin { Newcomer::Rejoins } else { Newcomer::Joins };
+                found.map(|found| found.claim)
+            }
             (found, Some(url)) => Some(self.ask(url, &config, place, found, http, peers).await?),
             (found, None) => found.map(|found| found.claim),
         };
-        self.as_claimed(config, claim)
+        let (config, members) = self.as_claimed(config, claim)?;
+        Ok(Settled { config, members, newcomer })
     }
 
-    /// Asks to be admitted, and writes the answer down. Where nobody answers, what was given before still holds.
+    async fn found(&self, place: &Place) -> Result<Option<Found>, Failure> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match place.found() {
+                Err(OpenError::InUse(_)) if self.must_join && waited < CLOSED_WITHIN => {
+                    tokio::time::sleep(CLOSED_AGAIN_AFTER).await;
+                    waited += CLOSED_AGAIN_AFTER;
+                }
+                found => return found.map_err(|error| Failure::Failed(error.to_string())),
+            }
+        }
+    }
+
+    /// Whether the node is one of those that the file lists, and was never admitted.
+    fn is_listed(&self, config: &Config, found: Option<&Found>) -> bool {
+        let was_admitted = found.is_some_and(|found| found.claim.admission.is_some());
+        self.has_file && !was_admitted && config.nodes.iter().any(|node| node.id == config.node)
+    }
+
+    /// Whether the URL names a cluster which the node has to ask for admission. Where it says nothing, the others of the list
+    /// are asked; a list of one has no others, so that its node waits for an answer.
+    async fn is_stranger(&self, url: &str, config: &Config, http: SocketAddr) -> Result<bool, Failure> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.look(url, config, http).await? {
+                There::Stranger => return Ok(true),
+                There::Lost(row) if !self.rejoin => return Err(row.is_taken()),
+                There::Lost(_) => return Ok(true),
+                There::Nothing | There::Expected => return Ok(false),
+                There::Unknown(_) if config.nodes.len() > 1 => return Ok(false),
+                There::Unknown(why) if waited >= ASK_FOR => return Err(Failure::Unreachable(why)),
+                There::Unknown(why) => tracing::warn!(url, why, "no answer about a cluster yet"),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            waited += LOOK_EVERY;
+        }
+    }
+
+    /// Resolves once it is known that this node, which runs as one of its list and begins with nothing, has to join a cluster
+    /// instead; or with the reason why it can't.
+    pub async fn finds_cluster(
+        &self,
+        config: &Config,
+        http: SocketAddr,
+        member: &Member,
+        newcomer: Newcomer,
+    ) -> Result<(), Failure> {
+        let Some(url) = self.url.as_ref().filter(|_| newcomer != Newcomer::Ends) else {
+            return pending().await;
+        };
+        let looking = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let there = self.look(url, config, http).await;
+                // It is a member like any other by now, and is what the URL tells of.
+                if member.raft().listens() {
+                    return pending().await;
+                }
+                match there {
+                    Ok(There::Stranger) => return Ok(()),
+                    Ok(There::Lost(row)) if !self.rejoin => return Err(row.is_taken()),
+                    Ok(There::Lost(_)) => return Ok(()),
+                    Ok(There::Nothing | There::Expected | There::Unknown(_)) => {}
+                    // Whether the token or the certificates are wrong matters only if this node has to join.
+                    Err(failure) => tracing::debug!(%failure, url, "the cluster can't be looked at"),
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = member.is_to_join() => {
+                tracing::info!(url, "there is a cluster that this node is no member of: it asks to be admitted");
+                Ok(())
+            }
+            found = looking => found,
+        }
+    }
+
+    /// Asks the URL whether there is a cluster. Errs where the URL, the token or the certificates can't be right.
+    async fn look(&self, url: &str, config: &Config, http: SocketAddr) -> Result<There, Failure> {
+        if is_own(url, config, http) {
+            return Ok(There::Nothing);
+        }
+        let client = self.server_at(url).client()?;
+        let asking = blocking(move || client.send(Request::get("/v1/cluster"))?.read::<Seen>());
+        let seen = match tokio::time::timeout(LOOK_WITHIN, asking).await {
+            Err(_) => return Ok(There::Unknown(format!("{url} doesn't answer within {LOOK_WITHIN:?}"))),
+            Ok(Err(failure)) if failure.is_passing() => return Ok(There::Unknown(failure.to_string())),
+            Ok(seen) => seen?,
+        };
+        let listed = config.nodes.iter().position(|node| node.id == config.node);
+        Ok(match seen.row(&config.node) {
+            _ if seen.nodes.is_empty() => There::Nothing,
+            None => There::Stranger,
+            Some(row) if row.boot.is_some() => There::Lost(row.clone()),
+            Some(row) if listed.is_some_and(|at| at as u64 + 1 == row.number) => There::Expected,
+            Some(_) => There::Stranger,
+        })
+    }
+
+    fn server_at(&self, url: &str) -> ServerArgs {
+        let ServerArgs { token, ca_cert, .. } = &self.server;
+        ServerArgs { url: url.into(), token: token.clone(), ca_cert: ca_cert.clone() }
+    }
+
+    /// Asks to be admitted, and writes the answer down. Without an answer, what was given before still holds.
     async fn ask<P: Listen>(
         &self,
         url: &str,
@@ -88,7 +260,7 @@ impl Joining {
         let (claim, lineage) = match (self.until_answered(url, config, &own, peers).await, before) {
             (Ok(admitted), _) => admitted,
             (Err(failure), Some(before)) if failure.is_passing() => {
-                tracing::warn!(%failure, "nobody says anything newer than what this node was told before");
+                tracing::warn!(%failure, "no cluster says anything newer than what this node was told before");
                 return Ok(before);
             }
             (Err(failure), _) => return Err(failure),
@@ -106,10 +278,12 @@ impl Joining {
         peers: &mut P,
     ) -> Result<(Claim, Lineage), Failure> {
         let (mut told, mut waited) = (String::new(), Duration::ZERO);
+        let most = if self.rejoin { REJOIN_FOR } else { ASK_FOR };
         loop {
             let failure = match self.once(url, config, own, peers).await {
-                Err(failure) if failure.is_passing() && waited < ASK_FOR => failure.to_string(),
-                outcome => return outcome,
+                Err(Attempt::Later(failure)) if waited < most => failure.to_string(),
+                Err(Attempt::Later(failure) | Attempt::Failed(failure)) => return Err(failure),
+                Ok(admitted) => return Ok(admitted),
             };
             if failure != told {
                 tracing::warn!(url, why = failure, "not admitted yet");
@@ -120,24 +294,27 @@ impl Joining {
         }
     }
 
-    /// Asks once. The cluster's name and lineage come first: by them the nodes know the one that wants in when they look for it.
+    /// Asks once. The cluster's name and lineage come first: by them the nodes know the new one when they dial it.
     async fn once<P: Listen>(
         &self,
         url: &str,
         config: &Config,
         own: &SeedNode,
         peers: &mut P,
-    ) -> Result<(Claim, Lineage), Failure> {
-        let ServerArgs { token, ca_cert, .. } = &self.server;
-        let server = ServerArgs { url: url.into(), token: token.clone(), ca_cert: ca_cert.clone() };
-        let client = std::sync::Arc::new(server.client()?);
+    ) -> Result<(Claim, Lineage), Attempt> {
+        let client = std::sync::Arc::new(self.server_at(url).client()?);
         let asks = client.clone();
         let seen = blocking(move || asks.send(Request::get("/v1/cluster"))?.read::<Seen>()).await?;
         if self.has_file && seen.name != config.cluster {
-            return Err(Failure::Failed(format!(
+            return Err(Attempt::Failed(Failure::Failed(format!(
                 "the cluster at {url} is {}, and this node's configuration is for {}",
                 seen.name, config.cluster
-            )));
+            ))));
+        }
+        match seen.row(&config.node).filter(|row| row.boot.is_some()) {
+            Some(row) if self.rejoin => return Err(give_up(client, row.clone()).await),
+            Some(row) => return Err(Attempt::Failed(row.is_taken())),
+            None => {}
         }
         let body = json!({"id": config.node, "http": own.http, "peer": own.peer, "weight": own.weight.get()});
         let admitting = blocking(move || {
@@ -152,6 +329,7 @@ impl Joining {
             boot: BootId(1),
             versions: VERSIONS,
             lineage: lineage.clone(),
+            level: FormatLevel::OWN,
         };
         let admitted = tokio::select! {
             biased;
@@ -197,11 +375,63 @@ fn rename(config: &mut Config, name: Name) {
     config.node = name;
 }
 
+/// Whether `url` is this node's own: it has nothing to say that the node doesn't know.
+fn is_own(url: &str, config: &Config, http: SocketAddr) -> bool {
+    let listed = config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
+    let at = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    at == http.to_string() || listed.is_some_and(|node| node.http == at)
+}
+
+/// Why one attempt to be admitted failed.
+enum Attempt {
+    /// It may be over in a moment.
+    Later(Failure),
+    /// It is worth no other one.
+    Failed(Failure),
+}
+
+impl From<Failure> for Attempt {
+    fn from(failure: Failure) -> Self {
+        // The name of a new container may not lead to it yet.
+        let may_pass = failure.is_passing() || failure.is_not_found_at_its_address();
+        if may_pass { Self::Later(failure) } else { Self::Failed(failure) }
+    }
+}
+
+/// Has the member of this node's name given up, whose data is lost. The leader refuses that for as long as the member is
+/// heard of, and where its vote is needed for a majority.
+async fn give_up(client: std::sync::Arc<Client>, row: Row) -> Attempt {
+    if row.state == LEAVING {
+        let why =
+            format!("the member {} (node {}), whose data is lost, is on its way out", row.id, row.number);
+        return Attempt::Later(Failure::Unsafe(why));
+    }
+    let path = format!("/v1/cluster/nodes/{}?force=true", encode(row.id.as_str()));
+    let given_up = blocking(move || client.send(Request::delete(path))).await;
+    match given_up {
+        Ok(_) => {
+            tracing::warn!(node = %row.id, number = row.number, "a member whose data is lost was given up");
+            Attempt::Later(Failure::Unsafe(format!(
+                "the member {} was given up and is on its way out",
+                row.id
+            )))
+        }
+        // What would be unsafe now may be safe once the others miss the member.
+        Err(failure) if failure.exit() == Exit::Unsafe => Attempt::Later(failure),
+        Err(failure) => failure.into(),
+    }
+}
+
+/// Runs a call that blocks, on a thread that nothing waits for at the end of the process.
 async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let called = tokio::task::spawn_blocking(call).await;
-    called.unwrap_or_else(|error| Err(Failure::Failed(error.to_string())))
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let asking = std::thread::Builder::new().name("join".into());
+    // A caller that waits no more doesn't want the answer.
+    let spawned = asking.spawn(move || drop(answer.send(call())));
+    spawned.map_err(|error| Failure::Failed(error.to_string()))?;
+    answered.await.unwrap_or_else(|_| Err(Failure::Failed("the call broke off".into())))
 }
 
 /// The cluster, as far as it matters here.
@@ -211,9 +441,41 @@ struct Seen {
     /// An earlier version doesn't say it, and its cluster never was made anew.
     #[serde(default)]
     lineage: Vec<String>,
+    /// The members; none before the cluster has begun.
+    #[serde(default)]
+    nodes: Vec<Row>,
+}
+
+/// A member.
+#[derive(Clone, Deserialize)]
+struct Row {
+    id: Name,
+    number: u64,
+    #[serde(default)]
+    state: String,
+    /// The life of its process that was there last.
+    boot: Option<String>,
+}
+
+/// The state of a member that is to be none any more.
+const LEAVING: &str = "leaving";
+
+impl Row {
+    /// Why a node without data can't be this member.
+    fn is_taken(&self) -> Failure {
+        let Self { id, number, .. } = self;
+        Failure::Failed(format!(
+            "{id} is a member already, as node {number}, and this node has none of its data. If that data is lost, give the \
+             member up (tidegate cluster leave {id} --force), or start this node with --join and --rejoin, which does so"
+        ))
+    }
 }
 
 impl Seen {
+    fn row(&self, node: &Name) -> Option<&Row> {
+        self.nodes.iter().find(|row| row.id == *node)
+    }
+
     fn lineage(&self) -> Result<Lineage, Failure> {
         let numbers = self.lineage.iter().map(|number| u64::from_str_radix(number, 16));
         let strange = || Failure::Failed("what the cluster says of its lineage can't be understood".into());
@@ -245,7 +507,7 @@ mod tests {
 
     fn joining(is_named: bool) -> Joining {
         let server = ServerArgs { url: String::new(), token: None, ca_cert: None };
-        Joining { url: None, server, has_file: false, is_named }
+        Joining { url: None, rejoin: false, must_join: false, server, has_file: false, is_named }
     }
 
     const ANSWER: &str = r#"{"id":"n4","number":57,"http":"127.0.0.1:7074","peer":"127.0.0.1:7174","cluster":"demo",

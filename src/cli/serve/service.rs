@@ -9,9 +9,11 @@
 //!
 //! Without `NOTIFY_SOCKET`, which systemd sets, nothing is sent.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::task::JoinHandle;
 
 /// A unit that others are ordered after must not hold them up for want of a majority of nodes.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -19,16 +21,46 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const FIRST_POLL: Duration = Duration::from_millis(50);
 const POLL: Duration = Duration::from_secs(1);
 
-/// Follows readiness until the task is dropped. `unready` returns what the node waits for, or `None` once it is ready.
-pub async fn follow(unready: impl Fn() -> Option<String>) {
-    if std::env::var_os("NOTIFY_SOCKET").is_some() {
-        report(unready, send).await;
+/// Says what a node waits for before it is ready; `None` while it is.
+type Unready = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// What follows the node and reports to the manager.
+pub struct Service {
+    node: Arc<OnceLock<Unready>>,
+    reporting: JoinHandle<()>,
+}
+
+impl Service {
+    /// Begins to report, before there is a node: one that waits to be admitted is not ready either.
+    pub fn follow() -> Self {
+        let node = Arc::<OnceLock<Unready>>::default();
+        let followed = node.clone();
+        let reporting = tokio::spawn(async move {
+            if std::env::var_os("NOTIFY_SOCKET").is_some() {
+                let starting = || Some("starting".to_string());
+                report(|| followed.get().map_or_else(starting, |unready| unready()), send).await;
+            }
+        });
+        Self { node, reporting }
+    }
+
+    /// From now on reports what `unready` says.
+    pub fn has_started(&self, unready: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let _ = self.node.set(Box::new(unready));
+    }
+
+    /// Reports that the node has been told to stop, and nothing after that.
+    pub fn stops(&self) {
+        self.reporting.abort();
+        send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 }
 
-/// Says that the node has been told to stop.
-pub fn stopping() {
-    send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+/// A node that has to join is started again, and another one reports on it.
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.reporting.abort();
+    }
 }
 
 /// A manager that doesn't listen is no reason for a node to end.

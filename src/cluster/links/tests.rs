@@ -28,6 +28,7 @@ fn identity(node: &str) -> Identity {
         boot: BootId(1),
         versions: VERSIONS,
         lineage: Lineage::default(),
+        level: Default::default(),
     }
 }
 
@@ -309,7 +310,7 @@ async fn what_becomes_of_a_message_of_raft_says_whether_it_was_sent() {
 
 #[tokio::test]
 async fn an_address_that_cant_be_dialled_stands_in_the_state_of_its_link() {
-    let links = links_over(Plain);
+    let links = links_over(Plain::default());
     links.update(&[(NodeId(2), name("n2"), "192.0.2.1:7171".into())]);
     let mut states = links.peer(NodeId(2)).unwrap().raft().states();
     let failed = states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. }));
@@ -362,7 +363,7 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
         let (us, clock, worker) = (identity(name.as_str()), Arc::new(SystemClock::new()), worker());
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
-            network: Plain,
+            network: Plain::default(),
             clock: clock.clone(),
             seed: Seed::from_number(number.0),
             control: Handle::current(),

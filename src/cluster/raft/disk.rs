@@ -17,6 +17,7 @@ use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::cluster::claim::{self, Claim};
 use crate::codec;
 use crate::peer::Lineage;
+use crate::placement::FormatLevel;
 
 /// Entries by index.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -24,8 +25,11 @@ const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 /// `newest`: its seal and bytes.
 const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
-/// The layout of the file.
+/// The layout of the file, as long as all in it is of format level 1.
 const FORMAT: u16 = 2;
+/// The layout from the first entry or snapshot of level 2 on: an older program refuses the file by
+/// its format, rather than fail at an entry.
+const FORMAT_2: u16 = 3;
 const FILE: &str = "raft.redb";
 
 /// Where a store keeps its file.
@@ -71,6 +75,8 @@ pub(super) type Told<T> = oneshot::Sender<io::Result<T>>;
 pub(super) enum Op {
     Append {
         rows: Vec<(u64, Vec<u8>)>,
+        /// The format level that the rows bring the cluster to.
+        needs: FormatLevel,
         flushed: IOFlushed<TypeConfig>,
     },
     Vote {
@@ -93,6 +99,8 @@ pub(super) enum Op {
     },
     Publish {
         snapshot: Box<Sealed>,
+        /// The format level of the state in it.
+        level: FormatLevel,
         told: Told<()>,
     },
     Read {
@@ -111,6 +119,7 @@ pub(super) struct Found {
     pub vote: Option<Vote>,
     pub committed: Option<LogId>,
     pub purged: Option<LogId>,
+    pub is_format_2: bool,
 }
 
 pub(super) struct Disk {
@@ -118,6 +127,8 @@ pub(super) struct Disk {
     /// How far the stored snapshot reaches, if there is one.
     published: Option<Option<LogId>>,
     failed: Option<String>,
+    /// Whether the file says that it is of [`FORMAT_2`].
+    is_format_2: bool,
 }
 
 impl Disk {
@@ -128,7 +139,8 @@ impl Disk {
         let snapshot = read_snapshot(&database).map_err(OpenError::storage)?;
         let published = snapshot.map(|sealed| sealed.open().map(|(meta, _)| meta.last_log_id));
         let published = published.transpose().map_err(OpenError::storage)?;
-        Ok((Self { database, published, failed: None }, found))
+        let is_format_2 = found.is_format_2;
+        Ok((Self { database, published, failed: None, is_format_2 }, found))
     }
 
     /// The snapshot that is there.
@@ -143,7 +155,7 @@ impl Disk {
         lineage: &Lineage,
         vote: &Vote,
         last: &LogId,
-        snapshot: &Sealed,
+        (snapshot, level): (&Sealed, FormatLevel),
     ) -> Result<(), AnyError> {
         let txn = self.database.begin_write()?;
         {
@@ -151,7 +163,7 @@ impl Disk {
             txn.open_table(SNAPSHOT)?.insert("newest", snapshot.bytes.as_slice())?;
             let mut values = txn.open_table(VALUES)?;
             for (name, value) in [
-                ("format", codec::encode(&FORMAT)?),
+                ("format", codec::encode(&format_of(level))?),
                 ("claim", codec::encode(claim)?),
                 ("lineage", codec::encode(lineage)?),
                 ("vote", codec::encode(vote)?),
@@ -199,6 +211,10 @@ impl Disk {
             return Ok(());
         }
         let mut published = self.published;
+        let raised = ops.iter().any(|op| match op {
+            Op::Append { needs: level, .. } | Op::Publish { level, .. } => *level > FormatLevel::FIRST,
+            _ => false,
+        });
         let mut txn = self.database.begin_write()?;
         if ops.iter().all(|op| matches!(op, Op::Committed { .. } | Op::Read { .. })) {
             txn.set_durability(Durability::None)?;
@@ -207,6 +223,9 @@ impl Disk {
             let mut log = txn.open_table(LOG)?;
             let mut values = txn.open_table(VALUES)?;
             let mut snapshot = txn.open_table(SNAPSHOT)?;
+            if raised && !self.is_format_2 {
+                values.insert("format", codec::encode(&FORMAT_2)?.as_slice())?;
+            }
             for op in ops {
                 match op {
                     Op::Append { rows, .. } => {
@@ -238,6 +257,7 @@ impl Disk {
         }
         txn.commit()?;
         self.published = published;
+        self.is_format_2 |= raised;
         Ok(())
     }
 }
@@ -309,6 +329,10 @@ fn write_claim(database: &Database, claim: &Claim, lineage: &Lineage) -> Result<
     Ok(txn.commit()?)
 }
 
+fn format_of(level: FormatLevel) -> u16 {
+    if level > FormatLevel::FIRST { FORMAT_2 } else { FORMAT }
+}
+
 /// Whose the database is; none where it is new.
 fn found(database: &Database) -> Result<Option<claim::Found>, AnyError> {
     let txn = database.begin_read()?;
@@ -317,8 +341,8 @@ fn found(database: &Database) -> Result<Option<claim::Found>, AnyError> {
         values => values?,
     };
     let format = value::<u16>(&values, "format")?;
-    if let Some(found) = format.filter(|found| *found != FORMAT) {
-        return Err(format!("it has format {found}, this program reads {FORMAT}").into());
+    if let Some(found) = format.filter(|found| ![FORMAT, FORMAT_2].contains(found)) {
+        return Err(format!("it has format {found}, this program reads {FORMAT} and {FORMAT_2}").into());
     }
     let Some(claim) = value::<Claim>(&values, "claim")? else { return Ok(None) };
     let written = ["vote", "purged"].iter().map(|name| Ok(values.get(*name)?.is_some()));
@@ -360,6 +384,7 @@ fn find(database: &Database) -> Result<Found, AnyError> {
         vote: value(&values, "vote")?,
         committed: value::<Option<LogId>>(&values, "committed")?.flatten(),
         purged: value(&values, "purged")?,
+        is_format_2: value::<u16>(&values, "format")? == Some(FORMAT_2),
     })
 }
 

@@ -112,5 +112,6 @@ fn found_alone(disk: &Disk, founding: &Founding<'_>) -> Result<(), OpenError> {
     let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
     let data = state.encode().map_err(OpenError::storage)?;
     let sealed = Sealed::new(&meta, &data).map_err(OpenError::storage)?;
-    disk.begin_with(claim, lineage, &vote, &last, &sealed).map_err(OpenError::storage)
+    let snapshot = (&sealed, state.level());
+    disk.begin_with(claim, lineage, &vote, &last, snapshot).map_err(OpenError::storage)
 }

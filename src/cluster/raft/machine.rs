@@ -101,7 +101,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
         // Read before anything is replaced: a snapshot that means nothing here must not cost the state.
         let state = State::decode(&data).map_err(io::Error::other)?;
-        self.store.publish(Sealed::new(meta, &data).map_err(io::Error::other)?).await?;
+        let sealed = Sealed::new(meta, &data).map_err(io::Error::other)?;
+        self.store.publish(sealed, state.level()).await?;
         self.state = state;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();

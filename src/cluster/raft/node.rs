@@ -347,7 +347,8 @@ impl Node {
         if to != self.id {
             return Err(format!("this is node {}, not node {to}", self.id));
         }
-        if !self.listens.load(Ordering::Relaxed) && !matches!(request, Request::IsEmpty) {
+        // Not even whether it is empty: the cluster is formed once all of its first nodes take part.
+        if !self.listens.load(Ordering::Relaxed) {
             return Err(format!("node {} takes no part yet", self.id));
         }
         let reply = self.answer(request).await;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{Reply, Request, Traffic, TransportError};
 use super::node::Node;
 use super::types::Address;
-use crate::cluster::state::{Command, Done, Made, Refusal};
+use crate::cluster::state::{Command, Done, Made, OlderMembers, Refusal};
 use crate::codec;
 use crate::placement::NodeId;
 
@@ -41,6 +41,9 @@ pub enum ProposeError {
         /// The bound.
         most: usize,
     },
+    /// It was not done: members of the cluster run a program that can't read it.
+    #[error(transparent)]
+    OlderMembers(#[from] OlderMembers),
     /// This node takes part in nothing any more. As with [`ProposeError::Unknown`], others may still do it.
     #[error("this node's Raft has stopped")]
     Stopped,

@@ -93,6 +93,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         let (state, head) = (std::mem::take(&mut self.state), meta.clone());
+        let level = state.level();
         let build = move || -> io::Result<_> {
             let data = state.encode().map_err(io::Error::other)?;
             let sealed = Sealed::new(&head, &data).map_err(io::Error::other)?;
@@ -103,7 +104,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             true => tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??,
             false => build()?,
         };
-        self.store.publish(sealed).await?;
+        self.store.publish(sealed, level).await?;
         Ok(Snapshot { meta, snapshot: data })
     }
 }

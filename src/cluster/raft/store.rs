@@ -12,6 +12,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use openraft::EntryPayload;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +21,7 @@ use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::cluster::claim::Claim;
 use crate::codec;
+use crate::placement::FormatLevel;
 use crate::watch;
 
 /// Operations in one transaction.
@@ -72,7 +74,7 @@ impl LogStore {
             Place::Memory | Place::Medium(_) => Writer::InLine(Mutex::new(disk)),
             Place::Directory(_) => spawn(disk).map_err(OpenError::storage)?,
         };
-        let Found { log, vote, committed, purged } = found;
+        let Found { log, vote, committed, purged, .. } = found;
         let log = log.into_iter().map(|(entry, bytes)| (entry.log_id.index, (entry, bytes))).collect();
         let kept = Mutex::new(Kept { log, vote, committed, purged });
         Ok(Self(Arc::new(Shared { kept, writer })))
@@ -91,8 +93,9 @@ impl LogStore {
     }
 
     /// Makes `snapshot` the one to be read, unless a newer one is; durable when it answers.
-    pub(super) async fn publish(&self, snapshot: Sealed) -> io::Result<()> {
-        self.ask(|told| Op::Publish { snapshot: Box::new(snapshot), told }).await
+    /// `level` is the format level of the state in it.
+    pub(super) async fn publish(&self, snapshot: Sealed, level: FormatLevel) -> io::Result<()> {
+        self.ask(|told| Op::Publish { snapshot: Box::new(snapshot), level, told }).await
     }
 
     /// Writes down that the node has left its cluster; durable when it answers.
@@ -224,7 +227,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let mut rows = Vec::new();
+        let (mut rows, mut needs) = (Vec::new(), FormatLevel::FIRST);
         {
             let mut kept = self.kept();
             for entry in entries {
@@ -234,11 +237,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                     return Err(io::Error::other(format!("entry {index} does not follow entry {last:?}")));
                 }
                 let row = codec::encode(&entry).map_err(io::Error::other)?;
+                if let EntryPayload::Normal(command) = &entry.payload {
+                    needs = needs.max(command.what.raises_to().unwrap_or_default());
+                }
                 kept.log.insert(index, (entry, row.len()));
                 rows.push((index, row));
             }
         }
-        self.enqueue(Op::Append { rows, flushed }).await
+        self.enqueue(Op::Append { rows, needs, flushed }).await
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {

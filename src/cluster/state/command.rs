@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Edit, Leaving, LogIndex, NewMember};
 use crate::check::Name;
 use crate::input::Fault;
-use crate::placement::{BootId, Epoch, NodeId, Partition, Secret, Weight};
+use crate::placement::{BootId, Epoch, FormatLevel, NodeId, Partition, Secret, Weight};
 use crate::policy::ChangeError;
 
 /// Names one command however often it is proposed; a random number, so that no two clients draw the same.
@@ -82,6 +82,81 @@ pub enum What {
     Leave(NodeId, Leaving),
     /// A member is to take more of the load, or less.
     Weigh(NodeId, Weight),
+    /// [`What::Begin`] for members that all read this level: the cluster is at it from the start.
+    Found {
+        /// The level of every member.
+        level: FormatLevel,
+        /// The key of the hashes.
+        secret: SecretWords,
+        /// The policy, as JSON.
+        document: String,
+        /// The members; their ids are 1, 2, 3, … in this order.
+        members: Vec<NewMember>,
+    },
+    /// Every member reads this level: the cluster is at it from now on.
+    RaiseLevel(FormatLevel),
+    /// [`What::Seat`] with the level that the process reads.
+    Register(NodeId, Seating, FormatLevel),
+}
+
+impl What {
+    /// The format level that a member needs to read this command and what it leaves in the state.
+    ///
+    /// A new variant joins the end of the enum and names its level here. It is proposed only where
+    /// the cluster is at that level ([`Agreed::refuse_older`](super::Agreed::refuse_older)).
+    pub fn needs(&self) -> FormatLevel {
+        match self {
+            Self::Found { level, .. } | Self::RaiseLevel(level) => *level,
+            Self::Register(..) => FormatLevel::new(2),
+            Self::Edit { edit, .. } => edit.needs(),
+            Self::Begin { .. }
+            | Self::Rollback { .. }
+            | Self::Admit(_)
+            | Self::Remove(_)
+            | Self::Drain(..)
+            | Self::Stop(..)
+            | Self::BeginMoves(_)
+            | Self::CommitMoves(_)
+            | Self::AbortMoves(_)
+            | Self::Seat(..)
+            | Self::Leave(..)
+            | Self::Weigh(..) => FormatLevel::FIRST,
+        }
+    }
+
+    /// The level that the command brings the cluster to. Its proposer has asked all members, so it
+    /// is taken at any level.
+    pub fn raises_to(&self) -> Option<FormatLevel> {
+        match self {
+            Self::Found { level, .. } | Self::RaiseLevel(level) => Some(*level),
+            _ => None,
+        }
+    }
+}
+
+/// Members run a program that can't read what is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OlderMembers {
+    /// The level that the command needs.
+    pub needs: FormatLevel,
+    /// The level that the cluster is at.
+    pub level: FormatLevel,
+    /// The names of the members whose programs don't read it, as far as the proposer knows.
+    pub older: Vec<String>,
+}
+
+impl std::error::Error for OlderMembers {}
+
+impl fmt::Display for OlderMembers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { needs, level, older } = self;
+        write!(f, "this needs format level {needs}, and the cluster is at level {level}: ")?;
+        match older.as_slice() {
+            [] => f.write_str("all members can read it, so try again in a second"),
+            [one] => write!(f, "upgrade {one} first, which runs an older program"),
+            several => write!(f, "upgrade {} first, which run an older program", several.join(", ")),
+        }
+    }
 }
 
 /// Partitions that one command moves.
@@ -101,7 +176,10 @@ pub struct Seating {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Begin { members, .. } => write!(f, "began with {} members", members.len()),
+            Self::Begin { members, .. } | Self::Found { members, .. } => {
+                write!(f, "began with {} members", members.len())
+            }
+            Self::RaiseLevel(level) => write!(f, "raised the format level to {level}"),
             Self::Edit { edit, .. } => f.write_str(&edit.summary()),
             Self::Rollback { to, .. } => write!(f, "rolled back to version {to}"),
             Self::Admit(member) => write!(f, "admitted {}", member.name),
@@ -112,7 +190,9 @@ impl fmt::Display for What {
             Self::BeginMoves(moves) => write!(f, "began to move {} partitions", moves.len()),
             Self::CommitMoves(moves) => write!(f, "moved {} partitions", moves.len()),
             Self::AbortMoves(moves) => write!(f, "gave up moving {} partitions", moves.len()),
-            Self::Seat(id, seating) => write!(f, "seated node {id} in boot {}", seating.boot),
+            Self::Seat(id, seating) | Self::Register(id, seating, _) => {
+                write!(f, "seated node {id} in boot {}", seating.boot)
+            }
             Self::Weigh(id, weight) => write!(f, "gave node {id} the weight {weight}"),
             Self::Leave(id, Leaving::HandingOver) => write!(f, "node {id} is to leave"),
             Self::Leave(id, Leaving::Abandoned) => {
@@ -163,9 +243,12 @@ pub enum Made {
     Member(NodeId),
     /// A change of the placement.
     Placement,
+    /// A format level; answers a command of level 2.
+    Level(FormatLevel),
 }
 
-/// Why a command did nothing at all.
+/// Why a command did nothing at all. A refusal travels to the node that proposed the command, which may
+/// run an older program: a new variant joins the end, and answers only commands of its own level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// The cluster hasn't begun.

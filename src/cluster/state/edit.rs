@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::check::{Label, Match, Name, TenantId};
 use crate::input::{Fault, Reader, Tree};
+use crate::placement::FormatLevel;
 use crate::policy::{
-    Change, Document, limit_to_json, read_access, read_access_entry, read_limit, read_shared_limits,
-    read_stored_tier, read_tenant,
+    Change, Document, change_level, limit_to_json, read_access, read_access_entry, read_limit,
+    read_shared_limits, read_stored_tier, read_tenant,
 };
 
 /// See [`Change`], whose cases these are. They are told apart by their order, so a new one joins the end.
@@ -129,6 +130,12 @@ impl Edit {
             Self::DropExpired(wall) => Change::DropExpired(*wall),
             Self::PutEntries(json) => Change::PutEntries(part(json, read_access)?.into_iter().collect()),
         })
+    }
+
+    /// The format level that a member needs to read the change; the first where it can't be read
+    /// here either.
+    pub fn needs(&self) -> FormatLevel {
+        self.read().map_or(FormatLevel::FIRST, |change| change_level(&change))
     }
 
     /// Bytes of the JSON in it.

@@ -182,7 +182,7 @@ fn a_state_of_the_first_program_means_what_it_meant() {
     let tier = &agreed.document.tiers[&name("t1")];
     same("a tier", &(tier.max_concurrent, tier.limits.len()), &(Some(5), 6));
     let older = agreed.document_at(1).unwrap();
-    same("the first policy", &older, &Document::from_json(DOCUMENT.as_bytes()).unwrap());
+    same("the first policy", &older, &Document::from_stored(DOCUMENT).unwrap());
     let line = agreed.audit.last().map(|line| (line.at.0, line.by.as_str(), line.what.as_str()));
     same(
         "the audit log",

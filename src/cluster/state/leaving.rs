@@ -84,9 +84,12 @@ impl Agreed {
             What::Leave(id, Leaving::HandingOver) => Some(format!("{} is to leave", name(id)?)),
             What::Leave(id, Leaving::Abandoned) => Some(format!("gave up {}", name(id)?)),
             What::Weigh(id, weight) => Some(format!("gave {} the weight {weight}", name(id)?)),
-            What::Seat(id, seating) => Some(format!("seated {} in boot {}", name(id)?, seating.boot)),
+            What::Seat(id, seating) | What::Register(id, seating, _) => {
+                Some(format!("seated {} in boot {}", name(id)?, seating.boot))
+            }
             What::Stop(id, _) => Some(format!("stops {}", name(id)?)),
-            What::Begin { .. } | What::Edit { .. } | What::Rollback { .. } | What::Admit(_) => None,
+            What::Begin { .. } | What::Found { .. } | What::Edit { .. } => None,
+            What::Rollback { .. } | What::Admit(_) | What::RaiseLevel(_) => None,
             What::BeginMoves(_) | What::CommitMoves(_) | What::AbortMoves(_) => None,
         }
     }

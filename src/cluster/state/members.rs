@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{LogIndex, Refusal, Seating};
 use crate::check::Name;
 use crate::input::Fault;
-use crate::placement::{self, BootId, NodeId, Weight};
+use crate::placement::{self, BootId, FormatLevel, NodeId, Weight};
 
 /// Members that a cluster may have.
 pub const MEMBERS_MAX: usize = 256;
@@ -51,6 +51,10 @@ pub struct Member {
     pub since: u64,
     /// The life of its process that was there last; [`BootId::NEVER`] before the first.
     pub boot: BootId,
+    /// The format level that this process reads, as its registration says. The state of level 1 has
+    /// no place for it; see [`super::Later`].
+    #[serde(skip)]
+    pub level: FormatLevel,
 }
 
 /// How a member leaves.
@@ -136,6 +140,7 @@ impl Members {
                 stopping: false,
                 since,
                 boot: BootId::NEVER,
+                level: FormatLevel::FIRST,
             },
         );
         Ok(id)
@@ -143,6 +148,15 @@ impl Members {
 
     pub(super) fn admit_at(&mut self, at: LogIndex, new: &NewMember, since: u64) -> Result<NodeId, Refusal> {
         self.admit(at.0, new, since)
+    }
+
+    /// Notes that all members read `level`.
+    pub(super) fn raise(&mut self, level: FormatLevel) {
+        let raised = self
+            .rows
+            .iter()
+            .map(|(id, member)| (*id, Member { level: member.level.max(level), ..member.clone() }));
+        self.rows = raised.collect();
     }
 
     pub(super) fn remove(&mut self, id: NodeId) -> Result<Member, Refusal> {
@@ -156,11 +170,12 @@ impl Members {
         Ok(())
     }
 
-    pub(super) fn seat(&mut self, id: NodeId, seating: &Seating) -> Result<(), Refusal> {
+    pub(super) fn seat(&mut self, id: NodeId, seating: &Seating, level: FormatLevel) -> Result<(), Refusal> {
         check(&seating.http, &seating.peer)?;
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         let Seating { boot, http, peer } = seating.clone();
         (member.boot, member.http, member.peer, member.stopping) = (boot, http, peer, false);
+        member.level = level;
         Ok(())
     }
 

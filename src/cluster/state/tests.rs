@@ -322,7 +322,7 @@ fn a_document_with_a_fault_is_refused_with_its_path() {
 fn a_state_of_another_format_is_named_and_not_misread() {
     let mut bytes = begun().encode().unwrap();
     bytes[0] = 9;
-    assert!(matches!(State::decode(&bytes), Err(DecodeError::Format { found: 9, known: FORMAT })));
+    assert!(matches!(State::decode(&bytes), Err(DecodeError::Format { found: 9, known: FORMAT_2 })));
     assert!(State::decode(&bytes[..1]).is_err());
 }
 
@@ -684,4 +684,81 @@ fn a_new_one_that_begins_alone_has_a_number_that_nobody_had_and_may_have_a_name_
 
 fn member_named(name: &str) -> NewMember {
     NewMember { name: Name::new(name).unwrap(), http: "h:1".into(), peer: "p:1".into(), weight: Weight::ONE }
+}
+
+fn level(number: u16) -> FormatLevel {
+    FormatLevel::new(number)
+}
+
+fn found(document: &str) -> What {
+    let members = vec![member("n1"), member("n2"), member("n3")];
+    let (level, secret) = (level(2), Secret::new(1, 2).into());
+    What::Found { level, secret, document: document.into(), members }
+}
+
+#[test]
+fn a_cluster_of_new_programs_is_at_their_level_from_the_start() {
+    let mut state = State::default();
+    state.apply(LogIndex(3), &command(1, found(POLICY))).unwrap();
+    let agreed = state.agreed().unwrap();
+    assert_eq!(agreed.level, level(2));
+    assert!(agreed.members.iter().all(|(_, member)| member.level == level(2)));
+    assert_eq!(state.apply(LogIndex(4), &command(2, begin())), Err(Refusal::Begun));
+    assert_eq!(State::decode(&state.encode().unwrap()).unwrap(), state);
+}
+
+#[test]
+fn a_state_of_level_1_is_written_as_the_first_program_reads_it() {
+    let mut state = seated();
+    assert_eq!(state.encode().unwrap()[0], 2);
+    made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
+    assert_eq!(state.encode().unwrap()[0], 3);
+    let seating = Seating { boot: BootId(9), http: "h:1".into(), peer: "p:1".into() };
+    made(&mut state, 21, What::Register(NodeId(2), seating, level(3))).unwrap();
+    let read = State::decode(&state.encode().unwrap()).unwrap();
+    assert_eq!(read, state);
+    let levels = [1, 2, 3].map(|id| read.agreed().unwrap().members.get(NodeId(id)).unwrap().level);
+    assert_eq!(levels, [level(2), level(3), level(2)]);
+}
+
+#[test]
+fn a_format_level_never_falls() {
+    let mut state = seated();
+    assert_eq!(made(&mut state, 20, What::RaiseLevel(level(2))), Ok(Made::Level(level(2))));
+    assert_eq!(made(&mut state, 21, What::RaiseLevel(level(1))), Ok(Made::Level(level(2))));
+    let told = &state.agreed().unwrap().audit.last().unwrap().what;
+    assert_eq!(told, "raised the format level to 1");
+}
+
+#[test]
+fn a_state_of_a_later_level_is_refused_with_its_number() {
+    let mut state = seated();
+    made(&mut state, 20, What::RaiseLevel(level(7))).unwrap();
+    let why = State::decode(&state.encode().unwrap()).unwrap_err().to_string();
+    assert_eq!(
+        why,
+        "the cluster is at format level 7, this program reads 2: it can't go back to an older program"
+    );
+}
+
+#[test]
+fn a_command_that_a_member_cannot_read_is_refused_by_name() {
+    let mut state = seated();
+    let seating = || Seating { boot: BootId(9), http: "h:1".into(), peer: "p:1".into() };
+    let register = || What::Register(NodeId(2), seating(), level(2));
+    let known = |id: NodeId, _: &Member| if id.0 == 1 { level(2) } else { level(1) };
+    let why = state.agreed().unwrap().refuse_older(&register(), known).unwrap_err();
+    assert_eq!(
+        why.to_string(),
+        "this needs format level 2, and the cluster is at level 1: upgrade n2, n3 first, which run an \
+         older program"
+    );
+    let all = |_: NodeId, _: &Member| level(2);
+    let why = state.agreed().unwrap().refuse_older(&register(), all).unwrap_err().to_string();
+    assert!(why.ends_with("all members can read it, so try again in a second"), "{why}");
+    let begun = state.agreed().unwrap();
+    assert_eq!(begun.refuse_older(&What::Seat(NodeId(2), seating()), known), Ok(()));
+    assert_eq!(begun.refuse_older(&What::RaiseLevel(level(2)), known), Ok(()));
+    made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
+    assert_eq!(state.agreed().unwrap().refuse_older(&register(), known), Ok(()));
 }

@@ -127,9 +127,12 @@ pub fn part<T>(
     r.member(name, |r| r.parsed(&Tree::Text(text), expected, parse))
 }
 
+/// What `status` says of a request that was decided, whether it is allowed or not.
+const PROCESSED: &str = "processed";
+
 fn answer(app: &App, decision: &Decision) -> Response {
     let tightest = decision.tightest();
-    // What passes unlimited has neither a number left nor a moment at which there would be more.
+    // What passes unlimited has no number left, and nothing to reset.
     let reset = decision.retry_after.or(tightest.map(|verdict| verdict.reset_after)).unwrap_or(0);
     let document = json!({
         "allowed": decision.allowed,
@@ -138,8 +141,8 @@ fn answer(app: &App, decision: &Decision) -> Response {
             None if decision.allowed => Value::Null,
             None => json!(0),
         },
-        "reset_time_seconds": reset.div_ceil(SECOND),
-        "status": if decision.allowed { "allowed" } else { "denied" },
+        "reset_time_seconds": app.router.wall().saturating_add(reset).div_ceil(SECOND),
+        "status": PROCESSED,
     });
     let mut response = Json(document).into_response();
     headers::write(app, decision, response.headers_mut());

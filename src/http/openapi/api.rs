@@ -13,6 +13,7 @@ use super::words::{
     reference, whole,
 };
 use crate::check::TENANT_BYTES_MAX;
+use crate::clock::SECOND;
 use crate::http::compat::api::SECONDS_MAX;
 use crate::http::compat::config::{PAGE_DEFAULT, PAGE_MAX};
 use crate::policy::LIMITS_MAX;
@@ -23,8 +24,8 @@ pub const API: &str = "api";
 components! {
     /// The length of the window, in seconds: at most ten years.
     WindowSeconds = whole(1..=SECONDS_MAX), 60;
-    /// Seconds, rounded up.
-    SecondsOrNone = whole(0..=u64::from(u32::MAX)), 60;
+    /// Seconds since the Unix epoch, rounded up.
+    UnixSeconds = whole(0..=u64::MAX / SECOND + 1), 1_678_886_400;
     /// Tenants on one page, at most.
     ConfigPageLimit = whole(1..=PAGE_MAX).default(Some(serde_json::json!(PAGE_DEFAULT))), 100;
     /// Where the next page begins: what `next` said, unchanged. Empty is the beginning.
@@ -209,7 +210,7 @@ pub struct ConsumeBody {
 
 /// The answer to it.
 #[derive(ToSchema)]
-#[schema(examples(json!({"allowed": true, "remaining_requests": 9, "reset_time_seconds": 60, "status": "allowed"})))]
+#[schema(examples(json!({"allowed": true, "remaining_requests": 9, "reset_time_seconds": 1_678_886_400, "status": "processed"})))]
 pub struct ConsumeAnswer {
     /// Whether it may be done.
     #[schema(examples(true))]
@@ -217,19 +218,16 @@ pub struct ConsumeAnswer {
     /// Requests left; null where an allow list let it pass.
     #[schema(required)]
     remaining_requests: Option<UnitsOrNone>,
-    /// When denied, seconds after which it would be allowed; else until the limit is whole again.
-    reset_time_seconds: SecondsOrNone,
-    /// The outcome in a word.
-    status: ConsumeStatus,
+    /// When it was denied, the moment from which on it would be allowed; else the moment at which the
+    /// limit is whole again. In Unix seconds.
+    reset_time_seconds: UnixSeconds,
+    /// That it was decided; `allowed` says how.
+    #[schema(schema_with = processed)]
+    status: String,
 }
 
-/// Allowed or denied.
-#[derive(ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(examples("allowed"))]
-pub enum ConsumeStatus {
-    Allowed,
-    Denied,
+fn processed() -> utoipa::openapi::schema::ObjectBuilder {
+    only("processed", "It was decided.")
 }
 
 /// Whether the node takes new work.

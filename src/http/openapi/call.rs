@@ -22,6 +22,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::problem;
 use super::words::{Shown, components, form, of_format, reference, text};
+use crate::http::site;
 
 /// The two ways in which a token travels.
 pub const BEARER: &str = "bearer";
@@ -38,6 +39,8 @@ pub enum Access {
     Decide,
     /// As to decide; only `X-Tidegate-Token` is looked at, since proxies pass on the end user's `Authorization`.
     Forward,
+    /// Any caller, or the roles `read` and `admin` where `[auth] metrics` says so.
+    Scrape,
     /// The roles `read` and `admin`.
     See,
     /// The role `admin`.
@@ -71,7 +74,9 @@ impl Call {
         // Any call can come with a head that is refused before anybody looks at it.
         let says = "A name for this request, given back with the answer and found in the log. One that is not 1 to 128 visible \
                     ASCII characters is replaced.";
-        call.header::<CallIdWish>(CALL_ID, says).fails(&[400])
+        let call = call.header::<CallIdWish>(CALL_ID, says).fails(&[400]);
+        // Without tokens, a call that is not exempt can be refused for where it comes from.
+        if site::is_exempt(path) { call } else { call.fails(&[403, 421]) }
     }
 
     /// The call as the paths of a document have it.
@@ -100,13 +105,15 @@ impl Call {
         let token = |name: &str| SecurityRequirement::new(name, none.clone());
         let ways = match access {
             Access::Open => vec![],
-            Access::Decide => vec![SecurityRequirement::default(), token(BEARER), token(HEADER)],
+            Access::Decide | Access::Scrape => {
+                vec![SecurityRequirement::default(), token(BEARER), token(HEADER)]
+            }
             Access::Forward => vec![SecurityRequirement::default(), token(HEADER)],
             Access::See | Access::Change => vec![token(BEARER), token(HEADER)],
         };
         let failing: &[u16] = match access {
             Access::Open => &[],
-            Access::Decide => &[401, 403],
+            Access::Decide | Access::Scrape => &[401, 403],
             Access::Forward => &[401],
             // These run as a task of their own, and a task can fail; and there is nothing to see before the cluster has begun.
             Access::See | Access::Change => &[401, 403, 500, 503],

@@ -39,7 +39,7 @@ components! {
     /// The members, by their number.
     Members [Member] = ArrayBuilder::new().items(reference::<Member>()).max_items(Some(NODES_MAX)),
         [{"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171", "state": "up", "waits_for": null,
-          "voter": true, "leader": true, "boot": "9f86d081884c7d65", "partitions": 1366, "replicas": 1365, "weight": 1}];
+          "voter": true, "leader": true, "boot": "9f86d081884c7d65", "partitions": 1366, "weight": 1}];
     /// What is unwise about the cluster as it is, in whole sentences.
     Warnings [Warning] = ArrayBuilder::new().items(reference::<Warning>()), ["of two nodes only n1 votes"];
     /// A sentence.
@@ -98,6 +98,9 @@ pub struct ClusterView {
     /// The version of the policy in force on this node; 0 before the cluster has begun.
     #[schema(examples(12), minimum = 0)]
     policy_version: u64,
+    /// Whether limits deny; false while the policy's kill switch is thrown.
+    #[schema(examples(true))]
+    enforce: bool,
     /// The entry that last changed which node owns what; null before anything is placed.
     #[schema(required)]
     placement_version: Option<LogIndex>,
@@ -138,8 +141,6 @@ pub struct Member {
     boot: Option<Boot>,
     /// Those that it owns.
     partitions: Partitions,
-    /// Those whose replica it is to keep.
-    replicas: Partitions,
     /// How much of the load it takes: of nodes of weight 1 and 2, one third and two.
     weight: Weight,
 }
@@ -351,7 +352,7 @@ pub fn calls() -> Vec<Call> {
                 "Back the cluster up",
                 "One file with the policy and its history, the lists, the audit log, the members, and what was counted of quotas and of \
                  windows of an hour or longer; `tidegate cluster restore` makes a cluster anew of it. It takes the role `admin`: the \
-                 secret of the cluster's hashes is in it. Where not everybody can be asked for what he has counted, or partitions are \
+                 secret of the cluster's hashes is in it. A node without `[auth]` gives none: 403. Where not everybody can be asked for what he has counted, or partitions are \
                  moving, there is none: 503.",
             )
             .query::<Flag>("partial", "Whether what can be had is enough. The file says what is missing.")

@@ -165,7 +165,7 @@ pub struct Alert {
     /// In words.
     #[schema(examples("480 of 1200 checks in the last hour were denied: more than 30 %"))]
     detail: String,
-    /// What was measured: a share from 0 to 1, or checks.
+    /// What was measured: a share from 0 to 1, checks, or 1 for a kill switch that is thrown.
     #[schema(examples(0.4))]
     value: f64,
     /// What it is above of.
@@ -183,13 +183,14 @@ pub enum Severity {
     Critical,
 }
 
-/// What an alert is about: the share of denials, or how much was asked.
+/// What an alert is about: the share of denials, how much was asked, or limits that deny nothing.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("block_rate"))]
 pub enum AlertName {
     BlockRate,
     Volume,
+    KillSwitch,
 }
 
 /// One page of the audit log.
@@ -237,16 +238,18 @@ pub fn calls() -> Vec<Call> {
             .does(
                 "See what to look at",
                 "Judged now, over the last hour: more than 30 % denied is a warning and more than 50 % critical, from 20 checks \
-                 on; more than 100,000 checks are worth knowing.",
+                 on; more than 100,000 checks are worth knowing. A kill switch that is thrown is a warning.",
             )
             .answers(200, Answer::json::<Alerts>("The alerts."))
     };
     vec![
         Call::new(Get, "/metrics", "metrics", OPERATIONS)
-            .open_to(Access::Open)
+            .open_to(Access::Scrape)
             .does(
                 "Scrape the metrics",
-                "In the text format of Prometheus. No series is named by what a caller chose freely.",
+                "In the text format of Prometheus. Series name the tenants that ask most. `[auth] metrics` says who may \
+                 read them: every caller (`open`, the default on loopback) or the roles `read` and `admin` (`read`, the \
+                 default elsewhere).",
             )
             .answers(200, Answer::text("The metrics.", "text/plain", "tidegate_policy_version 12\n"))
             .fails(&[500]),

@@ -151,7 +151,7 @@ pub fn writes(call: Call) -> Call {
              whatever is there is changed.",
         )
         .query::<Flag>("dry_run", "Only answer with what would change.")
-        .fails(&[412, 422, 503])
+        .fails(&[409, 412, 422, 503])
 }
 
 /// What it answers.

@@ -65,13 +65,14 @@ pub fn name_of(status: u16) -> &'static str {
     SHARED.iter().find(|(known, ..)| *known == status).map_or("Internal", |(_, name, _)| *name)
 }
 
-const SHARED: [(u16, &str, &str); 11] = [
+const SHARED: [(u16, &str, &str); 12] = [
     (400, "BadInput", "The request is malformed. `errors` names every fault by its path."),
     (401, "Unauthorized", "A token is needed, or the one that came is not known."),
     (
         403,
         "Forbidden",
-        "The token's role is not for this call, or a browser's page would change something without a token.",
+        "The token's role is not for this call. On a node without `[auth]`: a page of another web site sent it \
+         (`Origin`, `Sec-Fetch-Site`), or it is for a back-up.",
     ),
     (404, "NotFound", "What the path names is not there."),
     (408, "Timeout", "The body didn't arrive in time (`body_ms`, 5 s by default)."),
@@ -79,7 +80,8 @@ const SHARED: [(u16, &str, &str); 11] = [
         409,
         "Unsafe",
         "It could be done, and would cost what can't be had back: the majority, the last node that may own partitions, or what a node \
-         could still hand over. Nothing has changed.",
+         could still hand over. Or members run an older program that can't read the change; `detail` names them (`type` ends in \
+         `older-members`). Nothing has changed.",
     ),
     (
         412,
@@ -87,6 +89,12 @@ const SHARED: [(u16, &str, &str); 11] = [
         "`If-Match` names another version than the current one. Judged before the body is looked at; nothing has changed.",
     ),
     (413, "TooLarge", "The body has too many bytes, or the batch too many checks."),
+    (
+        421,
+        "Misdirected",
+        "`Host` (HTTP/2: `:authority`) is not a name of this node. It is judged on nodes without `[auth]` alone: they answer to IP \
+         addresses, `localhost`, their `http_advertise` and what `[http] hosts` lists.",
+    ),
     (
         422,
         "Impossible",

@@ -8,9 +8,9 @@ use super::call::{Access, Answer, Call};
 use super::decision::{Scope, Verdicts};
 use super::document::Tenant;
 use super::limit::{LimitName, NamedLimit};
-use super::policy::{writes, written};
+use super::policy::{DryRun, Flag, Pending, Unchanged, either, outcome, writes, written};
 use super::words::{
-    Action, Client, IpAddress, Shown, TenantId, TierName, components, form, reference, whole,
+    Action, Client, IpAddress, PolicyVersion, Shown, TenantId, TierName, components, form, reference, whole,
 };
 use crate::http::tenants::{PAGE_DEFAULT, PAGE_MAX};
 
@@ -25,6 +25,9 @@ components! {
     /// The tenants on a page.
     Page [TenantItem] = ArrayBuilder::new().items(reference::<TenantItem>()).max_items(Some(PAGE_MAX as usize)),
         [{"id": "acme", "tier": "pro", "named": true, "active": true}];
+    /// What deleting a tenant answers: what was deleted, or with `dry_run` what would change.
+    DeletedTenant [TenantDeleted, DryRun] = either::<TenantDeleted, DryRun>(),
+        {"version": 12, "pending": [], "state": "deleted"};
     /// Limits of a reset.
     ResetLimits [ResetLimit] = ArrayBuilder::new().items(reference::<ResetLimit>()),
         [{"name": "burst", "scope": ["tenant", "client"]}];
@@ -100,6 +103,30 @@ pub enum TierSource {
     Default,
 }
 
+/// A tenant that was deleted.
+#[derive(ToSchema)]
+#[schema(examples(json!({"version": 12, "pending": [], "state": "deleted"})))]
+pub struct TenantDeleted {
+    /// The version it made; where there were no rules to delete, the version that there is.
+    version: PolicyVersion,
+    /// Where it isn't in force yet.
+    pending: Pending,
+    /// True where there were no rules to delete; else absent.
+    #[schema(nullable = false)]
+    unchanged: Option<Unchanged>,
+    /// What became of its state.
+    state: StateFate,
+}
+
+/// The state of a tenant was deleted, or kept.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(examples("deleted"))]
+pub enum StateFate {
+    Deleted,
+    Kept,
+}
+
 /// What of that which a tenant has spent is to be forgotten: all of it if nothing is named, else the buckets of the limits that are
 /// per everything that is named and per nothing else but the tenant.
 #[derive(ToSchema)]
@@ -168,8 +195,13 @@ pub fn calls() -> Vec<Call> {
             .takes::<Tenant>("Its rules; at most `batch_body_bytes` (1 MiB by default).")
             .answers(200, written()),
         tenant(writes(Call::new(Delete, "/v1/tenants/{tenant}", "deleteTenant", TENANTS)))
-            .does("Delete a tenant's rules", "What it has spent stays spent.")
-            .answers(200, written())
+            .does(
+                "Delete a tenant",
+                "Its rules, and all that is kept of it: what it has spent, its permits and request ids. With `keep_state` its rules alone: \
+                 what it has spent stays spent. 404 where there is neither.",
+            )
+            .query::<Flag>("keep_state", "Whether its state is kept.")
+            .answers(200, outcome::<DeletedTenant>())
             .fails(&[404]),
         limit(writes(Call::new(Put, "/v1/tenants/{tenant}/limits/{name}", "putTenantLimit", TENANTS)))
             .does("Put one limit of a tenant", "New, or in place of the one with the same name and `match`.")

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,7 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Certified, Tls};
+use crate::net::names::{Names, Way};
 use crate::net::{Carried, Dial, Listen, Network, Stream};
+
+/// How long the handshake of a connection that was dialled may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(1);
 
 /// Who is expected to dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,18 +88,21 @@ impl Carried for Accepted {
 
 /// Peers under TLS; an address is `HOST:PORT`.
 #[derive(Clone, Debug)]
-pub struct TlsNetwork(Tls);
+pub struct TlsNetwork {
+    tls: Tls,
+    names: Names,
+}
 
 impl TlsNetwork {
     pub(super) fn new(tls: Tls) -> Self {
-        Self(tls)
+        Self { tls, names: Names::default() }
     }
 }
 
 impl Network for TlsNetwork {
     type Dial = TlsDial;
     fn dial(&self, address: &str) -> io::Result<TlsDial> {
-        Ok(TlsDial { tls: self.0.clone(), address: address.into() })
+        Ok(TlsDial { tls: self.tls.clone(), way: Way::to(&self.names, address) })
     }
 }
 
@@ -102,20 +110,35 @@ impl Network for TlsNetwork {
 #[derive(Debug)]
 pub struct TlsDial {
     tls: Tls,
-    address: String,
+    way: Way,
 }
 
 impl Dial for TlsDial {
     type Stream = TlsStream;
     async fn dial(&mut self) -> io::Result<TlsStream> {
-        let tcp = TcpStream::connect(self.address.as_str()).await?;
-        // Frames are gathered before they are written: waiting for more would only cost time.
-        tcp.set_nodelay(true)?;
-        // It is looked at by nobody: who a peer is stands in its certificate.
-        let nobody = ServerName::from(IpAddr::from(Ipv4Addr::UNSPECIFIED));
+        let tcp = self.way.connect(|_| Ok(())).await?;
+        // The name is not compared: a peer is who the URI in its certificate says.
+        let nameless = ServerName::from(IpAddr::from(Ipv4Addr::UNSPECIFIED));
         let connector = TlsConnector::from(self.tls.material().dial.clone());
-        TlsStream::of_peer(connector.connect(nobody, tcp).await?.into())
+        let greeting = tokio::time::timeout(HANDSHAKE_MAX, connector.connect(nameless, tcp)).await;
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake within 1s");
+        TlsStream::of_peer(greeting.map_err(late)?.map_err(explained)?.into())
     }
+}
+
+/// The error of a handshake, and what to do about it where the other end speaks no TLS: it then closes the connection, or
+/// answers with bytes that are no TLS.
+fn explained(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let is_foreign = matches!(cause, Some(rustls::Error::InvalidMessage(_)));
+    if error.kind() != io::ErrorKind::UnexpectedEof && !is_foreign {
+        return error;
+    }
+    let why = format!(
+        "this cluster uses TLS, and the node there does not answer with TLS ({error}): start it with a configuration \
+         (--config) that has [tls], and a certificate that the cluster's authority has signed"
+    );
+    io::Error::new(error.kind(), why)
 }
 
 /// A stream under TLS, at either end.

@@ -13,7 +13,14 @@ const KEPT: &str = include_str!("../../../tests/golden/formats/level-1/frames.tx
 
 fn identity(lineage: Lineage) -> Identity {
     let boot = BootId(0x0102_0304_0506_0708);
-    Identity { cluster: name("demo"), node: name("n1"), boot, versions: VERSIONS, lineage }
+    Identity {
+        cluster: name("demo"),
+        node: name("n1"),
+        boot,
+        versions: VERSIONS,
+        lineage,
+        level: Default::default(),
+    }
 }
 
 /// The frames, and whether they belong to the handshake.

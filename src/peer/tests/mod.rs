@@ -40,6 +40,7 @@ fn identity(node: &str) -> Identity {
         boot: BootId(7),
         versions: VERSIONS,
         lineage: Default::default(),
+        level: Default::default(),
     }
 }
 

@@ -151,7 +151,7 @@ async fn a_stop_finishes_what_was_accepted_and_takes_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn callers_on_many_threads_share_a_link_over_a_socket() {
     let listener = PlainListener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let dial = Plain.dial(&listener.local_addr().unwrap().to_string()).unwrap();
+    let dial = Plain::default().dial(&listener.local_addr().unwrap().to_string()).unwrap();
     let echo = serve_echo(listener);
     let (us, chance) = (identity("n1"), Seed::from_number(1).fork("links", 0));
     let args =

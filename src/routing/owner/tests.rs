@@ -69,10 +69,11 @@ impl World {
             boot: BootId(1),
             versions: VERSIONS,
             lineage: Lineage::default(),
+            level: Default::default(),
         };
         let links = Links::new(LinksArgs {
             us,
-            network: Plain,
+            network: Plain::default(),
             clock: clock.clone(),
             seed: Seed::from_number(1),
             control: tokio::runtime::Handle::current(),

@@ -26,8 +26,6 @@ pub struct ClusterLevels {
     pub voters: usize,
     /// Partitions that this node owns.
     pub owned: usize,
-    /// Partitions whose replica it is to keep.
-    pub replicas: usize,
     /// The links to the other nodes.
     pub links: Vec<LinkLevels>,
     /// What has become of the partitions that were to move away from this node.
@@ -131,7 +129,7 @@ impl Families {
         )?;
         let members = levels.members.iter().map(|(state, count)| ([state.to_string()], *count as f64));
         self.gauges("tidegate_members", "Members by how this node sees them.", ["state"], members)?;
-        let roles = [("owner", levels.owned), ("replica", levels.replicas)];
+        let roles = [("owner", levels.owned)];
         self.gauges(
             "tidegate_partitions",
             "Partitions of this node, of 4096, by what it is to them.",
@@ -256,8 +254,16 @@ mod tests {
         let clock = ManualClock::at(Now { boot: SECOND, wall: 1_000_000 * SECOND });
         let telemetry = Telemetry::new(Arc::new(clock), Seed::from_number(1).fork("request ids", 0), None);
         let observed = telemetry.observe(Vec::new(), Default::default());
-        let (depths, policy_version, list_entries, ready) = (Vec::new(), 1, 0, true);
-        let scrape = Scrape { observed, depths, policy_version, list_entries, ready, cluster, forwards };
+        let scrape = Scrape {
+            observed,
+            depths: Vec::new(),
+            policy_version: 1,
+            list_entries: 0,
+            enforce: true,
+            ready: true,
+            cluster,
+            forwards,
+        };
         render(&telemetry, &scrape).unwrap().0
     }
 
@@ -301,7 +307,6 @@ mod tests {
             members: vec![("up", 2), ("draining", 0), ("unreachable", 1)],
             voters: 3,
             owned: 1366,
-            replicas: 1365,
             links: Vec::new(),
             handoffs: HandOffLevels {
                 moved: 64,
@@ -336,7 +341,6 @@ mod tests {
             "tidegate_voters 3",
             r#"tidegate_members{state="unreachable"} 1"#,
             r#"tidegate_partitions{role="owner"} 1366"#,
-            r#"tidegate_partitions{role="replica"} 1365"#,
             r#"tidegate_handoff_partitions_total{result="moved"} 64"#,
             r#"tidegate_handoff_partitions_total{result="stayed"} 3"#,
             "tidegate_handoff_bytes_total 4096",

@@ -26,6 +26,23 @@ async fn a_command_that_is_proposed_again_through_another_node_is_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_changes_nothing_makes_no_entry_through_any_node() {
+    let cluster = Cluster::in_memory(3).await;
+    let first = cluster.hub.node(1).propose(put(10, "t", None), WITHIN).await.unwrap();
+    cluster.settle(2).await;
+    for (request, node) in (20..).zip(cluster.all()) {
+        let done = node.propose(put(request, "t", Some(2)), WITHIN).await.unwrap();
+        assert_eq!((done.made, done.at >= first.at), (Made::Version(2), true));
+        let stale = node.propose(put(request + 10, "t", Some(1)), WITHIN).await;
+        assert_eq!(stale, Err(ProposeError::Refused(Refusal::Stale { expected: 1, actual: 2 })));
+    }
+    assert_eq!(cluster.hub.node(2).propose(put(10, "t", None), WITHIN).await.unwrap(), first);
+    let view = cluster.leader().await.view();
+    let agreed = view.state.agreed().unwrap();
+    assert_eq!((agreed.version, agreed.history.iter().count(), agreed.audit.len()), (2, 1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_writes_at_once_with_and_without_preconditions_all_take_effect_once() {
     let cluster = Cluster::in_memory(3).await;
     let nodes = cluster.all();

@@ -218,7 +218,8 @@ fn all_read<T>(what: &str, text: &str, written: &[(&'static str, T)])
 where
     T: std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
-    let kept: Vec<_> = rows(text).into_iter().filter(|(name, _)| name.starts_with(what)).collect();
+    let of = format!("{what} ");
+    let kept: Vec<_> = rows(text).into_iter().filter(|(name, _)| name.starts_with(&of)).collect();
     assert_eq!(kept.len(), written.len(), "{what}: {NEVER}");
     for ((name, bytes), (of, message)) in kept.iter().zip(written) {
         assert_eq!(*name, format!("{what} {of}"), "{NEVER}");
