@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn only_connection_and_node_settings_have_variables() {
-        const WITH: [&str; 16] = [
+        const WITH: [&str; 17] = [
             "url",
             "token",
             "ca-cert",
