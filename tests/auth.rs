@@ -168,8 +168,8 @@ fn every_route_lets_in_the_roles_it_is_for_and_nobody_else() {
             }
         }
         // Only the administrator has changed anything: a limit and a tenant put and deleted, a tier and a list entry too, a limit
-        // for all calls and two of a tenant, these deleted, and the policy. The kill switch was as asked: no version.
-        let expected = if token == Some(ADMIN) { "\"15\"" } else { "\"1\"" };
+        // for all calls and two of a tenant, these deleted, the kill switch, and the policy.
+        let expected = if token == Some(ADMIN) { "\"16\"" } else { "\"1\"" };
         assert_eq!(version(&node, ADMIN), expected, "{token:?}");
     }
 }

@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn only_connection_and_node_settings_have_variables() {
-        const WITH: [&str; 17] = [
+        const WITH: [&str; 19] = [
             "url",
             "token",
             "ca-cert",
@@ -528,6 +528,8 @@ mod tests {
             "node",
             "http",
             "peer",
+            "http-advertise",
+            "peer-advertise",
             "data-dir",
             "join",
             "weight",

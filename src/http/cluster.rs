@@ -114,7 +114,7 @@ mod tests {
         Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Noting, Order,
         PastVersion, PolicyStore, Proposal, Readiness, RoundTrip, WriteError, Writing,
     };
-    use crate::config::{ForwardAuth, Limits};
+    use crate::config::{ForwardAuth, Limits, Role, Token};
     use crate::http::{Tokens, routes};
     use crate::net::Plain;
     use crate::peer::{Identity, Lineage, VERSIONS};
@@ -253,7 +253,14 @@ mod tests {
         }
     }
 
+    /// The administrator's token of the tests that configure one.
+    const TOKEN: &str = "a-token-of-16-bytes-and-more";
+
     fn app() -> (Arc<App>, Arc<Painted>) {
+        app_with(&[])
+    }
+
+    fn app_with(tokens: &[Token]) -> (Arc<App>, Arc<Painted>) {
         let seed = Seed::from_number(1);
         let clock = Arc::new(ManualClock::at(Now { boot: SECOND, wall: 1_000_000 * SECOND }));
         let readiness = Mutex::new(Readiness::READY);
@@ -298,7 +305,7 @@ mod tests {
             cluster: painted.clone(),
             backups: painted.clone(),
             environment: Name::new("production").unwrap(),
-            tokens: Arc::new(Tokens::new(&[])),
+            tokens: Arc::new(Tokens::new(tokens)),
             site: None,
             insecure_no_auth: false,
             limits: Limits::default(),
@@ -312,7 +319,8 @@ mod tests {
 
     /// Status and body of an answer.
     async fn ask(app: &Arc<App>, method: &str, path: &str) -> (u16, String) {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let request = Request::builder().method(method).uri(path).header("x-tidegate-token", TOKEN);
+        let request = request.body(Body::empty()).unwrap();
         let answer = routes(app.clone()).oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -363,7 +371,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_back_up_that_would_lack_something_is_refused_unless_it_may() {
-        let (app, _) = app();
+        let (app, _) = app_with(&[Token::new("a", Role::Admin, TOKEN)]);
         let (status, body) = ask(&app, "GET", "/v1/cluster/backup").await;
         let why = "what was counted by n1 can't be had; with partial the back-up is made without it";
         assert!(

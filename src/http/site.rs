@@ -276,7 +276,8 @@ mod tests {
             ("xgateway.example", 421),
             ("localhost..", 421),
             ("127.0.0.1.evil.example", 421),
-            ("127.0.0.1.", 421),
+            // Browsers read this as the address 127.0.0.1.
+            ("127.0.0.1.", 0),
             ("127.1", 421),
             ("2130706433", 421),
             ("0x7f.0.0.1", 421),

@@ -90,7 +90,9 @@ fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_
     let (code, data, notes) = offline(&cluster, &restore);
     assert_eq!(code, 0, "{notes}");
     assert!(data.contains("counters     9 of long limits"), "{data}");
-    assert!(notes.starts_with("n2 comes back with: tidegate serve --node n2 --http 127.0.0.1:"), "{notes}");
+    let line = "n2 comes back with an empty data directory and: tidegate serve --node n2 --config \
+                cluster.toml --join http://127.0.0.1:";
+    assert!(notes.starts_with(line), "{notes}");
     let (code, _, notes) = offline(&cluster, &restore);
     assert_eq!(code, 5, "{notes}");
     assert!(notes.contains("data/n1 is not empty: a back-up is restored where nothing is"), "{notes}");
@@ -289,7 +291,9 @@ fn counts_that_a_stopped_node_did_not_save_are_missing() {
     assert_eq!((code, notes.contains("data/n1: the counts of n1 are not there")), (1, true), "{notes}");
     assert!(!cluster.home().path("a.backup").exists());
     let (code, data, notes) = offline(&cluster, &[&words[..], &["--partial"]].concat());
-    assert_eq!((code, notes.as_str()), (0, "warning: what n1 had counted is not in it\n"), "{data}");
+    // A killed node may not know of its last entries whether a majority has them.
+    let warned = notes.ends_with("warning: what n1 had counted is not in it\n");
+    assert_eq!((code, warned), (0, true), "{data}{notes}");
     assert!(data.contains("counters     0 of long limits"), "{data}");
     let (code, _, notes) = offline(&cluster, &["backup", "b.backup", "--data-dir", "elsewhere"]);
     assert_eq!((code, notes.contains("there is no node's data there")), (2, true), "{notes}");

@@ -185,7 +185,7 @@ fn a_killed_owner_grants_no_permit_beyond_the_maximum_and_knows_renewed_ones() {
     let state = cluster.get(2, &format!("/v1/tenants/{tenant}"));
     assert_eq!(state["state"]["permits"], 5, "{state}");
     // What a drain moves goes on to wait where it goes.
-    assert_eq!(cluster.call(0, "POST", "/v1/cluster/nodes/n2/drain", Value::Null).status, 200);
+    assert_eq!(cluster.call(0, "POST", "/v1/cluster/nodes/n2/drain", Value::Null).status, 202);
     let moved = until("the partition has moved", || {
         let answer = cluster.call(0, "POST", "/v1/check", asking.clone());
         (answer.status == 200 && answer.json()["node"] != "n2").then(|| answer.json())
