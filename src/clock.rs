@@ -96,6 +96,11 @@ impl Clock for SystemClock {
     }
 }
 
+/// Nanoseconds of processor time that this process has used, on all cores together.
+pub fn processor_time() -> u64 {
+    read(rustix::time::ClockId::ProcessCPUTime)
+}
+
 #[allow(clippy::disallowed_methods, reason = "the one place where a node reads a clock")]
 fn read(id: rustix::time::ClockId) -> u64 {
     let t = rustix::time::clock_gettime(id);

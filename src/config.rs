@@ -141,7 +141,8 @@ limits! {
     body_ms = 5_000, 100..=600_000;
     /// Milliseconds that a connection may be idle between requests.
     idle_ms = 60_000, 100..=86_400_000;
-    /// Milliseconds at a stop in which `/readyz` says so and connections are still taken, so that balancers notice.
+    /// Milliseconds at a stop in which `/readyz` says so and requests are still taken, so that balancers notice: longer than a
+    /// balancer's check interval times the failures that it waits for.
     notice_ms = 500, 0..=600_000;
     /// Milliseconds for accepted requests to finish at a stop.
     drain_ms = 20_000, 100..=600_000;

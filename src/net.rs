@@ -8,6 +8,7 @@
 //! who is whose tenant to everybody on the way, and anybody could pass for a peer. [`tls`] is the one with. An address is
 //! `HOST:PORT`, and resolving the host belongs to a dial (`names`), so that a simulation has names of its own.
 
+mod bound;
 mod handover;
 mod names;
 mod plain;
@@ -24,6 +25,7 @@ use std::ops::RangeInclusive;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
+pub use bound::Bound;
 pub use handover::{Counted, Parcel, Receiver, Sender, accept, handover};
 pub use names::Names;
 pub use plain::{Plain, PlainDial, PlainListener};
@@ -60,6 +62,11 @@ pub trait Carried: Sized + Send + 'static {
 pub trait Listen: Send + 'static {
     /// What is accepted.
     type Stream: Carried;
+    /// Begins to take connections; those that come before are refused. Does nothing where it takes them from the
+    /// beginning. Errs where another process has begun to listen at the address.
+    fn open(&mut self) -> io::Result<()> {
+        Ok(())
+    }
     /// The next connection, and the address of whoever made it.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
     /// Where it listens.

@@ -25,9 +25,9 @@ use crate::cluster::backup::BackUps;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::{Place, Timers};
-use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Newcomer, SeedNode};
+use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Newcomer, Purpose, SeedNode};
 use crate::config::Config;
-use crate::http::server;
+use crate::http::server::{self, Ending};
 use crate::http::{App, Door, SiteGuard, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
 use crate::peer::{self, Identity, VERSIONS};
@@ -92,6 +92,9 @@ pub enum NodeError {
     /// The counts can't be saved.
     #[error("can't save the counts: {0}")]
     Save(std::io::Error),
+    /// Another process listens at its address.
+    #[error("can't listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
     /// A worker can't be started.
     #[error("can't start a worker: {0}")]
     Worker(std::io::Error),
@@ -124,6 +127,8 @@ pub struct Node {
 
 /// What the parts of a node are told at its end, in this order.
 struct Stops {
+    /// What the connections of clients are told.
+    ending: watch::Sender<Ending>,
     /// No more connections, and no more requests than those that were accepted.
     door: watch::Sender<bool>,
     /// Nor any of other nodes.
@@ -138,14 +143,15 @@ impl Node {
         self.app.tokens.clone()
     }
 
-    /// Starts a node. It answers at its door when this returns; see [`Node::is_seated`] for more.
+    /// Starts a node. It answers at its door when this returns; see [`Node::is_started`] for more.
     pub async fn start<L: Listen, P: Listen, N: Network>(parts: Parts<L, P, N>) -> Result<Self, NodeError> {
-        let Parts { config, listener, peers, network, clock, seed, .. } = parts;
+        let Parts { config, mut listener, peers, network, clock, seed, .. } = parts;
         let count = usize::try_from(config.limits.workers).unwrap_or(1).max(1);
         let runtimes = runtimes(parts.workers, count)?;
         let boot = BootId(seed.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1));
         let peers_at = peers.as_ref().and_then(|peers| peers.local_addr().ok());
-        let own = reached_at(&config, listener.local_addr().unwrap_or(config.http), peers_at);
+        let http = listener.local_addr().unwrap_or(config.http);
+        let own = reached_at(&config, http, peers_at);
         let found = parts.place.found().map_err(MemberError::Place)?;
         let us = Identity {
             cluster: config.cluster.clone(),
@@ -227,6 +233,7 @@ impl Node {
         });
 
         let stops = Stops {
+            ending: watch::Sender::new(Ending::Not),
             door: watch::Sender::new(false),
             peers: watch::Sender::new(false),
             all: watch::Sender::new(false),
@@ -248,12 +255,14 @@ impl Node {
             };
             let stopped = stops.peers.subscribe();
             let peers = peer::serve(peer_parcels, us.clone(), handler.clone(), clock.clone(), stopped);
-            let ends = (stops.door.subscribe(), stops.all.subscribe());
+            let ends = (stops.ending.subscribe(), stops.all.subscribe());
             let worker = worker(shard.run(mailbox), peers, parcels, app.clone(), ends);
             running.push(start(runtime, index, worker, &mut tasks)?);
         }
         // The shards alone keep it, until they have taken what is theirs.
         let saved = saved.map(|saved| Arc::downgrade(&saved)).unwrap_or_default();
+        // Connections are refused until here, where each is answered at once.
+        listener.open().map_err(|error| NodeError::Listen(http, error))?;
         tasks.spawn(server::accept(
             listener,
             to_workers,
@@ -265,6 +274,7 @@ impl Node {
             tasks.spawn(peer::accept(peers, peers_to_workers, stops.peers.subscribe()));
         }
         tasks.spawn(member.clone().run());
+        tasks.spawn(start_up(member.clone(), handles.clone()));
         let mover = Mover::new(handles.clone(), member.clone(), links, clock.clone());
         tasks.spawn(Arc::new(mover).run());
         tasks.spawn(keep_statistics(app.clone()));
@@ -276,16 +286,16 @@ impl Node {
         &self.member
     }
 
-    /// Waits until the log says that this node is there, in this life. Who waits bounds it.
-    pub async fn is_seated(&self) {
-        self.member.in_force().until(InForce::is_seated).await;
+    /// Waits until this node may be asked. The caller bounds the wait.
+    pub async fn is_started(&self) {
+        self.member.started().await;
     }
 
     /// Returns a function that says what this node waits for before it is ready, as `/readyz` does;
     /// it returns `None` while the node is ready.
     pub fn unready(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let app = self.app.clone();
-        move || unready(&app).map(String::from)
+        move || unready(&app, Purpose::Everything)
     }
 
     /// Runs until `stop` is done, then drains the node: it stops being ready, gives up leading, finishes what it accepted, saves
@@ -301,12 +311,17 @@ impl Node {
         }
         tracing::info!("stopping");
         self.app.ready.store(false, Ordering::Relaxed);
+        self.stops.ending.send_replace(Ending::Notice);
         tokio::time::sleep(Duration::from_millis(self.app.limits.notice_ms)).await;
+        let drain_max = Duration::from_millis(self.app.limits.drain_ms);
+        let begun = self.app.telemetry.now().boot;
         if is_member {
-            self.member.hand_over(Duration::from_millis(self.app.limits.drain_ms)).await;
-            self.member.step_down().await;
+            self.member.hand_over(drain_max).await;
+            let _ = tokio::time::timeout(STEP_DOWN_MAX, self.member.step_down()).await;
         }
-        let drained = self.drain().await;
+        let spent = Duration::from_nanos(self.app.telemetry.now().boot.saturating_sub(begun));
+        // Requests that were accepted before the hand-over have had that time already.
+        let drained = self.drain(drain_max.saturating_sub(spent).max(drain_max.min(REQUESTS_MIN))).await;
         self.member.stop().await;
         self.stops.all.send_replace(true);
         for worker in self.running {
@@ -323,18 +338,21 @@ impl Node {
         tokio::time::sleep(LEFT_LINGER).await;
     }
 
-    /// Waits for the connections to end, first those at the door, then those of peers, and saves what the shards remember.
-    async fn drain(&mut self) -> Result<(), NodeError> {
-        // Each worker holds a receiver while it serves; the last to let go has finished what was accepted.
+    /// Waits for the connections to end, first those of clients, `most` at most, then those of peers, and saves what the shards
+    /// remember.
+    async fn drain(&mut self, most: Duration) -> Result<(), NodeError> {
         self.stops.door.send_replace(true);
-        let most = Duration::from_millis(self.app.limits.drain_ms + 1_000);
-        let _ = tokio::time::timeout(most, self.stops.door.closed()).await;
+        // Each worker holds a receiver while it serves; the last to let go has finished what was accepted.
+        if tokio::time::timeout(most, self.stops.ending.closed()).await.is_err() {
+            self.stops.ending.send_replace(Ending::Cut);
+            let _ = tokio::time::timeout(CUT_MAX, self.stops.ending.closed()).await;
+        }
         self.stops.peers.send_replace(true);
         let _ = tokio::time::timeout(PEERS_DRAIN_MAX, self.stops.peers.closed()).await;
         self.app.observe().await;
         store_statistics(&self.app.telemetry).await;
         let Some(path) = self.state_file.take() else { return Ok(()) };
-        if !self.member.in_force().is_seated() {
+        if !self.member.in_force().is_registered() {
             // Shards that wait for their seat have decided nothing: what was saved before them is the next life's.
             let saved = self.saved.upgrade();
             let saved = saved.map_or(Ok(()), |saved| shard::save(&path, &saved.passed_on()));
@@ -359,6 +377,13 @@ impl Node {
 
 /// How long a node that has left goes on answering at its door.
 const LEFT_LINGER: Duration = Duration::from_secs(2);
+/// How long giving up the leadership may take.
+const STEP_DOWN_MAX: Duration = Duration::from_secs(2);
+/// How long accepted requests may go on at a stop after a hand-over that took all of `drain_ms`. So a stop takes `notice_ms`,
+/// `drain_ms` and ten seconds at most: supervisors give a node 45 s.
+const REQUESTS_MIN: Duration = Duration::from_secs(4);
+/// How long connections that are cut may take to notice.
+const CUT_MAX: Duration = Duration::from_secs(1);
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -409,6 +434,7 @@ async fn keep_statistics(app: Arc<App>) {
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for turn in 1u32.. {
         ticker.tick().await;
+        app.telemetry.sample_machine();
         app.observe().await;
         if turn.is_multiple_of(STORE_EVERY) {
             store_statistics(&app.telemetry).await;
@@ -428,6 +454,17 @@ async fn store_statistics(telemetry: &Arc<Telemetry>) {
     }
 }
 
+/// Makes the node ready once it may be asked.
+async fn start_up(member: Arc<Member>, handles: Vec<Handle>) {
+    // A shard answers once it runs, which it does with all that was saved for it.
+    let loaded = async {
+        for handle in &handles {
+            let _ = handle.tally().await;
+        }
+    };
+    member.start_up(loaded).await;
+}
+
 /// A shard that waits for its node's seat.
 struct NewShard {
     index: usize,
@@ -442,7 +479,7 @@ struct NewShard {
 impl NewShard {
     async fn run(self, mailbox: Mailboxes) {
         let Self { index, caps, far, in_force, clock, seed, saved } = self;
-        in_force.until(|in_force| in_force.is_seated() && in_force.secret().is_some()).await;
+        in_force.until(|in_force| in_force.is_registered() && in_force.secret().is_some()).await;
         let Some(secret) = in_force.secret() else { return };
         let (policy, places) = (in_force.policy().clone(), in_force.places().clone());
         let generator = seed.fork("permits", index as u64);
@@ -458,12 +495,12 @@ async fn worker<S: Carried>(
     peers: impl Future<Output = ()> + Send + 'static,
     parcels: net::Receiver<S>,
     app: Arc<App>,
-    (stop, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
+    (ending, mut end): (watch::Receiver<Ending>, watch::Receiver<bool>),
 ) {
     let (shard, peers) = (tokio::spawn(shard), tokio::spawn(peers));
     let limits = app.limits.clone();
     let telemetry = app.telemetry.clone();
-    server::serve(parcels, Arc::new(Door::new(app)), limits, telemetry, stop).await;
+    server::serve(parcels, Arc::new(Door::new(app)), limits, telemetry, ending).await;
     // Other workers' connections and other nodes may ask this shard still; it goes on until its counts are saved.
     let _ = end.wait_for(|end| *end).await;
     shard.abort();
@@ -517,5 +554,25 @@ fn caps(config: &Config, shards: usize) -> Caps {
         keys: part(config.limits.keys),
         shared_keys: part(config.limits.shared_keys),
         request_ids: part(config.limits.request_ids),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+
+    /// What shipped manifests and the documents give a node to stop: `stop_grace_period`, `TimeoutStopSec`,
+    /// `terminationGracePeriodSeconds`.
+    const GRACE: Duration = Duration::from_secs(45);
+    /// `notice_ms` in shipped manifests.
+    const NOTICE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn notice_and_hand_over_fit_into_the_time_that_supervisors_give() {
+        let hand_over = Duration::from_millis(Limits::default().drain_ms);
+        let slowest = NOTICE + hand_over + STEP_DOWN_MAX + REQUESTS_MIN + CUT_MAX + PEERS_DRAIN_MAX;
+        // What is left is for the disk.
+        assert!(slowest + Duration::from_secs(3) <= GRACE, "{slowest:?}");
     }
 }

@@ -5,6 +5,7 @@ mod rig;
 use std::time::Duration;
 
 use rig::{Home, Node, Wire, head, instant};
+use rustix::process::Signal;
 use serde_json::json;
 
 const POLICY: &str = r#"
@@ -469,6 +470,8 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const ACK: u8 = 1;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
@@ -512,6 +515,37 @@ impl Http2 {
                 return body;
             }
         }
+    }
+
+    /// The body of the answer on `stream`, which may come behind a first GOAWAY.
+    fn body_before_farewell(&mut self, stream: u32) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let (kind, flags, on, payload) = self.next().expect("the connection ended");
+            if kind == PING {
+                self.0.send(frame(PING, ACK, 0, &payload)).unwrap();
+            }
+            if on == stream && kind == DATA {
+                body.extend(payload);
+            }
+            if on == stream && flags & END_STREAM != 0 {
+                return body;
+            }
+        }
+    }
+
+    /// The reason of the GOAWAY with which the other side ends the connection, once it has ended it.
+    fn sent_away(&mut self) -> Option<u8> {
+        let mut reason = None;
+        while let Some((kind, flags, _, payload)) = self.next() {
+            match kind {
+                GOAWAY => reason = Some(payload[7]),
+                // It asks whether all that was sent before has come.
+                PING if flags & ACK == 0 => drop(self.0.send(frame(PING, ACK, 0, &payload))),
+                _ => {}
+            }
+        }
+        reason
     }
 
     /// The reason for which the other side ends the connection; none where it just closes it.
@@ -585,6 +619,22 @@ fn http2_is_served_however_its_beginning_is_cut() {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+#[test]
+fn a_stopping_node_sends_http2_callers_away_behind_their_answer() {
+    let node = start("notice_ms = 60000");
+    let mut before = Http2::to(&node);
+    before.0.send(request(1, "GET", "/livez", END_STREAM)).unwrap();
+    assert_eq!(before.body(1), b"ok\n");
+    node.process.signal(Signal::TERM);
+    // An idle connection hears it at once, a new one behind its first answer.
+    assert_eq!(before.sent_away(), Some(0));
+    let mut after = Http2::to(&node);
+    after.0.send(request(1, "GET", "/readyz", END_STREAM)).unwrap();
+    let body = after.body_before_farewell(1);
+    assert_eq!(body, b"stopping\n");
+    assert_eq!(after.sent_away(), Some(0));
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! (`answer`).
 //!
 //! What a node costs that passes checks on to other nodes is measured in the same way, against a node that
-//! doesn't (`cluster`).
+//! doesn't (`cluster`). Whether a node that says ready decides its first check is counted over many starts (`starts`).
 //!
 //! What it can't say: what a network adds (all is loopback), what callers see who don't wait for their answers (`load`), or what the processor time is made
 //! of (use a profiler). The generator shares the machine with the server, so decisions per second depend on
@@ -31,6 +31,7 @@ mod response;
 mod rounds;
 mod scenario;
 mod server;
+mod starts;
 mod stats;
 
 use std::error::Error;
@@ -65,6 +66,8 @@ enum Role {
     Cluster(cluster::Settings),
     /// Times a million tenants moving from one node to another while checks go on
     Moves(moves::Settings),
+    /// Starts nodes again and again, and asks each the moment it says ready
+    Starts(starts::Settings),
     /// Is the bare service; the benchmark starts itself so.
     #[command(hide = true)]
     Bare(bare::Part),
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         Some(Role::Micro(settings)) => micro::run(&settings),
         Some(Role::Cluster(settings)) => cluster::run(&settings),
         Some(Role::Moves(settings)) => moves::run(&settings),
+        Some(Role::Starts(settings)) => starts::run(&settings),
         None => compare(&settings),
     };
     match done {

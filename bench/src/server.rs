@@ -114,6 +114,19 @@ impl Server {
         tier: Tier,
         count: usize,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let mut server = Self::begin_nodes(binary, tier, count)?;
+        let ready =
+            server.wait_until(|node| is_ready(node) && is_placed(node, count) && is_linked(node, count));
+        ready.map_err(|cause| format!("{cause}{}", server.last_words()))?;
+        Ok(server)
+    }
+
+    /// Starts `count` nodes of one cluster, at least one, and returns before any of them is ready.
+    pub fn begin_nodes(
+        binary: &Path,
+        tier: Tier,
+        count: usize,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let binary = found(binary)?;
         let home = TempDir::with_prefix("tidegate-bench-")?;
         let nodes = free_addresses(2 * count)?;
@@ -124,11 +137,7 @@ impl Server {
         for index in 0..count {
             processes.push(start_node(&binary, home.path(), index, [])?);
         }
-        let mut server = Self { processes, addresses: addresses.to_vec(), home: Some(home) };
-        let ready =
-            server.wait_until(|node| is_ready(node) && is_placed(node, count) && is_linked(node, count));
-        ready.map_err(|cause| format!("{cause}{}", server.last_words()))?;
-        Ok(server)
+        Ok(Self { processes, addresses: addresses.to_vec(), home: Some(home) })
     }
 
     /// Starts one more node, which joins the first one's cluster, and returns once it is admitted. It is not waited for until it owns
@@ -327,7 +336,7 @@ fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
 }
 
 /// Refused, cut off or silent all mean the same here: not yet.
-fn is_ready(node: SocketAddr) -> bool {
+pub fn is_ready(node: SocketAddr) -> bool {
     get(node, "/readyz").is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
 }
 
@@ -358,8 +367,23 @@ fn get(node: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
 }
 
 /// The whole answer to one question, head and body.
-fn ask(node: SocketAddr, method: &str, path: &str) -> std::io::Result<Vec<u8>> {
+pub fn ask(node: SocketAddr, method: &str, path: &str) -> std::io::Result<Vec<u8>> {
     ask_within(PROBE_WAIT_MAX, node, method, path, PROBE_BYTES_MAX)
+}
+
+/// The whole answer to a `POST` of JSON.
+pub fn post(node: SocketAddr, path: &str, body: &str) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&node, PROBE_WAIT_MAX)?;
+    stream.set_read_timeout(Some(PROBE_WAIT_MAX))?;
+    stream.set_write_timeout(Some(PROBE_WAIT_MAX))?;
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = Vec::new();
+    stream.take(PROBE_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 /// The same of an answer that may be long, and long in coming.

@@ -25,11 +25,16 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer that is read. A policy that names a million tenants is about a third of this.
 const ANSWER_BYTES_MAX: u64 = 512 << 20;
+/// The longest answer that is read where a line is expected.
+const TEXT_BYTES_MAX: u64 = 64 << 10;
 
 /// JSON's content type.
 pub const JSON: &str = "application/json";
 /// TOML's content type.
 pub const TOML: &str = "application/toml";
+
+/// The node that is asked where nothing is said.
+pub const URL_DEFAULT: &str = "http://127.0.0.1:7070";
 
 /// Which node to ask, and as whom.
 #[derive(clap::Args)]
@@ -38,7 +43,7 @@ pub struct ServerArgs {
     #[arg(
         long,
         global = true,
-        default_value = "http://127.0.0.1:7070",
+        default_value = URL_DEFAULT,
         env = "TIDEGATE_URL",
         help_heading = "Global options"
     )]
@@ -287,6 +292,15 @@ impl Client {
             problem.hint("give a token with --token or TIDEGATE_TOKEN");
         }
         Err(Failure::Problem(problem))
+    }
+
+    /// Sends a request whose answer is text under any status. Returns both; errs where no answer came.
+    pub fn text(&self, request: Request) -> Result<(u16, String), Failure> {
+        let mut response = self.exchange(request).map_err(|e| self.failure(e, false))?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(TEXT_BYTES_MAX);
+        let bytes = body.read_to_vec().map_err(|e| self.failure(e, false))?;
+        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     fn exchange(&self, request: Request) -> Result<http::Response<ureq::Body>, ureq::Error> {

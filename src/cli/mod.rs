@@ -24,6 +24,7 @@ mod completions;
 mod dev;
 mod diff;
 mod failure;
+mod health;
 mod limits;
 mod man;
 mod output;
@@ -140,6 +141,7 @@ Examples:
     Serve(ServeArgs),
     Dev(dev::DevArgs),
     Check(Box<check::CheckArgs>),
+    Health(health::HealthArgs),
     Policy(policy::PolicyArgs),
     Access(access::AccessArgs),
     Tenant(tenant::TenantArgs),
@@ -386,6 +388,7 @@ fn ask(command: Command, server: &ServerArgs, out: &mut Output<'_>) -> Exit {
         Command::Serve(_) => unreachable!("serving is not asking"),
         Command::Dev(arguments) => arguments.run(out),
         Command::Check(arguments) => arguments.run(server, out),
+        Command::Health(arguments) => arguments.run(server, out),
         Command::Policy(arguments) => arguments.run(server, out),
         Command::Access(arguments) => arguments.run(server, out),
         Command::Tenant(arguments) => arguments.run(server, out),
@@ -515,7 +518,7 @@ mod tests {
 
     #[test]
     fn only_connection_and_node_settings_have_variables() {
-        const WITH: [&str; 16] = [
+        const WITH: [&str; 17] = [
             "url",
             "token",
             "ca-cert",

@@ -25,11 +25,11 @@ use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
 use tidegate::config::{Config, Own, Role, Tls};
 use tidegate::input::Fault;
-use tidegate::net::{Listen, Network, Plain, PlainListener, ROUND_TRIP_MS};
+use tidegate::net::{Bound, Listen, Network, Plain, PlainListener, ROUND_TRIP_MS};
 use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
-use tidegate::telemetry::log::Filter;
+use tidegate::telemetry::log::{Filter, print, print_error};
 
 use super::client::ServerArgs;
 use super::failure::Failure;
@@ -37,6 +37,16 @@ use super::{ServeArgs, variables};
 use hangup::{Hangups, Reloaded};
 use join::{Joining, Settled};
 use service::Service;
+
+/// A node outlives whoever reads what it says: a line that can't be written is lost, where the standard macros panic.
+macro_rules! println {
+    ($($text:tt)*) => { print(&(format!($($text)*) + "\n")) };
+}
+
+/// The same on standard error.
+macro_rules! eprintln {
+    ($($text:tt)*) => { print_error(&(format!($($text)*) + "\n")) };
+}
 
 /// Something was wrong while running.
 const FAILED: u8 = 1;
@@ -47,8 +57,8 @@ pub(super) const STATE_FILE: &str = "counts.state";
 /// The statistics of past hours, beside it.
 const STATISTICS_FILE: &str = "stats.redb";
 
-/// How long the introduction of a node that is alone waits for its seat: after a fsync or two it is there.
-const SEATED_WITHIN: Duration = Duration::from_secs(5);
+/// How long the introduction of a node that is alone waits until it may be asked: a fsync or two.
+const STARTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long an address that an earlier run of this process had may take to be free, and how often that is tried.
 const FREE_WITHIN: Duration = Duration::from_secs(5);
@@ -136,6 +146,9 @@ enum Run {
 
 async fn serve(config: Config, mut joining: Joining, reloaded: Arc<Reloaded>, stop_at_eof: bool) -> ExitCode {
     raise_descriptor_limit();
+    if let Err(error) = ignore_other_signals() {
+        return fail(error);
+    }
     let stop = match stop_signal(stop_at_eof) {
         Ok(stop) => stop,
         Err(error) => return fail(error),
@@ -176,11 +189,11 @@ async fn serve_once(
     }
 }
 
-/// Listens at `address`. A run that follows another one of this process waits a moment for the address to be free again.
-async fn bind_again(address: SocketAddr, follows: bool) -> std::io::Result<TcpListener> {
+/// Takes `address`, so that a port in use is told first; it is listened on once the node answers. A run that follows another one of this process waits a moment for the address to be free again.
+async fn bind_again(address: SocketAddr, follows: bool) -> std::io::Result<Bound> {
     let mut waited = Duration::ZERO;
     loop {
-        match TcpListener::bind(address).await {
+        match Bound::bind(address) {
             Err(error) if follows && is_taken(&error) && waited < FREE_WITHIN => {
                 tokio::time::sleep(FREE_AGAIN_AFTER).await;
                 waited += FREE_AGAIN_AFTER;
@@ -259,7 +272,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     reloaded.node_of(&config, node.tokens());
     if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
-        let _ = tokio::time::timeout(SEATED_WITHIN, node.is_seated()).await;
+        let _ = tokio::time::timeout(STARTED_WITHIN, node.is_started()).await;
     }
     introduce(&config, &members, http, &node);
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
@@ -323,6 +336,24 @@ fn raise_descriptor_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files can't be raised");
     }
+}
+
+/// From here on no signal ends the node but those that stop it and SIGKILL. (The standard library ignores SIGPIPE.)
+fn ignore_other_signals() -> std::io::Result<()> {
+    let ignored = [
+        (SignalKind::user_defined1(), "SIGUSR1"),
+        (SignalKind::user_defined2(), "SIGUSR2"),
+        (SignalKind::quit(), "SIGQUIT"),
+    ];
+    for (kind, name) in ignored {
+        let mut signals = signal(kind)?;
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                tracing::info!("{name} means nothing to a node: it goes on; SIGTERM stops it");
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Done at the first SIGTERM or SIGINT, or at the end of standard input where that counts; a signal after that ends the

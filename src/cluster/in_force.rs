@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
+
 use crate::placement::{Places, Seat, Secret};
 use crate::policy::Policy;
 use crate::shard::{PlacesCell, PolicyCell};
@@ -15,6 +17,8 @@ pub struct InForce {
     policy: Arc<PolicyCell>,
     places: Arc<PlacesCell>,
     secret: OnceLock<Secret>,
+    /// What this node lacks before its first answer, in words; none once it has started.
+    missing: ArcSwapOption<String>,
     changes: watch::Sender<()>,
 }
 
@@ -25,6 +29,7 @@ impl InForce {
             policy: Arc::new(PolicyCell::new(Arc::new(policy))),
             places: Arc::new(PlacesCell::new(Places::unplaced(me))),
             secret: OnceLock::new(),
+            missing: ArcSwapOption::empty(),
             changes: watch::Sender::new(()),
         }
     }
@@ -49,6 +54,19 @@ impl InForce {
         let _ = self.secret.set(secret);
     }
 
+    /// Notes what this node lacks before its first answer.
+    pub fn say_missing(&self, missing: Option<String>) {
+        let is_new = self.missing.load().as_deref() != missing.as_ref();
+        if is_new {
+            self.missing.store(missing.map(Arc::new));
+        }
+    }
+
+    /// What this node lacks before its first answer, in words; none once it has started.
+    pub fn missing(&self) -> Option<Arc<String>> {
+        self.missing.load_full()
+    }
+
     /// Says that something has changed.
     pub fn announce(&self) {
         self.changes.send_replace(());
@@ -69,10 +87,11 @@ impl InForce {
         }
     }
 
-    /// Whether this node is in its seat: the log has given it what it is placed to own.
-    pub fn is_seated(&self) -> bool {
+    /// Whether the log names this incarnation as the owner of all that is placed on this node.
+    pub fn is_registered(&self) -> bool {
         let places = self.places.load();
-        // A member that is placed to own nothing is seated once it is known, which its cluster says with the first table.
+        // A member that is placed to own nothing is registered once it is known, which its cluster says with the first
+        // table.
         places.version().0 > 0 && places.table().owned_by(places.me().node).all(|p| places.is_here(p))
     }
 }

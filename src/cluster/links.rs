@@ -15,6 +15,7 @@
 //!
 //! Whoever asks looks its peer up in a map that is never changed in place: no lock, whatever the members do meanwhile.
 
+mod inbound;
 mod reach;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::inbound::Inbound;
 use self::reach::{Elsewhere, Reach};
 use super::raft::{self, Sending, Traffic, Transport, TransportError};
 use super::status::BreakerStatus;
@@ -33,8 +35,8 @@ use crate::check::Name;
 use crate::clock::{MS, SharedClock};
 use crate::net::Network;
 use crate::peer::{
-    self, Breaker, BreakerState, Call, CallError, Class, Failure, Identity, Kind, Link, LinkArgs, LinkState,
-    Opaque, Outcome, Pass, link,
+    self, Breaker, BreakerState, Call, CallError, Class, Failure, Hello, Identity, Kind, Link, LinkArgs,
+    LinkState, Opaque, Outcome, Pass, link,
 };
 use crate::placement::{BootId, FormatLevel, NodeId};
 use crate::random::{Generator, Seed};
@@ -44,6 +46,9 @@ const STRANGER: NodeId = NodeId(0);
 /// A call that had less time than this says nothing about its peer: callers choose their deadlines, and some who choose them too
 /// short must not close the way for all.
 const SHORTEST_JUDGED: Duration = Duration::from_millis(50);
+/// For how long calls that find no connection say nothing about the peer, in nanoseconds: a peer that restarts is back
+/// within that, and its callers wait. Beyond it they open the breaker.
+const RECONNECT_MAX: u64 = 500 * MS;
 
 /// What links are made of.
 pub struct LinksArgs<N> {
@@ -68,6 +73,8 @@ pub struct Links {
     clock: SharedClock,
     control: Handle,
     known: ArcSwap<Known>,
+    /// The peers that are connected to this node.
+    inbound: Inbound,
     /// Where else peers may be.
     elsewhere: Elsewhere,
     /// Looks for a node at an address that no link leads to.
@@ -207,7 +214,10 @@ impl Peer {
 
     /// Tells the breaker how a call went that it let through, at `now`: for whoever calls [`Peer::checks`] himself.
     pub fn judge<T>(&self, pass: Pass<'_>, ended: &Result<T, CallError>, now: u64) {
-        let outcome = Outcome::of(ended);
+        let outcome = match ended {
+            Err(CallError::NotConnected(_)) if self.is_reconnecting(now) => Outcome::Nothing,
+            ended => Outcome::of(ended),
+        };
         if let (Outcome::Bad, Err(error)) = (outcome, ended) {
             *self.last_failure() = Some(error.to_string());
         }
@@ -216,6 +226,19 @@ impl Peer {
 
     fn last_failure(&self) -> MutexGuard<'_, Option<String>> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is a connection for checks.
+    pub fn carries_checks(&self) -> bool {
+        matches!(self.checks.state(), LinkState::Connected { .. })
+    }
+
+    /// Whether the connection for checks is missing for so short a time that it is about to come back.
+    fn is_reconnecting(&self, now: u64) -> bool {
+        match self.checks.state() {
+            LinkState::Connecting { since, .. } => now.saturating_sub(since) < RECONNECT_MAX,
+            LinkState::Connected { .. } => false,
+        }
     }
 
     /// Whether the links for checks and for Raft are connected. That for bulk transfers is not asked:
@@ -294,7 +317,9 @@ impl Links {
         };
         let maker = Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
         let (known, knock) = (ArcSwap::default(), Box::new(knock));
-        Self { us: own, level, clock, control, known, elsewhere, knock, maker: Mutex::new(maker) }
+        let inbound = Inbound::default();
+        let maker = Mutex::new(maker);
+        Self { us: own, level, clock, control, known, inbound, elsewhere, knock, maker }
     }
 
     /// Takes note of where the configuration has peers: they are dialled there too.
@@ -405,13 +430,42 @@ impl Links {
         self.known.load().peers.get(&number)?.raft.round_trip()
     }
 
-    /// Dials the peer of that name now, where there is no connection: it has just connected to this
-    /// node, so it can be reached again.
-    pub fn redial(&self, name: &Name) {
-        let Some(peer) = self.number_of(name).and_then(|number| self.peer(number)) else { return };
-        for link in [&peer.checks, &peer.raft, &peer.bulk] {
-            link.redial();
+    /// Takes note of a peer that has connected to this node. It is up, so it is dialled now where there is no connection
+    /// to it, not after the back-off.
+    pub fn peer_connected(&self, hello: &Hello) {
+        if hello.class == Class::Checks {
+            self.inbound.connected(&hello.who.node, self.clock.now().boot);
         }
+        if let Some(peer) = self.number_of(&hello.who.node).and_then(|number| self.peer(number)) {
+            for link in [&peer.checks, &peer.raft, &peer.bulk] {
+                link.redial();
+            }
+        }
+    }
+
+    /// Takes note of a peer's connection that has ended.
+    pub fn peer_disconnected(&self, hello: &Hello) {
+        if hello.class == Class::Checks {
+            self.inbound.disconnected(&hello.who.node, self.clock.now().boot);
+        }
+    }
+
+    /// The peers that reach this node and that this node has not been able to dial for a while, and why it can't.
+    pub fn one_sided(&self, now: u64) -> Vec<(Name, String)> {
+        let known = self.known.load();
+        let one_sided = known.peers.values().filter(|peer| self.inbound.is_up(&peer.name, now));
+        one_sided
+            .filter_map(|peer| Some((peer.name.clone(), inbound::undialled(&peer.checks.state(), now)?)))
+            .collect()
+    }
+
+    /// The peers that this node has been connected to for a while without a connection from their side.
+    pub fn unanswered(&self, now: u64) -> Vec<Name> {
+        let known = self.known.load();
+        let is_silent = |peer: &&Arc<Peer>| {
+            inbound::is_steady(&peer.checks.state(), now) && self.inbound.is_down(&peer.name, now)
+        };
+        known.peers.values().filter(is_silent).map(|peer| peer.name.clone()).collect()
     }
 
     /// The number of the peer of that name; none where this node knows of no such member.

@@ -26,6 +26,7 @@ use super::handoff;
 use super::links::Links;
 use super::lost::Newcomer;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
+use super::readiness::Startup;
 use super::state::{Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What};
 use super::steward::Steward;
 use crate::check::Name;
@@ -55,6 +56,9 @@ const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 /// Who the audit log says has tidied up.
 pub(super) const TIDIER: &str = "the cluster";
 
+/// How long a node that stops waits for a majority, or for another node that can be reached, in nanoseconds: an election
+/// takes as long.
+const ALONE_MAX: u64 = 2 * SECOND;
 /// How long a move may be under way before the leader gives it up, in nanoseconds: its source or its target is not what it was.
 const MOVE_MAX: u64 = 10 * SECOND;
 
@@ -145,6 +149,16 @@ impl Ask for InForceAsk {
     type Answer = ();
 }
 
+/// The other members that may take partitions over.
+enum Takers {
+    /// There is none.
+    None,
+    /// None can be reached, or there is no majority.
+    Unreachable,
+    /// At least one is reachable.
+    Reachable,
+}
+
 /// A node's part in its cluster.
 pub struct Member {
     pub(super) claim: Claim,
@@ -167,6 +181,9 @@ pub struct Member {
     pub(super) to_join: watch::Sender<bool>,
     pub(super) timers: Timers,
     pub(super) contact_ms: AtomicU64,
+    pub(super) startup: Startup,
+    /// Whether this node began with the log or the admission of a cluster that has formed.
+    pub(super) knows_cluster: bool,
     pub(super) recovered: AtomicBool,
     /// Whether this node is a member no more.
     left: watch::Sender<bool>,
@@ -186,10 +203,12 @@ impl Member {
         let MemberArgs { links, clock, seed, initial, newcomer, .. } = args;
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
-        let listens = found.as_ref().is_some_and(|found| !found.is_blank) || seeds.len() < 2;
+        let has_log = found.as_ref().is_some_and(|found| !found.is_blank);
+        let listens = has_log || seeds.len() < 2;
         let lineage = found.as_ref().map(|found| found.lineage.clone()).unwrap_or_default();
         let claim = claim(found, cluster, &own, &seeds)?;
         let me = Seat { node: claim.node, boot };
+        let knows_cluster = has_log || claim.admission.is_some();
         let listens = listens || claim.admission.is_some();
         let settings = Settings { timers, listens, ..Settings::new(claim.clone(), place, seed.clone()) };
         let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
@@ -218,6 +237,8 @@ impl Member {
             to_join: watch::Sender::new(false),
             timers,
             contact_ms: AtomicU64::new(NO_CONTACT),
+            startup: Startup::new(),
+            knows_cluster,
             recovered: AtomicBool::new(false),
             left: watch::Sender::new(false),
             ended: watch::Sender::new(None),
@@ -297,32 +318,57 @@ impl Member {
         }
     }
 
-    /// Hands over all that this node owns, as long as somebody is there who may take it, and `within` at most.
+    /// Hands over all that this node owns, as long as another member may take it, and `within` at most. A majority or a
+    /// member that is out of reach is waited for: a moment without them must not end a hand-over.
     pub async fn hand_over(&self, within: Duration) {
-        let stop = What::Stop(self.me.node, self.me.boot);
-        let handing = async {
-            if !self.may_hand_over() || self.propose_own(stop).await.is_err() {
-                return;
-            }
-            let mut ticker = tokio::time::interval(LOOK_EVERY);
-            while self.in_force.places().load().count_here() > 0 && self.may_hand_over() {
-                ticker.tick().await;
-            }
-        };
-        if tokio::time::timeout(within, handing).await.is_err() {
+        if tokio::time::timeout(within, self.hand_over_all()).await.is_err() {
             let left = self.in_force.places().load().count_here();
             tracing::warn!(left, "not all partitions were handed over in time: their counts are saved");
         }
     }
 
-    /// Whether there is a majority to agree on it, and another member that may own.
-    fn may_hand_over(&self) -> bool {
+    async fn hand_over_all(&self) {
+        let mut ticker = tokio::time::interval(LOOK_EVERY);
+        let (mut is_told, mut alone_since) = (false, None);
+        loop {
+            ticker.tick().await;
+            let now = self.clock.now().boot;
+            match self.takers() {
+                Takers::None => return,
+                Takers::Unreachable => {
+                    if now.saturating_sub(*alone_since.get_or_insert(now)) >= ALONE_MAX {
+                        return tracing::warn!("no other node can be reached that takes over");
+                    }
+                }
+                Takers::Reachable => {
+                    alone_since = None;
+                    if !is_told {
+                        let stop = What::Stop(self.me.node, self.me.boot);
+                        is_told = self.propose_own(stop).await.is_ok();
+                    }
+                    if is_told && self.in_force.places().load().count_here() == 0 {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which other members there are that may own partitions, and a majority to agree on it.
+    fn takers(&self) -> Takers {
         let view = self.raft.view();
-        let Some(agreed) = view.state.agreed() else { return false };
-        let takers = agreed.members.iter().filter(|(id, member)| {
-            *id != self.me.node && !member.draining && !member.stopping && self.links.is_up(*id)
-        });
-        self.has_quorum() && takers.count() > 0
+        let Some(agreed) = view.state.agreed() else { return Takers::None };
+        let others = agreed.members.iter();
+        let mut others = others
+            .filter(|(id, member)| *id != self.me.node && !member.draining && !member.stopping)
+            .peekable();
+        if others.peek().is_none() {
+            return Takers::None;
+        }
+        match self.has_quorum() && others.any(|(id, _)| self.links.is_up(id)) {
+            true => Takers::Reachable,
+            false => Takers::Unreachable,
+        }
     }
 
     /// Takes part no more.
@@ -528,6 +574,9 @@ impl Member {
             let age = self.raft.contact_age().await;
             let ms = age.map_or(NO_CONTACT, |age| u64::try_from(age.as_millis()).unwrap_or(NO_CONTACT));
             self.contact_ms.store(ms, Ordering::Relaxed);
+            if self.has_quorum() {
+                self.startup.note_majority(self.clock.now().boot);
+            }
             if let Some(peer) = self.links.gave_up().filter(|_| !self.may_join()) {
                 self.end(format!(
                     "{} is nobody any more: the cluster was made anew without it, says {peer}, and what its data says was given up; \

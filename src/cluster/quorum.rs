@@ -141,7 +141,7 @@ impl Member {
         });
         let ms = within_which_a_majority_is_reached(known.collect(), voters.len());
         let ms = ms.map(|took| u64::try_from(took.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));
-        RoundTrip { ms, allowed_ms: self.timers.heartbeat_ms }
+        RoundTrip { ms, allowed_ms: self.timers.round_trip_ms_max() }
     }
 
     /// Returns why no majority is known to be with the leader, in words; none if one is.

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 
 use super::admin::{Administering, Order};
 use super::handoff::{self, Flow, HandOffs};
 use super::member::Member;
 use super::quorum::RoundTrip;
+use super::readiness::Readiness;
 use super::state::{Agreed, Leaving};
 use crate::check::Name;
 use crate::peer::Lineage;
@@ -159,19 +159,8 @@ pub trait Membership: Send + Sync + 'static {
     /// Has an order about the members carried out, for whoever has the token named `by`.
     fn administer(&self, order: Order, by: String) -> Administering<'_>;
 
-    /// Whether the node may take traffic as far as the cluster is concerned: a leader is known and heard of, and the log
-    /// is applied.
+    /// Whether the node may take traffic as far as the cluster is concerned, and what it lacks.
     fn readiness(&self) -> Readiness;
-}
-
-/// What being ready rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// A leader is known, and a majority was with it within the longest election timeout: by the
-    /// answers of its followers on the leader, by the leader's word on a follower.
-    pub leader: bool,
-    /// The log is applied up to where it was known to be committed when this process began.
-    pub recovered: bool,
 }
 
 impl Membership for Member {
@@ -196,7 +185,7 @@ impl Membership for Member {
     }
 
     fn readiness(&self) -> Readiness {
-        Readiness { leader: self.has_quorum(), recovered: self.recovered.load(Ordering::Relaxed) }
+        self.look_at_readiness()
     }
 }
 
@@ -226,7 +215,8 @@ impl Member {
             warnings: Vec::new(),
         };
         let Some(agreed) = agreed else {
-            status.warnings.push("the cluster has not begun: not all of its first nodes are there".into());
+            let unformed = self.unformed().unwrap_or_else(|| "the log is not applied yet".into());
+            status.warnings.push(unformed);
             return status;
         };
         let mut owned = BTreeMap::new();
@@ -270,7 +260,28 @@ impl Member {
             })
             .collect();
         status.warnings = warnings(&status, self.why_no_quorum());
+        status.warnings.extend(self.broken_directions(agreed));
         status
+    }
+
+    /// What is wrong between this node and others in one direction alone, and that this node isn't registered.
+    fn broken_directions(&self, agreed: &Agreed) -> Vec<String> {
+        let now = self.clock.now().boot;
+        let own = &self.claim.name;
+        let one_sided = self.links.one_sided(now).into_iter();
+        let mut warnings: Vec<_> = one_sided
+            .map(|(peer, why)| format!("node {peer} reaches {own}, but {own} can't dial it: {why}"))
+            .collect();
+        warnings.extend(self.links.unanswered(now).into_iter().map(|peer| {
+            format!("{own} reaches node {peer}, but {peer} has not connected to {own}: it can't dial it")
+        }));
+        let incarnation = agreed.members.get(self.me.node).map(|member| member.boot);
+        if incarnation.is_some_and(|boot| boot != self.me.boot && boot != BootId::NEVER) {
+            warnings.push(format!(
+                "{own} is not registered as an owner: the log names another incarnation of it"
+            ));
+        }
+        warnings
     }
 }
 
@@ -282,7 +293,7 @@ fn warnings(status: &ClusterStatus, no_quorum: Option<String>) -> Vec<String> {
     if let Some(why) = no_quorum {
         warnings.push(format!("no majority is heard of, so the policy can't be changed: {why}"));
     } else if let Some(excess) = status.round_trip.excess() {
-        warnings.push(format!("{excess}: this node can't lead"));
+        warnings.push(excess);
     }
     let voters = status.nodes.iter().filter(|node| node.voter);
     let (all, down) = (voters.clone().count(), voters.filter(|v| v.state == NodeState::Unreachable).count());

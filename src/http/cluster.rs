@@ -209,7 +209,7 @@ mod tests {
         }
 
         fn readiness(&self) -> Readiness {
-            *self.readiness.lock().unwrap()
+            self.readiness.lock().unwrap().clone()
         }
     }
 
@@ -256,7 +256,7 @@ mod tests {
     fn app() -> (Arc<App>, Arc<Painted>) {
         let seed = Seed::from_number(1);
         let clock = Arc::new(ManualClock::at(Now { boot: SECOND, wall: 1_000_000 * SECOND }));
-        let readiness = Mutex::new(Readiness { leader: true, recovered: true });
+        let readiness = Mutex::new(Readiness::READY);
         let painted = Arc::new(Painted { readiness, resets: Mutex::default(), orders: Mutex::default() });
         let boot = BootId(1);
         let in_force = Arc::new(InForce::new(
@@ -383,28 +383,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_is_ready_with_a_leader_and_an_applied_log_until_it_is_stopping() {
+    async fn a_node_is_ready_until_it_lacks_something_or_is_stopping() {
         let (app, painted) = app();
-        for (stopping, leader, recovered, status, word) in [
-            (false, true, true, 200, "ready"),
-            (false, true, false, 503, "log not applied"),
-            (false, false, true, 503, "no leader"),
-            (false, false, false, 503, "no leader"),
-            (true, false, false, 503, "stopping"),
-            (true, true, true, 503, "stopping"),
+        let ready = Readiness::READY;
+        let no_leader = "no leader: no contact with a majority of the voters";
+        let n3 = vec![n(3)];
+        for (stopping, readiness, word, word_for_checks) in [
+            (false, ready.clone(), "ready", "ready"),
+            (false, Readiness { recovered: false, ..ready.clone() }, "log not applied", "log not applied"),
+            (false, Readiness { majority: false, ..ready.clone() }, no_leader, "ready"),
+            (
+                false,
+                Readiness { started: false, waiting_for: n3, ..ready.clone() },
+                "not connected to other owners yet: waiting for n3",
+                "not connected to other owners yet: waiting for n3",
+            ),
+            (true, Readiness { majority: false, ..ready.clone() }, "stopping", "stopping"),
+            (true, ready, "stopping", "stopping"),
         ] {
             app.ready.store(!stopping, Ordering::Relaxed);
-            *painted.readiness.lock().unwrap() = Readiness { leader, recovered };
-            assert_eq!(ask(&app, "GET", "/readyz").await, (status, format!("{word}\n")));
+            *painted.readiness.lock().unwrap() = readiness.clone();
+            let status = |word| if word == "ready" { 200 } else { 503 };
+            assert_eq!(ask(&app, "GET", "/readyz").await, (status(word), format!("{word}\n")));
+            for (query, word) in [("for=checks", word_for_checks), ("for=everything", word)] {
+                let asked = ask(&app, "GET", &format!("/readyz?{query}")).await;
+                assert_eq!(asked, (status(word), format!("{word}\n")), "{query}");
+            }
             let (told, health) = ask(&app, "GET", "/api/health").await;
-            let word = if word == "ready" { "healthy" } else { word };
-            assert_eq!((told, health), (status, format!("{{\"node\":\"n2\",\"status\":\"{word}\"}}")));
+            let health: Value = serde_json::from_str(&health).unwrap();
+            let healthy = if word == "ready" { "healthy" } else { word };
+            assert_eq!((told, &health["status"]), (status(word), &json!(healthy)));
             let (told, verbose) = ask(&app, "GET", "/readyz?verbose").await;
             let verbose: Value = serde_json::from_str(&verbose).unwrap();
-            assert_eq!((told, &verbose["ready"]), (status, &json!(status == 200)));
-            let checks = ["accepting", "leader", "log"].map(|check| &verbose["checks"][check]["ok"]);
-            assert_eq!(checks, [&json!(!stopping), &json!(leader), &json!(recovered)]);
+            assert_eq!((told, &verbose["ready"]), (status(word), &json!(word == "ready")));
+            let missing = if word == "ready" { Value::Null } else { json!(word) };
+            assert_eq!(verbose["missing"], missing);
+            let checks =
+                ["accepting", "leader", "log", "started"].map(|check| &verbose["checks"][check]["ok"]);
+            let expected = [!stopping, readiness.majority, readiness.recovered, readiness.started];
+            assert_eq!(checks, expected.each_ref().map(|ok| json!(ok)).each_ref());
         }
+        assert_eq!(ask(&app, "GET", "/readyz?for=writes").await.0, 400);
     }
 
     async fn send(app: &Arc<App>, method: &str, path: &str, body: &Value) -> (u16, Value) {

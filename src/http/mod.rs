@@ -34,7 +34,7 @@ mod site;
 mod tenants;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router as Routes;
 use axum::extract::{Request, State};
@@ -107,6 +107,11 @@ impl Door {
     /// The door of a node.
     pub fn new(app: Arc<App>) -> Self {
         Self { routes: routes(app.clone()), app }
+    }
+
+    /// Whether this node was told to stop.
+    fn is_stopping(&self) -> bool {
+        !self.app.ready.load(Ordering::Relaxed)
     }
 
     /// Answers one request.
@@ -249,8 +254,8 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     };
     let path = request.uri().path();
     if !app.router.has_begun() && !BEFORE_THE_BEGINNING.iter().any(|calls| path.starts_with(calls)) {
-        let detail = "the cluster has not begun: not all of its first nodes are there";
-        let problem = Problem::new(503, detail, "not-begun").with_header(header::RETRY_AFTER, "1");
+        let detail = app.router.missing();
+        let problem = Problem::new(503, detail.as_str(), "not-started").with_header(header::RETRY_AFTER, "1");
         let response = problem.into_response();
         line.end(&app, Some(&caller), response.status());
         return response;

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::query::Query;
 use crate::clock::SECOND;
 use crate::cluster::handoff::{FROZEN_BOUNDS, HandOffs};
-use crate::cluster::{BreakerStatus, ClusterStatus, NodeState};
+use crate::cluster::{BreakerStatus, ClusterStatus, NodeState, Purpose};
 use crate::input::Fault;
 use crate::policy::print_instant;
 use crate::routing;
@@ -50,7 +50,7 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
             policy_version: policy.version(),
             list_entries: policy.document().access.len(),
             enforce: policy.document().enforce,
-            ready: unready(&app).is_none(),
+            ready: unready(&app, Purpose::Everything).is_none(),
             cluster: cluster_levels(
                 &app.cluster.status().await,
                 &app.cluster.breakers(),

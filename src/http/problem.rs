@@ -156,6 +156,9 @@ impl From<Refusal> for Problem {
             Refusal::Busy => {
                 Self::new(503, refusal.to_string(), "busy").with_header(header::RETRY_AFTER, "1")
             }
+            Refusal::NotStarted(_) => {
+                Self::new(503, refusal.to_string(), "not-started").with_header(header::RETRY_AFTER, "1")
+            }
             Refusal::Older(_) => {
                 Self::new(503, refusal.to_string(), "older-node").with_header(header::RETRY_AFTER, "60")
             }

@@ -3,6 +3,10 @@
 //! Each connection has a `Pulse`: idle, in the head of a request, or busy with one. A worker looks at all pulses every
 //! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed; TLS's handshake has as long as a
 //! head. That bounds slow senders without a timer for each request. (Bodies have a timeout of their own, where they are read.)
+//!
+//! A node that stops says so before it closes anything. From the notice on every HTTP/1.1 answer carries
+//! `Connection: close`, and every HTTP/2 connection gets GOAWAY behind its first request; idle HTTP/1.1 connections stay
+//! open, so that no request is sent into a connection that is being closed. At the stop they are closed too.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -14,7 +18,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::http::header;
+use axum::http::{HeaderValue, Version, header};
 use futures_util::task::AtomicWaker;
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -60,29 +64,46 @@ pub async fn accept<L: Listen>(
     net::accept(listener, workers, most, open, |_| {}, stop).await;
 }
 
-/// Serves the connections that are handed over, until told to stop; then finishes what was begun.
+/// How far the end of a node has come, for its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// It serves.
+    Not,
+    /// It is about to stop, and still serves: callers are sent away.
+    Notice,
+    /// The time for what was begun is over.
+    Cut,
+}
+
+/// Serves the connections that are handed over, until [`accept`] has ended; then finishes what was begun. From the notice on
+/// connections are told that this node is about to stop.
 pub async fn serve<S: Carried>(
     mut parcels: Receiver<S>,
     door: Arc<Door>,
     limits: Limits,
     telemetry: Arc<Telemetry>,
-    stop: watch::Receiver<bool>,
+    mut ending: watch::Receiver<Ending>,
 ) {
     let limits = Arc::new(limits);
     let tasks = TaskTracker::new();
     let pulses = Arc::new(Pulses::new(&limits));
     let watcher = tokio::spawn(watch_pulses(pulses.clone()));
-    let mut stopping = stop;
+    let mut noticed = false;
     loop {
         let parcel = tokio::select! {
             biased;
-            _ = stopping.wait_for(|stop| *stop) => break,
+            _ = ending.wait_for(|ending| *ending >= Ending::Notice), if !noticed => {
+                noticed = true;
+                pulses.order_all(AWAY);
+                continue;
+            }
+            // What was accepted is served: the other end drops its sender once it accepts no more.
             parcel = parcels.recv() => match parcel {
                 Some(parcel) => parcel,
                 None => break,
             },
         };
-        let pulse = pulses.begin();
+        let pulse = pulses.begin(if noticed { AWAY } else { GO_ON });
         let (door, telemetry, limits) = (door.clone(), telemetry.clone(), limits.clone());
         tasks.spawn(async move {
             if let Some(stream) = open::<S>(parcel.stream, parcel.from, &pulse).await {
@@ -91,10 +112,14 @@ pub async fn serve<S: Carried>(
             drop(parcel.counted);
         });
     }
-    pulses.stop();
+    pulses.order_all(FINISH);
     tasks.close();
-    if tokio::time::timeout(Duration::from_millis(limits.drain_ms), tasks.wait()).await.is_err() {
-        tracing::warn!(open = tasks.len(), "connections were cut: their requests didn't finish in time");
+    tokio::select! {
+        biased;
+        () = tasks.wait() => {}
+        _ = ending.wait_for(|ending| *ending == Ending::Cut) => {
+            tracing::warn!(open = tasks.len(), "connections were cut: their requests didn't finish in time");
+        }
     }
     watcher.abort();
 }
@@ -105,10 +130,10 @@ async fn open<S: Carried>(parcel: S::Parcel, from: SocketAddr, pulse: &Pulse) ->
     let mut opening = pin!(S::unpack(parcel));
     let opened = poll_fn(|cx| {
         pulse.told.register(cx.waker());
-        // Nothing was asked yet, so an order to finish ends it too.
-        match pulse.orders.load(Ordering::Acquire) {
-            GO_ON => opening.as_mut().poll(cx).map(Some),
-            _ => Poll::Ready(None),
+        // Nothing was asked yet, so an order to finish ends a handshake too.
+        match (opening.as_mut().poll(cx), pulse.orders.load(Ordering::Acquire)) {
+            (Poll::Pending, FINISH | CLOSE) => Poll::Ready(None),
+            (opened, _) => opened.map(Some),
         }
     });
     match opened.await? {
@@ -137,6 +162,8 @@ fn connection<S: Stream>(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        // A client that has sent its request may close its sending half and still wait for the answer.
+        .half_close(true)
         // Answers are small: copied behind their head they cost less than a second piece to send does.
         .writev(false)
         .max_buf_size(usize::try_from(limits.header_bytes).unwrap_or(usize::MAX))
@@ -162,13 +189,16 @@ fn connection<S: Stream>(
             let busy = Pulse::busy(&pulse);
             let number = pulse.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let ambiguous = (1..=number).contains(&pulse.ambiguous.load(Ordering::Relaxed));
-            let door = (!ambiguous).then(|| door.clone());
+            let (door, is_http1) = (door.clone(), request.version() <= Version::HTTP_11);
             async move {
-                let mut answer = match door {
-                    Some(door) => door.answer(request).await,
-                    None => refuse_head(),
+                let mut answer = match ambiguous {
+                    false => door.answer(request).await,
+                    true => refuse_head(),
                 };
                 drop(busy);
+                if is_http1 && door.is_stopping() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 if let Some(id) = request_id {
                     answer.headers_mut().insert(request_id::REQUEST_ID, id);
                 }
@@ -183,15 +213,19 @@ fn connection<S: Stream>(
     // A `select!` over channels would cost every request several locks; here it is two plain reads.
     poll_fn(move |cx| {
         pulse.told.register(cx.waker());
-        match pulse.orders.load(Ordering::Acquire) {
-            CLOSE => return Poll::Ready(()),
-            FINISH if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            _ => {}
+        let order = pulse.orders.load(Ordering::Acquire);
+        if order == CLOSE {
+            return Poll::Ready(());
         }
-        // Broken connections are their clients' business.
+        // Before an order to end is followed: a request that has arrived already is read and answered. Broken connections
+        // are their clients' business.
+        let ended = connection.as_mut().poll(cx).map(drop);
+        let ends = order == FINISH || (order == AWAY && pulse.has_served_http2());
+        if ended.is_ready() || !ends || stopping {
+            return ended;
+        }
+        stopping = true;
+        connection.as_mut().graceful_shutdown();
         connection.as_mut().poll(cx).map(drop)
     })
 }
@@ -212,10 +246,12 @@ const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 
-/// What a connection is told to do: nothing in particular, to end behind the request it has, to end at once.
+/// What a connection is told to do: nothing in particular, to send its client away behind a request, to end behind the
+/// request it has, to end at once.
 const GO_ON: u8 = 0;
-const FINISH: u8 = 1;
-const CLOSE: u8 = 2;
+const AWAY: u8 = 1;
+const FINISH: u8 = 2;
+const CLOSE: u8 = 3;
 
 /// What one connection is doing, and since which tick of its worker's pulse.
 struct Pulse {
@@ -239,6 +275,11 @@ impl Pulse {
     fn order(&self, order: u8) {
         self.orders.fetch_max(order, Ordering::Release);
         self.told.wake();
+    }
+
+    /// Whether it is an HTTP/2 connection on which something was asked.
+    fn has_served_http2(&self) -> bool {
+        self.multiplexed.load(Ordering::Relaxed) && self.calls.load(Ordering::Relaxed) > 0
     }
 
     fn enter(&self, phase: u8) {
@@ -298,7 +339,8 @@ impl Pulses {
         }
     }
 
-    fn begin(&self) -> Arc<Pulse> {
+    /// The pulse of a connection that begins under this order.
+    fn begin(&self, order: u8) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse {
             phase: AtomicU8::new(IDLE),
             since: AtomicU32::new(self.tick.load(Ordering::Relaxed)),
@@ -307,7 +349,7 @@ impl Pulses {
             calls: AtomicU64::new(0),
             ambiguous: AtomicU64::new(0),
             tick: self.tick.clone(),
-            orders: AtomicU8::new(GO_ON),
+            orders: AtomicU8::new(order),
             told: AtomicWaker::new(),
         });
         if let Ok(mut all) = self.all.lock() {
@@ -316,10 +358,10 @@ impl Pulses {
         pulse
     }
 
-    /// Tells all connections to end behind the requests they have.
-    fn stop(&self) {
+    /// Gives all connections an order.
+    fn order_all(&self, order: u8) {
         let Ok(all) = self.all.lock() else { return };
-        all.iter().filter_map(Weak::upgrade).for_each(|pulse| pulse.order(FINISH));
+        all.iter().filter_map(Weak::upgrade).for_each(|pulse| pulse.order(order));
     }
 
     /// Lets one tick pass: closes what took too long, forgets what has ended.

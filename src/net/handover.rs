@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use super::{Carried, Listen};
@@ -17,6 +18,9 @@ use crate::watch;
 const HANDOVER_MAX: usize = 256;
 /// How long to wait after a failed accept (out of descriptors, say) before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that are still taken after the stop: as many as the system may have kept.
+const LATE_MAX: usize = 1_024;
 
 /// A connection on its way to a worker, counted until it is closed.
 pub struct Parcel<S: Carried> {
@@ -47,8 +51,8 @@ pub fn handover<S: Carried>(workers: usize) -> (Vec<Sender<S>>, Vec<Receiver<S>>
     (0..workers).map(|_| mpsc::channel(HANDOVER_MAX)).unzip()
 }
 
-/// Accepts connections and hands them to the workers in turn, until told to stop. `open` counts them; beyond `most` they are
-/// closed at once, and `refused` is told whose.
+/// Accepts connections and hands them to the workers in turn, until told to stop; then those that the system has taken up to
+/// that moment. `open` counts them; beyond `most` they are closed at once, and `refused` is told whose.
 pub async fn accept<L: Listen>(
     mut listener: L,
     workers: Vec<Sender<L::Stream>>,
@@ -57,13 +61,24 @@ pub async fn accept<L: Listen>(
     refused: impl Fn(SocketAddr) + Send,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut turn = 0;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
+    let (mut turn, mut stopping, mut late) = (0, false, 0);
+    while late < LATE_MAX {
+        let accepted = match stopping {
+            false => tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => {
+                    stopping = true;
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            },
+            // Their clients have connected and may have asked already.
+            true => match listener.accept().now_or_never() {
+                Some(accepted) => accepted,
+                None => return,
+            },
         };
+        late += usize::from(stopping);
         let (stream, from) = match accepted.and_then(|(stream, from)| Ok((stream.pack()?, from))) {
             Ok(packed) => packed,
             Err(error) => {

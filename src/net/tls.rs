@@ -27,7 +27,9 @@ mod tests;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Listen;
 
 pub use authority::{Authority, AuthorityError, CA_DAYS, Issued, NODE_DAYS};
 pub use certified::{Certified, NotCertified};
@@ -60,7 +62,7 @@ impl Tls {
     }
 
     /// Where clients come from.
-    pub fn door(&self, listener: TcpListener) -> TlsListener {
+    pub fn door<L: Listen<Stream = TcpStream>>(&self, listener: L) -> TlsListener<L> {
         TlsListener::of_clients(listener, self.clone())
     }
 

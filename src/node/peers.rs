@@ -61,8 +61,12 @@ impl Handler for Peers {
         is_known || (hello.class != Class::Checks && self.member.listens_to_strangers())
     }
 
-    fn connected(&self, hello: &Hello) {
-        self.links.redial(&hello.who.node);
+    fn connected(&self, peer: &Hello) {
+        self.links.peer_connected(peer);
+    }
+
+    fn disconnected(&self, peer: &Hello) {
+        self.links.peer_disconnected(peer);
     }
 
     async fn handle(&self, call: Call) -> Result<Opaque, Failure> {

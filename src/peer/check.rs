@@ -190,9 +190,11 @@ impl From<Refusal> for PlainRefused {
                 Refusal::RequestIdReused => PlainRefusal::RequestIdReused,
                 // An owner asks no other node for a decision, and grants a shorter permit rather than none.
                 Refusal::PermitTooLong(_) => PlainRefusal::Busy,
-                Refusal::Busy | Refusal::Unreachable | Refusal::Older(_) | Refusal::Moved(_) => {
-                    PlainRefusal::Busy
-                }
+                Refusal::Busy
+                | Refusal::Unreachable
+                | Refusal::NotStarted(_)
+                | Refusal::Older(_)
+                | Refusal::Moved(_) => PlainRefusal::Busy,
                 Refusal::InBatch(index, why) => {
                     in_batch = in_batch.or(u32::try_from(index).ok());
                     refusal = *why;

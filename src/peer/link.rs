@@ -5,7 +5,8 @@
 //! that isn't connected fails at once.
 //!
 //! Between attempts it waits, 50 ms at first and twice as long each time up to a second, half of it by chance: nodes
-//! that lost the same peer together don't come back together. A connection that was up starts over at 50 ms.
+//! that lost the same peer together don't come back together. A connection that was up starts over at 50 ms, and a peer
+//! that has just connected to this node is dialled at once ([`Link::redial`]).
 
 use std::collections::VecDeque;
 use std::io;

@@ -56,6 +56,8 @@ pub trait Handler: Send + Sync + 'static {
     fn admits(&self, hello: &Hello) -> bool;
     /// Called when a connection of a node that was admitted is up.
     fn connected(&self, _hello: &Hello) {}
+    /// Called when such a connection has ended.
+    fn disconnected(&self, _hello: &Hello) {}
     /// The answer, or why there is none. Dropped where it is cancelled or late, at any await.
     fn handle(&self, call: Call) -> impl Future<Output = Result<Opaque, Failure>> + Send;
 }
@@ -123,6 +125,25 @@ enum ServeError {
     SameId(u64),
 }
 
+/// A peer that is connected, until this is dropped.
+struct Present<H: Handler> {
+    handler: Arc<H>,
+    peer: Hello,
+}
+
+impl<H: Handler> Present<H> {
+    fn new(handler: Arc<H>, peer: Hello) -> Self {
+        handler.connected(&peer);
+        Self { handler, peer }
+    }
+}
+
+impl<H: Handler> Drop for Present<H> {
+    fn drop(&mut self) {
+        self.handler.disconnected(&self.peer);
+    }
+}
+
 struct Connection<H> {
     us: Identity,
     handler: Arc<H>,
@@ -137,7 +158,7 @@ impl<H: Handler> Connection<H> {
         };
         let (peer, class, version) = (agreed.peer.who.node.clone(), agreed.peer.class, agreed.version);
         tracing::info!(%peer, %class, version, boot = %agreed.peer.who.boot, %from, "a peer has connected");
-        self.handler.connected(&agreed.peer);
+        let _present = Present::new(self.handler.clone(), agreed.peer.clone());
         match self.carry(agreed, reader, writer, stopped).await {
             Ok(()) => tracing::info!(%peer, %class, "a peer's connection ended"),
             Err(error) => tracing::warn!(%peer, %class, %error, "a peer's connection was given up"),

@@ -3,10 +3,11 @@
 //! What can happen on the way, and what is done:
 //!
 //! ```text
-//! there is no connection, or no room     nothing was charged: again in a moment
+//! there is no connection, or no room     nothing was charged: again in a moment, for a peer that restarts is back soon
 //! the connection breaks, or is silent    it may have been charged: again under the same number, which is charged once
 //! "not mine, I am at epoch 6"            nothing was charged: once this node knows epoch 6, to whom that names
-//! the breaker of the link is open        an honest "can't be reached", at once
+//! the breaker of the link is open        an honest "can't be reached", at once; with a connection
+//!                                        that is up again the breaker is about to close: again in a moment
 //! ```
 //!
 //! Nothing of it is seen by the caller but the time it takes, which his deadline bounds.
@@ -461,7 +462,10 @@ impl Forwarder {
                 Err(AskError::Call(CallError::Failed(name, Failure::UnknownKind))) => {
                     return Err(Refusal::Older(name));
                 }
-                Err(AskError::Open(_)) if !is_last => return Err(self.unreachable()),
+                // With a connection the breaker is about to close: what waits for its probes is answered in time.
+                Err(AskError::Open(_)) if !is_last && !peer.carries_checks() => {
+                    return Err(self.unreachable());
+                }
                 Err(AskError::Call(CallError::TooLong { .. } | CallError::Encode(_))) => {
                     return Err(Refusal::Busy);
                 }
@@ -481,9 +485,10 @@ impl Forwarder {
         is_other.then(|| self.links.peer(seat.node)).flatten()
     }
 
+    /// Why there is no answer: the owner can't be reached, or this node hasn't started and lacks more than that.
     fn unreachable(&self) -> Refusal {
         self.counts.unreachable.count();
-        Refusal::Unreachable
+        self.in_force.missing().map_or(Refusal::Unreachable, Refusal::NotStarted)
     }
 
     /// Waits a moment; less, if what this node goes by comes to fit.

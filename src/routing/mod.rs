@@ -15,8 +15,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
 use crate::check::{Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId, Verdicts};
-use crate::clock::SharedClock;
+use crate::clock::{MS, SharedClock};
 use crate::cluster::InForce;
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
@@ -104,16 +107,19 @@ impl Router {
 
     /// Decides one check. It is on its way when this returns; what is left is to wait for the answer.
     pub fn check(&self, check: Check) -> impl Future<Output = Result<Decision, Refusal>> + use<'_> {
-        let asked = match self.listed(&check) {
-            Some(decision) => {
-                self.lists.count(&decision);
-                Err(Ok(decision))
-            }
-            None => match self.way(check) {
-                Ok(Way::Here(shard, question)) => Ok(Ok(self.shards[shard].check(question))),
-                // The rarer way is the longer one: boxed, it doesn't make every check's future as large as itself.
-                Ok(Way::There(check, hash, ..)) => Ok(Err(Box::pin(self.forward.check(check, hash)))),
-                Err(refusal) => Err(Err(refusal)),
+        let asked = match self.has_begun() {
+            // The rarer ways are the longer ones: boxed, they don't make every check's future as large as themselves.
+            false => Ok(Err(self.check_once_begun(check))),
+            true => match self.listed(&check) {
+                Some(decision) => {
+                    self.lists.count(&decision);
+                    Err(Ok(decision))
+                }
+                None => match self.way(check) {
+                    Ok(Way::Here(shard, question)) => Ok(Ok(self.shards[shard].check(question))),
+                    Ok(Way::There(check, hash, ..)) => Ok(Err(self.forward.check(check, hash).boxed())),
+                    Err(refusal) => Err(Err(refusal)),
+                },
             },
         };
         async move {
@@ -130,8 +136,36 @@ impl Router {
         }
     }
 
+    /// Decides a check that arrived before the cluster has formed, as soon as it has, within the check's deadline.
+    fn check_once_begun(&self, mut check: Check) -> BoxFuture<'_, Result<Decision, Refusal>> {
+        Box::pin(async move {
+            check.deadline_ms = self.begun(check.deadline_ms).await?;
+            self.check(check).await
+        })
+    }
+
+    /// Waits until there is something to decide by, at most for `deadline_ms`. Returns what is left of it; errs, with
+    /// what this node lacks, if nothing is.
+    async fn begun(&self, deadline_ms: u64) -> Result<u64, Refusal> {
+        if self.has_begun() {
+            return Ok(deadline_ms);
+        }
+        let arrived = self.clock.now().boot;
+        let begun = self.in_force.until(|in_force| in_force.secret().is_some());
+        let waited = tokio::time::timeout(Duration::from_millis(deadline_ms), begun).await;
+        waited.map_err(|_| Refusal::NotStarted(self.missing()))?;
+        let waited_ms = self.clock.now().boot.saturating_sub(arrived) / MS;
+        Ok(deadline_ms.saturating_sub(waited_ms).max(1))
+    }
+
+    /// What this node lacks before its first answer, in words.
+    pub fn missing(&self) -> Arc<String> {
+        self.in_force.missing().unwrap_or_else(|| Arc::new("this node has not started yet".into()))
+    }
+
     /// Says what a check would be answered, and takes nothing.
-    pub async fn peek(&self, check: Check) -> Result<Decision, Refusal> {
+    pub async fn peek(&self, mut check: Check) -> Result<Decision, Refusal> {
+        check.deadline_ms = self.begun(check.deadline_ms).await?;
         if let Some(decision) = self.listed(&check) {
             return Ok(decision);
         }
@@ -146,7 +180,13 @@ impl Router {
     }
 
     /// Decides several checks, each by itself.
-    pub async fn check_each(&self, checks: Vec<Check>) -> Answers {
+    pub async fn check_each(&self, mut checks: Vec<Check>) -> Answers {
+        if !self.has_begun() {
+            let longest = checks.iter().map(|check| check.deadline_ms).max().unwrap_or(0);
+            // Where it doesn't begin in time, each check is refused below.
+            let left = self.begun(longest).await.unwrap_or(1);
+            checks.iter_mut().for_each(|check| check.deadline_ms = check.deadline_ms.min(left));
+        }
         let mut order = Vec::with_capacity(checks.len());
         let mut listed = Vec::new();
         let room = checks.len() / self.shards.len() + 1;
@@ -215,7 +255,12 @@ impl Router {
     }
 
     /// Decides several checks of one tenant that pass together or not at all.
-    pub async fn check_all(&self, checks: Vec<Check>) -> Result<Decisions, Refusal> {
+    pub async fn check_all(&self, mut checks: Vec<Check>) -> Result<Decisions, Refusal> {
+        if !self.has_begun() {
+            let longest = checks.iter().map(|check| check.deadline_ms).max().unwrap_or(0);
+            let left = self.begun(longest).await?;
+            checks.iter_mut().for_each(|check| check.deadline_ms = check.deadline_ms.min(left));
+        }
         // A list names the tenant, or something that a single check carries; who is denied denies the batch.
         let listed: Vec<_> = checks.iter().map(|check| self.listed(check)).collect();
         if let Some(denied) = listed.iter().flatten().find(|decision| !decision.allowed) {
@@ -430,7 +475,8 @@ impl Router {
     }
 
     fn hash(&self, account: &str) -> Result<AccountHash, Refusal> {
-        self.in_force.secret().map(|secret| secret.account(account)).ok_or(Refusal::Unreachable)
+        let hashed = self.in_force.secret().map(|secret| secret.account(account));
+        hashed.ok_or_else(|| Refusal::NotStarted(self.missing()))
     }
 
     fn shard(&self, partition: Partition) -> usize {

@@ -33,6 +33,8 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::check::{Check, Name};
@@ -82,6 +84,9 @@ pub enum Refusal {
     /// so; whoever looks for the owner does.
     #[error("the node that owns this tenant can't be reached")]
     Unreachable,
+    /// The node has not started within the check's deadline; the text says what it lacks. No shard says so.
+    #[error("{0}")]
+    NotStarted(Arc<String>),
     /// The node that owns the tenant runs an older version, which knows no such order. As above, no shard says so.
     #[error(
         "node {0}, which owns this tenant, runs an older version that can't do this; nothing was done there"
@@ -128,6 +133,7 @@ impl Refusal {
             Self::InBatch(_, why) => why.kind(),
             Self::Busy => "busy",
             Self::Unreachable => "unreachable",
+            Self::NotStarted(_) => "not_started",
             Self::Older(_) => "older",
             Self::Moved(_) => "moved",
         }

@@ -21,6 +21,7 @@ use prometheus::{Registry, TextEncoder};
 pub use cluster::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels};
 
 use super::latency::BOUNDS;
+use super::log::lost_lines;
 use super::{Call, Observed, Telemetry};
 use crate::check::Reason;
 use crate::clock::SECOND;
@@ -246,12 +247,18 @@ impl Families {
             ),
             (
                 "tidegate_ready",
-                "1 while the node wants new work: a leader is known, the log is applied, nobody told it to stop.",
+                "1 while /readyz answers 200: the node has started, a majority is in contact, it was not told to stop.",
                 f64::from(u8::from(scrape.ready)),
             ),
         ] {
             self.gauge(name, help, level)?;
         }
+        self.counters(
+            "tidegate_log_lines_lost_total",
+            "Log lines that could not be written to standard error.",
+            [],
+            [([], lost_lines())],
+        )?;
         let build = [env!("CARGO_PKG_VERSION"), option_env!("TIDEGATE_REVISION").unwrap_or("unknown")];
         self.gauges(
             "tidegate_build_info",

@@ -16,6 +16,7 @@ mod alerts;
 mod history;
 mod latency;
 pub mod log;
+mod machine;
 mod metrics;
 mod request_id;
 mod statistics;
@@ -26,14 +27,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use alerts::{Alert, Severity, alerts};
 pub use history::{History, HistoryError};
 pub use latency::{Call, Timed};
+pub use machine::MachineLoad;
 pub use metrics::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels, Scrape, render};
 pub use request_id::{REQUEST_ID_BYTES_MAX, RequestIds};
 pub use statistics::{DATES_MAX, Period, Slice, Statistics, Summary, block_rate};
 
-use crate::clock::{Now, SharedClock};
+use crate::clock::{Now, SharedClock, processor_time};
 use crate::random::Generator;
 use crate::shard::{Counts, Reading};
 use latency::Latencies;
+use machine::Machine;
 
 /// See the module.
 pub struct Telemetry {
@@ -43,6 +46,7 @@ pub struct Telemetry {
     latencies: Latencies,
     connections: Arc<AtomicUsize>,
     request_ids: RequestIds,
+    machine: Machine,
     seen: Mutex<Seen>,
     /// Locked for a whole write, so that an earlier one never overwrites a later one.
     history: Option<Mutex<History>>,
@@ -86,6 +90,7 @@ impl Telemetry {
             latencies: Latencies::default(),
             connections: Arc::default(),
             request_ids: RequestIds::new(generator),
+            machine: Machine::new(now.boot),
             seen: Mutex::new(Seen { shards, lists, noted, statistics }),
             history: history.map(Mutex::new),
         }
@@ -109,6 +114,16 @@ impl Telemetry {
     /// How many connections are open: the counter that whoever accepts them keeps.
     pub fn connections(&self) -> &Arc<AtomicUsize> {
         &self.connections
+    }
+
+    /// Looks how much of the machine this process uses.
+    pub fn sample_machine(&self) {
+        self.machine.sample(self.now().boot, processor_time());
+    }
+
+    /// How much of the machine this process used when that was looked at last.
+    pub fn machine(&self) -> MachineLoad {
+        self.machine.load()
     }
 
     /// Where request ids come from.

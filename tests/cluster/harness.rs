@@ -78,6 +78,18 @@ impl Cluster {
         self.net.as_ref().unwrap()
     }
 
+    /// So many nodes, none of them started.
+    pub fn configured(count: usize, policy: &str, sections: &str) -> Self {
+        Self::configured_in(Home::empty(), count, policy, sections, "")
+    }
+
+    fn start_all(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
+        let mut cluster = Self::configured_in(home, count, policy, sections, token);
+        (0..count).for_each(|i| cluster.begin(i));
+        (0..count).for_each(|i| cluster.wait_ready(i));
+        cluster
+    }
+
     /// Nodes that don't run yet.
     fn with_ports(home: Home, count: usize, policy: &str) -> Self {
         home.write("policy.toml", policy.as_bytes());
@@ -87,14 +99,12 @@ impl Cluster {
         Self { home, nodes, ports, net: None, settings, sections, token }
     }
 
-    fn start_all(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
+    fn configured_in(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
         // Nodes that ask a cluster to admit them do so with the same token.
         let home = if token.is_empty() { home } else { home.set_variable("TIDEGATE_TOKEN", token) };
         let mut cluster = Self::with_ports(home, count, policy);
         (cluster.sections, cluster.token) = (sections.into(), token.into());
         cluster.list(&(0..count).collect::<Vec<_>>());
-        (0..count).for_each(|i| cluster.begin(i));
-        (0..count).for_each(|i| cluster.wait_ready(i));
         cluster
     }
 
@@ -269,6 +279,11 @@ impl Cluster {
     /// A node, to be stopped by the caller: it is among those that run no more.
     pub fn take_away(&mut self, i: usize) -> Node {
         self.nodes[i].take().unwrap()
+    }
+
+    /// Where a node listens for HTTP, whether it runs or not.
+    pub fn http(&self, i: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports[i].0))
     }
 
     /// Where the nodes that run are asked.

@@ -14,5 +14,7 @@ mod names;
 mod net;
 mod old;
 mod policy;
+mod readiness;
 mod recovery;
+mod rolling;
 mod tls;

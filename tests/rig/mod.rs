@@ -338,6 +338,11 @@ impl Wire {
         self.stream.write_all(bytes.as_ref())
     }
 
+    /// Says that nothing more will be sent, and still reads.
+    pub fn end_sending(&self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// Sends a request and reads its answer.
     pub fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut request = head(method, path, headers, body.len()).into_bytes();

@@ -38,10 +38,14 @@ fn members(numbers: &[u64]) -> Vec<(NodeId, Name, String)> {
 }
 
 fn links_over<N: Network>(network: N) -> Links {
+    links_at(ManualClock::default(), network)
+}
+
+fn links_at<N: Network>(clock: ManualClock, network: N) -> Links {
     Links::new(LinksArgs {
         us: identity("n1"),
         network,
-        clock: Arc::new(ManualClock::default()),
+        clock: Arc::new(clock),
         seed: Seed::from_number(1),
         control: Handle::current(),
         workers: Vec::new(),
@@ -165,10 +169,18 @@ async fn drivers_of_checks_run_on_the_workers_in_turn_and_the_others_on_the_cont
 async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
     let (pipes, echo) = (Pipes::default(), Arc::new(Echo::default()));
     let _serving = serve("n2", pipes.listen("n2"), echo.clone());
-    let links = links_over(pipes);
+    let clock = ManualClock::default();
+    let links = links_at(clock.clone(), pipes);
     links.update(&members(&[2, 3]));
     let (there, gone) = (links.peer(NodeId(2)).unwrap(), links.peer(NodeId(3)).unwrap());
     there.checks().connected().await;
+    // A peer that lost its connection a moment ago is about to be back: that says nothing about it.
+    for _ in 0..20 {
+        let unsent = gone.call(opaque("x"), SECOND).await.unwrap_err();
+        assert!(matches!(unsent, AskError::Call(CallError::NotConnected(_))));
+    }
+    clock.advance(RECONNECT_MAX);
+    let now = RECONNECT_MAX;
     for _ in 0..5 {
         // It is there, and slow with one answer: whoever waits has waited in vain, and that is all.
         let late = there.call(opaque("never"), Duration::from_millis(60)).await.unwrap_err();
@@ -179,14 +191,39 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
     let error = gone.call(opaque("x"), SECOND).await.unwrap_err();
     assert!(matches!(error, AskError::Open(_)) && error.was_not_handled(), "{error}");
     there.call(opaque("x"), SECOND).await.unwrap();
-    let [second, third] = links.breakers(0).try_into().unwrap();
+    let [second, third] = links.breakers(now).try_into().unwrap();
     assert_eq!((second.id.as_str(), second.state, second.connected), ("n2", "closed", true));
     assert_eq!((third.state, third.failures, third.opened), ("open", 5, 1));
     assert!((200..=250).contains(&third.retry_after_ms.unwrap()));
     assert_eq!((third.connected, third.why.as_deref()), (false, Some("can't connect: connection refused")));
     assert!(links.reset_breaker(&name("n3")) && !links.reset_breaker(&name("n9")));
-    let [_, third] = links.breakers(0).try_into().unwrap();
+    let [_, third] = links.breakers(now).try_into().unwrap();
     assert_eq!((third.state, third.retry_after_ms), ("closed", None));
+}
+
+/// What `node` says of itself as it connects to n1 for checks.
+fn hello(node: &str) -> Hello {
+    Hello { who: identity(node), class: Class::Checks }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_reached_in_one_direction_alone_is_named() {
+    let (pipes, clock) = (Pipes::default(), ManualClock::default());
+    let _serving = serve("n2", pipes.listen("n2"), Arc::new(Echo::default()));
+    let links = links_at(clock.clone(), pipes);
+    links.update(&members(&[2, 3]));
+    links.peer(NodeId(2)).unwrap().checks().connected().await;
+    tokio::time::sleep(SECOND).await;
+    links.peer_connected(&hello("n3"));
+    assert_eq!((links.one_sided(0), links.unanswered(0)), (vec![], vec![]));
+    clock.advance(6 * 1_000 * MS);
+    let now = clock.now().boot;
+    let why = "can't connect: connection refused".to_string();
+    assert_eq!(links.one_sided(now), [(name("n3"), why)]);
+    assert_eq!(links.unanswered(now), [name("n2")]);
+    links.peer_connected(&hello("n2"));
+    links.peer_disconnected(&hello("n3"));
+    assert_eq!((links.one_sided(now), links.unanswered(now)), (vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,6 +241,7 @@ async fn a_call_that_is_given_up_frees_the_place_of_its_probe() {
     });
     links.update(&members(&[2]));
     let peer = links.peer(NodeId(2)).unwrap();
+    clock.advance(RECONNECT_MAX);
     for _ in 0..5 {
         peer.call(opaque("too early"), SECOND).await.unwrap_err();
     }
@@ -230,6 +268,7 @@ async fn a_peer_that_is_back_is_dialled_and_probed_at_once() {
     });
     links.update(&members(&[2]));
     let peer = links.peer(NodeId(2)).unwrap();
+    clock.advance(RECONNECT_MAX);
     for _ in 0..5 {
         peer.call(opaque("too early"), SECOND).await.unwrap_err();
     }
@@ -237,7 +276,7 @@ async fn a_peer_that_is_back_is_dialled_and_probed_at_once() {
     tokio::time::sleep(10 * SECOND).await;
     let _serving = serve("n2", pipes.listen("n2"), Arc::new(Echo::default()));
     assert!(!links.is_up(NodeId(2)) && links.breakers(clock.now().boot)[0].state == "open");
-    links.redial(&name("n2"));
+    links.peer_connected(&hello("n2"));
     let connected = tokio::time::timeout(Duration::from_millis(20), all_connected(&peer));
     connected.await.expect("it waits before it dials");
     assert_eq!(links.breakers(clock.now().boot)[0].state, "half_open");

@@ -44,10 +44,16 @@ pub struct Timers {
 impl Timers {
     /// Those for nodes whose messages take so long there and back.
     ///
-    /// A heartbeat has to be answered before the next one is sent, so it gets a little more than the
-    /// round trip; everything else is a multiple of that.
+    /// A heartbeat has to be answered before the next one is sent, so it gets half as much again as the
+    /// round trip, for nodes that have other work to do; everything else is a multiple of that.
     pub fn for_round_trip(ms: u64) -> Self {
-        Self { heartbeat_ms: ms * 23 / 20, election_ms_min: ms * 4, election_ms_max: ms * 8 }
+        Self { heartbeat_ms: ms * 3 / 2, election_ms_min: ms * 4, election_ms_max: ms * 8 }
+    }
+
+    /// The longest round trip, in milliseconds, that leaves a node enough of a heartbeat's time for its
+    /// own work.
+    pub fn round_trip_ms_max(self) -> u64 {
+        self.heartbeat_ms * 23 / 30
     }
 
     /// The time after which a leader without a majority sends heartbeats again: until then its

@@ -11,12 +11,13 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::super::ops::unready;
+use super::super::ops::{unready, vitals};
 use super::super::problem::{PathOf, Problem};
 use super::super::query::Query;
 use super::super::{App, body, headers};
 use crate::check::{Check, Decision, Dimension, Label, Limit, Match, Name, TenantId};
 use crate::clock::SECOND;
+use crate::cluster::Purpose;
 use crate::input::{Fields, Reader, Tree};
 use crate::limit::{ENTRIES_MAX, Rule, UNITS_MAX, WINDOW_MAX, Window};
 use crate::telemetry::Call;
@@ -148,11 +149,19 @@ fn answer(app: &App, decision: &Decision) -> Response {
     response
 }
 
-/// `GET /api/health`: what `/readyz` says.
-pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
-    let (code, status) = match unready(&app) {
-        None => (StatusCode::OK, "healthy"),
+/// `GET /api/health`: what `/readyz` says, with what people look at first.
+pub async fn health(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let (code, status) = match unready(&app, Purpose::Everything) {
+        None => (StatusCode::OK, "healthy".into()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     };
-    (code, Json(json!({"status": status, "node": app.node})))
+    let control = app.control.clone();
+    let described = control.spawn(async move {
+        let mut document = vitals(&app).await;
+        document.insert("status".into(), json!(status));
+        document.insert("node".into(), json!(app.node));
+        document
+    });
+    let document = described.await.map_err(|_| Problem::new(500, "the checks failed", "internal-error"))?;
+    Ok((code, Json(document)).into_response())
 }

@@ -6,7 +6,7 @@ use utoipa::openapi::schema::ArrayBuilder;
 
 use super::call::{Access, Answer, Call};
 use super::denial::with_rate_limits;
-use super::ops::NodeId;
+use super::ops::{BreakerStates, NodeId, Percent};
 use super::policy::{DryRun, Pending, Unchanged, either, outcome, writes};
 use super::words::{
     Action, Client, PolicyVersion, Shown, TenantId, Units, UnitsOrNone, components, form, one_of, only,
@@ -237,23 +237,44 @@ pub struct Healthy {
     status: String,
     /// The node.
     node: NodeId,
+    /// Whether limits are enforced: false while the kill switch is thrown, when nothing is denied.
+    #[schema(examples(true))]
+    enforce: bool,
+    /// The breakers of its links to the other nodes.
+    breakers: BreakerStates,
+    /// Of the processor time that all cores had in the last seconds.
+    cpu_percent: Percent,
+    /// Its resident memory, of the least limit that holds for it.
+    memory_percent: Percent,
+    /// Tenants in memory.
+    #[schema(examples(120))]
+    active_tenants: u64,
 }
 
 /// A node that takes no new work.
 #[derive(ToSchema)]
 pub struct Unhealthy {
-    #[schema(schema_with = unhealthy)]
+    /// What it lacks, in words.
+    #[schema(examples("log not applied"))]
     status: String,
     /// The node.
     node: NodeId,
+    /// Whether limits are enforced: false while the kill switch is thrown, when nothing is denied.
+    #[schema(examples(true))]
+    enforce: bool,
+    /// The breakers of its links to the other nodes.
+    breakers: BreakerStates,
+    /// Of the processor time that all cores had in the last seconds.
+    cpu_percent: Percent,
+    /// Its resident memory, of the least limit that holds for it.
+    memory_percent: Percent,
+    /// Tenants in memory.
+    #[schema(examples(120))]
+    active_tenants: u64,
 }
 
 fn healthy() -> utoipa::openapi::schema::ObjectBuilder {
     only("healthy", "It takes work.")
-}
-
-fn unhealthy() -> utoipa::openapi::schema::ObjectBuilder {
-    one_of(["stopping", "no leader", "log not applied"]).description(Some("Why.")).examples(["no leader"])
 }
 
 /// The calls.

@@ -2,12 +2,14 @@
 
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod::Get;
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, Type};
 
 use super::call::{Access, Answer, Call};
+use super::cluster::BreakerState;
 use super::policy::Flag;
-use super::words::{NAME, PolicyVersion, Shown, components, only, text};
+use super::words::{NAME, PolicyVersion, Shown, components, one_of, only, reference, text};
 use crate::check::NAME_BYTES_MAX;
+use crate::config::NODES_MAX;
 
 /// The tag of these calls.
 pub const OPERATIONS: &str = "operations";
@@ -15,6 +17,15 @@ pub const OPERATIONS: &str = "operations";
 components! {
     /// The id of a node.
     NodeId = text(1..=NAME_BYTES_MAX, NAME), "n1";
+    /// Nodes.
+    NodeIds [NodeId] = ArrayBuilder::new().items(reference::<NodeId>()).max_items(Some(NODES_MAX)), ["n2"];
+    /// The breakers of a node's links.
+    BreakerStates [BreakerOfLink] = ArrayBuilder::new().items(reference::<BreakerOfLink>()).max_items(Some(NODES_MAX)),
+        [{"id": "n2", "state": "closed"}];
+    /// A share of a hundred.
+    Percent = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(100)), 12.5;
+    /// What is asked about: all that a node does, or checks alone.
+    ReadyFor = one_of(["everything", "checks"]), "checks";
     /// An OpenAPI document.
     OpenApi = ObjectBuilder::new().schema_type(Type::Object).required("openapi").additional_properties(Some(AdditionalProperties::FreeForm(true))),
         {"openapi": "3.1.0", "info": {"title": "Tidegate", "version": "0.1.0"}, "paths": {}};
@@ -39,11 +50,35 @@ fn product() -> utoipa::openapi::schema::ObjectBuilder {
 /// How the node stands.
 #[derive(ToSchema)]
 pub struct Readiness {
-    /// Whether it takes new work.
+    /// Whether it takes work of the kind that was asked about.
     #[schema(examples(true))]
     ready: bool,
+    /// What it lacks; null where it takes work.
+    #[schema(required, examples("log not applied"))]
+    missing: Option<String>,
+    /// Whether limits are enforced: false while the kill switch is thrown, when nothing is denied.
+    #[schema(examples(true))]
+    enforce: bool,
+    /// The breakers of its links to the other nodes.
+    breakers: BreakerStates,
+    /// Of the processor time that all cores had in the last seconds.
+    cpu_percent: Percent,
+    /// Its resident memory, of the least limit that holds for it.
+    memory_percent: Percent,
+    /// Tenants in memory.
+    #[schema(examples(120))]
+    active_tenants: u64,
     /// What that rests on.
     checks: ReadinessChecks,
+}
+
+/// The breaker of a link.
+#[derive(ToSchema)]
+pub struct BreakerOfLink {
+    /// The node at the other end.
+    id: NodeId,
+    /// Whether calls go through.
+    state: BreakerState,
 }
 
 /// How each part of the node stands.
@@ -55,6 +90,12 @@ pub struct ReadinessChecks {
     leader: LeaderCheck,
     /// What the cluster has agreed on.
     log: LogCheck,
+    /// Whether the log names this process as the owner of what is placed on the node.
+    registered: RegisteredCheck,
+    /// Whether the node has started.
+    started: StartedCheck,
+    /// Whether it can dial other nodes.
+    dialling: DiallingCheck,
     /// Where the policy is kept.
     store: StoreCheck,
     /// What decides.
@@ -83,6 +124,32 @@ pub struct LeaderCheck {
 #[derive(ToSchema)]
 pub struct LogCheck {
     /// Whether it is applied, up to what was committed when the process began.
+    #[schema(examples(true))]
+    ok: bool,
+}
+
+/// Whether the log names this process as the owner of what is placed on the node.
+#[derive(ToSchema)]
+pub struct RegisteredCheck {
+    /// Whether it does.
+    #[schema(examples(true))]
+    ok: bool,
+}
+
+/// Whether the node has started: after that it waits for no other node.
+#[derive(ToSchema)]
+pub struct StartedCheck {
+    /// Whether it has.
+    #[schema(examples(true))]
+    ok: bool,
+    /// The owners that it waits for, for two seconds at most.
+    waiting_for: NodeIds,
+}
+
+/// Whether the node can dial others.
+#[derive(ToSchema)]
+pub struct DiallingCheck {
+    /// False where others reach it and it can dial none of them.
     #[schema(examples(true))]
     ok: bool,
 }
@@ -142,13 +209,16 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Open)
             .does(
                 "Ask whether the node takes new work",
-                "For balancers. A node takes new work while it knows of a leader, has applied the log and wasn't told to stop, \
-                 whatever it owns. At a stop it says so before connections are refused. With `?verbose`, what that rests on; \
-                 the status is the same.",
+                "For balancers. A node takes work once it has started: its cluster has formed, the log is applied, the log names \
+                 this process as an owner, its counts are loaded, and the other owners that are up are connected. It goes on \
+                 while it has contact with a majority and wasn't told to stop; the death of another node changes nothing. With \
+                 `?for=checks` a majority isn't needed: a node without one still decides what it owns. At a stop it answers 503 \
+                 before connections are refused. With `?verbose`, what that rests on; the status is the same.",
             )
+            .query::<ReadyFor>("for", "What for: `everything` (without this), or `checks` alone.")
             .query::<Flag>("verbose", "Answer with what it rests on.")
             .answers(200, Answer::text("It takes work.", "text/plain", "ready\n").also::<Readiness>("application/json"))
-            .answers(503, Answer::text("`stopping`, `no leader` or `log not applied`.", "text/plain", "no leader\n").also::<Readiness>("application/json"))
+            .answers(503, Answer::text("What it lacks, in words.", "text/plain", "the cluster has not formed: waiting for n2, n3\n").also::<Readiness>("application/json"))
             .fails(&[500]),
         Call::new(Get, "/version", "version", OPERATIONS)
             .open_to(Access::Open)

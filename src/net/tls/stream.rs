@@ -32,24 +32,27 @@ enum From {
 
 /// TCP on which TLS is to be spoken.
 #[derive(Debug)]
-pub struct TlsListener {
-    tcp: TcpListener,
+pub struct TlsListener<L = TcpListener> {
+    tcp: L,
     tls: Tls,
     from: From,
 }
 
-impl TlsListener {
-    pub(super) fn of_peers(tcp: TcpListener, tls: Tls) -> Self {
+impl<L> TlsListener<L> {
+    pub(super) fn of_peers(tcp: L, tls: Tls) -> Self {
         Self { tcp, tls, from: From::Peers }
     }
 
-    pub(super) fn of_clients(tcp: TcpListener, tls: Tls) -> Self {
+    pub(super) fn of_clients(tcp: L, tls: Tls) -> Self {
         Self { tcp, tls, from: From::Clients }
     }
 }
 
-impl Listen for TlsListener {
+impl<L: Listen<Stream = TcpStream>> Listen for TlsListener<L> {
     type Stream = Accepted;
+    fn open(&mut self) -> io::Result<()> {
+        self.tcp.open()
+    }
     async fn accept(&mut self) -> io::Result<(Accepted, SocketAddr)> {
         let (tcp, address) = self.tcp.accept().await?;
         Ok((Accepted { tcp, tls: self.tls.clone(), from: self.from }, address))
