@@ -551,7 +551,7 @@ fn answers_are_what_the_document_says() {
         Ask(400, "delete", "/v1/cluster/nodes/{id}", "?force=perhaps", Value::Null),
         Ask(404, "post", "/v1/cluster/nodes/{id}/drain", "", Value::Null),
         Ask(404, "delete", "/v1/cluster/nodes/{id}/drain", "", Value::Null),
-        Ask(400, "get", "/v1/cluster/backup", "?partial=perhaps", Value::Null),
+        Ask(403, "get", "/v1/cluster/backup", "?partial=true", Value::Null),
         Ask(200, "get", "/v1/cluster/breakers", "", Value::Null),
         Ask(404, "post", "/v1/cluster/breakers/{id}/reset", "", Value::Null),
         Ask(200, "get", "/metrics", "", Value::Null),

@@ -469,7 +469,7 @@ fn a_tenants_rules_are_put_and_deleted_and_act_on_the_next_check() {
     assert_eq!(limit_of("globex"), 1000);
     assert_eq!(node.delete("/v1/tenants/globex").version(), 3);
     assert_eq!(limit_of("globex"), 100);
-    node.delete("/v1/tenants/globex").problem(404);
+    node.delete("/v1/tenants/globex?keep_state").problem(404);
     assert_eq!(node.put("/v1/tenants/globex", json!({"tier": "gold"})).fault_paths(422), ["tier"]);
     assert_eq!(version(&node), 3);
 }

@@ -89,12 +89,13 @@ pub async fn delete(
     };
     if !keeps_state {
         if !has_rules {
+            let (state, _) = app.router.inspect(&id).await?;
+            if state.keys == 0 && state.permits == 0 && state.request_ids == 0 {
+                return Err(Problem::not_found(format!("rule for tenant {id}, and nothing is kept of it")));
+            }
             audit(&app, &by, format!("deleted all state of tenant {id}"), false).await?;
         }
-        let forgotten = app.router.forget(&id, Forget::All).await?;
-        if !has_rules && !forgotten.was_active {
-            return Err(Problem::not_found(format!("rule for tenant {id}, and nothing is kept of it")));
-        }
+        app.router.forget(&id, Forget::All).await?;
         tracing::info!(tenant = %id, by = by.0, "all state of a tenant deleted");
     }
     answer.insert("state".into(), json!(if keeps_state { "kept" } else { "deleted" }));

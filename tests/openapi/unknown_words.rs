@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{document, filled, node, operations, resolved};
-use crate::rig::{Answer, Node};
+use super::{POLICY, document, filled, operations, resolved};
+use crate::rig::{Answer, Home, Node};
 
 /// Calls that take any query: probes, scrapers, a browser's pages, and what an end user sent to a proxy.
 const LENIENT: [&str; 7] =
@@ -46,7 +46,8 @@ fn described(document: &Value) -> Vec<Operation> {
             has_body: !body.is_null(),
         }
     };
-    operations(document).into_iter().map(of).collect()
+    // An answer to HEAD says how long its body would be, and has none to read.
+    operations(document).into_iter().filter(|(_, method, _)| *method != "head").map(of).collect()
 }
 
 /// A documented name as somebody might misremember it, or any text at all.
@@ -93,8 +94,19 @@ fn is_called_unknown(answer: &Answer, name: &str) -> bool {
     named.any(|fault| fault["detail"].as_str().is_some_and(|detail| detail.starts_with("unknown ")))
 }
 
+const TOKEN: &str = "a-token-for-every-call";
+
+/// A node that takes back-ups, which one without tokens refuses before it reads anything.
+fn node() -> Node {
+    Home::new(POLICY, &format!("[auth]\nadmin_tokens = [{TOKEN:?}]\n")).start()
+}
+
+fn call(node: &Node, method: &str, path: &str, body: &str) -> Answer {
+    node.connect().call(method, path, &[("x-tidegate-token", TOKEN)], body.as_bytes())
+}
+
 fn ask(node: &Node, operation: &Operation, query: &str, body: &str) -> Answer {
-    node.call(&operation.method, &format!("{}{query}", filled(&operation.path)), body)
+    call(node, &operation.method, &format!("{}{query}", filled(&operation.path)), body)
 }
 
 /// Tries each of so many cases at an operation and a name.
@@ -129,18 +141,19 @@ fn a_query_name_is_documented_or_refused_by_name() {
     });
     for operation in operations.iter().filter(|operation| LENIENT.contains(&operation.path.as_str())) {
         let answer = ask(&node, operation, "?certainly-unknown=1", "");
-        assert!(answer.status < 400, "{operation:?} {}", answer.text());
+        assert_ne!(answer.status, 400, "{operation:?} {}", answer.text());
+        assert!(!is_called_unknown(&answer, "certainly-unknown"), "{operation:?} {}", answer.text());
     }
 }
 
 #[test]
 fn a_query_name_that_is_there_twice_is_refused() {
     let node = node();
-    for call in
+    for path in
         ["/v1/tenants?limit=1&limit=2", "/v1/audit?before=5&before=5", "/v1/policy?version=1&version=1"]
     {
-        let problem = node.call("GET", call, "").problem(400);
-        assert_eq!(problem["errors"][0]["detail"], "named twice", "{call}: {problem}");
+        let problem = call(&node, "GET", path, "").problem(400);
+        assert_eq!(problem["errors"][0]["detail"], "named twice", "{path}: {problem}");
     }
 }
 
@@ -161,7 +174,11 @@ fn a_member_of_a_body_is_documented_or_refused_by_name() {
         let refused = answer.status == 400 || answer.status == 422 && operation.has_body;
         prop_assert!(refused, "{:?} {}: {} {}", operation, body, answer.status, answer.text());
         prop_assert!(is_called_unknown(&answer, "certainly-unknown"), "{:?} {}", operation, answer.text());
-        prop_assert_ne!(is_called_unknown(&answer, name), is_documented, "{:?} {}", operation, name);
+        // Which members a limit has, its algorithm says, and these bodies name none.
+        if !is_documented || !operation.path.ends_with("/limits/{name}") {
+            let is_unknown = is_called_unknown(&answer, name);
+            prop_assert_ne!(is_unknown, is_documented, "{:?} {} {}", operation, name, answer.text());
+        }
         Ok(())
     });
 }
@@ -193,8 +210,7 @@ fn a_body_that_is_not_read_is_refused_unless_it_is_empty() {
 #[test]
 fn a_name_that_is_nearly_right_is_answered_with_the_right_one() {
     let node = node();
-    let nothing = Map::new();
-    for (method, call, hint) in [
+    for (method, path, hint) in [
         ("PUT", "/v1/policy?dryRun=true", "did you mean dry_run?"),
         ("POST", "/v1/check?staus=429", "did you mean status?"),
         ("POST", "/v1/check/batch?status=429", "none is read here"),
@@ -202,8 +218,8 @@ fn a_name_that_is_nearly_right_is_answered_with_the_right_one() {
         ("GET", "/api/stats?time_range=24h", "known are period, date"),
         ("DELETE", "/v1/cluster/nodes/n9?forced", "did you mean force?"),
     ] {
-        let problem = node.call(method, call, Value::from(nothing.clone()).to_string()).problem(400);
+        let problem = call(&node, method, path, "{}").problem(400);
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
-        assert!(detail.starts_with("unknown query name; ") && detail.ends_with(hint), "{call}: {detail}");
+        assert!(detail.starts_with("unknown query name; ") && detail.ends_with(hint), "{path}: {detail}");
     }
 }
