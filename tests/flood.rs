@@ -202,7 +202,7 @@ fn a_flood_of_unknown_tenants_is_bounded_by_their_cap() {
 fn a_flood_of_addresses_without_a_tenant_is_bounded_too() {
     let node = start(&format!("unknown_tenants = {CAP}\nshared_keys = {CAP}"));
     flood(&node, r#"{"tenant":"anonymous","ip":"2001:db8::1"}"#, FLOOD, |i| {
-        format!(r#"{{"tenant":"anonymous","ip":"2001:db8:1::{i:x}"}}"#)
+        format!(r#"{{"tenant":"anonymous","ip":"2001:db8:1:{i:x}::1"}}"#)
     });
 }
 
@@ -210,7 +210,7 @@ fn a_flood_of_addresses_without_a_tenant_is_bounded_too() {
 fn a_flood_of_shared_keys_is_bounded_and_refunds_no_address() {
     let node = start(&format!("shared_keys = {CAP}"));
     flood(&node, r#"{"tenant":"gateway","ip":"203.0.113.9"}"#, FLOOD, |i| {
-        format!(r#"{{"tenant":"gateway","ip":"2001:db8:1::{i:x}"}}"#)
+        format!(r#"{{"tenant":"gateway","ip":"2001:db8:1:{i:x}::1"}}"#)
     });
 }
 

@@ -582,7 +582,7 @@ fn literals(headers: &[(&str, &str)]) -> Vec<u8> {
 
 fn request(stream: u32, method: &str, path: &str, more: u8) -> Vec<u8> {
     let block =
-        literals(&[(":method", method), (":scheme", "http"), (":authority", "test"), (":path", path)]);
+        literals(&[(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path)]);
     frame(HEADERS, END_HEADERS | more, stream, &block)
 }
 

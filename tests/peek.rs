@@ -66,11 +66,12 @@ fn a_peek_is_answered_as_a_check_would_be_with_the_same_members() {
 }
 
 #[test]
-fn a_peek_that_says_no_is_200_also_where_a_check_would_be_429() {
+fn a_peek_that_says_no_is_200_and_takes_no_status() {
     let node = node(POLICY);
     let check = json!({"tenant": "acme", "cost": 11});
-    let answer = node.post("/v1/peek?status=429", check.clone());
+    let answer = node.post("/v1/peek", check.clone());
     assert_eq!((answer.status, &answer.json()["allowed"]), (200, &json!(false)));
+    assert_eq!(node.post("/v1/peek?status=429", check.clone()).fault_paths(400), ["status"]);
     assert_eq!(node.post("/v1/check?status=429", check).status, 429);
 }
 

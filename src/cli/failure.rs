@@ -67,10 +67,12 @@ impl Failure {
         }
     }
 
-    /// Whether the cluster didn't find the node that asks to be admitted at its address.
+    /// Whether the cluster didn't find the node that asks to be admitted at its address. A node there
+    /// that speaks plain text to a cluster with TLS will not be found later either.
     pub fn is_not_found_at_its_address(&self) -> bool {
         let Self::Problem(problem) = self else { return false };
-        problem.faults.iter().any(|fault| fault.starts_with("peer: ") && fault.contains("does not answer at"))
+        let mut faults = problem.faults.iter().filter(|fault| fault.starts_with("peer: "));
+        faults.any(|fault| fault.contains("does not answer at") && !fault.contains("this cluster uses TLS"))
     }
 
     /// Whether it is about a state that has changed since it was read.

@@ -21,6 +21,7 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -277,20 +278,25 @@ impl Joining {
         own: &SeedNode,
         peers: &mut P,
     ) -> Result<(Claim, Lineage), Failure> {
-        let (mut told, mut waited) = (String::new(), Duration::ZERO);
-        let most = if self.rejoin { REJOIN_FOR } else { ASK_FOR };
+        let mut told = String::new();
+        // An attempt may take long itself, since the cluster dials this node.
+        let mut up = pin!(tokio::time::sleep(if self.rejoin { REJOIN_FOR } else { ASK_FOR }));
         loop {
             let failure = match self.once(url, config, own, peers).await {
-                Err(Attempt::Later(failure)) if waited < most => failure.to_string(),
-                Err(Attempt::Later(failure) | Attempt::Failed(failure)) => return Err(failure),
+                Err(Attempt::Later(failure)) => failure,
+                Err(Attempt::Failed(failure)) => return Err(failure),
                 Ok(admitted) => return Ok(admitted),
             };
-            if failure != told {
-                tracing::warn!(url, why = failure, "not admitted yet");
+            let why = failure.to_string();
+            if why != told {
+                tracing::warn!(url, why, "not admitted yet");
             }
-            told = failure;
-            tokio::time::sleep(ASK_AGAIN_AFTER).await;
-            waited += ASK_AGAIN_AFTER;
+            told = why;
+            tokio::select! {
+                biased;
+                () = up.as_mut() => return Err(failure),
+                () = tokio::time::sleep(ASK_AGAIN_AFTER) => {}
+            }
         }
     }
 

@@ -75,8 +75,10 @@ impl Lying {
             }
             last = Some(entry.log_id);
         }
-        let confirmed = log.committed.map_or(0, |id| id.index);
         let index = last.map_or(0, |id| id.index);
+        // What the only member of a cluster has written is confirmed by that.
+        let is_alone = state.agreed().is_some_and(|agreed| agreed.members.iter().count() == 1);
+        let confirmed = if is_alone { index } else { log.committed.map_or(0, |id| id.index) };
         let term = last.map_or(0, |id| id.leader_id.term).max(log.vote.map_or(0, |vote| vote.leader_id.term));
         Ok(Some(Self {
             disk,
