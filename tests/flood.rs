@@ -40,8 +40,8 @@ const CAP: usize = 1_000;
 const FLOOD: usize = 10 * CAP;
 const BATCH: usize = 1_000;
 /// As many accounts as would be seen in the memory, were they kept, and what it may grow by for reasons of its own.
-const GREAT_FLOOD: usize = 40 * CAP;
-const GROWTH_MAX: u64 = 6 << 20;
+const GREAT_FLOOD: usize = 60 * CAP;
+const GROWTH_MAX: u64 = 9 << 20;
 
 fn start(caps: &str) -> Node {
     let limits = "workers = 2\nnamed_tenants = 100\nbatch_body_bytes = 4194304";

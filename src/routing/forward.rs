@@ -20,7 +20,7 @@ use futures_util::future::join_all;
 
 use super::counts::ForwardCounts;
 use super::owner::decided_by;
-use crate::check::{Check, Decision, Name, PermitId, TenantId};
+use crate::check::{Check, Decision, Name, PERMIT_TTL_MS_DEFAULT, PERMIT_TTL_UNSAID, PermitId, TenantId};
 use crate::clock::{MS, SharedClock};
 use crate::cluster::InForce;
 use crate::cluster::links::{AskError, Links, Peer};
@@ -271,6 +271,7 @@ impl Forwarder {
         partition: Partition,
         ttl_ms: u64,
     ) -> Result<Option<u64>, Refusal> {
+        let ttl_ms = if ttl_ms == PERMIT_TTL_UNSAID { PERMIT_TTL_MS_DEFAULT } else { ttl_ms };
         let question =
             |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: Some(ttl_ms) });
         let here =

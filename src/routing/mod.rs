@@ -331,8 +331,9 @@ impl Router {
     /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
     /// Errs where its tier allows no such time.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
-        // No tier's permits run for longer; what the permit's own tier says, its owner knows.
-        let ttl_ms = self.in_force.policy().load().renewed_ttl(None, self.wall(), ttl_ms)?;
+        // No tier's permits run for longer; what the permit's own tier says, its owner knows, and with it
+        // what a renewal gets that says nothing.
+        self.in_force.policy().load().renewed_ttl(None, self.wall(), ttl_ms)?;
         match self.permit_shard(id) {
             Some(Ok(shard)) => match shard.renew(id, ttl_ms).await {
                 Err(Refusal::Moved(_)) => self.forward.renew(id, ttl_ms).await,
