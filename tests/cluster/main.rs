@@ -16,5 +16,4 @@ mod old;
 mod policy;
 mod readiness;
 mod recovery;
-mod rolling;
 mod tls;

@@ -1,5 +1,17 @@
 //! A rolling restart under load: each node is asked the moment it says ready, directly and through balancers that are
 //! configured by the files in `docs/balancers`, of which only addresses are changed. Every check is answered.
+//!
+//! A program of its own, so that no other test takes the processors away: nodes, balancers and callers are as
+//! much as two processors bear.
+
+#[path = "../cluster/harness.rs"]
+#[allow(dead_code, reason = "this program uses a part of it")]
+mod harness;
+#[path = "../cluster/net.rs"]
+#[allow(dead_code, reason = "this program uses a part of it")]
+mod net;
+#[path = "../rig/mod.rs"]
+mod rig;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
