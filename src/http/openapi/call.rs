@@ -14,7 +14,7 @@ use serde_json::Value;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{
     Content, Ref, RefOr, Required, Response, ResponseBuilder, Schema, SecurityRequirement,
 };
@@ -153,23 +153,37 @@ impl Call {
 
     /// A body of JSON that it needs.
     pub fn takes<T: ToSchema>(self, says: &str) -> Self {
-        self.body::<T>(says, Required::True, &["application/json"])
+        self.body::<T>(reference::<T>().into(), says, Required::True, &["application/json"])
     }
 
-    /// A body of JSON that may be left out.
+    /// A body of JSON that may be left out; `null` is no body either.
     pub fn may_take<T: ToSchema>(self, says: &str) -> Self {
-        self.body::<T>(says, Required::False, &["application/json"])
+        let none = ObjectBuilder::new().schema_type(Type::Null);
+        let schema: Schema = OneOfBuilder::new().item(none).item(reference::<T>()).into();
+        self.body::<T>(schema.into(), says, Required::False, &["application/json"])
     }
 
     /// A body that may be JSON or TOML, of the same shape.
     pub fn takes_toml_too<T: ToSchema>(self, says: &str) -> Self {
-        self.body::<T>(says, Required::True, &["application/json", "application/toml"])
+        self.body::<T>(
+            reference::<T>().into(),
+            says,
+            Required::True,
+            &["application/json", "application/toml"],
+        )
     }
 
-    fn body<T: ToSchema>(self, says: &str, required: Required, kinds: &[&str]) -> Self {
+    fn body<T: ToSchema>(
+        self,
+        schema: RefOr<Schema>,
+        says: &str,
+        required: Required,
+        kinds: &[&str],
+    ) -> Self {
         let body = RequestBodyBuilder::new().description(Some(says)).required(Some(required));
-        let body =
-            kinds.iter().fold(body, |body, kind| body.content(*kind, Content::new(Some(reference::<T>()))));
+        let content =
+            |body: RequestBodyBuilder, kind: &&str| body.content(*kind, Content::new(Some(schema.clone())));
+        let body = kinds.iter().fold(body, content);
         self.with(|operation| operation.request_body(Some(body.build())))
             .collecting::<T>()
             .fails(&[400, 408, 413])

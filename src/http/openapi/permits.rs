@@ -26,6 +26,6 @@ pub fn calls() -> Vec<Call> {
             .part::<PermitId>("id", id)
             .may_take::<PermitWish>("For how long; 30 s without a body.")
             .answers(200, Answer::json::<Permit>("It is still out."))
-            .fails(&[404, 503]),
+            .fails(&[404, 422, 503]),
     ]
 }
