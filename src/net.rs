@@ -77,7 +77,7 @@ pub trait Listen: Send + 'static {
 pub trait Dial: Send + 'static {
     /// What it makes.
     type Stream: Stream;
-    /// Returns a new connection. A host name is resolved anew each time. Errs where the name can't be resolved within
+    /// Returns a new connection. A host name is resolved each time. Errs where the name can't be resolved within
     /// five seconds, or no address of it takes a connection within a second.
     fn dial(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }

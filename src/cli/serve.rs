@@ -38,7 +38,7 @@ use hangup::{Hangups, Reloaded};
 use join::{Joining, Settled};
 use service::Service;
 
-/// A node outlives whoever reads what it says: a line that can't be written is lost, where the standard macros panic.
+/// A node outlives the reader of its log: a line that can't be written is lost, where the standard macros panic.
 macro_rules! println {
     ($($text:tt)*) => { print(&(format!($($text)*) + "\n")) };
 }

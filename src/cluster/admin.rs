@@ -291,7 +291,7 @@ enum Admission {
     New,
     /// A member that has never been there.
     Is(NodeId),
-    /// The same, at other addresses: its container began anew before its first start was through.
+    /// The same, at other addresses: its container was restarted before its first start was through.
     Moves(NodeId),
 }
 

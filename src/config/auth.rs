@@ -133,7 +133,7 @@ pub(super) fn from_variable(r: &mut Reader, variable: &dyn Fn(&str) -> Option<St
     }
 }
 
-/// Why a node may not listen at `address` where nobody needs a token, and the ways out.
+/// Why a node may not listen at `address` without any token, and the ways out.
 pub fn open_without_auth(address: impl Display) -> String {
     format!(
         "{address} is not a loopback address, and without [auth] anybody could change the policy: configure [auth] or set \

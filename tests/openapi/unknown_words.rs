@@ -50,7 +50,7 @@ fn described(document: &Value) -> Vec<Operation> {
     operations(document).into_iter().filter(|(_, method, _)| *method != "head").map(of).collect()
 }
 
-/// A documented name as somebody might misremember it, or any text at all.
+/// A documented name with a mistake, or any text at all.
 fn names(documented: Vec<String>) -> impl Strategy<Value = String> {
     let camel = |name: String| {
         let mut parts = name.split('_');
