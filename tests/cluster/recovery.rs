@@ -92,8 +92,9 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
     let left = |tenant: &str| {
         cluster.call(2, "POST", "/v1/peek", json!({"tenant": tenant})).json()["remaining"].clone()
     };
-    assert_eq!((left(&mine), left(&lost)), (json!(40), json!(100)));
     let audit = cluster.get(2, "/v1/audit").to_string();
+    let log = cluster.node(2).process.log();
+    assert_eq!((left(&mine), left(&lost)), (json!(40), json!(100)), "{audit}\n{log}");
     assert!(audit.contains("recovered the cluster as node 3; gave up n1 (node 1), n2 (node 2)"), "{audit}");
 
     for i in [0, 1] {
