@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::state::{Agreed, MOVES_MAX};
+use crate::cluster::state::{Agreed, MOVES_MAX, Member};
 use crate::placement::planner::{self, Effect};
-use crate::placement::{Epoch, Members, NodeId, Partition};
+use crate::placement::{BootId, Epoch, Members, NodeId, Partition};
 
 /// Partitions under way at a time, in the whole cluster: one command's worth going out of a node while another is prepared.
 pub const MOVES_AT_ONCE: usize = 2 * MOVES_MAX;
@@ -61,8 +61,18 @@ pub fn next_moves(agreed: &Agreed, reachable: &BTreeSet<NodeId>) -> Vec<(Partiti
 
 /// What the planner wants to move, those on their way included: the most urgent first. Nothing where nobody is left who may own
 /// anything: then it stays where it is.
+///
+/// A founder that has not registered yet keeps what the founding gave it: it registers within
+/// moments, and until then its partitions would go to another node and back.
 fn planned(agreed: &Agreed) -> Vec<Effect> {
-    let members = Members::new(agreed.members.iter().map(|(id, member)| member.placed(id)));
+    let rows = agreed.table.rows();
+    let unregistered = rows.filter(|(_, row)| row.owner.boot == BootId::NEVER);
+    let founders: BTreeSet<_> = unregistered.map(|(_, row)| row.owner.node).collect();
+    let placed = |(id, member): (NodeId, &Member)| match founders.contains(&id) {
+        true => member.placed_as_founder(id),
+        false => member.placed(id),
+    };
+    let members = Members::new(agreed.members.iter().map(placed));
     let plan = members.ok().and_then(|members| planner::moves(&members, &agreed.table).ok());
     plan.into_iter().flatten().filter(|effect| ends(effect).is_some()).collect()
 }
@@ -80,7 +90,7 @@ mod tests {
     use super::*;
     use crate::check::Name;
     use crate::cluster::state::{Command, LogIndex, NewMember, RequestId, Seating, State, What};
-    use crate::placement::{BootId, Secret, Weight};
+    use crate::placement::{Secret, Weight};
 
     /// A state, and the entries that have led to it.
     #[derive(Default)]
@@ -117,7 +127,8 @@ mod tests {
         }
     }
 
-    fn three() -> World {
+    /// Three founders, of which the first `registered` have registered.
+    fn founded(registered: u64) -> World {
         let member = |n| NewMember {
             name: Name::new(&format!("n{n}")).unwrap(),
             http: format!("h{n}:1"),
@@ -128,11 +139,26 @@ mod tests {
         let mut world = World::default();
         let members = [1, 2, 3].map(member).into();
         world.apply(What::Begin { secret: Secret::new(1, 2).into(), document, members });
-        for n in 1..=3 {
+        for n in 1..=registered {
             let seating = Seating { boot: BootId(1), http: format!("h{n}:1"), peer: format!("p{n}:1") };
             world.apply(What::Seat(NodeId(n), seating));
         }
         world
+    }
+
+    fn three() -> World {
+        founded(3)
+    }
+
+    #[test]
+    fn founders_that_have_not_registered_keep_their_partitions() {
+        for registered in 0..=3 {
+            assert_eq!(founded(registered).settle(), 0, "{registered} have registered");
+        }
+        let mut world = founded(2);
+        let owned = world.0.agreed().unwrap().owned_by(NodeId(3));
+        world.apply(What::Drain(NodeId(3), true));
+        assert_eq!(world.settle(), owned);
     }
 
     #[test]

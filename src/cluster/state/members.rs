@@ -81,6 +81,12 @@ impl Member {
     pub fn placed(&self, id: NodeId) -> placement::Member {
         placement::Member { id, weight: self.weight, may_own: self.may_own() && !self.stopping }
     }
+
+    /// Returns what the planner is told of a founder that owns partitions and has not registered yet.
+    pub fn placed_as_founder(&self, id: NodeId) -> placement::Member {
+        let may_own = !self.draining && !self.stopping && self.weight > Weight::NONE;
+        placement::Member { id, weight: self.weight, may_own }
+    }
 }
 
 /// All members, by id.
