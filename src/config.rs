@@ -19,7 +19,10 @@ use crate::net::{Certified, ROUND_TRIP_MS_BOUNDS};
 use crate::placement::Weight;
 use nodes::Entry;
 
-pub use auth::{ADMIN_VARIABLE, Role, TOKENS_MAX, Token, open_without_auth, read_again as read_tokens_again};
+pub use auth::{
+    ADMIN_VARIABLE, Role, TOKENS_MAX, Token, open_without_auth, read_again as read_tokens_again,
+    unused_admin_variable,
+};
 pub use forward_auth::{ForwardAuth, Header, Origin};
 pub use http::{HOST, HOSTS_MAX, Metrics, host};
 pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, LISTEN, NODES_MAX, SeedNode, advertised, listening, weight};

@@ -23,7 +23,7 @@ use tidegate::check::Name;
 use tidegate::clock::SystemClock;
 use tidegate::cluster::raft::{Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore};
-use tidegate::config::{Config, Own, Role, Tls};
+use tidegate::config::{ADMIN_VARIABLE, Config, Own, Role, Tls, unused_admin_variable};
 use tidegate::input::Fault;
 use tidegate::net::{Bound, Listen, Network, Plain, PlainListener, ROUND_TRIP_MS};
 use tidegate::node::{Node, NodeError, Parts, Workers};
@@ -99,6 +99,10 @@ async fn configured(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
     }
     tokio::spawn(hangups.answer(reloaded.clone()));
     for warning in variables::warnings(variables::ours(), &looked_up) {
+        tracing::warn!("{warning}");
+    }
+    let admin = std::env::var(ADMIN_VARIABLE).unwrap_or_default();
+    if let Some(warning) = unused_admin_variable(&config.tokens, &admin) {
         tracing::warn!("{warning}");
     }
     let (has_file, is_named) = (place.config.is_some(), place.node.is_some());
@@ -276,7 +280,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     }
     introduce(&config, &members, http, &node);
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
-        warn_of_ignored_policy(file, &node);
+        warn_of_ignored_policy(file, &node, &url_of(&config, dialled(http)));
     }
     service.has_started(node.unready());
     let (member, mut found) = (node.member().clone(), None);
@@ -390,8 +394,7 @@ fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
 
 /// A few lines on what runs where, and one to paste.
 fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
-    let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
-    let url = format!("{}://{http}", if has_tls { "https" } else { "http" });
+    let url = url_of(config, http);
     println!("tidegate {}  node {}  {url}", env!("CARGO_PKG_VERSION"), config.node);
     if members.len() > 1 {
         let names: Vec<_> = members.iter().map(Name::as_str).collect();
@@ -420,6 +423,12 @@ fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
     println!("  try     {try_it}");
 }
 
+/// The URL of this node's HTTP API at an address.
+fn url_of(config: &Config, http: SocketAddr) -> String {
+    let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
+    format!("{}://{http}", if has_tls { "https" } else { "http" })
+}
+
 /// Who may ask, in a few words.
 fn access_of(config: &Config, http: SocketAddr) -> &'static str {
     match (config.tokens.is_empty(), http.ip().is_loopback()) {
@@ -440,8 +449,7 @@ fn call_to_try(config: &Config, http: SocketAddr) -> String {
         // A secret is never printed: the shell puts it in.
         call.push_str(" -H \"Authorization: Bearer $TIDEGATE_TOKEN\"");
     }
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    format!("{call} {scheme}://{}/v1/check -d '{{\"tenant\":\"acme\"}}'", dialled(http))
+    format!("{call} {}/v1/check -d '{{\"tenant\":\"acme\"}}'", url_of(config, dialled(http)))
 }
 
 /// An address by which this machine reaches itself: a node that listens everywhere is on loopback too.
@@ -465,7 +473,7 @@ fn quoted(word: &str) -> String {
 
 /// Warns that the policy of the configuration is not the one in force, where that is so. A node reads the file at its
 /// cluster's very first start and never again.
-fn warn_of_ignored_policy(file: &Path, node: &Node) {
+fn warn_of_ignored_policy(file: &Path, node: &Node, url: &str) {
     let current = node.member().current();
     let same = match initial(Some(file)) {
         Ok(document) if current.version() > 0 && document == *current.document() => return,
@@ -478,7 +486,7 @@ fn warn_of_ignored_policy(file: &Path, node: &Node) {
     };
     tracing::warn!(
         "[policy] file {file} is ignored{same}: this node has data, and the policy in force is {in_force}; to put the file in \
-         force: tidegate policy apply {file}",
+         force: tidegate policy apply {file} --url {url}",
         file = quoted(&file.display().to_string()),
     );
 }

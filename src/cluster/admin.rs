@@ -339,10 +339,16 @@ fn judge_leaving(
     let owned = facts.agreed.owned_by(id);
     match how {
         Leaving::Abandoned if silence < GIVEN_UP_AFTER => {
-            return Err(Denied::Unsafe(format!(
-                "{name} was heard of in the last {GIVEN_UP_AFTER:?}: it can hand over what it has counted; only a node \
-                 that is gone is given up"
-            )));
+            return Err(Denied::Unsafe(match id == facts.me || steward.has_heard(facts, id) {
+                true => format!(
+                    "{name} was heard of in the last {GIVEN_UP_AFTER:?}: it can hand over what it has counted; only a node \
+                     that is gone is given up"
+                ),
+                false => format!(
+                    "{name} may still run: the leader has led for {silence:.1?} and has not heard of it in that time; only a \
+                     node that was silent for {GIVEN_UP_AFTER:?} is given up: ask again in a few seconds"
+                ),
+            }));
         }
         Leaving::HandingOver if silence > SILENT_AFTER && owned > 0 => {
             return Err(Denied::Unsafe(format!(
@@ -454,11 +460,14 @@ mod tests {
         }
     }
 
+    const NEVER_HEARD: u64 = u64::MAX;
+
     /// What becomes of the order that node `node` leave, where each of the others has been silent for so many seconds.
     fn leaving(node: u64, how: Leaving, silent: [u64; 3]) -> String {
         let state = agreed();
         let heard = |(id, silent): (u64, u64)| {
-            (NodeId(id), Following { behind: 0, silent: Some(Duration::from_secs(silent)) })
+            let silent = (silent != NEVER_HEARD).then(|| Duration::from_secs(silent));
+            (NodeId(id), Following { behind: 0, silent })
         };
         let following: BTreeMap<_, _> = (2..).zip(silent).map(heard).collect();
         let roster = Roster {
@@ -489,6 +498,8 @@ mod tests {
             assert!(why.starts_with("n3 was heard of in the last 5s"), "{why}");
         }
         assert_eq!(leaving(3, Leaving::Abandoned, [0, 5, 0]), "3 true");
+        let why = leaving(3, Leaving::Abandoned, [0, NEVER_HEARD, 0]);
+        assert!(why.starts_with("n3 may still run: the leader has led for 0.0"), "{why}");
         assert!(leaving(1, Leaving::Abandoned, [0, 0, 0]).starts_with("n1 was heard of"));
     }
 

@@ -128,6 +128,11 @@ impl Steward {
         heard.unwrap_or(led)
     }
 
+    /// Returns whether this leader has had an answer of the node since it leads.
+    pub fn has_heard(&self, facts: &Facts<'_>, id: NodeId) -> bool {
+        facts.following.get(&id).is_some_and(|following| following.silent.is_some())
+    }
+
     fn observe(&mut self, facts: &Facts<'_>) {
         let Facts { agreed, roster, following, now, .. } = facts;
         self.since.get_or_insert(*now);

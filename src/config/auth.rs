@@ -9,6 +9,7 @@
 //! A node without the section may be given one administrator's token by the variable [`ADMIN_VARIABLE`]. Without either it
 //! listens on loopback alone, unless its operator says that it is to be open to everybody.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -113,10 +114,22 @@ pub(super) fn read(
     });
     tokens.extend(named.unwrap_or_default());
     fields.finish(r);
+    if let Some(detail) = one_secret_twice(&tokens) {
+        r.fault(detail);
+    }
     if tokens.is_empty() && r.is_clean() {
         r.fault("has no token, so that no request could ever be admitted");
     }
     Some((tokens, metrics))
+}
+
+/// Names two tokens that have one secret: who shows it would be one of the two, and nobody could say which.
+fn one_secret_twice(tokens: &[Token]) -> Option<String> {
+    let mut seen = BTreeMap::new();
+    tokens.iter().find_map(|token| {
+        let first = seen.insert(token.sha256, &token.name)?;
+        Some(format!("the tokens {first} and {} have one secret; each needs its own", token.name))
+    })
 }
 
 /// The token of a node that has no `[auth]`, if the variable for it is set and not empty.
@@ -131,6 +144,17 @@ pub(super) fn from_variable(r: &mut Reader, variable: &dyn Fn(&str) -> Option<St
             Vec::new()
         }
     }
+}
+
+/// A warning where the variable [`ADMIN_VARIABLE`] holds a secret, and none of the node's `tokens` has it.
+pub fn unused_admin_variable(tokens: &[Token], value: &str) -> Option<String> {
+    let digest: [u8; 32] = Sha256::digest(value.trim_end_matches(['\r', '\n']).as_bytes()).into();
+    let is_unused = !value.is_empty() && tokens.iter().all(|token| token.sha256 != digest);
+    is_unused.then(|| {
+        format!(
+            "{ADMIN_VARIABLE} is set and admits no caller: it makes a token only where no [auth] is configured"
+        )
+    })
 }
 
 /// Why a node may not listen at `address` without any token, and the ways out.
@@ -149,9 +173,13 @@ pub fn read_again(tokens: &[Token]) -> Result<Vec<Token>, Vec<Fault>> {
         None => Ok(token.clone()),
     };
     let (read, faulty): (Vec<_>, Vec<_>) = tokens.iter().map(again).partition(Result::is_ok);
-    match faulty.is_empty() {
-        true => Ok(read.into_iter().flatten().collect()),
-        false => Err(faulty.into_iter().filter_map(Result::err).collect()),
+    if !faulty.is_empty() {
+        return Err(faulty.into_iter().filter_map(Result::err).collect());
+    }
+    let read: Vec<_> = read.into_iter().flatten().collect();
+    match one_secret_twice(&read) {
+        None => Ok(read),
+        Some(detail) => Err(vec![Fault::new("auth", detail)]),
     }
 }
 
@@ -159,4 +187,33 @@ fn of_file(token: &Token, file: &Path) -> Result<Token, Fault> {
     let value = secret::of_file(file);
     let value = value.map_err(|detail| Fault::new(format!("auth.{}", token.name), detail))?;
     Ok(Token { file: token.file.clone(), ..Token::new(token.name.clone(), token.role, &value) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(secrets: &[(&str, Role, &str)]) -> Vec<Token> {
+        secrets.iter().map(|(name, role, secret)| Token::new(*name, *role, secret)).collect()
+    }
+
+    #[test]
+    fn one_secret_under_two_names_is_a_fault() {
+        let two = tokens(&[("admin-1", Role::Admin, "one"), ("read-1", Role::Read, "one")]);
+        let why = "the tokens admin-1 and read-1 have one secret; each needs its own";
+        assert_eq!(one_secret_twice(&two).as_deref(), Some(why));
+        let other = tokens(&[("admin-1", Role::Admin, "one"), ("read-1", Role::Read, "two")]);
+        assert_eq!(one_secret_twice(&other), None);
+        assert_eq!(read_again(&two).unwrap_err()[0].detail, why);
+    }
+
+    #[test]
+    fn a_variable_that_makes_no_token_is_warned_of() {
+        let own = tokens(&[("env", Role::Admin, "a-secret")]);
+        assert_eq!(unused_admin_variable(&own, "a-secret\n"), None);
+        assert_eq!(unused_admin_variable(&own, ""), None);
+        let warning = unused_admin_variable(&own, "another").unwrap();
+        assert!(warning.starts_with("TIDEGATE_ADMIN_TOKEN is set and admits no caller"), "{warning}");
+        assert!(!warning.contains("another"), "{warning}");
+    }
 }
