@@ -693,7 +693,7 @@ fn level(number: u16) -> FormatLevel {
 fn found(document: &str) -> What {
     let members = vec![member("n1"), member("n2"), member("n3")];
     let (level, secret) = (level(2), Secret::new(1, 2).into());
-    What::Found { level, secret, document: document.into(), members }
+    What::Found { level, secret, document: document.into(), members, round_trip_ms: 100 }
 }
 
 #[test]
@@ -714,7 +714,7 @@ fn a_state_of_level_1_is_written_as_the_first_program_reads_it() {
     made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
     assert_eq!(state.encode().unwrap()[0], 3);
     let seating = Seating { boot: BootId(9), http: "h:1".into(), peer: "p:1".into() };
-    made(&mut state, 21, What::Register(NodeId(2), seating, level(3))).unwrap();
+    made(&mut state, 21, What::Register(NodeId(2), seating, level(3), 100)).unwrap();
     let read = State::decode(&state.encode().unwrap()).unwrap();
     assert_eq!(read, state);
     let levels = [1, 2, 3].map(|id| read.agreed().unwrap().members.get(NodeId(id)).unwrap().level);
@@ -745,7 +745,7 @@ fn a_state_of_a_later_level_is_refused_with_its_number() {
 fn a_command_that_a_member_cannot_read_is_refused_by_name() {
     let mut state = seated();
     let seating = || Seating { boot: BootId(9), http: "h:1".into(), peer: "p:1".into() };
-    let register = || What::Register(NodeId(2), seating(), level(2));
+    let register = || What::Register(NodeId(2), seating(), level(2), 100);
     let known = |id: NodeId, _: &Member| if id.0 == 1 { level(2) } else { level(1) };
     let why = state.agreed().unwrap().refuse_older(&register(), known).unwrap_err();
     assert_eq!(
