@@ -126,7 +126,9 @@ impl Member {
         let logged = view.state.agreed().and_then(|agreed| agreed.settings.round_trip_ms());
         let Some(ms) = logged.filter(|_| self.recovered.load(Ordering::Relaxed)) else { return };
         let news = self.round_trip.note(ms);
-        if news.for_disk && let Err(error) = self.raft.keep_round_trip(ms).await {
+        if news.for_disk
+            && let Err(error) = self.raft.keep_round_trip(ms).await
+        {
             tracing::error!(%error, "round_trip_ms can't be written down for the next start");
         }
         if news.for_log_lines {
@@ -212,7 +214,8 @@ mod tests {
         let ignored = "[cluster] round_trip_ms = 100 in the configuration is ignored: the cluster's log \
                        says 300; to change it: tidegate cluster set round_trip_ms=100";
         assert_eq!(said(Some(100), Some(300), 300), [ignored]);
-        let running = "the cluster's round_trip_ms is 300; this node's timers allow 100 until it is restarted";
+        let running =
+            "the cluster's round_trip_ms is 300; this node's timers allow 100 until it is restarted";
         assert_eq!(said(None, Some(100), 300), [running]);
         assert_eq!(said(Some(100), None, 300), [ignored, running]);
     }

@@ -30,6 +30,7 @@ mod reads;
 mod render;
 mod request_id;
 pub mod server;
+mod settings;
 mod site;
 mod tenants;
 
@@ -185,6 +186,7 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
         .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/settings", get(settings::get).put(settings::put))
         .route("/v1/cluster/backup", get(backup::get))
         .route("/v1/cluster/nodes", post(members::admit))
         .route("/v1/cluster/nodes/{id}", delete(members::leave))
