@@ -162,8 +162,7 @@ mod tests {
         ] {
             assert_eq!(assignment(text).err().as_deref(), Some(why), "{text}");
         }
-        let ran =
-            Server::replying([]).run("tidegate cluster set round_trip_ms=100 round_trip_ms=200");
+        let ran = Server::replying([]).run("tidegate cluster set round_trip_ms=100 round_trip_ms=200");
         let twice = "error: round_trip_ms is set twice\n";
         assert_eq!((ran.exit, ran.notes.as_str()), (Exit::Usage, twice), "{ran:?}");
     }
