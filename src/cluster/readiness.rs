@@ -96,10 +96,10 @@ impl Readiness {
         }
         let missing = match () {
             () if needs_majority && !self.majority => {
-                let why = self.no_quorum.as_deref().unwrap_or("no contact with a majority of the voters");
+                let why = self.no_quorum.as_deref().unwrap_or("no contact with one");
                 return Some(match why.starts_with("no leader") {
                     true => why.into(),
-                    false => format!("no leader: {why}"),
+                    false => format!("no leader with a majority: {why}"),
                 });
             }
             () if !self.recovered => "log not applied",
@@ -316,11 +316,11 @@ mod tests {
                     no_quorum: Some("the leader n1 has no majority".into()),
                     ..ready.clone()
                 },
-                Some("no leader: the leader n1 has no majority"),
+                Some("no leader with a majority: the leader n1 has no majority"),
             ),
             (
                 Readiness { majority: false, recovered: false, ..starting.clone() },
-                Some("no leader: no contact with a majority of the voters"),
+                Some("no leader with a majority: no contact with one"),
             ),
             (Readiness { recovered: false, ..starting.clone() }, Some("log not applied")),
             (

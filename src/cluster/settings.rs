@@ -1,4 +1,4 @@
-//! The cluster's settings on one node: what it runs with, what the log says, and how they are changed.
+//! The cluster's settings on one node: what it runs with, what the log says, how they change.
 //!
 //! ```text
 //! cluster.toml: round_trip_ms = 100      counts when the cluster is founded, and never again
@@ -7,8 +7,9 @@
 //! next start of n1                       its timers allow 300 ms: it is named no more
 //! ```
 //!
-//! openraft's timers are fixed when a node starts, so a change can't reach a process that runs. Nodes
-//! with different values work together meanwhile: the timers of the slower value are only more patient.
+//! openraft's timers are fixed when a node starts, so a change can't reach a process that runs.
+//! Nodes with different values work together meanwhile: the timers of the larger value are only
+//! more patient.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -75,8 +76,8 @@ struct News {
 }
 
 impl RoundTripSetting {
-    /// That of a node whose configuration and whose data directory say so, in milliseconds. The data
-    /// directory wins.
+    /// Returns that of a node whose configuration and whose data directory say so, in
+    /// milliseconds. The data directory wins.
     pub fn new(configured: Option<u64>, kept: Option<u64>) -> Self {
         let ms = kept.or(configured).unwrap_or(ROUND_TRIP_MS);
         // A value out of bounds would keep Raft from starting.
@@ -119,8 +120,9 @@ impl RoundTripSetting {
 }
 
 impl Member {
-    /// Writes down what the log says for the next start of this node, and warns where it says something
-    /// else than the configuration. Does nothing while old entries are applied again after a start.
+    /// Writes down what the log says for the next start of this node, and warns where it says
+    /// something else than the configuration. Does nothing while old entries are applied again
+    /// after a start.
     pub(super) async fn keep_settings(&self) {
         let view = self.raft.view();
         let logged = view.state.agreed().and_then(|agreed| agreed.settings.round_trip_ms());
@@ -136,7 +138,8 @@ impl Member {
         }
     }
 
-    /// Gives the settings their first value, as the leader of a cluster that an older program founded.
+    /// Gives the settings their first value, as the leader of a cluster that an older program
+    /// founded.
     pub(super) async fn seed_settings(&self) {
         let view = self.raft.view();
         let Some(agreed) = view.state.agreed() else { return };
@@ -155,8 +158,8 @@ impl Member {
         view.state.agreed().map(of).unwrap_or_default()
     }
 
-    /// Changes a setting; answers once every node that can be reached has written it down, and names
-    /// the others.
+    /// Changes a setting; returns once every node that can be reached has written it down, and
+    /// names the others.
     pub(super) async fn change_setting(&self, change: SettingChange) -> Result<SetOutcome, WriteError> {
         let SettingChange { setting, expected, by } = change;
         let done = self.propose(What::Set { expected, setting }, by.clone()).await.map_err(write_error)?;

@@ -1,9 +1,9 @@
 //! `/v1/cluster/settings`: values that hold for all nodes and that operators change while they run.
 //!
 //! ```text
-//! GET /v1/cluster/settings                          200 ETag "1": {"version":1,"round_trip_ms":100,"restart":[]}
-//! PUT /v1/cluster/settings {"round_trip_ms":200}    200 ETag "2": and restart names the nodes that use it
-//!                                                   once they are restarted
+//! GET /v1/cluster/settings     200 ETag "1"  {"version":1,"round_trip_ms":100,"restart":[]}
+//! PUT /v1/cluster/settings     200 ETag "2"  restart names the nodes that use it once they are
+//!     {"round_trip_ms":200}                  restarted
 //! ```
 //!
 //! The settings have a version of their own: `If-Match` names it, not the policy's.

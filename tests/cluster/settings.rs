@@ -1,4 +1,6 @@
-//! The cluster's settings: set on one node, held in the log, used by each node from its next start on.
+//! The cluster's settings: set on one node, held in the log, used by each node from its next start.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -90,4 +92,26 @@ fn of_two_changes_for_one_version_one_is_stale() {
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 412]);
     assert_eq!(cluster.get(2, PATH)["version"], 2);
+}
+
+#[test]
+fn links_that_became_too_slow_are_cured_by_a_setting() {
+    let mut cluster = cluster("");
+    cluster.net().delay_everywhere(Duration::from_millis(150));
+    until("the links are seen to be too slow", || {
+        let answer = cluster.call(0, "GET", "/readyz", Value::Null);
+        (answer.status == 503).then_some(())
+    });
+    // Leaders come and go, and each can write for a moment.
+    until("it is set all the same", || {
+        let set = cluster.call(0, "PUT", PATH, json!({"round_trip_ms": 300}));
+        (set.status == 200 && set.json()["pending"] == json!([])).then_some(())
+    });
+    for i in 0..3 {
+        cluster.kill(i);
+        cluster.begin(i);
+    }
+    (0..3).for_each(|i| cluster.wait_ready(i));
+    (0..3).for_each(|i| assert_eq!(round_trip_max(&cluster, i), 345));
+    wait_to_restart(&cluster, 0, &[]);
 }

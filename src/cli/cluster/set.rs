@@ -20,9 +20,10 @@ use super::super::output::{Output, plain};
 /// Change a setting of the cluster
 #[derive(clap::Args)]
 #[command(after_help = "\
-round_trip_ms (50 to 300) is the longest round trip between nodes: Raft's timers are multiples of it. A node uses a
-new value from its next start on; restart the nodes that are named one after another. What cluster.toml says counts
-only when a cluster is founded. `tidegate cluster status` shows the settings.
+round_trip_ms (50 to 300) is the longest round trip between nodes: Raft's timers are multiples of it.
+A node uses a new value from its next start on; restart the nodes that are named one after another.
+What cluster.toml says counts only when a cluster is founded. `tidegate cluster status` shows the
+settings.
 
 Examples:
   tidegate cluster set round_trip_ms=200

@@ -32,7 +32,8 @@ impl ClusterSettings {
         Self { version: 1, round_trip_ms }
     }
 
-    /// The round trip that Raft's timers are to allow, in milliseconds; none before the first value.
+    /// The round trip that Raft's timers are to allow, in milliseconds; none before the first
+    /// value.
     pub fn round_trip_ms(&self) -> Option<u64> {
         (self.version > 0).then_some(self.round_trip_ms)
     }
@@ -81,8 +82,8 @@ impl Agreed {
         })
     }
 
-    /// Sets a value, unless the settings are at another version than `expected`. The value was judged
-    /// where it was proposed.
+    /// Sets a value; errs where the settings are at another version than `expected`. The value was
+    /// judged where it was proposed.
     pub(super) fn set(&mut self, expected: Option<u64>, setting: Setting) -> Result<Made, Refusal> {
         let actual = self.settings.version;
         if let Some(expected) = expected.filter(|expected| *expected != actual) {

@@ -325,7 +325,7 @@ async fn the_breakers_of_all_links_are_closed_in_one_call_under_another_systems_
 async fn a_node_is_ready_until_it_lacks_something_or_is_stopping() {
     let (app, painted) = app();
     let ready = Readiness::READY;
-    let no_leader = "no leader: no contact with a majority of the voters";
+    let no_leader = "no leader with a majority: no contact with one";
     let n3 = vec![n(3)];
     for (stopping, readiness, word, word_for_checks) in [
         (false, ready.clone(), "ready", "ready"),
