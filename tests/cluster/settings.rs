@@ -46,7 +46,8 @@ fn a_round_trip_that_is_set_is_used_from_the_next_start_on() {
     let warning = "round_trip_ms is 300, and n1, n2, n3 run with another value until they are restarted";
     for i in 0..3 {
         assert_eq!(cluster.get(i, PATH), shown);
-        assert_eq!(cluster.status(i)["warnings"], json!([warning]));
+        let warnings = cluster.status(i)["warnings"].clone();
+        assert!(warnings.as_array().unwrap().contains(&json!(warning)), "{warnings}");
         assert_eq!(round_trip_max(&cluster, i), 115);
     }
     let audit = cluster.get(0, "/v1/audit?limit=1");
@@ -64,7 +65,8 @@ fn a_round_trip_that_is_set_is_used_from_the_next_start_on() {
         let log = &cluster.node(i).process;
         until("the log line names both values", || log.log().contains(ignored).then_some(()));
     }
-    assert_eq!(cluster.status(0)["warnings"], json!([]));
+    let warned = cluster.status(0)["warnings"].to_string();
+    assert!(!warned.contains("round_trip_ms"), "{warned}");
 }
 
 #[test]
