@@ -24,7 +24,7 @@ use crate::clock::SharedClock;
 use crate::cluster::backup::BackUps;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
-use crate::cluster::raft::{Place, Timers};
+use crate::cluster::raft::Place;
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Newcomer, Purpose, SeedNode};
 use crate::config::Config;
 use crate::http::server::{self, Ending};
@@ -60,8 +60,6 @@ pub struct Parts<L, P, N> {
     pub seed: Seed,
     /// Where its log is.
     pub place: Place,
-    /// Raft's times.
-    pub timers: Timers,
     /// The policy of a cluster that hasn't begun.
     pub initial: Initial,
     /// What it does if it begins with nothing and finds a cluster there.
@@ -179,7 +177,7 @@ impl Node {
             boot,
             environment: Some(config.environment.clone()),
             place: parts.place,
-            timers: parts.timers,
+            round_trip_ms: config.round_trip_ms,
             links: links.clone(),
             clock: clock.clone(),
             seed: seed.clone(),

@@ -79,6 +79,8 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Reading, "GET", "/v1/alerts", None),
         (For::Reading, "GET", "/v1/cluster", None),
         (For::Reading, "GET", "/v1/cluster/breakers", None),
+        (For::Reading, "GET", "/v1/cluster/settings", None),
+        (For::Changing, "PUT", "/v1/cluster/settings", Some(json!({"round_trip_ms": 100}))),
         (For::Reading, "GET", "/api/stats", None),
         (For::Reading, "GET", "/api/alerts", None),
         (For::Reading, "GET", "/v1/tenants/acme", None),

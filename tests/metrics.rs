@@ -226,6 +226,26 @@ fn the_counts_are_those_of_the_checks_that_were_made() {
 }
 
 #[test]
+fn requests_refused_for_host_or_origin_are_counted() {
+    let node = node(POLICY);
+    let refused = |reason: &str| {
+        Scraped::of(&node).get(&format!("tidegate_requests_refused_total{{reason=\"{reason}\"}}"))
+    };
+    assert_eq!((refused("host"), refused("origin")), (0.0, 0.0));
+    let ask = |name: &str, value: &str| {
+        node.client().send(&Request::new("GET", "/v1/policy").header(name, value)).status
+    };
+    assert_eq!(ask("origin", "https://evil.example"), 403);
+    assert_eq!(ask("sec-fetch-site", "cross-site"), 403);
+    let rebound = b"GET /v1/policy HTTP/1.1\r\nhost: evil.example\r\n\r\n";
+    assert_eq!(node.client().send_raw(rebound).status, 421);
+    // A Host that means nothing is a fault of the request, not of a page.
+    let nonsense = b"GET /v1/policy HTTP/1.1\r\nhost: a b\r\n\r\n";
+    assert_eq!(node.client().send_raw(nonsense).status, 400);
+    assert_eq!((refused("host"), refused("origin")), (1.0, 2.0));
+}
+
+#[test]
 fn a_permit_that_is_released_or_has_expired_is_out_no_longer() {
     let node = node("default_tier = \"free\"\n[tiers.free]\nmax_concurrent = 10\n");
     let permit = |ttl_ms: u64| {

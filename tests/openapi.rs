@@ -539,6 +539,12 @@ fn answers_are_what_the_document_says() {
         Ask(422, "get", "/api/stats", "?date=1999-12-31", Value::Null),
         Ask(200, "get", "/v1/alerts", "", Value::Null),
         Ask(200, "get", "/v1/cluster", "", Value::Null),
+        Ask(200, "get", "/v1/cluster/settings", "", Value::Null),
+        Ask(200, "put", "/v1/cluster/settings", "?dry_run=true", json!({"round_trip_ms": 300})),
+        Ask(200, "put", "/v1/cluster/settings", "", json!({"round_trip_ms": 200})),
+        Ask(200, "put", "/v1/cluster/settings", "", json!({"round_trip_ms": 200})),
+        Ask(400, "put", "/v1/cluster/settings", "", json!({})),
+        Ask(422, "put", "/v1/cluster/settings", "", json!({"round_trip_ms": 301})),
         Ask(400, "post", "/v1/cluster/nodes", "", json!({"id": "n4"})),
         Ask(
             422,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidegate::clock::{ManualClock, Now, SECOND};
 use tidegate::cluster::Newcomer;
-use tidegate::cluster::raft::{Place, Timers};
+use tidegate::cluster::raft::Place;
 use tidegate::config::Config;
 use tidegate::node::{Node, Parts, Workers};
 use tidegate::random::Seed;
@@ -49,7 +49,6 @@ fn run_seed(seed: u64) -> Vec<String> {
                 clock: Arc::new(clock),
                 seed,
                 place: Place::Memory,
-                timers: Timers::default(),
                 initial: Box::new(|| Ok(tidegate::policy::builtin())),
                 newcomer: Newcomer::default(),
                 state_file: None,

@@ -6,6 +6,7 @@
 //! leader       n1, term 3
 //! majority     yes, heard of 12ms ago
 //! policy       version 12
+//! settings     version 1: round_trip_ms 100
 //!
 //! NODE  STATE  ROLE    WEIGHT  PARTITIONS  HTTP
 //! n1    up     leader       1        1366  127.0.0.1:7071
@@ -16,13 +17,14 @@
 //! ```
 //!
 //! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask it with `--url`. How nodes
-//! leave and are drained is in [`members`]; how a cluster is kept for bad days in [`backup`], and how it goes on after them in
+//! leave and are drained is in [`members`], how settings are changed in [`set`]; how a cluster is kept for bad days in [`backup`], and how it goes on after them in
 //! [`restore`] and [`recover`].
 
 pub(super) mod backup;
 mod members;
 mod recover;
 mod restore;
+mod set;
 
 use clap::builder::NonEmptyStringValueParser;
 use serde::Deserialize;
@@ -39,6 +41,7 @@ use super::output::{Column, Output, plain, span};
 Examples:
   tidegate cluster status
   tidegate cluster leave n3 --wait
+  tidegate cluster set round_trip_ms=200
   tidegate cluster backup monday.backup
   tidegate cluster recover --data-dir data/n3
   tidegate cluster breakers
@@ -61,6 +64,7 @@ Examples:
     Leave(members::LeaveArgs),
     Drain(members::DrainArgs),
     Weight(members::WeightArgs),
+    Set(set::SetArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Recover(recover::RecoverArgs),
@@ -87,6 +91,7 @@ impl ClusterArgs {
             Verb::Leave(arguments) => arguments.run(&server.client()?, out)?,
             Verb::Drain(arguments) => arguments.run(&server.client()?, out)?,
             Verb::Weight(arguments) => arguments.run(&server.client()?, out)?,
+            Verb::Set(arguments) => arguments.run(&server.client()?, out)?,
             Verb::Backup(arguments) => arguments.run(server, out)?,
             Verb::Restore(arguments) => arguments.run(out)?,
             Verb::Recover(arguments) => arguments.run(out)?,
@@ -107,6 +112,8 @@ struct Status {
     term: u64,
     contact_ms: Option<u64>,
     quorum: bool,
+    /// Absent where the node is older than the settings.
+    settings: Option<Settings>,
     policy_version: u64,
     #[serde(default = "enforced")]
     enforce: bool,
@@ -115,6 +122,12 @@ struct Status {
     moves: Vec<Moves>,
     #[serde(default)]
     warnings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    version: u64,
+    round_trip_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -161,6 +174,9 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
         ("majority", majority(&status)),
         ("policy", policy(&status)),
     ])?;
+    if let Some(settings) = &status.settings {
+        out.facts(&[("settings", settings.shown())])?;
+    }
     out.line("")?;
     let columns = [
         Column::Left("NODE"),
@@ -187,6 +203,15 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
         out.note(&format!("warning: {}", plain(warning)));
     }
     Ok(())
+}
+
+impl Settings {
+    fn shown(&self) -> String {
+        match self.round_trip_ms {
+            Some(ms) => format!("version {}: round_trip_ms {ms}", self.version),
+            None => "as the configuration of each node says".into(),
+        }
+    }
 }
 
 fn policy(status: &Status) -> String {
@@ -307,6 +332,19 @@ n2 to n1: 64 partitions are moving, 277 more to go
         assert_eq!(ran.data, expected);
         assert_eq!(ran.notes, "n2: it \u{fffd} hands over\nwarning: of \u{fffd}[2J\n");
         assert_eq!(server.seen()[0].line, "GET /v1/cluster");
+    }
+
+    #[test]
+    fn the_settings_are_a_line_of_the_status() {
+        for (settings, shown) in [
+            (r#"{"version":2,"round_trip_ms":300,"restart":[]}"#, "version 2: round_trip_ms 300"),
+            (r#"{"version":0,"round_trip_ms":null,"restart":[]}"#, "as the configuration of each node says"),
+        ] {
+            let settings = format!("\"settings\":{settings},\"policy_version\":12");
+            let answer = ANSWER.replace("\"policy_version\":12", &settings);
+            let ran = Server::replying([Reply::ok(&answer)]).run("tidegate cluster status");
+            assert!(ran.data.contains(&format!("settings     {shown}\n")), "{}", ran.data);
+        }
     }
 
     #[test]

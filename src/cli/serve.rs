@@ -21,11 +21,11 @@ use tokio::sync::oneshot;
 
 use tidegate::check::Name;
 use tidegate::clock::SystemClock;
-use tidegate::cluster::raft::{Place, Timers};
+use tidegate::cluster::raft::Place;
 use tidegate::cluster::{MemberError, PolicyStore};
 use tidegate::config::{ADMIN_VARIABLE, Config, Own, Role, Tls, unused_admin_variable};
 use tidegate::input::Fault;
-use tidegate::net::{Bound, Listen, Network, Plain, PlainListener, ROUND_TRIP_MS};
+use tidegate::net::{Bound, Listen, Network, Plain, PlainListener};
 use tidegate::node::{Node, NodeError, Parts, Workers};
 use tidegate::policy::Document;
 use tidegate::random::Seed;
@@ -250,7 +250,6 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Some(Ok(settled)) => settled,
         Some(Err(failure)) => return Run::Ended(told(&failure)),
     };
-    let round_trip_ms = config.round_trip_ms.unwrap_or(ROUND_TRIP_MS);
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
         statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
@@ -261,7 +260,6 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         clock: Arc::new(SystemClock::new()),
         seed,
         place,
-        timers: Timers::for_round_trip(round_trip_ms),
         initial: Box::new(move || initial(first.as_deref())),
         newcomer,
         workers: Workers::Threads,

@@ -376,7 +376,7 @@ fn granted(name: &Name, proposed: Result<Done, ProposeError>) -> Result<Granted,
     })?;
     match done.made {
         Made::Member(node) => Ok(Granted { node, at: done.at, is_new: true }),
-        Made::Version(_) | Made::Placement | Made::Level(_) => Err(Denied::Unknown),
+        Made::Version(_) | Made::Placement | Made::Level(_) | Made::Settings { .. } => Err(Denied::Unknown),
     }
 }
 

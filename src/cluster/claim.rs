@@ -100,6 +100,9 @@ pub struct Admitted {
     environment: Name,
     members: Vec<Known>,
     tokens: Vec<Digest>,
+    /// Absent where the cluster's program is older.
+    #[serde(default)]
+    round_trip_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -122,6 +125,11 @@ struct Digest {
 pub struct StrangeToken(pub String);
 
 impl Admitted {
+    /// The round trip that the cluster's log says, in milliseconds.
+    pub fn round_trip_ms(&self) -> Option<u64> {
+        self.round_trip_ms
+    }
+
     /// The claim of the node that was admitted.
     pub fn claim(self) -> Result<Claim, StrangeToken> {
         let known = |known: Known| Acquaintance {
@@ -164,6 +172,8 @@ pub struct Found {
     pub has_left: bool,
     /// Which cluster of the name it is: it may have been made anew.
     pub lineage: Lineage,
+    /// The round trip that the log says, in milliseconds; none before this node has heard of one.
+    pub round_trip_ms: Option<u64>,
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use super::links::Links;
 use super::lost::Newcomer;
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::readiness::Startup;
+use super::settings::RoundTripSetting;
 use super::state::{Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What};
 use super::steward::Steward;
 use crate::check::Name;
@@ -92,8 +93,8 @@ pub struct MemberArgs {
     pub environment: Option<Name>,
     /// Where its log is.
     pub place: raft::Place,
-    /// Raft's times.
-    pub timers: Timers,
+    /// The round trip, in milliseconds, that the configuration says. The log's wins where it says one.
+    pub round_trip_ms: Option<u64>,
     /// The links to the others.
     pub links: Arc<Links>,
     /// Where it reads the time.
@@ -180,6 +181,7 @@ pub struct Member {
     /// Whether it is to join a cluster that exists.
     pub(super) to_join: watch::Sender<bool>,
     pub(super) timers: Timers,
+    pub(super) round_trip: RoundTripSetting,
     pub(super) contact_ms: AtomicU64,
     pub(super) startup: Startup,
     /// Whether this node began with the log or the admission of a cluster that has formed.
@@ -199,13 +201,16 @@ pub(super) const NO_CONTACT: u64 = u64::MAX;
 impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
     pub async fn start(args: MemberArgs) -> Result<Self, MemberError> {
-        let MemberArgs { cluster, own, seeds, boot, environment, place, timers, .. } = args;
+        let MemberArgs { cluster, own, seeds, boot, environment, place, round_trip_ms, .. } = args;
         let MemberArgs { links, clock, seed, initial, newcomer, .. } = args;
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
         let has_log = found.as_ref().is_some_and(|found| !found.is_blank);
         let listens = has_log || seeds.len() < 2;
         let lineage = found.as_ref().map(|found| found.lineage.clone()).unwrap_or_default();
+        let kept = found.as_ref().and_then(|found| found.round_trip_ms);
+        let round_trip = RoundTripSetting::new(round_trip_ms, kept);
+        let timers = Timers::for_round_trip(round_trip.runs_with());
         let claim = claim(found, cluster, &own, &seeds)?;
         let me = Seat { node: claim.node, boot };
         let knows_cluster = has_log || claim.admission.is_some();
@@ -236,6 +241,7 @@ impl Member {
             newcomer,
             to_join: watch::Sender::new(false),
             timers,
+            round_trip,
             contact_ms: AtomicU64::new(NO_CONTACT),
             startup: Startup::new(),
             knows_cluster,
@@ -390,6 +396,7 @@ impl Member {
             let view = views.borrow_and_update().clone();
             if let Some(agreed) = view.state.agreed() {
                 self.put_in_force(agreed);
+                self.keep_settings().await;
                 self.look_up_others(&view);
                 self.in_force.announce();
                 if agreed.members.has_left(self.me.node) && !*self.left.borrow() {
@@ -491,7 +498,8 @@ impl Member {
         let level = levels.fold(self.links.level(), FormatLevel::min);
         let (secret, members) = (self.secret.into(), members.to_vec());
         if level > FormatLevel::FIRST {
-            return Ok(What::Found { level, secret, document: document.to_stored(), members });
+            let (document, round_trip_ms) = (document.to_stored(), self.round_trip.runs_with());
+            return Ok(What::Found { level, secret, document, members, round_trip_ms });
         }
         let document = document.at_first_level();
         if document_level(&document) > FormatLevel::FIRST {
@@ -536,7 +544,12 @@ impl Member {
                     let seating = Seating { boot: self.me.boot, http, peer };
                     let what = match self.raft.view().state.level() {
                         FormatLevel::FIRST => What::Seat(self.me.node, seating),
-                        _ => What::Register(self.me.node, seating, self.links.level()),
+                        _ => What::Register(
+                            self.me.node,
+                            seating,
+                            self.links.level(),
+                            self.round_trip.runs_with(),
+                        ),
                     };
                     match self.propose(what, name.to_string()).await {
                         // What comes before it in the log may still say otherwise here.
@@ -561,6 +574,8 @@ impl Member {
         // Who is no member any more has no seat to keep.
         agreed.members.get(self.me.node).is_none_or(|member| {
             (member.boot, &member.http, &member.peer) == (self.me.boot, &self.own.http, &self.own.peer)
+                && (agreed.level == FormatLevel::FIRST
+                    || member.round_trip_ms == Some(self.round_trip.runs_with()))
         })
     }
 
@@ -595,6 +610,7 @@ impl Member {
                 self.rebalance(&mut moving).await;
                 if turn.is_multiple_of(RAISE_EVERY) {
                     self.raise_level().await;
+                    self.seed_settings().await;
                 }
                 if turn.is_multiple_of(TIDY_EVERY) {
                     self.tidy_up().await;
@@ -674,6 +690,7 @@ impl Member {
             tokio::time::sleep(AGAIN_AFTER).await;
         }
         self.recovered.store(true, Ordering::Relaxed);
+        self.keep_settings().await;
     }
 
     pub(super) fn steward(&self) -> MutexGuard<'_, Steward> {

@@ -2,7 +2,8 @@
 //! which keys are hashed.
 //!
 //! `state` is all that and how an entry of the log changes it, pure; `raft` is the log. `claim` says who a node is, `links` are
-//! the ways to the other members, `readiness` says when this node may be asked, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts
+//! the ways to the other members, `readiness` says when this node may be asked, `settings` are
+//! the values that operators set for all nodes, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts
 //! what was agreed on into force (`in_force`), which is what shards and routing go by. `lost` makes sure that nobody begins anew
 //! whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says who
 //! should vote; nodes tell each other in `whereabouts` where they are when the log doesn't know it yet. `anew` makes a cluster anew of one node that is left or of a back-up, which `backup` reads and writes. The door
@@ -24,6 +25,7 @@ mod policy_store;
 mod quorum;
 pub mod raft;
 mod readiness;
+mod settings;
 pub mod state;
 mod status;
 mod steward;
@@ -40,5 +42,8 @@ pub use policy_store::{
 };
 pub use quorum::RoundTrip;
 pub use readiness::{Purpose, Readiness};
-pub use status::{BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus};
+pub use settings::{SetOutcome, SettingChange, SettingsStatus};
+pub use status::{
+    BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus, SettingLater,
+};
 pub use whereabouts::WhereaboutsAsk;

@@ -57,6 +57,14 @@ pub enum WriteError {
         /// What there is.
         actual: u64,
     },
+    /// Another change of the settings came first.
+    #[error("the settings are at version {actual}, the change expects {expected}")]
+    StaleSettings {
+        /// What the change was made for.
+        expected: u64,
+        /// What there is.
+        actual: u64,
+    },
     /// The change itself can't be made.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -80,7 +88,7 @@ pub enum WriteError {
     #[error("the cluster has no leader at the moment; nothing was changed")]
     NoLeader,
     /// The time was up while the change was on its way.
-    #[error("whether the change was made is not known: look at the policy's version before asking again")]
+    #[error("whether the change was made is not known: look at the version before asking again")]
     Unknown,
 }
 
@@ -227,7 +235,7 @@ impl Member {
     }
 
     /// The members that haven't put the entry into force when a second has passed, or can't be asked.
-    async fn pending(&self, at: LogIndex) -> Vec<String> {
+    pub(super) async fn pending(&self, at: LogIndex) -> Vec<String> {
         let view = self.raft.view();
         let members = view.state.agreed().map(|agreed| agreed.members.clone()).unwrap_or_default();
         let asked = members.iter().map(async |(id, member)| {
@@ -244,7 +252,7 @@ impl Member {
     }
 }
 
-fn write_error(error: ProposeError) -> WriteError {
+pub(super) fn write_error(error: ProposeError) -> WriteError {
     match error {
         ProposeError::NoLeader => WriteError::NoLeader,
         ProposeError::Unknown | ProposeError::Stopped => WriteError::Unknown,
@@ -254,6 +262,7 @@ fn write_error(error: ProposeError) -> WriteError {
         }
         ProposeError::Refused(refusal) => match refusal {
             Refusal::Stale { expected, actual } => WriteError::Stale { expected, actual },
+            Refusal::StaleSettings { expected, actual } => WriteError::StaleSettings { expected, actual },
             Refusal::NotFound(what) => ChangeError::NotFound(what).into(),
             Refusal::Invalid(_) => ChangeError::Invalid(refusal.faults()).into(),
             Refusal::NoSuchVersion { version, oldest, newest } => {

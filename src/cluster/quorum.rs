@@ -100,7 +100,9 @@ impl Member {
                 continue;
             }
             if watching.said.is_none_or(|said| now.saturating_sub(said) >= SAY_AGAIN) {
-                tracing::warn!("{excess}: raise round_trip_ms if the links stay that slow");
+                tracing::warn!(
+                    "{excess}: if the links stay that slow, raise it with tidegate cluster set round_trip_ms=N"
+                );
                 watching.said = Some(now);
             }
             let is_due = watching.handed_over.is_none_or(|at| now.saturating_sub(at) >= HAND_OVER_AGAIN);

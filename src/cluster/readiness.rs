@@ -11,7 +11,8 @@
 //!
 //! The start condition is met once and then stays met. The death of another node, an open breaker
 //! or a partition without an owner never makes a node unready: the node still does its own part.
-//! An election after the death of a leader is bridged by `MAJORITY_GRACE`.
+//! An election after the death of a leader is bridged by `MAJORITY_GRACE`, unless this node's links
+//! are slower than the timers allow: then leaders come and go, and each gap is said with its reason.
 //!
 //! A balancer asks for checks alone ([`Purpose::Checks`]): a node without a majority still decides
 //! what it owns, so a lost majority must not empty every pool.
@@ -96,10 +97,10 @@ impl Readiness {
         }
         let missing = match () {
             () if needs_majority && !self.majority => {
-                let why = self.no_quorum.as_deref().unwrap_or("no contact with a majority of the voters");
+                let why = self.no_quorum.as_deref().unwrap_or("no contact with one");
                 return Some(match why.starts_with("no leader") {
                     true => why.into(),
-                    false => format!("no leader: {why}"),
+                    false => format!("no leader with a majority: {why}"),
                 });
             }
             () if !self.recovered => "log not applied",
@@ -163,13 +164,14 @@ impl Member {
         let started = *self.startup.started.borrow();
         let grace = self.timers.election_ms_max.saturating_mul(MAJORITY_GRACE).saturating_mul(MS);
         let no_quorum = self.why_no_quorum();
+        let is_bridged = self.round_trip().excess().is_none() && self.startup.had_majority(now, grace);
         let waiting_for = match agreed {
             Some(agreed) if !started => self.awaited_owners(agreed, now),
             _ => Vec::new(),
         };
         Readiness {
             unformed: agreed.is_none().then(|| self.unformed()).flatten(),
-            majority: no_quorum.is_none() || (started && self.startup.had_majority(now, grace)),
+            majority: no_quorum.is_none() || (started && is_bridged),
             no_quorum,
             recovered: self.recovered.load(Ordering::Relaxed),
             registered: self.in_force.is_registered()
@@ -316,11 +318,11 @@ mod tests {
                     no_quorum: Some("the leader n1 has no majority".into()),
                     ..ready.clone()
                 },
-                Some("no leader: the leader n1 has no majority"),
+                Some("no leader with a majority: the leader n1 has no majority"),
             ),
             (
                 Readiness { majority: false, recovered: false, ..starting.clone() },
-                Some("no leader: no contact with a majority of the voters"),
+                Some("no leader with a majority: no contact with one"),
             ),
             (Readiness { recovered: false, ..starting.clone() }, Some("log not applied")),
             (

@@ -50,6 +50,7 @@ pub(crate) mod golden;
 mod history;
 mod leaving;
 mod members;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +62,7 @@ pub use command::{
 pub use edit::Edit;
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
 pub use members::{ADDRESS_BYTES_MAX, Leaving, MEMBERS_MAX, Member, Members, NewMember};
+pub use settings::{ClusterSettings, Setting};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,6 +125,8 @@ pub struct Agreed {
     pub audit: Vector<Audited>,
     /// The format level that every member reads: what is written needs no more.
     pub level: FormatLevel,
+    /// What operators have set for all nodes.
+    pub settings: ClusterSettings,
     secret: SecretWords,
     requests: OrdMap<RequestId, Done>,
     /// The ids of `requests`, oldest first.
@@ -149,9 +153,10 @@ impl State {
             (None, What::Begin { secret, document, members }) => {
                 Agreed::begin(at, *secret, document, members, command.time)?
             }
-            (None, What::Found { level, secret, document, members }) => {
-                let begun = Agreed::begin(at, *secret, document, members, command.time)?;
-                (begun.0.raised(*level), begun.1)
+            (None, What::Found { level, secret, document, members, round_trip_ms }) => {
+                let (mut begun, made) = Agreed::begin(at, *secret, document, members, command.time)?;
+                begun.settings = ClusterSettings::founded(*round_trip_ms);
+                (begun.raised(*level), made)
             }
             (None, _) => return Err(Refusal::NotBegun),
             (Some(_), What::Begin { .. } | What::Found { .. }) => return Err(Refusal::Begun),
@@ -282,6 +287,7 @@ impl Agreed {
             table,
             audit: Vector::new(),
             level: FormatLevel::FIRST,
+            settings: ClusterSettings::default(),
             secret,
             requests: OrdMap::new(),
             order: Vector::new(),
@@ -358,8 +364,11 @@ impl Agreed {
                     Arc::new(self.table.abort_moves(&moves.collect::<Vec<_>>(), TableVersion(at.0))?);
                 Ok(Made::Placement)
             }
-            What::Seat(id, seating) => self.register(at, *id, seating, FormatLevel::FIRST),
-            What::Register(id, seating, level) => self.register(at, *id, seating, *level),
+            What::Seat(id, seating) => self.register(at, *id, seating, (FormatLevel::FIRST, None)),
+            What::Register(id, seating, level, round_trip_ms) => {
+                self.register(at, *id, seating, (*level, Some(*round_trip_ms)))
+            }
+            What::Set { expected, setting } => self.set(*expected, *setting),
             What::Note(note) => {
                 if note.len() > NOTE_BYTES_MAX {
                     let detail = format!("is longer than {NOTE_BYTES_MAX} bytes");
@@ -379,9 +388,9 @@ impl Agreed {
         at: LogIndex,
         id: NodeId,
         seating: &Seating,
-        level: FormatLevel,
+        (level, round_trip_ms): (FormatLevel, Option<u64>),
     ) -> Result<Made, Refusal> {
-        self.members.seat(id, seating, level)?;
+        self.members.seat(id, seating, level, round_trip_ms)?;
         self.table = Arc::new(self.table.seat(id, seating.boot, TableVersion(at.0))?);
         Ok(Made::Member(id))
     }
@@ -500,14 +509,22 @@ impl Agreed {
         Later {
             level: self.level,
             levels: self.members.iter().map(|(id, member)| (id, member.level)).collect(),
+            settings: self.settings,
+            round_trips: self
+                .members
+                .iter()
+                .filter_map(|(id, member)| Some((id, member.round_trip_ms?)))
+                .collect(),
         }
     }
 
     fn restore(saved: Saved, later: Later) -> Result<Self, DecodeError> {
         let levels: BTreeMap<_, _> = later.levels.into_iter().collect();
+        let round_trips: BTreeMap<_, _> = later.round_trips.into_iter().collect();
         let row = |(id, member): (NodeId, Member)| {
             let level = levels.get(&id).copied().unwrap_or_default();
-            (id, Member { level, ..member })
+            let round_trip_ms = round_trips.get(&id).copied();
+            (id, Member { level, round_trip_ms, ..member })
         };
         let rows = saved.members.into_iter().map(row).collect();
         Ok(Self {
@@ -516,6 +533,7 @@ impl Agreed {
             history: History::restored(saved.history),
             members: Members { rows, newest: saved.newest_member },
             level: later.level,
+            settings: later.settings,
             table: Arc::new(saved.table),
             audit: saved.audit.into_iter().collect(),
             secret: saved.secret,
@@ -544,6 +562,9 @@ struct Saved {
 struct Later {
     level: FormatLevel,
     levels: Vec<(NodeId, FormatLevel)>,
+    settings: ClusterSettings,
+    /// The round trip that each member's process runs with.
+    round_trips: Vec<(NodeId, u64)>,
 }
 
 fn bounded<T>(moves: &[T]) -> Result<&[T], Refusal> {

@@ -10,8 +10,10 @@ use std::pin::Pin;
 use super::admin::{Administering, Order};
 use super::handoff::{self, Flow, HandOffs};
 use super::member::Member;
+use super::policy_store::WriteError;
 use super::quorum::RoundTrip;
 use super::readiness::Readiness;
+use super::settings::{SetOutcome, SettingChange, SettingsStatus};
 use super::state::{Agreed, Leaving};
 use crate::check::Name;
 use crate::peer::Lineage;
@@ -38,6 +40,8 @@ pub struct ClusterStatus {
     pub quorum: bool,
     /// How long messages between this node and a majority of the voters take.
     pub round_trip: RoundTrip,
+    /// What operators have set for all nodes.
+    pub settings: SettingsStatus,
     /// The version of the policy in force on this node.
     pub policy_version: u64,
     /// Whether limits deny; false while the policy's kill switch is thrown.
@@ -142,6 +146,9 @@ pub struct BreakerStatus {
 /// A status, when it comes.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = ClusterStatus> + Send + 'a>>;
 
+/// The outcome of a change of the settings, when it comes.
+pub type SettingLater<'a> = Pin<Box<dyn Future<Output = Result<SetOutcome, WriteError>> + Send + 'a>>;
+
 /// What the door may know of the cluster.
 pub trait Membership: Send + Sync + 'static {
     /// How it stands.
@@ -158,6 +165,12 @@ pub trait Membership: Send + Sync + 'static {
 
     /// Has an order about the members carried out, for whoever has the token named `by`.
     fn administer(&self, order: Order, by: String) -> Administering<'_>;
+
+    /// What operators have set for all nodes.
+    fn settings(&self) -> SettingsStatus;
+
+    /// Changes one of those settings.
+    fn set(&self, change: SettingChange) -> SettingLater<'_>;
 
     /// Whether the node may take traffic as far as the cluster is concerned, and what it lacks.
     fn readiness(&self) -> Readiness;
@@ -184,6 +197,14 @@ impl Membership for Member {
         Box::pin(self.order(order, by))
     }
 
+    fn settings(&self) -> SettingsStatus {
+        self.look_at_settings()
+    }
+
+    fn set(&self, change: SettingChange) -> SettingLater<'_> {
+        Box::pin(self.change_setting(change))
+    }
+
     fn readiness(&self) -> Readiness {
         self.look_at_readiness()
     }
@@ -207,6 +228,7 @@ impl Member {
             contact_ms: self.contact(),
             quorum,
             round_trip: self.round_trip(),
+            settings: self.look_at_settings(),
             policy_version: policy.version(),
             enforce: policy.document().enforce,
             placement_version: agreed.map(|agreed| agreed.table.version().0),
@@ -301,6 +323,7 @@ fn warnings(status: &ClusterStatus, no_quorum: Option<String>) -> Vec<String> {
         warnings.push("of two nodes one votes: without it the policy can't be changed".into());
     }
     warnings.extend(of_voters(all, down, status.quorum));
+    warnings.extend(status.settings.warning());
     let unseated = status.nodes.iter().filter(|node| node.boot.is_none());
     warnings.extend(unseated.map(|node| format!("node {} has not been there yet", node.id)));
     warnings

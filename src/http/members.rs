@@ -91,6 +91,7 @@ async fn admission(app: &App, new: &NewMember, granted: Granted) -> Value {
         "peer": new.peer,
         "cluster": status.name,
         "environment": app.environment,
+        "round_trip_ms": status.settings.round_trip_ms,
         "members": status.nodes.iter().map(member).collect::<Vec<_>>(),
         "tokens": tokens.collect::<Vec<_>>(),
     })

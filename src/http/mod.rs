@@ -30,6 +30,7 @@ mod reads;
 mod render;
 mod request_id;
 pub mod server;
+mod settings;
 mod site;
 mod tenants;
 
@@ -61,6 +62,7 @@ use crate::routing::Router;
 use crate::telemetry::Telemetry;
 use compat::{admin, config};
 use problem::Problem;
+use site::Refused;
 
 /// What every handler can reach.
 pub struct App {
@@ -116,8 +118,8 @@ impl Door {
 
     /// Answers one request.
     async fn answer(&self, mut request: hyper::Request<Incoming>) -> hyper::Response<Body> {
-        if let Some(Err(problem)) = self.app.site.as_ref().map(|site| site.judge(&request)) {
-            return self.refuse(request, problem);
+        if let Some(Err(refused)) = self.app.site.as_ref().map(|site| site.judge(&request)) {
+            return self.refuse(request, refused);
         }
         let answered = match (request.method(), request.uri().path()) {
             (&Method::POST, "/v1/check") => check::decide(&self.app, &mut request).await,
@@ -132,7 +134,9 @@ impl Door {
 
     /// Answers a request that the node takes from no web page. Pages can repeat such requests as
     /// often as they like, so it is logged for operators that ask for it alone.
-    fn refuse(&self, mut request: hyper::Request<Incoming>, problem: Problem) -> hyper::Response<Body> {
+    fn refuse(&self, mut request: hyper::Request<Incoming>, refused: Refused) -> hyper::Response<Body> {
+        let Refused { problem, foreign } = refused;
+        foreign.into_iter().for_each(|foreign| self.app.telemetry.note_foreign(foreign));
         let path = request.uri().path();
         tracing::debug!(method = %request.method(), ?path, ?problem, "request of a web page refused");
         let id = request_id::ensured(self.app.telemetry.request_ids(), request.headers_mut());
@@ -185,6 +189,7 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
         .route("/v1/cluster", get(cluster::get))
+        .route("/v1/cluster/settings", get(settings::get).put(settings::put))
         .route("/v1/cluster/backup", get(backup::get))
         .route("/v1/cluster/nodes", post(members::admit))
         .route("/v1/cluster/nodes/{id}", delete(members::leave))

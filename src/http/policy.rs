@@ -163,6 +163,18 @@ fn invalid(faults: Vec<Fault>) -> Problem {
 
 /// The version that `If-Match` names, if it is still the current one. Judged before the body is looked at.
 pub fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let actual = app.store.current().version();
+    matching(headers, actual, "the policy", |expected| WriteError::Stale { expected, actual })
+}
+
+/// The version of `what` that `If-Match` names, if it is `actual`. Returns the error of `stale` where it
+/// is another one.
+pub fn matching(
+    headers: &HeaderMap,
+    actual: u64,
+    what: &str,
+    stale: impl FnOnce(u64) -> WriteError,
+) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
     };
@@ -170,15 +182,14 @@ pub fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    let actual = app.store.current().version();
     let tags = text.split(',').map(|tag| tag.trim().trim_matches('"').parse::<u64>().ok());
     let mut known = tags.flatten().peekable();
     match (known.peek().copied(), known.any(|version| version == actual)) {
         (_, true) => Ok(Some(actual)),
-        (Some(expected), false) => Err(WriteError::Stale { expected, actual }.into()),
+        (Some(expected), false) => Err(stale(expected).into()),
         // A tag that was never ours matches nothing.
         (None, _) => {
-            let detail = format!("If-Match {text} is no version of the policy; it is at {actual}");
+            let detail = format!("If-Match {text} is no version of {what}; the version is {actual}");
             Err(Problem::new(412, detail, "stale").with_header(header::ETAG, &etag(actual)))
         }
     }

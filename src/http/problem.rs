@@ -186,7 +186,7 @@ impl From<Denied> for Problem {
 impl From<WriteError> for Problem {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::Stale { actual, .. } => {
+            WriteError::Stale { actual, .. } | WriteError::StaleSettings { actual, .. } => {
                 Self::new(412, error.to_string(), "stale").with_header(header::ETAG, &format!("\"{actual}\""))
             }
             WriteError::Change(ChangeError::NotFound(what)) => Self::not_found(what),

@@ -41,7 +41,7 @@ const PAGE: &[&str] = &["limit", "after"];
 const PERIOD: &[&str] = &["period", "date"];
 
 /// The calls that read a query or a body.
-static CALLS: [Reads; 35] = [
+static CALLS: [Reads; 36] = [
     takes("POST", "/v1/check", &["status"]),
     takes("POST", "/v1/check/batch", &[]),
     takes("POST", "/v1/peek", &[]),
@@ -64,6 +64,7 @@ static CALLS: [Reads; 35] = [
     asks("GET", "/v1/audit", &["limit", "before"]),
     asks("GET", "/v1/stats", PERIOD),
     asks("GET", "/v1/cluster/backup", &["partial"]),
+    takes("PUT", "/v1/cluster/settings", DRY_RUN),
     takes("POST", "/v1/cluster/nodes", &[]),
     asks("DELETE", "/v1/cluster/nodes/{id}", &["force"]),
     takes("PUT", "/v1/cluster/nodes/{id}/weight", &[]),

@@ -22,6 +22,7 @@ use super::forward_auth;
 use super::problem::Problem;
 use crate::config::Config;
 use crate::input::Fault;
+use crate::telemetry::Foreign;
 
 /// Where the request comes from, as the browser sees it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -127,24 +128,25 @@ impl SiteGuard {
 
     /// Returns an error for a request that is not addressed to this node by a name of its own, or
     /// that a page of another site sends. The caller must not do anything else for such a request.
-    pub fn judge<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+    pub fn judge<B>(&self, request: &Request<B>) -> Result<(), Refused> {
         if is_exempt(request.uri().path()) {
             return Ok(());
         }
         let own = self.judge_host(request)?;
-        judge_fetch(request.headers())?;
+        judge_fetch(request.headers()).map_err(Refused::origin)?;
         for origin in request.headers().get_all(header::ORIGIN) {
             if !self.is_own_origin(origin.as_bytes(), own) {
                 let detail = "a page of another site sent this request, and without [auth] the node \
                               takes none from web pages but its own";
-                return Err(Problem::new(403, format!("Origin: {detail}"), "forbidden"));
+                let problem = Problem::new(403, format!("Origin: {detail}"), "forbidden");
+                return Err(Refused::origin(problem));
             }
         }
         Ok(())
     }
 
     /// Returns the Host that the request names; none under HTTP/1.0 without one.
-    fn judge_host<'r, B>(&self, request: &'r Request<B>) -> Result<Option<Authority<'r>>, Problem> {
+    fn judge_host<'r, B>(&self, request: &'r Request<B>) -> Result<Option<Authority<'r>>, Refused> {
         let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
         let mut sent = request.headers().get_all(header::HOST).iter();
         let (host, again) = (sent.next().map(|host| host.as_bytes()), sent.next());
@@ -199,6 +201,21 @@ impl SiteGuard {
     }
 }
 
+/// A request that the guard refuses.
+#[derive(Debug)]
+pub struct Refused {
+    /// The answer.
+    pub problem: Problem,
+    /// What makes it foreign; none where its Host is malformed.
+    pub foreign: Option<Foreign>,
+}
+
+impl Refused {
+    fn origin(problem: Problem) -> Self {
+        Self { problem, foreign: Some(Foreign::Origin) }
+    }
+}
+
 /// Whether this is a call that proxies and balancers make: proxies pass on the end user's Host, Origin and
 /// Sec-Fetch-Site, and none of these calls shows what a page may not know.
 pub fn is_exempt(path: &str) -> bool {
@@ -218,11 +235,11 @@ fn judge_fetch(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn malformed(detail: &str) -> Problem {
-    Problem::bad_input(vec![Fault::new("Host", detail)])
+fn malformed(detail: &str) -> Refused {
+    Refused { problem: Problem::bad_input(vec![Fault::new("Host", detail)]), foreign: None }
 }
 
-fn foreign(host: &[u8]) -> Problem {
+fn foreign(host: &[u8]) -> Refused {
     let shown = match std::str::from_utf8(host) {
         Ok(host) if host.len() <= SHOWN_BYTES_MAX => format!("{host:?}"),
         _ => "a name of that length".into(),
@@ -231,7 +248,7 @@ fn foreign(host: &[u8]) -> Problem {
         "Host: {shown} is not a name of this node; without [auth] it answers to IP addresses, localhost, \
          its http_advertise and what [http] hosts lists (TIDEGATE_HTTP_HOSTS)"
     );
-    Problem::new(421, detail, "misdirected")
+    Refused { problem: Problem::new(421, detail, "misdirected"), foreign: Some(Foreign::Host) }
 }
 
 #[cfg(test)]
@@ -246,7 +263,7 @@ mod tests {
     /// The status of a refusal; 0 is none.
     fn status(request: axum::http::request::Builder) -> u16 {
         let judged = guard().judge(&request.body(()).unwrap());
-        judged.err().map_or(0, |problem| problem.answer().status().as_u16())
+        judged.err().map_or(0, |refused| refused.problem.answer().status().as_u16())
     }
 
     fn get(host: &str) -> axum::http::request::Builder {
@@ -417,7 +434,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_host_and_what_to_configure() {
         let refused = guard().judge(&get("evil.example").body(()).unwrap()).unwrap_err();
-        let document = refused.document();
+        let document = refused.problem.document();
         let detail = document["detail"].as_str().unwrap();
         assert!(detail.contains("\"evil.example\"") && detail.contains("TIDEGATE_HTTP_HOSTS"), "{detail}");
         assert_eq!(document["type"], "urn:tidegate:problem:misdirected");

@@ -253,6 +253,14 @@ impl Families {
         ] {
             self.gauge(name, help, level)?;
         }
+        let (host, origin) = telemetry.foreign();
+        self.counters(
+            "tidegate_requests_refused_total",
+            "Requests that a node without tokens refused: for their Host (421), for their Origin or \
+             Sec-Fetch-Site (403).",
+            ["reason"],
+            [(["host".to_string()], host), (["origin".to_string()], origin)],
+        )?;
         self.counters(
             "tidegate_log_lines_lost_total",
             "Log lines that could not be written to standard error.",

@@ -21,7 +21,7 @@ mod metrics;
 mod request_id;
 mod statistics;
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use alerts::{Alert, Severity, alerts};
@@ -38,6 +38,22 @@ use crate::shard::{Counts, Reading};
 use latency::Latencies;
 use machine::Machine;
 
+/// Why a node without tokens takes no part in a request: it may come from a web page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Its Host is not a name of the node.
+    Host,
+    /// Its Origin or its Sec-Fetch-Site names another site.
+    Origin,
+}
+
+/// How many requests were refused as foreign.
+#[derive(Default)]
+struct ForeignCounts {
+    host: AtomicU64,
+    origin: AtomicU64,
+}
+
 /// See the module.
 pub struct Telemetry {
     clock: SharedClock,
@@ -45,6 +61,7 @@ pub struct Telemetry {
     started: u64,
     latencies: Latencies,
     connections: Arc<AtomicUsize>,
+    foreign: ForeignCounts,
     request_ids: RequestIds,
     machine: Machine,
     seen: Mutex<Seen>,
@@ -89,6 +106,7 @@ impl Telemetry {
             started: now.boot,
             latencies: Latencies::default(),
             connections: Arc::default(),
+            foreign: ForeignCounts::default(),
             request_ids: RequestIds::new(generator),
             machine: Machine::new(now.boot),
             seen: Mutex::new(Seen { shards, lists, noted, statistics }),
@@ -114,6 +132,22 @@ impl Telemetry {
     /// How many connections are open: the counter that whoever accepts them keeps.
     pub fn connections(&self) -> &Arc<AtomicUsize> {
         &self.connections
+    }
+
+    /// Counts a request that was refused as foreign.
+    pub fn note_foreign(&self, foreign: Foreign) {
+        let ForeignCounts { host, origin } = &self.foreign;
+        let count = match foreign {
+            Foreign::Host => host,
+            Foreign::Origin => origin,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many requests were refused for their Host, and how many for their Origin or Sec-Fetch-Site.
+    pub fn foreign(&self) -> (u64, u64) {
+        let ForeignCounts { host, origin } = &self.foreign;
+        (host.load(Ordering::Relaxed), origin.load(Ordering::Relaxed))
     }
 
     /// Looks how much of the machine this process uses.

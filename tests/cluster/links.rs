@@ -14,6 +14,11 @@ const POLICY: &str = r#"
     limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
 "#;
 
+/// The most that a write may take over links of 40 ms each way.
+const WRITE_MAX: Duration = Duration::from_secs(1);
+/// The longest time until writes go on after the links of a leader became too slow.
+const REPLACED_WITHIN: Duration = Duration::from_secs(5);
+
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -70,28 +75,33 @@ fn logs(cluster: &Cluster) -> String {
     cluster.running().iter().map(|i| cluster.node(*i).process.log()).collect()
 }
 
-/// Writes through all nodes for some seconds, whatever else the machine does meanwhile: in one of three
-/// rounds no election happens. What the links can't bear fails in every round.
-fn writes_without_an_election(cluster: &Cluster, lasting: Duration, begin: impl Fn(&Cluster)) {
-    let mut terms = Vec::new();
+/// Writes through all nodes for some seconds. Each write must be done; in one of three rounds no
+/// election happens and half of the writes take at most `bound`. Other tests may keep the machine busy
+/// in a round; what the links can't bear fails in every round.
+fn writes_without_an_election(
+    cluster: &Cluster,
+    lasting: Duration,
+    bound: Duration,
+    begin: impl Fn(&Cluster),
+) {
+    let mut rounds = Vec::new();
     for _ in 0..3 {
         begin(cluster);
         let before = cluster.status(0)["term"].clone();
         let took = write_for(cluster, lasting);
         let after = cluster.status(0)["term"].clone();
-        println!("half of the writes took at most {took:?}, terms {before} to {after}");
-        if before == after {
+        if before == after && took <= bound {
             return;
         }
-        terms.push((before, after));
+        rounds.push(format!("terms {before} to {after}, half of the writes within {took:?}"));
     }
-    panic!("elections in every round: {terms:?}: {}", logs(cluster));
+    panic!("an election, or writes above {bound:?}, in every round: {rounds:#?}: {}", logs(cluster));
 }
 
 #[test]
 fn a_leader_with_40_ms_each_way_stays_and_writes_go_on() {
     let cluster = cluster(3, ms(0), "");
-    writes_without_an_election(&cluster, ms(5_000), |cluster| {
+    writes_without_an_election(&cluster, ms(5_000), WRITE_MAX, |cluster| {
         cluster.net().delay_everywhere(ms(0));
         let leader = until("a node leads", || leader(cluster, 0));
         cluster.net().delay_all_of(leader, ms(40));
@@ -101,35 +111,53 @@ fn a_leader_with_40_ms_each_way_stays_and_writes_go_on() {
 #[test]
 fn a_leader_whose_links_alone_are_too_slow_is_replaced() {
     for delay in [60, 80, 150] {
-        let cluster = cluster(3, ms(0), "");
-        let old = leader(&cluster, 0).unwrap();
-        let other = (old + 1) % 3;
-        cluster.net().delay_all_of(old, ms(delay));
-        let begun = instant();
-        let new = until("another node leads", || leader(&cluster, other).filter(|new| *new != old));
-        let elected = instant() - begun;
-        until("writes go on", || (write(&cluster, other, "after").0 == 200).then_some(()));
-        let written = instant() - begun;
-        println!("{delay} ms each way: n{} leads after {elected:?}, written after {written:?}", new + 1);
-        // Five seconds are promised; machines that run other tests meanwhile get three times that.
-        assert!(written < ms(15_000), "{delay} ms each way: {elected:?}, {written:?}");
-        // The slow node goes on: it writes through the new leader, and doesn't lead again.
-        until("the slow node writes", || (write(&cluster, old, "slow").0 == 200).then_some(()));
-        assert_ne!(leader(&cluster, other), Some(old));
+        // The better of two tries counts: other tests may keep the machine busy during one.
+        let first = replaced_after(ms(delay));
+        if first > REPLACED_WITHIN {
+            let second = replaced_after(ms(delay));
+            assert!(second <= REPLACED_WITHIN, "{delay} ms each way: {first:?}, then {second:?}");
+        }
     }
+}
+
+/// Slows all links of a leader down; returns how long it took until a write was done. The slow node
+/// must follow another leader then.
+fn replaced_after(delay: Duration) -> Duration {
+    let cluster = cluster(3, ms(0), "");
+    let old = leader(&cluster, 0).unwrap();
+    let other = (old + 1) % 3;
+    cluster.net().delay_all_of(old, delay);
+    let begun = instant();
+    until("another node leads", || leader(&cluster, other).filter(|new| *new != old));
+    until("writes go on", || (write(&cluster, other, "after").0 == 200).then_some(()));
+    let written = instant() - begun;
+    // The slow node goes on: it writes through the new leader, and doesn't lead again.
+    until("the slow node writes", || (write(&cluster, old, "slow").0 == 200).then_some(()));
+    assert_ne!(leader(&cluster, other), Some(old));
+    written
 }
 
 #[test]
 fn forty_ms_on_all_links_are_only_slower() {
     let cluster = cluster(3, ms(40), "");
-    writes_without_an_election(&cluster, ms(5_000), |_| {});
-    until("no warning", || warnings(&cluster, 0).is_empty().then_some(()));
+    writes_without_an_election(&cluster, ms(5_000), WRITE_MAX, |_| {});
+    for i in 0..3 {
+        assert_eq!(ready(&cluster, i), (200, "ready\n".into()), "n{}", i + 1);
+        assert_eq!(warnings(&cluster, i), [] as [String; 0], "n{}", i + 1);
+        // Within the deadline that checks have where they name none, whichever node owns the tenant.
+        for owner in 0..3 {
+            let tenant = cluster.tenant_of(owner, i, &format!("far{i}-"));
+            assert_eq!(cluster.check(i, json!({"tenant": tenant}))["allowed"], true);
+        }
+    }
 }
 
 #[test]
 fn links_of_150_ms_each_way_need_round_trip_ms_of_300() {
     let slow = cluster(3, ms(150), "round_trip_ms = 300\n");
-    writes_without_an_election(&slow, ms(6_000), |_| {});
+    // To the leader, from there to a majority, and the word of all nodes that it is in force: five
+    // round trips of 300 ms leave two for the work.
+    writes_without_an_election(&slow, ms(6_000), ms(1_500), |_| {});
     assert_eq!(slow.status(0)["round_trip_ms_max"], 345);
 }
 
@@ -145,6 +173,16 @@ fn links_that_are_all_too_slow_are_named_with_the_round_trip() {
         assert!(said.contains(" ms exceeds the 115 ms that the timers allow"), "{said}");
         let measured = cluster.status(i)["round_trip_ms"].as_u64().unwrap();
         assert!((300..1_000).contains(&measured), "{measured}");
+        let unready = until("readyz names it", || {
+            let (status, text) = ready(&cluster, i);
+            (status == 503 && text.contains("that the timers allow")).then_some(text)
+        });
+        let sentence = unready.split("round trip ").nth(1).unwrap().trim_end();
+        let numbers: Vec<_> =
+            sentence.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).collect();
+        let named: u64 = numbers[0].parse().unwrap();
+        assert!((300..1_000).contains(&named), "{unready}");
+        assert_eq!(sentence, format!("{named} ms exceeds the 115 ms that the timers allow"));
         let log = &cluster.node(i).process;
         until("the log names it", || log.log().contains("that the timers allow").then_some(()));
     }

@@ -16,4 +16,5 @@ mod old;
 mod policy;
 mod readiness;
 mod recovery;
+mod settings;
 mod tls;

@@ -217,6 +217,7 @@ fn a_name_that_is_nearly_right_is_answered_with_the_right_one() {
         ("GET", "/v1/access?type=ip", "known are limit, after, list"),
         ("GET", "/api/stats?time_range=24h", "known are period, date"),
         ("DELETE", "/v1/cluster/nodes/n9?forced", "did you mean force?"),
+        ("PUT", "/v1/cluster/settings?dryrun", "did you mean dry_run?"),
     ] {
         let problem = call(&node, method, path, "{}").problem(400);
         let detail = problem["errors"][0]["detail"].as_str().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate::check::Name;
 use tidegate::cluster::claim::{Admitted, Claim};
-use tidegate::cluster::raft::{Medium, Place, Timers};
+use tidegate::cluster::raft::{Medium, Place};
 use tidegate::cluster::{Member, Newcomer};
 use tidegate::config::{Config, Role, SeedNode, Token};
 use tidegate::node::{Node, Parts, Workers};
@@ -107,7 +107,6 @@ impl World {
             clock: Arc::new(SimulatedClock::up_for(Duration::from_secs(1_000 * (own as u64 + 1)))),
             seed: sim::node_seed(self.seed, own as u64 + 1, life),
             place,
-            timers: Timers::default(),
             initial: Box::new(|| Document::from_toml(POLICY)),
             newcomer: Newcomer::default(),
             state_file: Some(self.state_file(own)),

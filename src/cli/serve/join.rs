@@ -83,6 +83,10 @@ pub struct Settled {
     pub newcomer: Newcomer,
 }
 
+/// What a cluster tells the node that it admits: who it is, which cluster that is, and the round trip
+/// that the log says, in milliseconds.
+type Told = (Claim, Lineage, Option<u64>);
+
 /// What the URL says before this node takes part in anything.
 enum There {
     /// No answer, or none that says so.
@@ -258,7 +262,10 @@ impl Joining {
         };
         let own = reached_at(config, http, peers.local_addr().ok());
         let before = found.map(|found| found.claim).filter(|claim| claim.admission.is_some());
-        let (claim, lineage) = match (self.until_answered(url, config, &own, peers).await, before) {
+        let (claim, lineage, round_trip_ms) = match (
+            self.until_answered(url, config, &own, peers).await,
+            before,
+        ) {
             (Ok(admitted), _) => admitted,
             (Err(failure), Some(before)) if failure.is_passing() => {
                 tracing::warn!(%failure, "no cluster says anything newer than what this node was told before");
@@ -266,7 +273,9 @@ impl Joining {
             }
             (Err(failure), _) => return Err(failure),
         };
-        place.claim(&claim, &lineage).map_err(|error| Failure::Failed(error.to_string()))?;
+        let written = place.claim(&claim, &lineage);
+        let written = written.and_then(|()| round_trip_ms.map_or(Ok(()), |ms| place.keep_round_trip(ms)));
+        written.map_err(|error| Failure::Failed(error.to_string()))?;
         tracing::info!("admitted as {claim}");
         Ok(claim)
     }
@@ -277,7 +286,7 @@ impl Joining {
         config: &Config,
         own: &SeedNode,
         peers: &mut P,
-    ) -> Result<(Claim, Lineage), Failure> {
+    ) -> Result<Told, Failure> {
         let mut told = String::new();
         // An attempt may take long itself, since the cluster dials this node.
         let mut up = pin!(tokio::time::sleep(if self.rejoin { REJOIN_FOR } else { ASK_FOR }));
@@ -307,7 +316,7 @@ impl Joining {
         config: &Config,
         own: &SeedNode,
         peers: &mut P,
-    ) -> Result<(Claim, Lineage), Attempt> {
+    ) -> Result<Told, Attempt> {
         let client = std::sync::Arc::new(self.server_at(url).client()?);
         let asks = client.clone();
         let seen = blocking(move || asks.send(Request::get("/v1/cluster"))?.read::<Seen>()).await?;
@@ -342,7 +351,8 @@ impl Joining {
             admitted = admitting => admitted?,
             () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is polled"),
         };
-        Ok((admitted.claim().map_err(strange)?, lineage))
+        let round_trip_ms = admitted.round_trip_ms();
+        Ok((admitted.claim().map_err(strange)?, lineage, round_trip_ms))
     }
 
     /// The configuration of the node that the claim names.

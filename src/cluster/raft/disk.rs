@@ -21,7 +21,7 @@ use crate::placement::FormatLevel;
 
 /// Entries by index.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// `format`, `claim`, `lineage`, `left`, `vote`, `committed`, `purged`.
+/// `format`, `claim`, `lineage`, `left`, `vote`, `committed`, `purged`, `round_trip_ms`.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 /// `newest`: its seal and bytes.
 const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
@@ -31,6 +31,8 @@ const FORMAT: u16 = 2;
 /// its format, rather than fail at an entry.
 const FORMAT_2: u16 = 3;
 const FILE: &str = "raft.redb";
+/// The value with the round trip that the log says.
+const ROUND_TRIP: &str = "round_trip_ms";
 
 /// Where a store keeps its file.
 #[derive(Clone, Debug)]
@@ -106,6 +108,11 @@ pub(super) enum Op {
     Read {
         told: Told<Option<Sealed>>,
     },
+    /// The round trip that the log says: read before the log at the next start.
+    RoundTrip {
+        ms: u64,
+        told: Told<()>,
+    },
     /// The node has left its cluster.
     Left {
         told: Told<()>,
@@ -155,7 +162,7 @@ impl Disk {
         lineage: &Lineage,
         vote: &Vote,
         last: &LogId,
-        (snapshot, level): (&Sealed, FormatLevel),
+        (snapshot, level, round_trip_ms): (&Sealed, FormatLevel, Option<u64>),
     ) -> Result<(), AnyError> {
         let txn = self.database.begin_write()?;
         {
@@ -171,6 +178,9 @@ impl Disk {
                 ("purged", codec::encode(last)?),
             ] {
                 values.insert(name, value.as_slice())?;
+            }
+            if let Some(ms) = round_trip_ms {
+                values.insert(ROUND_TRIP, codec::encode(&ms)?.as_slice())?;
             }
         }
         Ok(txn.commit()?)
@@ -194,6 +204,7 @@ impl Disk {
                 Op::Vote { told, .. }
                 | Op::Truncate { told, .. }
                 | Op::Purge { told, .. }
+                | Op::RoundTrip { told, .. }
                 | Op::Left { told }
                 | Op::Publish { told, .. } => drop(told.send(result())),
                 Op::Read { told } => {
@@ -250,6 +261,9 @@ impl Disk {
                             published = Some(last);
                         }
                     }
+                    Op::RoundTrip { ms, .. } => {
+                        values.insert(ROUND_TRIP, codec::encode(ms)?.as_slice())?;
+                    }
                     Op::Left { .. } => drop(values.insert("left", codec::encode(&true)?.as_slice())?),
                     Op::Read { .. } => {}
                 }
@@ -271,6 +285,17 @@ impl Place {
             Self::Directory(directory) => !directory.join(FILE).exists(),
         };
         if is_new { Ok(None) } else { found(&open(self)?).map_err(OpenError::storage) }
+    }
+
+    /// Writes down the round trip, in milliseconds, that a cluster has told this node before it
+    /// begins. [`Place::found`] returns it.
+    pub fn keep_round_trip(&self, ms: u64) -> Result<(), OpenError> {
+        let write = |database: &Database| -> Result<(), AnyError> {
+            let txn = database.begin_write()?;
+            txn.open_table(VALUES)?.insert(ROUND_TRIP, codec::encode(&ms)?.as_slice())?;
+            Ok(txn.commit()?)
+        };
+        write(&open(self)?).map_err(OpenError::storage)
     }
 
     /// Makes the place that of the node that `claim` names, before it begins. Where there is another node's claim already it
@@ -353,7 +378,8 @@ fn found(database: &Database) -> Result<Option<claim::Found>, AnyError> {
     let has_left = value::<bool>(&values, "left")?.unwrap_or(false);
     // A node of an earlier version never was in a cluster that was made anew.
     let lineage = value::<Lineage>(&values, "lineage")?.unwrap_or_default();
-    Ok(Some(claim::Found { claim, is_blank, has_left, lineage }))
+    let round_trip_ms = value(&values, ROUND_TRIP)?;
+    Ok(Some(claim::Found { claim, is_blank, has_left, lineage, round_trip_ms }))
 }
 
 pub(super) type AnyError = Box<dyn std::error::Error + Send + Sync>;

@@ -114,6 +114,7 @@ fn found_alone(disk: &Disk, founding: &Founding<'_>) -> Result<(), OpenError> {
     let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
     let data = state.encode().map_err(OpenError::storage)?;
     let sealed = Sealed::new(&meta, &data).map_err(OpenError::storage)?;
-    let snapshot = (&sealed, state.level());
+    let round_trip_ms = state.agreed().and_then(|agreed| agreed.settings.round_trip_ms());
+    let snapshot = (&sealed, state.level(), round_trip_ms);
     disk.begin_with(claim, lineage, &vote, &last, snapshot).map_err(OpenError::storage)
 }

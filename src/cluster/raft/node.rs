@@ -398,6 +398,11 @@ impl Node {
         }
     }
 
+    /// Writes down the round trip that the log says: this node's timers allow it from its next start on.
+    pub async fn keep_round_trip(&self, ms: u64) -> Result<(), String> {
+        self.store.keep_round_trip(ms).await.map_err(|e| e.to_string())
+    }
+
     /// Writes down that this node has left its cluster, so that nobody begins with its data again.
     pub async fn leave(&self) -> Result<(), String> {
         self.store.leave().await.map_err(|e| e.to_string())

@@ -98,6 +98,11 @@ impl LogStore {
         self.ask(|told| Op::Publish { snapshot: Box::new(snapshot), level, told }).await
     }
 
+    /// Writes down the round trip that the log says, for the next start; durable when it answers.
+    pub(super) async fn keep_round_trip(&self, ms: u64) -> io::Result<()> {
+        self.ask(|told| Op::RoundTrip { ms, told }).await
+    }
+
     /// Writes down that the node has left its cluster; durable when it answers.
     pub(super) async fn leave(&self) -> io::Result<()> {
         self.ask(|told| Op::Left { told }).await

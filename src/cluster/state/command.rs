@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Edit, Leaving, LogIndex, NewMember};
+use super::{Edit, Leaving, LogIndex, NewMember, Setting};
 use crate::check::Name;
 use crate::input::Fault;
 use crate::placement::{BootId, Epoch, FormatLevel, NodeId, Partition, Secret, Weight};
@@ -92,14 +92,24 @@ pub enum What {
         document: String,
         /// The members; their ids are 1, 2, 3, … in this order.
         members: Vec<NewMember>,
+        /// The round trip that Raft's timers are to allow, as the founder's configuration says.
+        round_trip_ms: u64,
     },
     /// Every member reads this level: the cluster is at it from now on.
     RaiseLevel(FormatLevel),
-    /// [`What::Seat`] with the level that the process reads.
-    Register(NodeId, Seating, FormatLevel),
+    /// [`What::Seat`] with the level that the process reads, and the round trip in milliseconds that
+    /// its timers allow.
+    Register(NodeId, Seating, FormatLevel, u64),
     /// Something was asked for that changes nothing here, in a few words for the audit log. At most
     /// [`NOTE_BYTES_MAX`].
     Note(String),
+    /// A new value of one of the cluster's settings.
+    Set {
+        /// The version of the settings it was made for; none takes whatever is there.
+        expected: Option<u64>,
+        /// The value.
+        setting: Setting,
+    },
 }
 
 /// Bytes of a note for the audit log.
@@ -114,6 +124,7 @@ impl What {
         match self {
             Self::Found { level, .. } | Self::RaiseLevel(level) => *level,
             Self::Register(..) | Self::Note(_) => FormatLevel::new(2),
+            Self::Set { setting, .. } => setting.needs(),
             Self::Edit { edit, .. } => edit.needs(),
             Self::Begin { .. }
             | Self::Rollback { .. }
@@ -196,10 +207,11 @@ impl fmt::Display for What {
             Self::BeginMoves(moves) => write!(f, "began to move {} partitions", moves.len()),
             Self::CommitMoves(moves) => write!(f, "moved {} partitions", moves.len()),
             Self::AbortMoves(moves) => write!(f, "gave up moving {} partitions", moves.len()),
-            Self::Seat(id, seating) | Self::Register(id, seating, _) => {
+            Self::Seat(id, seating) | Self::Register(id, seating, ..) => {
                 write!(f, "seated node {id} in boot {}", seating.boot)
             }
             Self::Note(note) => f.write_str(note),
+            Self::Set { setting, .. } => write!(f, "set {setting}"),
             Self::Weigh(id, weight) => write!(f, "gave node {id} the weight {weight}"),
             Self::Leave(id, Leaving::HandingOver) => write!(f, "node {id} is to leave"),
             Self::Leave(id, Leaving::Abandoned) => {
@@ -252,6 +264,13 @@ pub enum Made {
     Placement,
     /// A format level; answers a command of level 2.
     Level(FormatLevel),
+    /// A version of the settings; answers a command of level 2.
+    Settings {
+        /// The version, or the one that was there where the command changed nothing.
+        version: u64,
+        /// Whether the command made it.
+        changed: bool,
+    },
 }
 
 /// Why a command did nothing at all. A refusal travels to the node that proposed the command, which may
@@ -327,6 +346,14 @@ pub enum Refusal {
         id: NodeId,
         /// How many.
         partitions: usize,
+    },
+    /// Another change of the settings came first; answers a command of level 2.
+    #[error("the settings are at version {actual}, the change expects {expected}")]
+    StaleSettings {
+        /// What the change was made for.
+        expected: u64,
+        /// What there is.
+        actual: u64,
     },
 }
 

@@ -84,12 +84,13 @@ impl Agreed {
             What::Leave(id, Leaving::HandingOver) => Some(format!("{} is to leave", name(id)?)),
             What::Leave(id, Leaving::Abandoned) => Some(format!("gave up {}", name(id)?)),
             What::Weigh(id, weight) => Some(format!("gave {} the weight {weight}", name(id)?)),
-            What::Seat(id, seating) | What::Register(id, seating, _) => {
+            What::Seat(id, seating) | What::Register(id, seating, ..) => {
                 Some(format!("seated {} in boot {}", name(id)?, seating.boot))
             }
             What::Stop(id, _) => Some(format!("stops {}", name(id)?)),
             What::Begin { .. } | What::Found { .. } | What::Edit { .. } => None,
-            What::Rollback { .. } | What::Admit(_) | What::RaiseLevel(_) | What::Note(_) => None,
+            What::Rollback { .. } | What::Admit(_) | What::RaiseLevel(_) => None,
+            What::Note(_) | What::Set { .. } => None,
             What::BeginMoves(_) | What::CommitMoves(_) | What::AbortMoves(_) => None,
         }
     }

@@ -55,6 +55,10 @@ pub struct Member {
     /// no place for it; see [`super::Later`].
     #[serde(skip)]
     pub level: FormatLevel,
+    /// The round trip in milliseconds that this process' timers allow, as its registration says;
+    /// none for a process of an older program. Kept as the level is.
+    #[serde(skip)]
+    pub round_trip_ms: Option<u64>,
 }
 
 /// How a member leaves.
@@ -147,6 +151,7 @@ impl Members {
                 since,
                 boot: BootId::NEVER,
                 level: FormatLevel::FIRST,
+                round_trip_ms: None,
             },
         );
         Ok(id)
@@ -176,12 +181,18 @@ impl Members {
         Ok(())
     }
 
-    pub(super) fn seat(&mut self, id: NodeId, seating: &Seating, level: FormatLevel) -> Result<(), Refusal> {
+    pub(super) fn seat(
+        &mut self,
+        id: NodeId,
+        seating: &Seating,
+        level: FormatLevel,
+        round_trip_ms: Option<u64>,
+    ) -> Result<(), Refusal> {
         check(&seating.http, &seating.peer)?;
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         let Seating { boot, http, peer } = seating.clone();
         (member.boot, member.http, member.peer, member.stopping) = (boot, http, peer, false);
-        member.level = level;
+        (member.level, member.round_trip_ms) = (level, round_trip_ms);
         Ok(())
     }
 

@@ -693,7 +693,7 @@ fn level(number: u16) -> FormatLevel {
 fn found(document: &str) -> What {
     let members = vec![member("n1"), member("n2"), member("n3")];
     let (level, secret) = (level(2), Secret::new(1, 2).into());
-    What::Found { level, secret, document: document.into(), members }
+    What::Found { level, secret, document: document.into(), members, round_trip_ms: 100 }
 }
 
 #[test]
@@ -714,7 +714,7 @@ fn a_state_of_level_1_is_written_as_the_first_program_reads_it() {
     made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
     assert_eq!(state.encode().unwrap()[0], 3);
     let seating = Seating { boot: BootId(9), http: "h:1".into(), peer: "p:1".into() };
-    made(&mut state, 21, What::Register(NodeId(2), seating, level(3))).unwrap();
+    made(&mut state, 21, What::Register(NodeId(2), seating, level(3), 100)).unwrap();
     let read = State::decode(&state.encode().unwrap()).unwrap();
     assert_eq!(read, state);
     let levels = [1, 2, 3].map(|id| read.agreed().unwrap().members.get(NodeId(id)).unwrap().level);
@@ -745,7 +745,7 @@ fn a_state_of_a_later_level_is_refused_with_its_number() {
 fn a_command_that_a_member_cannot_read_is_refused_by_name() {
     let mut state = seated();
     let seating = || Seating { boot: BootId(9), http: "h:1".into(), peer: "p:1".into() };
-    let register = || What::Register(NodeId(2), seating(), level(2));
+    let register = || What::Register(NodeId(2), seating(), level(2), 100);
     let known = |id: NodeId, _: &Member| if id.0 == 1 { level(2) } else { level(1) };
     let why = state.agreed().unwrap().refuse_older(&register(), known).unwrap_err();
     assert_eq!(
@@ -761,4 +761,59 @@ fn a_command_that_a_member_cannot_read_is_refused_by_name() {
     assert_eq!(begun.refuse_older(&What::RaiseLevel(level(2)), known), Ok(()));
     made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
     assert_eq!(state.agreed().unwrap().refuse_older(&register(), known), Ok(()));
+}
+
+fn set(expected: Option<u64>, round_trip_ms: u64) -> What {
+    What::Set { expected, setting: Setting::RoundTripMs(round_trip_ms) }
+}
+
+#[test]
+fn a_setting_has_a_version_that_a_change_can_expect() {
+    let mut state = State::default();
+    state.apply(LogIndex(3), &command(1, found(POLICY))).unwrap();
+    let settings = |state: &State| {
+        let settings = state.agreed().unwrap().settings;
+        (settings.version, settings.round_trip_ms())
+    };
+    assert_eq!(settings(&state), (1, Some(100)), "as it was founded");
+    let told = |version, changed| Ok(Made::Settings { version, changed });
+    assert_eq!(made(&mut state, 20, set(Some(1), 300)), told(2, true));
+    let stale = Refusal::StaleSettings { expected: 1, actual: 2 };
+    assert_eq!(made(&mut state, 21, set(Some(1), 200)), Err(stale));
+    assert_eq!(made(&mut state, 22, set(None, 300)), told(2, false));
+    assert_eq!(settings(&state), (2, Some(300)));
+    let audit = &state.agreed().unwrap().audit;
+    assert_eq!(audit.last().unwrap().what, "set round_trip_ms to 300");
+    assert_eq!(State::decode(&state.encode().unwrap()).unwrap(), state);
+}
+
+#[test]
+fn a_cluster_of_an_older_program_has_no_settings_at_first() {
+    let mut state = seated();
+    assert_eq!(state.agreed().unwrap().settings.round_trip_ms(), None);
+    assert_eq!(set(None, 200).needs(), level(2));
+    made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
+    // The leader's first value makes a version; a slower leader's doesn't replace it.
+    let made_one = Made::Settings { version: 1, changed: true };
+    assert_eq!(made(&mut state, 21, set(Some(0), 100)), Ok(made_one));
+    let stale = Refusal::StaleSettings { expected: 0, actual: 1 };
+    assert_eq!(made(&mut state, 22, set(Some(0), 300)), Err(stale));
+}
+
+#[test]
+fn a_process_with_another_round_trip_awaits_a_restart() {
+    let mut state = State::default();
+    state.apply(LogIndex(3), &command(1, found(POLICY))).unwrap();
+    let register = |state: &mut State, at: u64, node, boot, ms| {
+        let seating = Seating { boot: BootId(boot), http: "h:1".into(), peer: "p:1".into() };
+        made(state, at, What::Register(NodeId(node), seating, level(2), ms)).unwrap();
+        state.agreed().unwrap().awaiting_restart().collect::<Vec<_>>()
+    };
+    assert_eq!(register(&mut state, 20, 1, 11, 100), []);
+    assert_eq!(register(&mut state, 21, 2, 12, 300), [(NodeId(2), 300)]);
+    made(&mut state, 22, set(None, 300)).unwrap();
+    let mut read = State::decode(&state.encode().unwrap()).unwrap();
+    // Node 3 has not been there yet: its first process will run with the log's.
+    assert_eq!(read.agreed().unwrap().awaiting_restart().collect::<Vec<_>>(), [(NodeId(1), 100)]);
+    assert_eq!(register(&mut read, 30, 1, 21, 300), []);
 }

@@ -4,19 +4,30 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Post, Put};
 use utoipa::openapi::schema::ArrayBuilder;
 
-use super::call::{Access, Answer, Call};
+use super::call::{Access, Answer, Call, ETag};
 use super::ops::NodeId;
-use super::policy::Flag;
+use super::policy::{Differences, Flag, IfMatch, Pending, Unchanged, either};
 use super::words::{Millis, NAME, Shown, at_least, components, form, reference, text, whole};
 use crate::check::NAME_BYTES_MAX;
 use crate::cluster::RECOVERIES_MAX;
 use crate::config::{ADDRESS_BYTES_MAX, NODES_MAX, TOKENS_MAX};
+use crate::net::ROUND_TRIP_MS_BOUNDS;
 use crate::placement::WEIGHT_MAX;
 
 /// The tag of these calls.
 pub const CLUSTER: &str = "cluster";
 
 components! {
+    /// A version of the cluster's settings; 0 before the first value, while each node goes by its
+    /// configuration.
+    SettingsVersion = at_least(0), 2;
+    /// The longest round trip between nodes in milliseconds; Raft's timers are multiples of it.
+    RoundTripMs = whole(ROUND_TRIP_MS_BOUNDS), 200;
+    /// Nodes that run with another round trip until they are restarted.
+    AwaitingRestart [NodeId] = ArrayBuilder::new().items(reference::<NodeId>()).max_items(Some(NODES_MAX)), ["n1"];
+    /// What a change of the settings answers: what was set, or with `dry_run` what would be.
+    SettingsOutcome [SettingsSet, SettingsDryRun] = either::<SettingsSet, SettingsDryRun>(),
+        {"version": 2, "round_trip_ms": 200, "restart": ["n1"], "pending": []};
     /// The name of the cluster.
     ClusterName = text(1..=NAME_BYTES_MAX, NAME), "demo";
     /// A host and a port.
@@ -95,6 +106,8 @@ pub struct ClusterView {
     round_trip_ms: Option<Millis>,
     /// The most that the cluster's timers allow.
     round_trip_ms_max: Millis,
+    /// What operators have set for all nodes.
+    settings: ClusterSettings,
     /// The version of the policy in force on this node; 0 before the cluster has begun.
     #[schema(examples(12), minimum = 0)]
     policy_version: u64,
@@ -210,6 +223,9 @@ pub struct Admission {
     /// Which of the policy's environments the node that answered runs in.
     #[schema(examples("production"))]
     environment: String,
+    /// The round trip that its timers are to allow, as the log says; null where the log says none yet.
+    #[schema(required)]
+    round_trip_ms: Option<RoundTripMs>,
     /// Whom it may speak with.
     members: Acquaintances,
     /// Who may do what.
@@ -248,6 +264,58 @@ pub enum TokenRole {
     Check,
     Read,
     Admin,
+}
+
+/// The cluster's settings.
+#[derive(ToSchema)]
+#[schema(examples(json!({"version": 1, "round_trip_ms": 100, "restart": []})))]
+pub struct ClusterSettings {
+    /// Their version.
+    version: SettingsVersion,
+    /// The round trip that Raft's timers are to allow; null at version 0.
+    #[schema(required)]
+    round_trip_ms: Option<RoundTripMs>,
+    /// Who uses it only after a restart.
+    restart: AwaitingRestart,
+}
+
+/// New values of the cluster's settings.
+#[derive(ToSchema)]
+#[schema(examples(json!({"round_trip_ms": 200})))]
+#[serde(deny_unknown_fields)]
+pub struct NewSettings {
+    /// The round trip that Raft's timers are to allow.
+    round_trip_ms: RoundTripMs,
+}
+
+/// A change of the settings that was made.
+#[derive(ToSchema)]
+#[schema(examples(json!({"version": 2, "round_trip_ms": 200, "restart": ["n1"], "pending": []})))]
+pub struct SettingsSet {
+    /// The version it made; where it changed nothing, the version that there is.
+    version: SettingsVersion,
+    /// The round trip that Raft's timers are to allow.
+    round_trip_ms: RoundTripMs,
+    /// Who uses it only after a restart.
+    restart: AwaitingRestart,
+    /// Who hasn't written it down yet.
+    pending: Pending,
+    /// True where the settings said this already, so that no version was made; else absent.
+    #[schema(nullable = false)]
+    unchanged: Option<Unchanged>,
+}
+
+/// What a change of the settings would change. Nothing was set.
+#[derive(ToSchema)]
+#[schema(examples(json!({"dry_run": true, "version": 1, "changes": []})))]
+pub struct SettingsDryRun {
+    /// Always true.
+    #[schema(examples(true))]
+    dry_run: bool,
+    /// The version it was compared with.
+    version: SettingsVersion,
+    /// What differs.
+    changes: Differences,
 }
 
 /// How a node stands that is drained or leaves.
@@ -336,6 +404,11 @@ pub struct BreakerReset {
     reset: bool,
 }
 
+/// An answer with the version of the settings.
+fn settings(answer: Answer) -> Answer {
+    answer.header::<ETag>("ETag", "The version of the settings, for `If-Match`; absent from a dry run.")
+}
+
 /// The calls.
 pub fn calls() -> Vec<Call> {
     vec![
@@ -346,6 +419,23 @@ pub fn calls() -> Vec<Call> {
                 "One node's word: another may reach whom this one doesn't, and that is often what is looked for.",
             )
             .answers(200, Answer::json::<ClusterView>("How it stands.")),
+        Call::new(Get, "/v1/cluster/settings", "getSettings", CLUSTER)
+            .open_to(Access::See)
+            .does("See the cluster's settings", "They hold for all nodes and have a version of their own.")
+            .answers(200, settings(Answer::json::<ClusterSettings>("The settings."))),
+        Call::new(Put, "/v1/cluster/settings", "putSettings", CLUSTER)
+            .open_to(Access::Change)
+            .does(
+                "Change the cluster's settings",
+                "`round_trip_ms` scales Raft's timers, which are fixed when a process starts: each node uses the new value from its \
+                 next start on, and `restart` names those that run with another one. `[cluster] round_trip_ms` counts only when \
+                 a cluster is founded.",
+            )
+            .query::<Flag>("dry_run", "Whether to answer with what would change, and change nothing.")
+            .header::<IfMatch>("If-Match", "The version of the settings that the change was made for.")
+            .takes::<NewSettings>("The new values.")
+            .answers(200, settings(Answer::json::<SettingsOutcome>("It is set, or would be.")))
+            .fails(&[409, 412, 422]),
         Call::new(Get, "/v1/cluster/backup", "backUp", CLUSTER)
             .open_to(Access::Change)
             .does(

@@ -60,21 +60,29 @@ async fn a_file_is_one_nodes_and_one_processes() {
         "the data there is that of n1 of the cluster test (node 1); this is n2 of the cluster test (node 1)";
     assert_eq!(why, expected);
     // Nothing was written yet, so the place may still become another's; then no more.
-    assert_eq!(
-        place.found().unwrap(),
-        Some(Found { claim: claim(NodeId(1)), is_blank: true, has_left: false, lineage: Lineage::default() })
-    );
+    let first = Found {
+        claim: claim(NodeId(1)),
+        is_blank: true,
+        has_left: false,
+        lineage: Lineage::default(),
+        round_trip_ms: None,
+    };
+    assert_eq!(place.found().unwrap(), Some(first.clone()));
     place.claim(&claim(NodeId(7)), &Lineage::default()).unwrap();
     place.claim(&claim(NodeId(1)), &Lineage::default()).unwrap();
+    place.keep_round_trip(200).unwrap();
+    assert_eq!(place.found().unwrap().unwrap().round_trip_ms, Some(200));
+    assert!(place.found().unwrap().unwrap().is_blank);
     let mut store = LogStore::open(&place, &claim(NodeId(1))).unwrap();
     store.save_vote(&Vote::new(1, NodeId(1))).await.unwrap();
     store.leave().await.unwrap();
+    store.keep_round_trip(300).await.unwrap();
     let closed = store.closed();
     drop(store);
     closed.wait().await;
     assert_eq!(
         place.found().unwrap(),
-        Some(Found { claim: claim(NodeId(1)), is_blank: false, has_left: true, lineage: Lineage::default() })
+        Some(Found { is_blank: false, has_left: true, round_trip_ms: Some(300), ..first.clone() })
     );
     assert!(matches!(place.claim(&claim(NodeId(7)), &Lineage::default()), Err(OpenError::OtherNode { .. })));
     let other = LogStore::open(&place, &claim(NodeId(2)));
