@@ -27,6 +27,7 @@ pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod http;
+pub mod files;
 pub mod input;
 pub mod limit;
 pub mod net;

@@ -22,11 +22,12 @@ use tokio::sync::oneshot;
 use tidegate::check::Name;
 use tidegate::clock::SystemClock;
 use tidegate::cluster::raft::{Place, Timers};
-use tidegate::cluster::{MemberError, PolicyStore};
-use tidegate::config::{Config, Own, Role, Tls};
+use tidegate::cluster::{MemberError, PolicyStore, peer_keys};
+use tidegate::config::{Config, Own, PeerKeySource, Role, Tls};
 use tidegate::input::Fault;
 use tidegate::net::{Bound, Listen, Network, Plain, PlainListener, ROUND_TRIP_MS};
-use tidegate::node::{Node, NodeError, Parts, Workers};
+use tidegate::node::{Node, NodeError, Parts, PeerKeys, Workers};
+use tidegate::peer::Key;
 use tidegate::policy::Document;
 use tidegate::random::Seed;
 use tidegate::telemetry::log::{Filter, print, print_error};
@@ -246,6 +247,12 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Some(Ok(settled)) => settled,
         Some(Err(failure)) => return Run::Ended(told(&failure)),
     };
+    let (peer_keys, peers_know) = match peer_keys(&config) {
+        Ok(keys) => keys,
+        Err(error) => return Run::Ended(fail(error)),
+    };
+    let is_first_key = peers_know == PeerKeySource::AdminTokens;
+    let first_keys = is_first_key.then(|| peer_keys.keys.clone());
     let round_trip_ms = config.round_trip_ms.unwrap_or(ROUND_TRIP_MS);
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
@@ -260,6 +267,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         timers: Timers::for_round_trip(round_trip_ms),
         initial: Box::new(move || initial(first.as_deref())),
         newcomer,
+        peer_keys,
         workers: Workers::Threads,
     };
     let node = match Node::start(parts).await {
@@ -270,11 +278,20 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Err(error) => return Run::Ended(fail(error)),
     };
     reloaded.node_of(&config, node.tokens());
+    // The data directory is this process's alone by now.
+    if let Some(keys) = first_keys
+        && let Err(error) = peer_keys::save(&config.data_dir, &keys)
+    {
+        tracing::error!(
+            %error,
+            "the key that follows from the admin tokens is not kept: other tokens will make it another key"
+        );
+    }
     if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
         let _ = tokio::time::timeout(STARTED_WITHIN, node.is_started()).await;
     }
-    introduce(&config, &members, http, &node);
+    introduce(&config, (&members, peers_know), http, &node);
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
         warn_of_ignored_policy(file, &node);
     }
@@ -389,7 +406,12 @@ fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
 }
 
 /// A few lines on what runs where, and one to paste.
-fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
+fn introduce(
+    config: &Config,
+    (members, peers_know): (&[Name], PeerKeySource),
+    http: SocketAddr,
+    node: &Node,
+) {
     let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
     let url = format!("{}://{http}", if has_tls { "https" } else { "http" });
     println!("tidegate {}  node {}  {url}", env!("CARGO_PKG_VERSION"), config.node);
@@ -416,8 +438,31 @@ fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
         println!("  tls     {}{until}", if tls.http { "peers and HTTP" } else { "peers" });
     }
     println!("  access  {}", access_of(config, http));
+    if config.peer.is_some() {
+        println!("  peers   {}", peers_of(config, peers_know));
+    }
     let try_it = call_to_try(config, http);
     println!("  try     {try_it}");
+}
+
+/// The keys by which this node and its peers know each other, and where the one to prove with is from.
+fn peer_keys(config: &Config) -> Result<(PeerKeys, PeerKeySource), String> {
+    let kept = peer_keys::load(&config.data_dir).map_err(|error| error.to_string())?;
+    let are_kept = kept.is_some();
+    let kept: Vec<_> = kept.unwrap_or_default().iter().map(|key| *key.bytes()).collect();
+    let (keys, source) = config.peer_keys(&kept);
+    Ok((PeerKeys { keys: keys.into_iter().map(Key::new).collect(), are_kept }, source))
+}
+
+/// How peers are known, in a few words.
+fn peers_of(config: &Config, source: PeerKeySource) -> &'static str {
+    match (source, config.tls.is_some()) {
+        (PeerKeySource::Configured, _) => "by secret ([peers] secret or TIDEGATE_PEER_SECRET)",
+        (PeerKeySource::Kept, _) => "by secret (peers.keys in the data directory)",
+        (PeerKeySource::AdminTokens, _) => "by secret (from the admin tokens)",
+        (PeerKeySource::Nowhere, true) => "by certificate alone (no [peers] secret, no [auth])",
+        (PeerKeySource::Nowhere, false) => "open (no [peers] secret, no [auth]; loopback only)",
+    }
 }
 
 /// Who may ask, in a few words.

@@ -282,6 +282,7 @@ mod tests {
         let control = tokio::runtime::Handle::current();
         let links = Links::new(LinksArgs {
             us,
+            guard: Default::default(),
             network: Plain::default(),
             clock: clock.clone(),
             seed: seed.clone(),
@@ -308,6 +309,7 @@ mod tests {
             tokens: Arc::new(Tokens::new(tokens)),
             site: None,
             insecure_no_auth: false,
+            peer_keys: vec![[0x5a; 32]],
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
             ready: AtomicBool::new(true),
@@ -449,7 +451,7 @@ mod tests {
         let body = json!({"id": "n7", "http": "127.0.0.1:7077", "peer": "127.0.0.1:7177"});
         let expected = json!({
             "id": "n7", "number": 7, "http": "127.0.0.1:7077", "peer": "127.0.0.1:7177", "cluster": "demo",
-            "environment": "production", "tokens": [],
+            "environment": "production", "tokens": [], "peer_keys": [],
             "members": [{"id": "n1", "number": 1, "peer": "127.0.0.1:7171"},
                         {"id": "n2", "number": 2, "peer": "127.0.0.1:7172"}],
         });

@@ -46,10 +46,13 @@ pub enum FrameKind {
     Ping,
     /// Yes.
     Pong,
+    /// In the handshake, behind the greetings of two ends that both gave a nonce: that this end knows the
+    /// secret of the cluster.
+    Proof,
 }
 
 impl FrameKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Hello,
         Self::Refusal,
         Self::Request,
@@ -58,6 +61,7 @@ impl FrameKind {
         Self::Cancel,
         Self::Ping,
         Self::Pong,
+        Self::Proof,
     ];
 
     fn code(self) -> u8 {
@@ -70,6 +74,7 @@ impl FrameKind {
             Self::Cancel => 6,
             Self::Ping => 7,
             Self::Pong => 8,
+            Self::Proof => 9,
         }
     }
 

@@ -22,9 +22,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::breaker::Breaker;
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
-use super::handshake::{self, Agreed, HandshakeError, Identity, Reader};
+use super::handshake::{self, Agreed, HandshakeError, Identity, Reader, Us};
 use super::message::{Ask, Failure, Opaque, ReadError, ttl_us};
 use super::pending::{NotTaken, Pending};
+use super::proof::Guard;
 use super::writer::{self, Outgoing, WriteError};
 use super::{BootId, Class};
 use crate::check::Name;
@@ -51,6 +52,8 @@ const NO_ROUND_TRIP: u64 = u64::MAX;
 pub struct LinkArgs<D> {
     /// What this node says of itself.
     pub us: Identity,
+    /// How it proves that it belongs to the cluster, and what it asks of the peer.
+    pub guard: Arc<Guard>,
     /// The id of the node at the other end; any other that answers there is refused.
     pub peer: Name,
     /// What the link is for.
@@ -186,7 +189,7 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         given_up: false,
     });
     let end = CancellationToken::new();
-    let driver = Driver { us: args.us, shared: shared.clone(), states, breaker: args.breaker };
+    let driver = Driver { us: args.us, guard: args.guard, shared: shared.clone(), states, breaker: args.breaker };
     let ended = end.clone();
     let drive = async move {
         tokio::select! {
@@ -323,6 +326,7 @@ enum LinkError {
 
 struct Driver {
     us: Identity,
+    guard: Arc<Guard>,
     shared: Arc<Shared>,
     states: watch::Sender<LinkState>,
     breaker: Option<Arc<Breaker>>,
@@ -358,9 +362,10 @@ impl Driver {
         let stream = dialled.map_err(LinkError::Dial)?;
         let certified = stream.certified().cloned();
         let (mut reader, mut writer) = handshake::framed(stream);
+        let us = Us { identity: &self.us, guard: &self.guard };
         let (class, peer) = (self.shared.class, &self.shared.peer);
         let agreed =
-            handshake::call(&mut reader, &mut writer, &self.us, certified.as_ref(), class, peer).await?;
+            handshake::call(&mut reader, &mut writer, us, certified.as_ref(), class, peer).await?;
         Ok((agreed, reader, writer))
     }
 
@@ -468,7 +473,11 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, shared: &Shared) ->
                 FrameKind::Refusal => {
                     return HandshakeError::refused_by(&frame).into();
                 }
-                FrameKind::Hello | FrameKind::Request | FrameKind::Cancel | FrameKind::Ping => {
+                FrameKind::Hello
+                | FrameKind::Proof
+                | FrameKind::Request
+                | FrameKind::Cancel
+                | FrameKind::Ping => {
                     return LinkError::OutOfPlace;
                 }
             },

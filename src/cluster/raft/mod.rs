@@ -41,7 +41,7 @@ mod tests;
 mod types;
 
 pub use contact::Missing;
-pub use disk::{OpenError, Place};
+pub use disk::{FILE, OpenError, Place};
 pub use lying::{Founding, Lying, found};
 pub use machine::{Machine, View};
 pub use medium::Medium;
