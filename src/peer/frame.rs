@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn kinds_have_numbers_that_stay() {
         let codes: Vec<_> = FrameKind::ALL.iter().map(|kind| kind.code()).collect();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

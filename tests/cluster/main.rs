@@ -16,4 +16,5 @@ mod old;
 mod policy;
 mod readiness;
 mod recovery;
+mod secret;
 mod tls;

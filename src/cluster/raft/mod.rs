@@ -36,6 +36,7 @@ mod roster;
 mod runtime;
 mod snapshot;
 mod store;
+mod term;
 #[cfg(test)]
 mod tests;
 mod types;
