@@ -19,6 +19,7 @@ use crate::input::{Fault, Reader, Tree};
 use crate::net::{Certified, ROUND_TRIP_MS_BOUNDS};
 use crate::placement::Weight;
 use nodes::Entry;
+use peers::PeerSecrets;
 
 pub use auth::{ADMIN_VARIABLE, Role, TOKENS_MAX, Token, open_without_auth, read_again as read_tokens_again};
 pub use forward_auth::{ForwardAuth, Header, Origin};
@@ -53,6 +54,8 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// The secrets by which nodes know each other, as they are configured; see [`Config::peer_keys`].
     pub peer_secrets: Vec<PeerSecret>,
+    /// The files that those were read from.
+    pub peer_secret_files: Vec<PathBuf>,
     /// The digest of the nodes that the file lists; none where it lists one, or there is no file.
     pub founders: Option<[u8; 16]>,
     /// Who may read its metrics, where it has tokens.
@@ -182,6 +185,7 @@ impl Config {
             policy_file: None,
             tokens: Vec::new(),
             peer_secrets: Vec::new(),
+            peer_secret_files: Vec::new(),
             founders: None,
             metrics: Metrics::at(http.ip()),
             hosts: Vec::new(),
@@ -379,7 +383,7 @@ fn config(
         true => fields.optional(r, "peers", |r, t| peers::read(r, t, sources)).unwrap_or_default(),
         false => {
             fields.optional(r, "peers", |_, _| Some(()));
-            peers::from_variable(r, variable)
+            PeerSecrets { secrets: peers::from_variable(r, variable), files: Vec::new() }
         }
     };
     let hosts = fields.optional(r, "http", http::read).unwrap_or_default();
@@ -413,7 +417,8 @@ fn config(
         data_dir,
         policy_file,
         tokens,
-        peer_secrets,
+        peer_secrets: peer_secrets.secrets,
+        peer_secret_files: peer_secrets.files,
         founders,
         metrics: metrics.unwrap_or(Metrics::at(http.ip())),
         hosts: own.hosts.clone().unwrap_or(hosts),

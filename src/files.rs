@@ -73,7 +73,10 @@ pub fn narrow(path: &Path, names: &[&str]) -> Vec<String> {
             continue;
         }
         if let Err(error) = fs::set_permissions(&file, Permissions::from_mode(FILE)) {
-            warnings.push(format!("other users may read {}, and its mode can't be changed: {error}", file.display()));
+            warnings.push(format!(
+                "other users may read {}, and its mode can't be changed: {error}",
+                file.display()
+            ));
         }
     }
     let Ok(found) = fs::metadata(path) else { return warnings };
@@ -84,8 +87,11 @@ pub fn narrow(path: &Path, names: &[&str]) -> Vec<String> {
     let said = |why: &str| {
         format!("other users may look into the data directory {} (mode {mode:04o}): {why}", path.display())
     };
-    let is_foreign = |entry: &fs::DirEntry| !names.iter().any(|name| entry.file_name() == *name);
-    let holds_others = fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| is_foreign(&entry)));
+    let is_own = |entry: &fs::DirEntry| names.iter().any(|name| entry.file_name() == *name);
+    // The root of a volume has it.
+    let is_foreign = |entry: &fs::DirEntry| !is_own(entry) && entry.file_name() != "lost+found";
+    let holds_others =
+        fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| is_foreign(&entry)));
     if mode & STICKY != 0 || holds_others {
         warnings.push(said("its mode is left as it is, since it holds other files than a node's"));
     } else if let Err(error) = fs::set_permissions(path, Permissions::from_mode(DIRECTORY)) {
@@ -108,9 +114,11 @@ pub fn too_open(what: &str, path: &Path) -> Option<String> {
 pub fn explain(path: &Path, error: &io::Error) -> String {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+    // The command is to work wherever it is pasted.
+    let path = &std::path::absolute(path).unwrap_or_else(|_| path.into());
     // Where nothing is there yet, it is the folder above that lets nothing be made.
     let found = path.ancestors().find_map(|at| Some((at, fs::metadata(at).ok()?)));
-    match found.filter(|(at, _)| is_denied && !at.as_os_str().is_empty()) {
+    match found.filter(|_| is_denied) {
         Some((at, found)) => denied(path, error, (at, found.uid()), (uid, gid)),
         None => format!("{}: {error}", path.display()),
     }
@@ -119,7 +127,9 @@ pub fn explain(path: &Path, error: &io::Error) -> String {
 fn denied(path: &Path, error: &io::Error, (at, owner): (&Path, u32), (uid, gid): (u32, u32)) -> String {
     let (path, at) = (path.display(), at.display());
     match owner == uid {
-        true => format!("{path}: {error}: this process runs as uid {uid}, which owns {at}: chmod -R u+rwX {at}"),
+        true => {
+            format!("{path}: {error}: this process runs as uid {uid}, which owns {at}: chmod -R u+rwX {at}")
+        }
         false => format!(
             "{path}: {error}: this process runs as uid {uid}, and {at} belongs to uid {owner}: \
              chown -R {uid}:{gid} {at}"

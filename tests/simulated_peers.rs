@@ -35,7 +35,14 @@ async fn serve_echo() -> io::Result<()> {
     let (workers, mut parcels) = net::handover(1);
     let (_stop, never) = tidegate::watch::channel(false);
     let clock = Arc::new(ManualClock::default());
-    let serving = peer::serve(parcels.remove(0), identity("n2"), Arc::new(Echo), Default::default(), clock, never.clone());
+    let serving = peer::serve(
+        parcels.remove(0),
+        identity("n2"),
+        Arc::new(Echo),
+        Default::default(),
+        clock,
+        never.clone(),
+    );
     tokio::join!(peer::accept(listener, workers, never), serving);
     Ok(())
 }

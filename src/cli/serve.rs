@@ -21,9 +21,11 @@ use tokio::sync::oneshot;
 
 use tidegate::check::Name;
 use tidegate::clock::SystemClock;
-use tidegate::cluster::raft::{Place, Timers};
+use tidegate::cluster::peer_keys::PEER_KEYS_FILE;
+use tidegate::cluster::raft::{FILE, Place, Timers};
 use tidegate::cluster::{MemberError, PolicyStore, peer_keys};
 use tidegate::config::{Config, Own, PeerKeySource, Role, Tls};
+use tidegate::files;
 use tidegate::input::Fault;
 use tidegate::net::{Bound, Listen, Network, Plain, PlainListener, ROUND_TRIP_MS};
 use tidegate::node::{Node, NodeError, Parts, PeerKeys, Workers};
@@ -57,6 +59,10 @@ const USAGE: u8 = 2;
 pub(super) const STATE_FILE: &str = "counts.state";
 /// The statistics of past hours, beside it.
 const STATISTICS_FILE: &str = "stats.redb";
+
+/// All that a node writes, each in its data directory; `partial` ones are on their way into place.
+const KEPT_FILES: [&str; 6] =
+    [FILE, STATE_FILE, STATISTICS_FILE, PEER_KEYS_FILE, "counts.partial", "peers.partial"];
 
 /// How long the introduction of a node that is alone waits until it may be asked: a fsync or two.
 const STARTED_WITHIN: Duration = Duration::from_secs(5);
@@ -155,6 +161,9 @@ async fn serve(config: Config, mut joining: Joining, reloaded: Arc<Reloaded>, st
         Err(error) => return fail(error),
     };
     config.tls.iter().for_each(|tls| reloaded.certificates_of(tls));
+    for warning in open_to_others(&config) {
+        tracing::warn!("{warning}");
+    }
     let mut stop = pin!(stop);
     loop {
         match serve_once((&config, &joining, &reloaded), stop.as_mut()).await {
@@ -452,6 +461,19 @@ fn peer_keys(config: &Config) -> Result<(PeerKeys, PeerKeySource), String> {
     let kept: Vec<_> = kept.unwrap_or_default().iter().map(|key| *key.bytes()).collect();
     let (keys, source) = config.peer_keys(&kept);
     Ok((PeerKeys { keys: keys.into_iter().map(Key::new).collect(), are_kept }, source))
+}
+
+/// Narrows the modes of the data directory and its files, and returns a warning for what others than this
+/// process's user may read all the same: the directory, a TLS key, the file of a token or a peer secret.
+fn open_to_others(config: &Config) -> Vec<String> {
+    let mut warnings = files::narrow(&config.data_dir, &KEPT_FILES);
+    let keys = config.tls.iter().flat_map(Tls::keys).map(|path| ("the TLS key", path));
+    let tokens = config.tokens.iter().filter_map(|token| Some(("the token file", token.file.as_deref()?)));
+    let secrets = config.peer_secret_files.iter().map(|path| ("the file of the peer secret", path.as_path()));
+    for (what, path) in keys.chain(tokens).chain(secrets) {
+        warnings.extend(files::too_open(what, path).filter(|told| !warnings.contains(told)));
+    }
+    warnings
 }
 
 /// How peers are known, in a few words.

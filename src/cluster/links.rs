@@ -35,8 +35,8 @@ use crate::check::Name;
 use crate::clock::{MS, SharedClock};
 use crate::net::Network;
 use crate::peer::{
-    self, Breaker, BreakerState, Call, CallError, Class, Failure, Guard, Hello, Identity, Kind, Link, LinkArgs,
-    LinkState, Opaque, Outcome, Pass, link,
+    self, Breaker, BreakerState, Call, CallError, Class, Failure, Guard, Hello, Identity, Kind, Link,
+    LinkArgs, LinkState, Opaque, Outcome, Pass, link,
 };
 use crate::placement::{BootId, FormatLevel, NodeId};
 use crate::random::{Generator, Seed};
@@ -400,6 +400,16 @@ impl Links {
     /// What this node asks of peers before it speaks with them.
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// Returns a peer that is there and that this node can't speak with, since one of the two refuses the
+    /// other, and why.
+    pub fn refused(&self) -> Option<(Name, String)> {
+        let known = self.known.load();
+        known.peers.values().find_map(|peer| match peer.raft.state() {
+            LinkState::Connecting { refused: true, why: Some(why), .. } => Some((peer.name.clone(), why)),
+            _ => None,
+        })
     }
 
     /// The format level of this node's own program.

@@ -81,7 +81,8 @@ pub(super) fn cluster_id(secret: Secret) -> Mark {
 /// registered without a format level, in a cluster that has none either.
 pub(super) fn older_members(agreed: &Agreed) -> impl Iterator<Item = Name> + '_ {
     let is_first = |level| level == FormatLevel::FIRST;
-    let members = agreed.members.iter().filter(move |(_, member)| is_first(agreed.level) && is_first(member.level));
+    let members =
+        agreed.members.iter().filter(move |(_, member)| is_first(agreed.level) && is_first(member.level));
     members.map(|(_, member)| member.name.clone())
 }
 
@@ -111,7 +112,10 @@ mod tests {
     #[test]
     fn the_id_of_a_cluster_is_these_bytes_in_every_version_to_come() {
         let id = cluster_id(Secret::new(1, 2));
-        assert_eq!(id.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), "dbe46446447875439031cecd548c043f");
+        assert_eq!(
+            id.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "dbe46446447875439031cecd548c043f"
+        );
         assert_ne!(id, cluster_id(Secret::new(2, 1)));
     }
 }

@@ -15,12 +15,14 @@
 //!
 //! The secret itself isn't kept: a key of 32 bytes is derived from it (HKDF-SHA256).
 
+use std::path::PathBuf;
+
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 
 use super::auth::{Role, Token};
 use super::nodes::SeedNode;
-use super::secret::{self, Sources, secret};
+use super::secret::{self, Secret, Sources, secret};
 use crate::input::{Reader, Tree};
 
 /// The variable that holds the secret where the file has no `[peers]`.
@@ -37,6 +39,14 @@ pub enum PeerSecret {
     Key([u8; 32]),
     /// The secret that the node has without the section.
     Auth,
+}
+
+/// What the section says.
+#[derive(Debug, Default)]
+pub(super) struct PeerSecrets {
+    pub secrets: Vec<PeerSecret>,
+    /// The files that they were read from.
+    pub files: Vec<PathBuf>,
 }
 
 /// Without the key.
@@ -116,7 +126,7 @@ fn derived(from: &[u8], purpose: &[u8]) -> [u8; 32] {
 }
 
 /// Reads the section.
-pub(super) fn read(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<Vec<PeerSecret>> {
+pub(super) fn read(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<PeerSecrets> {
     let mut fields = r.fields(tree)?;
     let secrets = fields.required(r, "secret", |r, t| match t {
         Tree::List(_) => {
@@ -129,13 +139,18 @@ pub(super) fn read(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<
         _ => one(r, t, sources).map(|secret| vec![secret]),
     });
     fields.finish(r);
-    secrets
+    let (secrets, files): (_, Vec<_>) = secrets?.into_iter().unzip();
+    Some(PeerSecrets { secrets, files: files.into_iter().flatten().collect() })
 }
 
-fn one(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<PeerSecret> {
+/// One secret, and the file that it was read from, if it was.
+fn one(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<(PeerSecret, Option<PathBuf>)> {
     match tree {
-        Tree::Text(text) if text.as_str() == AUTH => Some(PeerSecret::Auth),
-        _ => secret(r, tree, sources).map(|secret| PeerSecret::Key(of_secret(&secret.value))),
+        Tree::Text(text) if text.as_str() == AUTH => Some((PeerSecret::Auth, None)),
+        _ => {
+            let Secret { value, file } = secret(r, tree, sources)?;
+            Some((PeerSecret::Key(of_secret(&value)), file))
+        }
     }
 }
 
@@ -180,7 +195,7 @@ mod tests {
         let mut r = Reader::default();
         let sources = Sources { beside: Path::new("/nowhere"), variable: &variable };
         let secrets = read(&mut r, &tree, sources);
-        r.finish(secrets).map_err(|faults| faults[0].to_string())
+        r.finish(secrets).map(|read| read.secrets).map_err(|faults| faults[0].to_string())
     }
 
     fn key(secret: &str) -> PeerSecret {
@@ -233,7 +248,10 @@ mod tests {
     fn a_key_is_these_bytes_in_every_version_to_come() {
         let hex = |key: [u8; 32]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let of_tokens = of_admin_tokens(&[Token::new("a", Role::Admin, "0123456789abcdef")]).unwrap();
-        assert_eq!(hex(of_secret("0123456789abcdef")), "3ec51ee0655177fd216f51c1dbd0f3f6433406720badda6990fa03e003dec239");
+        assert_eq!(
+            hex(of_secret("0123456789abcdef")),
+            "3ec51ee0655177fd216f51c1dbd0f3f6433406720badda6990fa03e003dec239"
+        );
         assert_eq!(hex(of_tokens), "189f28e173e86a5fde6e1a100e678f73d3c23c5810fc0335e0fd1418e684c35c");
     }
 }

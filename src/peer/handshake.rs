@@ -688,7 +688,8 @@ mod tests {
             (of(Some(1), None), of(Some(1), Some(1)), None),
             (of(None, None), of(Some(1), Some(1)), None),
         ] {
-            let expected = why.map(|why| (format!("the peer refused: {why}"), format!("refused the peer: {why}")));
+            let expected =
+                why.map(|why| (format!("the peer refused: {why}"), format!("refused the peer: {why}")));
             assert_eq!(said(shake_guarded(&n1, &n2).await), expected.unwrap_or_default());
         }
     }
@@ -705,7 +706,8 @@ mod tests {
             assert!(matches!(Hello::read(&golden[..cut]), Err(HandshakeError::Malformed(_))), "{cut} bytes");
         }
         // One of a cluster that was made anew says so behind it, and what was before that it doesn't say.
-        let anew = Identity { lineage: Lineage::of([0x9f86, 7]), ..identity("n1", 1, 3) }.hello(Class::Raft, Marks::default());
+        let anew = Identity { lineage: Lineage::of([0x9f86, 7]), ..identity("n1", 1, 3) }
+            .hello(Class::Raft, Marks::default());
         let golden = [&golden[..], &[0, 0, 0, 0, 0, 0, 0x9f, 0x86]].concat();
         assert_eq!(anew.write()[..], golden[..]);
         assert_eq!(Hello::read(&[&golden[..], b"more"].concat()).unwrap(), anew);

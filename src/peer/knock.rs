@@ -62,8 +62,7 @@ impl<'l, L: Listen> Doorstep<'l, L> {
         let certified = stream.certified().cloned();
         let (mut reader, mut writer) = handshake::framed(stream);
         let us = Us { identity: &self.us, guard: &Guard::default() };
-        let greeted =
-            handshake::answer(&mut reader, &mut writer, us, certified.as_ref(), |_| true).await;
+        let greeted = handshake::answer(&mut reader, &mut writer, us, certified.as_ref(), |_| true).await;
         greeted.map(drop)
     }
 }

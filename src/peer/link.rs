@@ -81,6 +81,9 @@ pub enum LinkState {
         no_member_since: Option<u64>,
         /// Whether the last attempt ended in hearing that the peer's cluster was made anew, and gave up what this node is part of.
         given_up: bool,
+        /// Whether the last attempt ended in the refusal of one end: a peer is there, and one of the two is
+        /// configured otherwise.
+        refused: bool,
     },
     /// There is one.
     Connected {
@@ -187,9 +190,11 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         why: None,
         no_member_since: None,
         given_up: false,
+        refused: false,
     });
     let end = CancellationToken::new();
-    let driver = Driver { us: args.us, guard: args.guard, shared: shared.clone(), states, breaker: args.breaker };
+    let driver =
+        Driver { us: args.us, guard: args.guard, shared: shared.clone(), states, breaker: args.breaker };
     let ended = end.clone();
     let drive = async move {
         tokio::select! {
@@ -364,8 +369,7 @@ impl Driver {
         let (mut reader, mut writer) = handshake::framed(stream);
         let us = Us { identity: &self.us, guard: &self.guard };
         let (class, peer) = (self.shared.class, &self.shared.peer);
-        let agreed =
-            handshake::call(&mut reader, &mut writer, us, certified.as_ref(), class, peer).await?;
+        let agreed = handshake::call(&mut reader, &mut writer, us, certified.as_ref(), class, peer).await?;
         Ok((agreed, reader, writer))
     }
 
@@ -418,7 +422,11 @@ impl Driver {
             let is_unknown = matches!(why, LinkError::Handshake(HandshakeError::NoMemberToPeer(_)));
             let no_member_since = is_unknown.then(|| before.unwrap_or(now));
             let given_up = matches!(why, LinkError::Handshake(HandshakeError::GivenUpByPeer(_)));
-            *state = LinkState::Connecting { since, why: Some(text), no_member_since, given_up };
+            let refused = matches!(
+                why,
+                LinkError::Handshake(HandshakeError::Refused(_) | HandshakeError::RefusedByPeer(_))
+            );
+            *state = LinkState::Connecting { since, why: Some(text), no_member_since, given_up, refused };
         });
     }
 }

@@ -224,9 +224,12 @@ mod tests {
     #[test]
     fn the_first_key_proves_and_any_key_is_accepted() {
         let greetings = (&b"a"[..], &b"b"[..]);
-        for (from, by, accepted) in
-            [(&[1][..], &[1, 2][..], true), (&[2, 1], &[1, 2], true), (&[1, 2], &[2], false), (&[3], &[1, 2], false)]
-        {
+        for (from, by, accepted) in [
+            (&[1][..], &[1, 2][..], true),
+            (&[2, 1], &[1, 2], true),
+            (&[1, 2], &[2], false),
+            (&[3], &[1, 2], false),
+        ] {
             let proof = guard(from).prove(End::Answered, greetings);
             assert_eq!(guard(by).verifies(&proof, End::Answered, greetings), accepted, "{from:?} {by:?}");
         }

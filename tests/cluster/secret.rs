@@ -147,8 +147,7 @@ async fn a_members_greeting_that_is_sent_again_is_worth_nothing() {
 
 #[test]
 fn a_secret_is_changed_node_by_node_without_a_gap() {
-    let [old, both, new] =
-        [&[SECRET][..], &[NEXT, SECRET], &[NEXT]].map(|secrets| auth() + &peers(secrets));
+    let [old, both, new] = [&[SECRET][..], &[NEXT, SECRET], &[NEXT]].map(|secrets| auth() + &peers(secrets));
     let accepts_both = auth() + &peers(&[SECRET, NEXT]);
     let mut cluster = start(&old);
     let mut before = old;
@@ -202,8 +201,10 @@ fn a_node_with_another_secret_stays_out_and_says_why() {
         let breakers = cluster.get(2, "/v1/cluster/breakers")["breakers"].clone();
         breakers[0]["why"].as_str().is_some_and(|said| said.contains(why)).then_some(())
     });
-    let ready = cluster.node(2).call("GET", "/readyz", "");
-    assert!(ready.status == 503 && ready.text().contains("peer secret"), "{}", ready.text());
+    until("n3 says why it is not ready", || {
+        let ready = cluster.node(2).call("GET", "/readyz", "");
+        (ready.status == 503 && ready.text().contains(why)).then_some(())
+    });
     // The two others go on.
     assert_eq!(cluster.call(0, "PUT", "/v1/tenants/acme", json!({"tier": "free"})).status, 200);
     cluster.kill(2);
@@ -238,7 +239,8 @@ fn without_tokens_a_secret_is_given_to_nobody() {
     logged(&cluster, 3, "the peer refused: node n4 gives no proof that it knows the peer secret");
     cluster.kill(3);
     // Its operator gives it the secret.
-    cluster.home = std::mem::replace(&mut cluster.home, Home::empty()).set_variable("TIDEGATE_PEER_SECRET", SECRET);
+    cluster.home =
+        std::mem::replace(&mut cluster.home, Home::empty()).set_variable("TIDEGATE_PEER_SECRET", SECRET);
     cluster.start_line(3, &line);
     cluster.wait_seated(3, 0);
     wait_whole(&cluster);
@@ -254,8 +256,11 @@ fn two_clusters_of_one_name_on_the_same_addresses_do_not_mix() {
     configure(&cluster, &format!("127.0.0.1:{peer}"), "127.0.0.1:9");
     cluster.begin(1);
     logged(&cluster, 1, "its configuration lists other [[nodes]] than that of this node");
-    let ready = cluster.node(1).call("GET", "/readyz", "").text();
-    assert!(ready.contains("the cluster has not formed: waiting for"), "{ready}");
+    until("n2 says why it is not ready", || {
+        let ready = cluster.node(1).call("GET", "/readyz", "").text();
+        let says = ready.contains("the cluster has not formed") && ready.contains("other [[nodes]]");
+        says.then_some(())
+    });
     cluster.kill(1);
     cluster.home().write("cluster.toml", first.as_bytes());
     cluster.begin(1);

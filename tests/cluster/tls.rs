@@ -8,7 +8,9 @@ use serde_json::json;
 use tidegate::check::Name;
 use tidegate::net::tls::{Authority, Certified, Chain, Material, Own, PrivateKey, Tls, TlsStream, Trusted};
 use tidegate::net::{Dial, Network};
-use tidegate::peer::{BootId, Class, Frame, FrameCodec, FrameKind, Hello, Identity, Lineage, Marks, VERSIONS};
+use tidegate::peer::{
+    BootId, Class, Frame, FrameCodec, FrameKind, Hello, Identity, Lineage, Marks, VERSIONS,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::Encoder;

@@ -266,7 +266,10 @@ impl Joining {
         };
         let own = reached_at(config, http, peers.local_addr().ok());
         let before = found.map(|found| found.claim).filter(|claim| claim.admission.is_some());
-        let Given { claim, lineage, keys } = match (self.until_answered(url, config, &own, peers).await, before) {
+        let Given { claim, lineage, keys } = match (
+            self.until_answered(url, config, &own, peers).await,
+            before,
+        ) {
             (Ok(admitted), _) => admitted,
             (Err(failure), Some(before)) if failure.is_passing() => {
                 tracing::warn!(%failure, "no cluster says anything newer than what this node was told before");

@@ -86,7 +86,8 @@ fn serve(node: &str, listener: impl Listen, handler: Arc<impl Handler>) -> Servi
     let (stop, stopped) = watch::channel(false);
     let (workers, mut parcels) = net::handover(1);
     let clock = Arc::new(ManualClock::default());
-    let serving = peer::serve(parcels.remove(0), identity(node), handler, Default::default(), clock, stopped.clone());
+    let serving =
+        peer::serve(parcels.remove(0), identity(node), handler, Default::default(), clock, stopped.clone());
     let accepting = peer::accept(listener, workers, stopped);
     Serving { _stop: stop, tasks: [tokio::spawn(accepting), tokio::spawn(serving)] }
 }

@@ -80,8 +80,10 @@ impl Lying {
         // What the only member of a cluster has written is confirmed by that.
         let is_alone = state.agreed().is_some_and(|agreed| agreed.members.iter().count() == 1);
         let confirmed = if is_alone { index } else { log.committed.map_or(0, |id| id.index) };
-        let term =
-            term::of_data(last.map_or(0, |id| id.leader_id.term), log.vote.map_or(0, |vote| vote.leader_id.term));
+        let term = term::of_data(
+            last.map_or(0, |id| id.leader_id.term),
+            log.vote.map_or(0, |vote| vote.leader_id.term),
+        );
         Ok(Some(Self {
             disk,
             claim: found.claim,

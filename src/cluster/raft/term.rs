@@ -66,7 +66,10 @@ mod tests {
             assert_eq!(judged(own, theirs).is_ok(), is_taken, "{own} {theirs}");
         }
         let why = judged(7, u64::MAX).unwrap_err().to_string();
-        assert!(why.starts_with("refused a message of term 18446744073709551615: this node's term is 7"), "{why}");
+        assert!(
+            why.starts_with("refused a message of term 18446744073709551615: this node's term is 7"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ fn identity(lineage: Lineage) -> Identity {
 
 /// The frames, and whether they belong to the handshake.
 fn frames() -> Vec<(&'static str, bool, Frame)> {
-    let greeting = |lineage, class| Frame::greeting(FrameKind::Hello, identity(lineage).hello(class, Marks::default()).write());
+    let greeting = |lineage, class| {
+        Frame::greeting(FrameKind::Hello, identity(lineage).hello(class, Marks::default()).write())
+    };
     let opaque = || Opaque { kind: Kind::CHECK, bytes: vec![1, 2, 3].into() };
     let timed = Frame { ttl_us: 30_000, ..opaque().request(300) };
     vec![

@@ -64,7 +64,16 @@ fn dial_as(us: Identity, class: Class) -> Dialled {
     let pipes = Pipes::default();
     let (listener, dial) = (pipes.listen("n2"), pipes.dial("n2").unwrap());
     let (dials, chance) = (dial.dials.clone(), Seed::from_number(1).fork("links", 0));
-    let args = LinkArgs { us, guard: Default::default(), peer: name("n2"), class, dial, clock: clock(), chance, breaker: None };
+    let args = LinkArgs {
+        us,
+        guard: Default::default(),
+        peer: name("n2"),
+        class,
+        dial,
+        clock: clock(),
+        chance,
+        breaker: None,
+    };
     let (link, driver) = super::link(args);
     Dialled { link, driver: tokio::spawn(driver), listener, dials }
 }
@@ -119,7 +128,8 @@ impl Handler for Echo {
 /// Serves as n2 what comes out of `listener`, on one worker, until told to stop.
 async fn serve(listener: impl Listen, echo: Arc<Echo>, stop: watch::Receiver<bool>) {
     let (workers, mut parcels) = net::handover(1);
-    let serving = super::serve(parcels.remove(0), identity("n2"), echo, Default::default(), clock(), stop.clone());
+    let serving =
+        super::serve(parcels.remove(0), identity("n2"), echo, Default::default(), clock(), stop.clone());
     tokio::join!(super::accept(listener, workers, stop), serving);
 }
 

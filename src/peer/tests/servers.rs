@@ -155,8 +155,16 @@ async fn callers_on_many_threads_share_a_link_over_a_socket() {
     let dial = Plain::default().dial(&listener.local_addr().unwrap().to_string()).unwrap();
     let echo = serve_echo(listener);
     let (us, chance) = (identity("n1"), Seed::from_number(1).fork("links", 0));
-    let args =
-        LinkArgs { us, guard: Default::default(), peer: name("n2"), class: Class::Checks, dial, clock: clock(), chance, breaker: None };
+    let args = LinkArgs {
+        us,
+        guard: Default::default(),
+        peer: name("n2"),
+        class: Class::Checks,
+        dial,
+        clock: clock(),
+        chance,
+        breaker: None,
+    };
     let (link, driver) = crate::peer::link(args);
     tokio::spawn(driver);
     link.connected().await;

@@ -107,7 +107,11 @@ fn a_log_of_the_first_program_is_read_as_it_was_written() {
     let place = Place::Medium(medium);
     let found = place.found().unwrap_or_else(|e| panic!("{e}; {NEVER}")).unwrap();
     let lineage = Lineage::of([0x9f86, 7]);
-    same("who it is", &found, &Found { claim: admitted(), is_blank: false, has_left: true, lineage, level: Default::default() });
+    same(
+        "who it is",
+        &found,
+        &Found { claim: admitted(), is_blank: false, has_left: true, lineage, level: Default::default() },
+    );
     let (disk, found) = Disk::open(&place, &admitted()).unwrap_or_else(|e| panic!("{e}; {NEVER}"));
     assert!(disk.snapshot().unwrap().is_none());
     for ((read, _), written) in found.log.iter().zip(entries()) {

@@ -62,7 +62,13 @@ async fn a_file_is_one_nodes_and_one_processes() {
     // Nothing was written yet, so the place may still become another's; then no more.
     assert_eq!(
         place.found().unwrap(),
-        Some(Found { claim: claim(NodeId(1)), is_blank: true, has_left: false, lineage: Lineage::default(), level: Default::default() })
+        Some(Found {
+            claim: claim(NodeId(1)),
+            is_blank: true,
+            has_left: false,
+            lineage: Lineage::default(),
+            level: Default::default()
+        })
     );
     place.claim(&claim(NodeId(7)), &Lineage::default()).unwrap();
     place.claim(&claim(NodeId(1)), &Lineage::default()).unwrap();
@@ -74,7 +80,13 @@ async fn a_file_is_one_nodes_and_one_processes() {
     closed.wait().await;
     assert_eq!(
         place.found().unwrap(),
-        Some(Found { claim: claim(NodeId(1)), is_blank: false, has_left: true, lineage: Lineage::default(), level: Default::default() })
+        Some(Found {
+            claim: claim(NodeId(1)),
+            is_blank: false,
+            has_left: true,
+            lineage: Lineage::default(),
+            level: Default::default()
+        })
     );
     assert!(matches!(place.claim(&claim(NodeId(7)), &Lineage::default()), Err(OpenError::OtherNode { .. })));
     let other = LogStore::open(&place, &claim(NodeId(2)));
