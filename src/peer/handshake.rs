@@ -34,8 +34,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::frame::{Frame, FrameCodec, FrameError, FrameKind};
-use super::proof::{End, Guard, Marks};
-use super::{BootId, Class, Lineage};
+use super::proof::{End, Guard, Marks, PROOF_BYTES, Verdict};
+use super::{BootId, Class, Key, Lineage};
 use crate::check::Name;
 use crate::net::Certified;
 use crate::placement::FormatLevel;
@@ -339,10 +339,23 @@ pub enum HandshakeError {
 impl HandshakeError {
     /// What a refusal that came in says.
     pub(super) fn refused_by(frame: &Frame) -> Self {
-        match frame.message {
-            NO_MEMBER => Self::NoMemberToPeer(reason(&frame.body)),
-            GIVEN_UP => Self::GivenUpByPeer(reason(&frame.body)),
-            _ => Self::RefusedByPeer(reason(&frame.body)),
+        Self::refused(frame.message, &frame.body)
+    }
+
+    fn refused(code: u16, why: &[u8]) -> Self {
+        match code {
+            NO_MEMBER => Self::NoMemberToPeer(reason(why)),
+            GIVEN_UP => Self::GivenUpByPeer(reason(why)),
+            _ => Self::RefusedByPeer(reason(why)),
+        }
+    }
+
+    /// The same as it counts where the other end has proved nothing: unless it `is_believed` without, a
+    /// refusal that would end this process is one like any other.
+    fn said(self, is_believed: bool) -> Self {
+        match self {
+            Self::NoMemberToPeer(why) | Self::GivenUpByPeer(why) if !is_believed => Self::RefusedByPeer(why),
+            error => error,
         }
     }
 }
@@ -381,8 +394,10 @@ pub(super) async fn call<S: AsyncRead + AsyncWrite>(
         let marks = us.guard.marks();
         let own = us.identity.hello(class, marks).write();
         writer.send(Frame::greeting(FrameKind::Hello, own.clone())).await?;
-        let (peer, theirs) = greeting(reader).await?;
-        let mut judged = judge(us, marks, &peer, certified).and_then(|version| {
+        let greeted = greeting(reader).await;
+        let is_believed = us.guard.lets_in_without_proof(expected);
+        let (peer, theirs) = greeted.map_err(|error| error.said(is_believed))?;
+        let mut judged = judge(us, (End::Dialled, marks), &peer, certified).and_then(|version| {
             if peer.who.node != *expected {
                 return Err(Refusal::OtherNode { expected: expected.clone(), actual: peer.who.node.clone() });
             }
@@ -391,12 +406,19 @@ pub(super) async fn call<S: AsyncRead + AsyncWrite>(
                 false => Err(Refusal::OtherClass { expected: class, actual: peer.class }),
             }
         });
-        if judged.is_ok() && marks.nonce.is_some() && peer.marks.nonce.is_some() {
+        // An end of another lineage may have to say that it gave this one up.
+        let hears_on = matches!(judged, Ok(_) | Err(Refusal::OtherLineage { .. }));
+        if hears_on && marks.nonce.is_some() && peer.marks.nonce.is_some() {
             let greetings = (&own[..], &theirs[..]);
-            send_proof(writer, us.guard.prove(End::Dialled, greetings)).await?;
-            let proof = proof(reader).await?;
-            if !us.guard.verifies(&proof, End::Answered, greetings) {
+            let proof = us.guard.prove(End::Dialled, Verdict::ADMITTED, greetings);
+            writer.send(Frame::greeting(FrameKind::Proof, proof.into())).await?;
+            let answer = proof_of(reader).await.map_err(|error| error.said(false))?;
+            let (proof, why) = answer.body.split_at(answer.body.len().min(PROOF_BYTES));
+            let verdict = Verdict { code: answer.message, why };
+            if !us.guard.verifies(proof, End::Answered, verdict, greetings) {
                 judged = Err(Refusal::WrongProof(peer.who.node.clone()));
+            } else if verdict.code != 0 {
+                return Err(HandshakeError::refused(verdict.code, why));
             }
         }
         settle(reader, writer, judged, peer).await
@@ -415,19 +437,34 @@ pub(super) async fn answer<S: AsyncRead + AsyncWrite>(
     in_time(async {
         let (peer, theirs) = greeting(reader).await?;
         let marks = us.guard.marks();
-        let mut judged = judge(us, marks, &peer, certified).and_then(|version| match admits(&peer) {
-            true => Ok(version),
-            false => Err(Refusal::NoMember(peer.who.node.clone())),
-        });
-        if judged.is_ok() {
+        let mut judged =
+            judge(us, (End::Answered, marks), &peer, certified).and_then(|version| match admits(&peer) {
+                true => Ok(version),
+                false => Err(Refusal::NoMember(peer.who.node.clone())),
+            });
+        let both_prove = marks.nonce.is_some() && peer.marks.nonce.is_some();
+        // What ends the other node's process is said behind the proofs, so that no stranger can say it.
+        let ends_peer = matches!(judged, Err(Refusal::NoMember(_) | Refusal::GivenUp(_)));
+        if judged.is_ok() || (ends_peer && both_prove) {
             let own = us.identity.hello(peer.class, marks).write();
             writer.send(Frame::greeting(FrameKind::Hello, own.clone())).await?;
-            if marks.nonce.is_some() && peer.marks.nonce.is_some() {
+            if both_prove {
                 let greetings = (&theirs[..], &own[..]);
-                let proof = proof(reader).await?;
-                match us.guard.verifies(&proof, End::Dialled, greetings) {
-                    true => send_proof(writer, us.guard.prove(End::Answered, greetings)).await?,
-                    false => judged = Err(Refusal::WrongProof(peer.who.node.clone())),
+                let proof = proof_of(reader).await?.body;
+                if !us.guard.verifies(&proof, End::Dialled, Verdict::ADMITTED, greetings) {
+                    judged = Err(Refusal::WrongProof(peer.who.node.clone()));
+                } else {
+                    let said = judged.as_ref().err().map(Refusal::frame);
+                    let (code, why) = said.map_or((0, Bytes::new()), |frame| (frame.message, frame.body));
+                    let mut body = us.guard.prove(End::Answered, Verdict { code, why: &why }, greetings);
+                    body.extend_from_slice(&why);
+                    let mut proof = Frame::greeting(FrameKind::Proof, body.into());
+                    proof.message = code;
+                    writer.send(proof).await?;
+                    if let Err(refusal) = judged {
+                        let _ = writer.close().await;
+                        return Err(HandshakeError::Refused(refusal));
+                    }
                 }
             }
         }
@@ -454,27 +491,39 @@ async fn greeting<S: AsyncRead + AsyncWrite>(
     }
 }
 
-async fn proof<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<Bytes, HandshakeError> {
+/// The frame with the proof of the other end.
+async fn proof_of<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<Frame, HandshakeError> {
     let frame = reader.next().await.ok_or(HandshakeError::Closed)??;
     match frame.kind {
-        FrameKind::Proof => Ok(frame.body),
+        FrameKind::Proof => Ok(frame),
         FrameKind::Refusal => Err(HandshakeError::refused_by(&frame)),
         _ => Err(HandshakeError::NoProof),
     }
 }
 
-async fn send_proof<S: AsyncRead + AsyncWrite>(
-    writer: &mut Writer<S>,
-    proof: Vec<u8>,
-) -> Result<(), HandshakeError> {
-    Ok(writer.send(Frame::greeting(FrameKind::Proof, proof.into())).await?)
+/// Whether both ends mean one cluster. Lists of a cluster that has begun may differ from each other. A node that
+/// knows of no cluster may ask one that has begun whether it knows it, and takes no log of a cluster with
+/// another list.
+fn judge_marks(us: &Identity, end: End, ours: Marks, theirs: Marks) -> Result<(), Refusal> {
+    let (dialled, answered) = match end {
+        End::Dialled => (ours.cluster, theirs.cluster),
+        End::Answered => (theirs.cluster, ours.cluster),
+    };
+    match (dialled, answered) {
+        (Some(dialled), Some(answered)) if dialled != answered => Err(Refusal::OtherId(us.cluster.clone())),
+        (_, Some(_)) => Ok(()),
+        (_, None) => match (ours.founders, theirs.founders) {
+            (Some(ours), Some(theirs)) if ours != theirs => Err(Refusal::OtherFounders),
+            _ => Ok(()),
+        },
+    }
 }
 
 /// What both ends ask of each other. `certified` is whose certificate the other has shown; none where the network knows no
 /// certificates, and then its word has to do.
 fn judge(
     Us { identity: us, guard }: Us<'_>,
-    marks: Marks,
+    (end, marks): (End, Marks),
     peer: &Hello,
     certified: Option<&Certified>,
 ) -> Result<u8, Refusal> {
@@ -498,18 +547,7 @@ fn judge(
     if them.node == us.node {
         return Err(Refusal::SameName(us.node.clone()));
     }
-    // Lists of a cluster that has begun may differ: they count for nodes that know of no cluster yet.
-    match (marks.cluster, peer.marks.cluster) {
-        (Some(ours), Some(theirs)) if ours != theirs => return Err(Refusal::OtherId(us.cluster.clone())),
-        (Some(_), Some(_)) => {}
-        (None, _) | (_, None) => {
-            if let (Some(ours), Some(theirs)) = (marks.founders, peer.marks.founders)
-                && ours != theirs
-            {
-                return Err(Refusal::OtherFounders);
-            }
-        }
-    }
+    judge_marks(us, end, marks, peer.marks)?;
     if peer.marks.nonce.is_none() && !guard.lets_in_without_proof(&them.node) {
         return Err(Refusal::NoProof(them.node.clone()));
     }
@@ -544,6 +582,25 @@ pub(super) fn reason(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Plays an end that dials and sends `bytes`: it is never let in, since it knows no key.
+pub(super) fn fuzz_answer(bytes: &[u8]) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    let guard = Guard::new(vec![Key::new([7; 32])], &crate::random::Seed::from_number(1));
+    let name = |text| Name::new(text).unwrap_or_else(|| unreachable!("{text} is a name"));
+    let identity = Identity {
+        cluster: name("demo"),
+        node: name("n1"),
+        boot: BootId(1),
+        versions: VERSIONS,
+        lineage: Lineage::of([7]),
+        level: FormatLevel::OWN,
+    };
+    let us = Us { identity: &identity, guard: &guard };
+    let (mut reader, mut writer) = framed(tokio::io::join(bytes, tokio::io::sink()));
+    let answered = runtime.block_on(answer(&mut reader, &mut writer, us, None, |_| true));
+    assert!(answered.is_err(), "let in without the key");
+}
+
 pub(super) fn fuzz(bytes: &[u8]) {
     if let Ok(hello) = Hello::read(bytes) {
         assert_eq!(Hello::read(&hello.write()).ok(), Some(hello));
@@ -554,7 +611,6 @@ pub(super) fn fuzz(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::Key;
     use tokio::io::DuplexStream;
 
     fn identity(node: &str, min: u8, max: u8) -> Identity {
@@ -651,6 +707,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_ends_a_node_counts_from_a_proven_peer_alone() {
+        let of = |node: &str, numbers: &[u64]| {
+            let lineage = Lineage::of(numbers.iter().copied());
+            Identity { lineage, ..identity(node, 1, 1) }
+        };
+        let shake = async |n1: (&Identity, &Guard), n2: (&Identity, &Guard), member: bool| {
+            let (a, b): (DuplexStream, _) = tokio::io::duplex(4_096);
+            let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
+            let (us, them) = (Us { identity: n1.0, guard: n1.1 }, Us { identity: n2.0, guard: n2.1 });
+            let expected = Name::new("n2").unwrap();
+            tokio::join!(
+                call(&mut ar, &mut aw, us, None, Class::Raft, &expected),
+                answer(&mut br, &mut bw, them, None, |_| member),
+            )
+        };
+        let (old, new, same) = (of("n1", &[]), of("n2", &[7]), of("n2", &[]));
+        let (keyed, other, open) = (guard(&[1], None), guard(&[2], None), Guard::default());
+        let (called, answered) = shake((&old, &keyed), (&new, &keyed), true).await;
+        assert!(matches!(called, Err(HandshakeError::GivenUpByPeer(_))), "{called:?}");
+        assert!(matches!(answered, Err(HandshakeError::Refused(Refusal::GivenUp(_)))), "{answered:?}");
+        let (called, answered) = shake((&old, &keyed), (&same, &keyed), false).await;
+        assert!(matches!(called, Err(HandshakeError::NoMemberToPeer(_))), "{called:?}");
+        assert!(matches!(answered, Err(HandshakeError::Refused(Refusal::NoMember(_)))), "{answered:?}");
+        // A stranger says the same.
+        for (n2, stranger) in [(&new, &other), (&new, &open), (&same, &other), (&same, &open)] {
+            let (called, _) = shake((&old, &keyed), (n2, stranger), false).await;
+            let is_harmless =
+                matches!(called, Err(HandshakeError::RefusedByPeer(_) | HandshakeError::Refused(_)));
+            assert!(is_harmless, "{called:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_member_of_an_older_program_needs_no_proof() {
         for (node, is_let_in) in [("n1", true), ("n3", false)] {
             let n2 = guard(&[1], None);
@@ -682,7 +771,9 @@ mod tests {
             (of(None, Some(1)), of(None, Some(2)), Some(id)),
             (of(Some(1), Some(1)), of(Some(1), Some(2)), Some(id)),
             (of(Some(1), None), of(Some(2), None), Some(list)),
-            (of(Some(1), None), of(Some(2), Some(1)), Some(list)),
+            (of(Some(1), Some(1)), of(Some(2), None), Some(list)),
+            // A node that is new asks a cluster with an older list whether it is known there.
+            (of(Some(1), None), of(Some(2), Some(1)), None),
             // Lists may be changed once the cluster has begun; a node that joins has none.
             (of(Some(1), Some(1)), of(Some(2), Some(1)), None),
             (of(Some(1), None), of(Some(1), Some(1)), None),

@@ -181,6 +181,11 @@ pub fn fuzz_frames(bytes: &[u8]) {
     }
 }
 
+/// Dials a node that asks for a proof and sends it these bytes: what a fuzzer calls. They get nobody in.
+pub fn fuzz_greeting(bytes: &[u8]) {
+    handshake::fuzz_answer(bytes);
+}
+
 /// Reads bytes as a question and as its answer: an error at worst. What was read can be written.
 fn fuzz_message<A: Ask>(bytes: &[u8]) -> Opaque {
     let opaque = Opaque { kind: A::KIND, bytes: bytes.to_vec().into() };

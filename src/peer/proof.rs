@@ -7,8 +7,12 @@
 //! n1 -> n2   Hello   nonce a, cluster's id
 //! n2 -> n1   Hello   nonce b, cluster's id
 //! n1 -> n2   Proof   HMAC-SHA256(key, "dialled" | both greetings)
-//! n2 -> n1   Proof   HMAC-SHA256(key, "answered" | both greetings)
+//! n2 -> n1   Proof   HMAC-SHA256(key, "answered" | verdict | both greetings), verdict
 //! ```
+//!
+//! The verdict of the end that was dialled is 0, or that the other end is no member, or was given up: a
+//! node ends that hears it of its cluster, so nobody else must be able to say it. All else that the ends
+//! refuse each other for is said at once, without a proof.
 //!
 //! A proof holds for one connection, since the nonces are in the greetings, and for one direction: sent
 //! back, it is wrong. A node proves with the first of its keys and accepts any of them, so that a
@@ -71,6 +75,23 @@ pub struct Marks {
     pub founders: Option<Mark>,
 }
 
+/// What the end that was dialled says with its proof, so that only a member of the cluster can say it.
+#[derive(Clone, Copy)]
+pub(super) struct Verdict<'a> {
+    /// 0, or the number of a refusal.
+    pub(super) code: u16,
+    /// The reason for people.
+    pub(super) why: &'a [u8],
+}
+
+impl Verdict<'_> {
+    /// The other end is let in.
+    pub(super) const ADMITTED: Self = Self { code: 0, why: &[] };
+}
+
+/// Bytes of a proof.
+pub(super) const PROOF_BYTES: usize = 32;
+
 /// Which end a proof is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -90,9 +111,15 @@ impl End {
 /// The bytes of both greetings, that of the end that dialled first.
 pub(super) type Greetings<'a> = (&'a [u8], &'a [u8]);
 
-fn mac(key: &Key, end: End, (dialled, answered): Greetings<'_>) -> Option<Hmac<Sha256>> {
+fn mac(
+    key: &Key,
+    end: End,
+    verdict: Verdict<'_>,
+    (dialled, answered): Greetings<'_>,
+) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).ok()?;
-    for part in [end.label(), dialled, answered] {
+    let code = verdict.code.to_be_bytes();
+    for part in [end.label(), &code, verdict.why, dialled, answered] {
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part);
     }
@@ -187,14 +214,21 @@ impl Guard {
     }
 
     /// The proof of this node as the end `end`; empty without a key.
-    pub(super) fn prove(&self, end: End, greetings: Greetings<'_>) -> Vec<u8> {
-        let mac = self.keys.first().and_then(|key| mac(key, end, greetings));
+    pub(super) fn prove(&self, end: End, verdict: Verdict<'_>, greetings: Greetings<'_>) -> Vec<u8> {
+        let mac = self.keys.first().and_then(|key| mac(key, end, verdict, greetings));
         mac.map(|mac| mac.finalize().into_bytes().to_vec()).unwrap_or_default()
     }
 
     /// Whether `proof` is that of a peer with one of the keys, as the end `end`.
-    pub(super) fn verifies(&self, proof: &[u8], end: End, greetings: Greetings<'_>) -> bool {
-        let verifies = |key| mac(key, end, greetings).is_some_and(|mac| mac.verify_slice(proof).is_ok());
+    pub(super) fn verifies(
+        &self,
+        proof: &[u8],
+        end: End,
+        verdict: Verdict<'_>,
+        greetings: Greetings<'_>,
+    ) -> bool {
+        let verifies =
+            |key| mac(key, end, verdict, greetings).is_some_and(|mac| mac.verify_slice(proof).is_ok());
         self.keys.iter().any(verifies)
     }
 }
@@ -211,14 +245,16 @@ mod tests {
     #[test]
     fn a_proof_holds_for_its_end_and_its_greetings_alone() {
         let (guard, greetings) = (guard(&[1]), (&b"hello a"[..], &b"hello b"[..]));
-        let proof = guard.prove(End::Dialled, greetings);
-        assert!(guard.verifies(&proof, End::Dialled, greetings));
-        assert!(!guard.verifies(&proof, End::Answered, greetings), "sent back");
-        assert!(!guard.verifies(&proof, End::Dialled, (b"hello b", b"hello a")));
-        assert!(!guard.verifies(&proof, End::Dialled, (b"hello ahello", b" b")));
-        assert!(!guard.verifies(&proof[..31], End::Dialled, greetings));
-        assert!(!guard.verifies(&[], End::Dialled, greetings));
-        assert!(!Guard::default().verifies(&[], End::Dialled, greetings));
+        let proof = guard.prove(End::Dialled, Verdict::ADMITTED, greetings);
+        assert!(guard.verifies(&proof, End::Dialled, Verdict::ADMITTED, greetings));
+        assert!(!guard.verifies(&proof, End::Answered, Verdict::ADMITTED, greetings), "sent back");
+        assert!(!guard.verifies(&proof, End::Dialled, Verdict::ADMITTED, (b"hello b", b"hello a")));
+        assert!(!guard.verifies(&proof, End::Dialled, Verdict::ADMITTED, (b"hello ahello", b" b")));
+        let given_up = Verdict { code: 2, why: b"" };
+        assert!(!guard.verifies(&proof, End::Dialled, given_up, greetings), "another verdict");
+        assert!(!guard.verifies(&proof[..31], End::Dialled, Verdict::ADMITTED, greetings));
+        assert!(!guard.verifies(&[], End::Dialled, Verdict::ADMITTED, greetings));
+        assert!(!Guard::default().verifies(&[], End::Dialled, Verdict::ADMITTED, greetings));
     }
 
     #[test]
@@ -230,8 +266,12 @@ mod tests {
             (&[1, 2], &[2], false),
             (&[3], &[1, 2], false),
         ] {
-            let proof = guard(from).prove(End::Answered, greetings);
-            assert_eq!(guard(by).verifies(&proof, End::Answered, greetings), accepted, "{from:?} {by:?}");
+            let proof = guard(from).prove(End::Answered, Verdict::ADMITTED, greetings);
+            assert_eq!(
+                guard(by).verifies(&proof, End::Answered, Verdict::ADMITTED, greetings),
+                accepted,
+                "{from:?} {by:?}"
+            );
         }
     }
 

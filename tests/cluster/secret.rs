@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::codec::Framed;
 
 use crate::harness::Cluster;
-use crate::recovery::wait_up;
+use crate::recovery::{offline, printed_line, wait_up};
 use crate::rig::{Home, until};
 
 const POLICY: &str = r#"
@@ -232,6 +232,25 @@ fn a_node_that_is_admitted_is_given_the_secret_and_keeps_it() {
 }
 
 #[test]
+fn a_node_that_was_given_up_ends_where_the_cluster_has_a_secret() {
+    let mut cluster = start(&(auth() + &peers(&[SECRET])));
+    (0..3).for_each(|i| cluster.stop(i));
+    let words = ["cluster", "recover", "--config", "cluster.toml", "--node", "n3", "--force"];
+    let (code, _, notes) = offline(&cluster, &words);
+    assert_eq!(code, 0, "{notes}");
+    cluster.begin(2);
+    wait_up(&cluster, 2);
+    cluster.begin(0);
+    let (code, log) = cluster.wait_ended(0);
+    assert!(code == Some(1) && log.contains("the cluster was made anew without it, says n3"), "{log}");
+    // By the line that was printed it comes back, and is given the keys.
+    std::fs::remove_dir_all(cluster.home().path("data/n1")).unwrap();
+    cluster.start_line(0, &printed_line(&notes, 0));
+    cluster.wait_seated(0, 2);
+    wait_whole(&cluster);
+}
+
+#[test]
 fn without_tokens_a_secret_is_given_to_nobody() {
     let mut cluster = Cluster::start_with(3, POLICY, &peers(&[SECRET]));
     let line = cluster.joins(3, 0, &[]);
@@ -256,8 +275,8 @@ fn two_clusters_of_one_name_on_the_same_addresses_do_not_mix() {
     configure(&cluster, &format!("127.0.0.1:{peer}"), "127.0.0.1:9");
     cluster.begin(1);
     logged(&cluster, 1, "its configuration lists other [[nodes]] than that of this node");
-    until("n2 says why it is not ready", || {
-        let ready = cluster.node(1).call("GET", "/readyz", "").text();
+    until("n1 says why it is not ready", || {
+        let ready = cluster.node(0).call("GET", "/readyz", "").text();
         let says = ready.contains("the cluster has not formed") && ready.contains("other [[nodes]]");
         says.then_some(())
     });

@@ -24,7 +24,7 @@ pub(super) const TERM_MAX: u64 = 1 << 62;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "refused a message of term {theirs}: this node's term is {own}, and elections don't raise it by more than \
-     {TERM_JUMP_MAX} (see \"A term that jumped\" in docs/troubleshooting.md)"
+     {TERM_JUMP_MAX} (see \"A term that jumped\" in docs/peers.md)"
 )]
 pub(super) struct TermJump {
     own: u64,
