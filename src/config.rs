@@ -7,6 +7,7 @@ mod auth;
 mod forward_auth;
 mod http;
 mod nodes;
+mod peers;
 mod secret;
 mod tls;
 
@@ -18,6 +19,7 @@ use crate::input::{Fault, Reader, Tree};
 use crate::net::{Certified, ROUND_TRIP_MS_BOUNDS};
 use crate::placement::Weight;
 use nodes::Entry;
+use peers::PeerSecrets;
 
 pub use auth::{
     ADMIN_VARIABLE, Role, TOKENS_MAX, Token, open_without_auth, read_again as read_tokens_again,
@@ -26,6 +28,7 @@ pub use auth::{
 pub use forward_auth::{ForwardAuth, Header, Origin};
 pub use http::{HOST, HOSTS_MAX, Metrics, host};
 pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, LISTEN, NODES_MAX, SeedNode, advertised, listening, weight};
+pub use peers::{PEER_VARIABLE, PeerKeySource, PeerSecret};
 pub use secret::{SECRET_BYTES_MIN, Secret, Sources, secret};
 pub use tls::Tls;
 
@@ -52,6 +55,12 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// Who may do what; empty where no token is configured.
     pub tokens: Vec<Token>,
+    /// The secrets by which nodes know each other, as they are configured; see [`Config::peer_keys`].
+    pub peer_secrets: Vec<PeerSecret>,
+    /// The files that those were read from.
+    pub peer_secret_files: Vec<PathBuf>,
+    /// The digest of the nodes that the file lists; none where it lists one, or there is no file.
+    pub founders: Option<[u8; 16]>,
     /// Who may read its metrics, where it has tokens.
     pub metrics: Metrics,
     /// Names under which callers reach it, beside IP addresses and what is advertised.
@@ -178,6 +187,9 @@ impl Config {
             data_dir: PathBuf::from("tidegate-data"),
             policy_file: None,
             tokens: Vec::new(),
+            peer_secrets: Vec::new(),
+            peer_secret_files: Vec::new(),
+            founders: None,
             metrics: Metrics::at(http.ip()),
             hosts: Vec::new(),
             insecure_no_auth: false,
@@ -190,7 +202,8 @@ impl Config {
         }
     }
 
-    /// The same under another name, or elsewhere. `variable` looks up [`ADMIN_VARIABLE`].
+    /// The same under another name, or elsewhere. `variable` looks up [`ADMIN_VARIABLE`] and
+    /// [`PEER_VARIABLE`].
     pub fn standalone_as(
         node: Option<&str>,
         own: &Own,
@@ -216,6 +229,7 @@ impl Config {
             })
         });
         let tokens = auth::from_variable(&mut r, &variable);
+        let peer_secrets = peers::from_variable(&mut r, &variable);
         let entry = entry.inspect(|entry| {
             nodes::judge(&mut r, entry, false);
             if own.peer_advertise.is_some() && entry.peer.is_none() {
@@ -229,7 +243,7 @@ impl Config {
         let Entry { seed, http, peer, data_dir, .. } = r.finish(entry)?;
         let (nodes, insecure_no_auth) = (vec![seed.clone()], own.insecure_no_auth);
         let (metrics, hosts) = (Metrics::at(http.ip()), own.hosts.clone().unwrap_or_default());
-        let own = Self { tokens, metrics, hosts, insecure_no_auth, ..standalone };
+        let own = Self { tokens, peer_secrets, metrics, hosts, insecure_no_auth, ..standalone };
         Ok(Self { node: seed.id, http, peer, data_dir, nodes, ..own })
     }
 
@@ -267,6 +281,14 @@ impl Config {
         let mut reader = Reader::default();
         let config = config(&mut reader, &tree, beside, (node, own), &variable);
         reader.finish(config)
+    }
+}
+
+impl Config {
+    /// Returns the keys by which this node and its peers know each other, the one to prove with first,
+    /// and where that one is from. `kept` are those in its data directory.
+    pub fn peer_keys(&self, kept: &[[u8; 32]]) -> (Vec<[u8; 32]>, PeerKeySource) {
+        peers::keys(&self.peer_secrets, &self.tokens, kept)
     }
 }
 
@@ -360,6 +382,13 @@ fn config(
             (auth::from_variable(r, variable), None)
         }
     };
+    let peer_secrets = match fields.has("peers") {
+        true => fields.optional(r, "peers", |r, t| peers::read(r, t, sources)).unwrap_or_default(),
+        false => {
+            fields.optional(r, "peers", |_, _| Some(()));
+            PeerSecrets { secrets: peers::from_variable(r, variable), files: Vec::new() }
+        }
+    };
     let hosts = fields.optional(r, "http", http::read).unwrap_or_default();
     let tls = fields.optional(r, "tls", tls::read);
     let limits = fields.optional(r, "limits", limits).unwrap_or_default();
@@ -374,6 +403,8 @@ fn config(
         r.member("nodes", |r| r.item(chosen.at, |r| r.fault_at("http", detail)));
     }
     own.judge_tokens(r, &tokens);
+    // As the file has it: what is said beside it may differ from node to node.
+    let founders = peers::founders(nodes.iter().map(|entry| &entry.seed));
     let Entry { seed, http, peer, data_dir, at, .. } = chosen;
     let listed = nodes.get_mut(at).map(|entry| entry.seed = seed.clone());
     let cluster = cluster.unwrap_or(standalone.cluster);
@@ -389,6 +420,9 @@ fn config(
         data_dir,
         policy_file,
         tokens,
+        peer_secrets: peer_secrets.secrets,
+        peer_secret_files: peer_secrets.files,
+        founders,
         metrics: metrics.unwrap_or(Metrics::at(http.ip())),
         hosts: own.hosts.clone().unwrap_or(hosts),
         insecure_no_auth: own.insecure_no_auth,

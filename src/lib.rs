@@ -26,6 +26,7 @@ pub mod clock;
 pub mod cluster;
 pub mod codec;
 pub mod config;
+pub mod files;
 pub mod http;
 pub mod input;
 pub mod limit;

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
 use crate::cluster::backup::BackUps;
+use crate::cluster::claim::Found;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::Place;
@@ -30,7 +31,7 @@ use crate::config::Config;
 use crate::http::server::{self, Ending};
 use crate::http::{App, Door, SiteGuard, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
-use crate::peer::{self, Identity, VERSIONS};
+use crate::peer::{self, Guard, Identity, Key, VERSIONS};
 use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
@@ -64,12 +65,23 @@ pub struct Parts<L, P, N> {
     pub initial: Initial,
     /// What it does if it begins with nothing and finds a cluster there.
     pub newcomer: Newcomer,
+    /// The keys by which it and its peers know each other; without any, no peer has to prove anything.
+    pub peer_keys: PeerKeys,
     /// Where its counts lie while it is stopped; none keeps none.
     pub state_file: Option<PathBuf>,
     /// Where its statistics are kept; none keeps them as long as it runs.
     pub statistics_file: Option<PathBuf>,
     /// How its workers run.
     pub workers: Workers,
+}
+
+/// The keys by which nodes know each other.
+#[derive(Clone, Debug, Default)]
+pub struct PeerKeys {
+    /// The one to prove with first.
+    pub keys: Vec<Key>,
+    /// Whether keys, or that there are none, are kept in the data directory.
+    pub are_kept: bool,
 }
 
 /// How workers run.
@@ -156,11 +168,14 @@ impl Node {
             node: config.node.clone(),
             boot,
             versions: VERSIONS,
-            lineage: found.map(|found| found.lineage).unwrap_or_default(),
+            lineage: found.as_ref().map(|found| found.lineage.clone()).unwrap_or_default(),
             level: FormatLevel::OWN,
         };
+        let guard = Arc::new(guard(&config, &parts.peer_keys, found.as_ref(), &seed));
+        let was_admitted = found.as_ref().is_some_and(|found| found.claim.admission.is_some());
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
+            guard: guard.clone(),
             network,
             clock: clock.clone(),
             seed: seed.clone(),
@@ -183,6 +198,7 @@ impl Node {
             seed: seed.clone(),
             initial: parts.initial,
             newcomer: parts.newcomer,
+            admitted_by_older: was_admitted && !parts.peer_keys.are_kept,
         });
         let member = Arc::new(member.await?);
         // Only who has the data directory for himself may take what lies in it.
@@ -219,6 +235,7 @@ impl Node {
             tokens: Arc::new(Tokens::new(&config.tokens).with_metrics(config.metrics)),
             site: SiteGuard::of(&config),
             insecure_no_auth: config.insecure_no_auth,
+            peer_keys: guard.keys().iter().map(|key| *key.bytes()).collect(),
             limits: config.limits.clone(),
             forward_auth: config.forward_auth.clone(),
             ready: AtomicBool::new(true),
@@ -252,7 +269,8 @@ impl Node {
                 saved: saved.clone(),
             };
             let stopped = stops.peers.subscribe();
-            let peers = peer::serve(peer_parcels, us.clone(), handler.clone(), clock.clone(), stopped);
+            let (us, guard) = (us.clone(), guard.clone());
+            let peers = peer::serve(peer_parcels, us, handler.clone(), guard, clock.clone(), stopped);
             let ends = (stops.ending.subscribe(), stops.all.subscribe());
             let worker = worker(shard.run(mailbox), peers, parcels, app.clone(), ends);
             running.push(start(runtime, index, worker, &mut tasks)?);
@@ -413,6 +431,15 @@ fn seeds(config: &Config, own: &SeedNode) -> Vec<SeedNode> {
         },
     });
     listed.collect()
+}
+
+/// What this node asks of peers, and how it proves itself to them. A node that has a log, or was
+/// admitted, forms no cluster.
+fn guard(config: &Config, peer_keys: &PeerKeys, found: Option<&Found>, seed: &Seed) -> Guard {
+    let was_admitted = found.is_some_and(|found| found.claim.admission.is_some());
+    let forms = found.is_none_or(|found| found.is_blank);
+    let founders = config.founders.filter(|_| !was_admitted);
+    Guard::new(peer_keys.keys.clone(), seed).with_founders(founders, forms)
 }
 
 /// Statistics are for looking back: a node without their file serves all the same, and says so.

@@ -4,18 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
-const HOUSE: [(&str, &[&str]); 18] = [
+const HOUSE: [(&str, &[&str]); 19] = [
     ("clock", &[]),
     ("random", &[]),
     ("codec", &[]),
     ("watch", &[]),
+    ("files", &[]),
     ("net", &["check", "watch"]),
     ("input", &[]),
     ("limit", &["check", "clock"]),
     ("check", &["clock", "limit"]),
     ("placement", &[]),
     ("policy", &["check", "clock", "input", "limit", "placement"]),
-    ("shard", &["check", "clock", "codec", "limit", "placement", "policy", "random"]),
+    ("shard", &["check", "clock", "codec", "files", "limit", "placement", "policy", "random"]),
     ("peer", &["check", "clock", "codec", "limit", "net", "placement", "policy", "random", "shard", "watch"]),
     (
         "cluster",
@@ -23,6 +24,7 @@ const HOUSE: [(&str, &[&str]); 18] = [
             "check",
             "clock",
             "codec",
+            "files",
             "input",
             "limit",
             "net",
@@ -36,7 +38,7 @@ const HOUSE: [(&str, &[&str]); 18] = [
     ),
     ("routing", &["check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"]),
     ("config", &["check", "input", "net", "placement", "policy"]),
-    ("telemetry", &["check", "clock", "codec", "input", "random", "shard"]),
+    ("telemetry", &["check", "clock", "codec", "files", "input", "random", "shard"]),
     (
         "http",
         &[

@@ -51,6 +51,7 @@ fn run_seed(seed: u64) -> Vec<String> {
                 place: Place::Memory,
                 initial: Box::new(|| Ok(tidegate::policy::builtin())),
                 newcomer: Newcomer::default(),
+                peer_keys: Default::default(),
                 state_file: None,
                 statistics_file: None,
                 workers: Workers::Tasks,

@@ -35,7 +35,14 @@ async fn serve_echo() -> io::Result<()> {
     let (workers, mut parcels) = net::handover(1);
     let (_stop, never) = tidegate::watch::channel(false);
     let clock = Arc::new(ManualClock::default());
-    let serving = peer::serve(parcels.remove(0), identity("n2"), Arc::new(Echo), clock, never.clone());
+    let serving = peer::serve(
+        parcels.remove(0),
+        identity("n2"),
+        Arc::new(Echo),
+        Default::default(),
+        clock,
+        never.clone(),
+    );
     tokio::join!(peer::accept(listener, workers, never), serving);
     Ok(())
 }
@@ -63,6 +70,7 @@ fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
     sim.client("n1", async move {
         let (link, driver) = link(LinkArgs {
             us: identity("n1"),
+            guard: Default::default(),
             peer: Name::new("n2").unwrap(),
             class: Class::Checks,
             dial: sim::Simulated.dial("n2:7171").unwrap(),
@@ -125,6 +133,7 @@ fn a_peer_that_crashes_and_comes_back_is_found_again() {
     sim.client("n1", async move {
         let (link, driver) = link(LinkArgs {
             us: identity("n1"),
+            guard: Default::default(),
             peer: Name::new("n2").unwrap(),
             class: Class::Raft,
             dial: sim::Simulated.dial("n2:7171").unwrap(),

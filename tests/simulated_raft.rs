@@ -229,6 +229,7 @@ async fn live(seed: u64, own: usize, medium: Medium, books: Books) -> turmoil::R
     let listener = SimulatedListener::bind(PORT).await?;
     let links = Arc::new(Links::new(LinksArgs {
         us: us.clone(),
+        guard: Default::default(),
         network: Simulated,
         clock: clock.clone(),
         seed: seed.clone(),
@@ -256,7 +257,7 @@ async fn live(seed: u64, own: usize, medium: Medium, books: Books) -> turmoil::R
     let handler = Arc::new(RaftOnly { own, links, node: serving, medium: of.0, books: of.1 });
     tokio::join!(
         peer::accept(listener, workers, stopped.clone()),
-        peer::serve(parcels.remove(0), us, handler, clock, stopped),
+        peer::serve(parcels.remove(0), us, handler, Default::default(), clock, stopped),
         begin(own, &node, seed.fork("begin", 0)),
         look_at(own, &node, &books),
         ask(own, life, &node, &books, seed.fork("client", 0)),

@@ -21,12 +21,15 @@ use tokio::sync::oneshot;
 
 use tidegate::check::Name;
 use tidegate::clock::SystemClock;
-use tidegate::cluster::raft::Place;
-use tidegate::cluster::{MemberError, PolicyStore};
-use tidegate::config::{ADMIN_VARIABLE, Config, Own, Role, Tls, unused_admin_variable};
+use tidegate::cluster::peer_keys::PEER_KEYS_FILE;
+use tidegate::cluster::raft::{FILE, Place};
+use tidegate::cluster::{MemberError, PolicyStore, peer_keys};
+use tidegate::config::{ADMIN_VARIABLE, Config, Own, PeerKeySource, Role, Tls, unused_admin_variable};
+use tidegate::files;
 use tidegate::input::Fault;
 use tidegate::net::{Bound, Listen, Network, Plain, PlainListener};
-use tidegate::node::{Node, NodeError, Parts, Workers};
+use tidegate::node::{Node, NodeError, Parts, PeerKeys, Workers};
+use tidegate::peer::Key;
 use tidegate::policy::Document;
 use tidegate::random::Seed;
 use tidegate::telemetry::log::{Filter, print, print_error};
@@ -56,6 +59,10 @@ const USAGE: u8 = 2;
 pub(super) const STATE_FILE: &str = "counts.state";
 /// The statistics of past hours, beside it.
 const STATISTICS_FILE: &str = "stats.redb";
+
+/// All that a node writes, each in its data directory; `partial` ones are on their way into place.
+const KEPT_FILES: [&str; 6] =
+    [FILE, STATE_FILE, STATISTICS_FILE, PEER_KEYS_FILE, "counts.partial", "peers.partial"];
 
 /// How long the introduction of a node that is alone waits until it may be asked: a fsync or two.
 const STARTED_WITHIN: Duration = Duration::from_secs(5);
@@ -158,6 +165,9 @@ async fn serve(config: Config, mut joining: Joining, reloaded: Arc<Reloaded>, st
         Err(error) => return fail(error),
     };
     config.tls.iter().for_each(|tls| reloaded.certificates_of(tls));
+    for warning in open_to_others(&config) {
+        tracing::warn!("{warning}");
+    }
     let mut stop = pin!(stop);
     loop {
         match serve_once((&config, &joining, &reloaded), stop.as_mut()).await {
@@ -250,6 +260,12 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Some(Ok(settled)) => settled,
         Some(Err(failure)) => return Run::Ended(told(&failure)),
     };
+    let (peer_keys, peers_know) = match peer_keys(&config) {
+        Ok(keys) => keys,
+        Err(error) => return Run::Ended(fail(error)),
+    };
+    let is_first_key = peers_know == PeerKeySource::AdminTokens;
+    let first_keys = is_first_key.then(|| peer_keys.keys.clone());
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
         statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
@@ -262,6 +278,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         place,
         initial: Box::new(move || initial(first.as_deref())),
         newcomer,
+        peer_keys,
         workers: Workers::Threads,
     };
     let node = match Node::start(parts).await {
@@ -272,11 +289,20 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Err(error) => return Run::Ended(fail(error)),
     };
     reloaded.node_of(&config, node.tokens());
+    // The data directory is this process's alone by now.
+    if let Some(keys) = first_keys
+        && let Err(error) = peer_keys::save(&config.data_dir, &keys)
+    {
+        tracing::error!(
+            %error,
+            "the key that follows from the admin tokens is not kept: other tokens will make it another key"
+        );
+    }
     if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
         let _ = tokio::time::timeout(STARTED_WITHIN, node.is_started()).await;
     }
-    introduce(&config, &members, http, &node);
+    introduce(&config, (&members, peers_know), http, &node);
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
         warn_of_ignored_policy(file, &node, &url_of(&config, dialled(http)));
     }
@@ -391,7 +417,12 @@ fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
 }
 
 /// A few lines on what runs where, and one to paste.
-fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
+fn introduce(
+    config: &Config,
+    (members, peers_know): (&[Name], PeerKeySource),
+    http: SocketAddr,
+    node: &Node,
+) {
     let url = url_of(config, http);
     println!("tidegate {}  node {}  {url}", env!("CARGO_PKG_VERSION"), config.node);
     if members.len() > 1 {
@@ -417,6 +448,9 @@ fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
         println!("  tls     {}{until}", if tls.http { "peers and HTTP" } else { "peers" });
     }
     println!("  access  {}", access_of(config, http));
+    if config.peer.is_some() {
+        println!("  peers   {}", peers_of(config, peers_know));
+    }
     let try_it = call_to_try(config, http);
     println!("  try     {try_it}");
 }
@@ -425,6 +459,39 @@ fn introduce(config: &Config, members: &[Name], http: SocketAddr, node: &Node) {
 fn url_of(config: &Config, http: SocketAddr) -> String {
     let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
     format!("{}://{http}", if has_tls { "https" } else { "http" })
+}
+
+/// The keys by which this node and its peers know each other, and where the one to prove with is from.
+fn peer_keys(config: &Config) -> Result<(PeerKeys, PeerKeySource), String> {
+    let kept = peer_keys::load(&config.data_dir).map_err(|error| error.to_string())?;
+    let are_kept = kept.is_some();
+    let kept: Vec<_> = kept.unwrap_or_default().iter().map(|key| *key.bytes()).collect();
+    let (keys, source) = config.peer_keys(&kept);
+    Ok((PeerKeys { keys: keys.into_iter().map(Key::new).collect(), are_kept }, source))
+}
+
+/// Narrows the modes of the data directory and its files, and returns a warning for what others than this
+/// process's user may read all the same: the directory, a TLS key, the file of a token or a peer secret.
+fn open_to_others(config: &Config) -> Vec<String> {
+    let mut warnings = files::narrow(&config.data_dir, &KEPT_FILES);
+    let keys = config.tls.iter().flat_map(Tls::keys).map(|path| ("the TLS key", path));
+    let tokens = config.tokens.iter().filter_map(|token| Some(("the token file", token.file.as_deref()?)));
+    let secrets = config.peer_secret_files.iter().map(|path| ("the file of the peer secret", path.as_path()));
+    for (what, path) in keys.chain(tokens).chain(secrets) {
+        warnings.extend(files::too_open(what, path).filter(|told| !warnings.contains(told)));
+    }
+    warnings
+}
+
+/// How peers are known, in a few words.
+fn peers_of(config: &Config, source: PeerKeySource) -> &'static str {
+    match (source, config.tls.is_some()) {
+        (PeerKeySource::Configured, _) => "by secret ([peers] secret or TIDEGATE_PEER_SECRET)",
+        (PeerKeySource::Kept, _) => "by secret (peers.keys in the data directory)",
+        (PeerKeySource::AdminTokens, _) => "by secret (from the admin tokens)",
+        (PeerKeySource::Nowhere, true) => "by certificate alone (no [peers] secret, no [auth])",
+        (PeerKeySource::Nowhere, false) => "open (no [peers] secret, no [auth]; loopback only)",
+    }
 }
 
 /// Who may ask, in a few words.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use tidegate::config::ADMIN_VARIABLE;
+use tidegate::config::{ADMIN_VARIABLE, PEER_VARIABLE};
 use tidegate::input::nearest;
 
 /// What all of them begin with.
@@ -24,7 +24,7 @@ const KNOWN: [&str; 21] = [
     "TIDEGATE_WEIGHT",
     ADMIN_VARIABLE,
     "TIDEGATE_INSECURE_NO_AUTH",
-    "TIDEGATE_PEER_SECRET",
+    PEER_VARIABLE,
     "TIDEGATE_HTTP_HOSTS",
     "TIDEGATE_LOG",
     "TIDEGATE_LOG_FORMAT",

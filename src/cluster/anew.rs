@@ -19,6 +19,7 @@ use crate::cluster::backup::Backup;
 use crate::cluster::claim::{Acquaintance, Admission, Claim};
 use crate::cluster::raft::{self, Founding, Lying, OpenError, Place};
 use crate::cluster::state::{Alone, GivenUp, LogIndex, NewMember, Refusal};
+use crate::files;
 use crate::placement::{BootId, NodeId};
 use crate::shard::{self, SavedState};
 
@@ -118,8 +119,11 @@ pub fn restore(
     let directory = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.into());
     let beside = beside(&directory);
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|error| at_path(parent, error))?;
-    std::fs::create_dir(&beside).map_err(|error| at_path(&beside, error))?;
+    files::make_directory(parent).map_err(|error| at_path(parent, error))?;
+    if beside.exists() {
+        return Err(at_path(&beside, io::ErrorKind::AlreadyExists.into()));
+    }
+    files::make_directory(&beside).map_err(|error| at_path(&beside, error))?;
     let renamed = || std::fs::rename(&beside, &directory).map_err(|error| at_path(&directory, error));
     let made =
         fill(&beside, &founding, counts, counted, time).and_then(|()| renamed()).and_then(|()| sync(parent));

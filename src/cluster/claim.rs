@@ -16,8 +16,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Name;
-use crate::peer::Lineage;
-use crate::placement::NodeId;
+use crate::peer::{Key, Lineage};
+use crate::placement::{FormatLevel, NodeId};
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ impl fmt::Display for Claim {
 }
 
 /// What the door of a cluster answers to a node that it admits.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Admitted {
     id: Name,
     number: u64,
@@ -103,6 +103,9 @@ pub struct Admitted {
     /// Absent where the cluster's program is older.
     #[serde(default)]
     round_trip_ms: Option<u64>,
+    /// The keys by which the members know each other; an earlier program doesn't say any.
+    #[serde(default)]
+    peer_keys: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -124,10 +127,23 @@ struct Digest {
 #[error("what the cluster says of the token {0} can't be understood")]
 pub struct StrangeToken(pub String);
 
+/// A key of the peers can't be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what the cluster says of the keys of its peers can't be understood")]
+pub struct StrangeKey;
+
 impl Admitted {
     /// The round trip that the cluster's log says, in milliseconds.
     pub fn round_trip_ms(&self) -> Option<u64> {
         self.round_trip_ms
+    }
+
+    /// The keys by which the members know each other; none from a node of an earlier program, and no
+    /// key from a cluster that has no secret, or that gives it to nobody.
+    pub fn peer_keys(&self) -> Result<Option<Vec<Key>>, StrangeKey> {
+        let read =
+            |keys: &Vec<String>| keys.iter().map(|hex| bytes(hex).map(Key::new).ok_or(StrangeKey)).collect();
+        self.peer_keys.as_ref().map(read).transpose()
     }
 
     /// The claim of the node that was admitted.
@@ -152,7 +168,7 @@ impl Admitted {
 }
 
 /// 32 bytes in hexadecimal.
-fn bytes(hex: &str) -> Option<[u8; 32]> {
+pub(super) fn bytes(hex: &str) -> Option<[u8; 32]> {
     if hex.len() != 64 {
         return None;
     }
@@ -174,6 +190,8 @@ pub struct Found {
     pub lineage: Lineage,
     /// The round trip that the log says, in milliseconds; none before this node has heard of one.
     pub round_trip_ms: Option<u64>,
+    /// The format level of what was written.
+    pub level: FormatLevel,
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ use crate::check::Name;
 use crate::clock::{MS, SharedClock};
 use crate::net::Network;
 use crate::peer::{
-    self, Breaker, BreakerState, Call, CallError, Class, Failure, Hello, Identity, Kind, Link, LinkArgs,
-    LinkState, Opaque, Outcome, Pass, link,
+    self, Breaker, BreakerState, Call, CallError, Class, Failure, Guard, Hello, Identity, Kind, Link,
+    LinkArgs, LinkState, Opaque, Outcome, Pass, link,
 };
 use crate::placement::{BootId, FormatLevel, NodeId};
 use crate::random::{Generator, Seed};
@@ -54,6 +54,8 @@ const RECONNECT_MAX: u64 = 500 * MS;
 pub struct LinksArgs<N> {
     /// What this node says of itself.
     pub us: Identity,
+    /// How it proves that it belongs to the cluster, and what it asks of peers.
+    pub guard: Arc<Guard>,
     /// How others are reached.
     pub network: N,
     /// Where the time is read.
@@ -70,6 +72,7 @@ pub struct LinksArgs<N> {
 pub struct Links {
     us: Name,
     level: FormatLevel,
+    guard: Arc<Guard>,
     clock: SharedClock,
     control: Handle,
     known: ArcSwap<Known>,
@@ -290,7 +293,7 @@ impl Peer {
 impl Links {
     /// Links to nobody yet.
     pub fn new<N: Network>(args: LinksArgs<N>) -> Self {
-        let LinksArgs { us, network, clock, seed, control, workers } = args;
+        let LinksArgs { us, guard, network, clock, seed, control, workers } = args;
         let (own, level) = (us.node.clone(), us.level);
         let (network, time) = (Arc::new(network), clock.clone());
         let (who, ways, elsewhere) = (us.clone(), network.clone(), Elsewhere::default());
@@ -301,10 +304,11 @@ impl Links {
                 peer::knock(&who, &name, &mut reach).await
             })
         };
-        let other_places = elsewhere.clone();
+        let (other_places, guarded) = (elsewhere.clone(), guard.clone());
         let make = move |wanted: Wanted<'_>| {
             let (link, driver) = link(LinkArgs {
                 us: us.clone(),
+                guard: guarded.clone(),
                 peer: wanted.peer.clone(),
                 class: wanted.class,
                 dial: Reach::new(network.clone(), wanted.peer, wanted.address, other_places.clone()),
@@ -319,7 +323,7 @@ impl Links {
         let (known, knock) = (ArcSwap::default(), Box::new(knock));
         let inbound = Inbound::default();
         let maker = Mutex::new(maker);
-        Self { us: own, level, clock, control, known, inbound, elsewhere, knock, maker }
+        Self { us: own, level, guard, clock, control, known, inbound, elsewhere, knock, maker }
     }
 
     /// Takes note of where the configuration has peers: they are dialled there too.
@@ -391,6 +395,21 @@ impl Links {
         let gave_up =
             |peer: &&Arc<Peer>| matches!(peer.raft.state(), LinkState::Connecting { given_up: true, .. });
         known.peers.values().find(gave_up).map(|peer| peer.name.clone())
+    }
+
+    /// What this node asks of peers before it speaks with them.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Returns a peer that is there and that this node can't speak with, since one of the two refuses the
+    /// other, and why.
+    pub fn refused(&self) -> Option<(Name, String)> {
+        let known = self.known.load();
+        known.peers.values().find_map(|peer| match peer.raft.state() {
+            LinkState::Connecting { refused: true, why: Some(why), .. } => Some((peer.name.clone(), why)),
+            _ => None,
+        })
     }
 
     /// The format level of this node's own program.

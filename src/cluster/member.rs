@@ -25,6 +25,7 @@ use super::claim::{Claim, Found};
 use super::handoff;
 use super::links::Links;
 use super::lost::Newcomer;
+use super::peer_keys::{cluster_id, older_members};
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::readiness::Startup;
 use super::settings::RoundTripSetting;
@@ -105,6 +106,8 @@ pub struct MemberArgs {
     pub initial: Initial,
     /// What it does if it begins with nothing and finds a cluster there.
     pub newcomer: Newcomer,
+    /// Whether it was admitted by a node whose program is older than the proof that peers give each other.
+    pub admitted_by_older: bool,
 }
 
 /// Why a node can't take part.
@@ -202,10 +205,13 @@ impl Member {
     /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
     pub async fn start(args: MemberArgs) -> Result<Self, MemberError> {
         let MemberArgs { cluster, own, seeds, boot, environment, place, round_trip_ms, .. } = args;
-        let MemberArgs { links, clock, seed, initial, newcomer, .. } = args;
+        let MemberArgs { links, clock, seed, initial, newcomer, admitted_by_older, .. } = args;
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
         let has_log = found.as_ref().is_some_and(|found| !found.is_blank);
+        // Until the log is applied, it says of no member how old its program is.
+        let is_first = |found: &Found| !found.is_blank && found.level == FormatLevel::FIRST;
+        let trusts_older = admitted_by_older || found.as_ref().is_some_and(is_first);
         let listens = has_log || seeds.len() < 2;
         let lineage = found.as_ref().map(|found| found.lineage.clone()).unwrap_or_default();
         let kept = found.as_ref().and_then(|found| found.round_trip_ms);
@@ -253,7 +259,12 @@ impl Member {
         };
         let listed = member.seeds.iter().map(|seed| (seed.name.clone(), seed.peer.clone()));
         member.links.may_be_at(listed.filter(|(_, peer)| !peer.is_empty()).collect());
-        member.look_up_others(&View { nodes: member.raft.roster().nodes, ..View::default() });
+        let view = View { nodes: member.raft.roster().nodes, ..View::default() };
+        member.look_up_others(&view);
+        if trusts_older {
+            let known = acquaintances(&member.claim, &view, &member.seeds);
+            member.links.guard().may_be_older(known.into_iter().map(|(_, name, _)| name).collect());
+        }
         Ok(member)
     }
 
@@ -397,6 +408,8 @@ impl Member {
             if let Some(agreed) = view.state.agreed() {
                 self.put_in_force(agreed);
                 self.keep_settings().await;
+                self.links.guard().is_of(cluster_id(agreed.secret()));
+                self.links.guard().may_be_older(older_members(agreed).collect());
                 self.look_up_others(&view);
                 self.in_force.announce();
                 if agreed.members.has_left(self.me.node) && !*self.left.borrow() {

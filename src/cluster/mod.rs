@@ -6,7 +6,8 @@
 //! the values that operators set for all nodes, `handoff` moves partitions between them, `member` is this node's part: it proposes, and puts
 //! what was agreed on into force (`in_force`), which is what shards and routing go by. `lost` makes sure that nobody begins anew
 //! whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says who
-//! should vote; nodes tell each other in `whereabouts` where they are when the log doesn't know it yet. `anew` makes a cluster anew of one node that is left or of a back-up, which `backup` reads and writes. The door
+//! should vote; `peer_keys` are the keys by which nodes know each other;
+//! nodes tell each other in `whereabouts` where they are when the log doesn't know it yet. `anew` makes a cluster anew of one node that is left or of a back-up, which `backup` reads and writes. The door
 //! sees the cluster through three traits: [`PolicyStore`], [`Membership`], and [`backup::BackUp`].
 
 mod acquaintances;
@@ -21,6 +22,7 @@ mod in_force;
 pub mod links;
 mod lost;
 mod member;
+pub mod peer_keys;
 mod policy_store;
 mod quorum;
 pub mod raft;

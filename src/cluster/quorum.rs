@@ -167,8 +167,10 @@ impl Member {
                 format!("the leader {} has no majority: {heard}", named(leader))
             }
         };
-        match self.round_trip().excess() {
-            Some(excess) => Some(format!("{why}; {excess}")),
+        let refused = self.links.refused().map(|(peer, why)| format!("node {peer}: {why}"));
+        let also = self.round_trip().excess().map(|excess| excess.to_string()).or(refused);
+        match also {
+            Some(also) => Some(format!("{why}; {also}")),
             None => Some(why),
         }
     }

@@ -242,13 +242,15 @@ impl Member {
         let others = self.seeds.iter().map(|seed| &seed.name).filter(|name| **name != self.own.name);
         let waiting: Vec<_> = others.filter(|name| unconnected(name)).cloned().collect();
         let first = self.seeds.first().filter(|first| first.name != self.own.name);
-        Some(match (waiting.as_slice(), first) {
+        let refused = self.links.refused().map(|(peer, why)| format!("; node {peer}: {why}"));
+        let unformed = match (waiting.as_slice(), first) {
             ([], None) => "the cluster has not formed yet".into(),
             ([], Some(first)) => {
                 format!("the cluster has not formed: waiting for {} to begin it", first.name)
             }
             (waiting, _) => format!("the cluster has not formed: waiting for {}", list(waiting)),
-        })
+        };
+        Some(unformed + &refused.unwrap_or_default())
     }
 
     /// The other owners that this node waits for before its first answer.

@@ -46,6 +46,12 @@ impl Tls {
         self.files.door.is_none().then_some(&self.files.ca)
     }
 
+    /// The files of this node's keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Path> {
+        let door = self.files.door.iter().map(|(_, key)| key.as_path());
+        std::iter::once(self.files.key.as_path()).chain(door)
+    }
+
     /// Reads the files again, and puts what is in them in force; says until when this node's certificate is valid. Where
     /// something is wrong with them, what is in force stays.
     pub fn reload(&self) -> Result<Option<Timestamp>, Vec<Fault>> {

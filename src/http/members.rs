@@ -81,6 +81,11 @@ async fn admission(app: &App, new: &NewMember, granted: Granted) -> Value {
         |node: &crate::cluster::NodeStatus| json!({"id": node.id, "number": node.number, "peer": node.peer});
     let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let tokens = app.tokens.digests();
+    // Without tokens every caller could have them: then a new node is given the secret by its operator.
+    let peer_keys: Vec<_> = match tokens.is_empty() {
+        true => Vec::new(),
+        false => app.peer_keys.iter().map(hex).collect(),
+    };
     let tokens = tokens
         .iter()
         .map(|(name, role, sha256)| json!({"name": name, "role": role.word(), "sha256": hex(sha256)}));
@@ -94,6 +99,7 @@ async fn admission(app: &App, new: &NewMember, granted: Granted) -> Value {
         "round_trip_ms": status.settings.round_trip_ms,
         "members": status.nodes.iter().map(member).collect::<Vec<_>>(),
         "tokens": tokens.collect::<Vec<_>>(),
+        "peer_keys": peer_keys,
     })
 }
 

@@ -84,6 +84,8 @@ pub struct App {
     pub site: Option<SiteGuard>,
     /// Whether nodes may be open to other machines without any token.
     pub insecure_no_auth: bool,
+    /// The keys by which the nodes know each other, for a node that is admitted.
+    pub peer_keys: Vec<[u8; 32]>,
     /// Bounds of bodies and times.
     pub limits: Limits,
     /// How requests that a proxy asks about are read.

@@ -46,10 +46,13 @@ pub enum FrameKind {
     Ping,
     /// Yes.
     Pong,
+    /// In the handshake, behind the greetings of two ends that both gave a nonce: that this end knows the
+    /// secret of the cluster.
+    Proof,
 }
 
 impl FrameKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Hello,
         Self::Refusal,
         Self::Request,
@@ -58,6 +61,7 @@ impl FrameKind {
         Self::Cancel,
         Self::Ping,
         Self::Pong,
+        Self::Proof,
     ];
 
     fn code(self) -> u8 {
@@ -70,6 +74,7 @@ impl FrameKind {
             Self::Cancel => 6,
             Self::Ping => 7,
             Self::Pong => 8,
+            Self::Proof => 9,
         }
     }
 
@@ -279,7 +284,7 @@ mod tests {
     #[test]
     fn kinds_have_numbers_that_stay() {
         let codes: Vec<_> = FrameKind::ALL.iter().map(|kind| kind.code()).collect();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

@@ -17,7 +17,13 @@
 //!
 //! ```text
 //! 1   format level of the program, u16; without it the first
+//! 2   a nonce of 32 bytes, from a node that has the secret of its cluster
+//! 3   the id of the cluster, 16 bytes, once it is known
+//! 4   the digest of the nodes that form the cluster, 16 bytes
 //! ```
+//!
+//! Where both greetings have a nonce, both ends prove behind them that they know the secret
+//! ([`proof`](super::proof)), the end that dialled first.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,7 +34,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::frame::{Frame, FrameCodec, FrameError, FrameKind};
-use super::{BootId, Class, Lineage};
+use super::proof::{End, Guard, Marks, PROOF_BYTES, Verdict};
+use super::{BootId, Class, Key, Lineage};
 use crate::check::Name;
 use crate::net::Certified;
 use crate::placement::FormatLevel;
@@ -82,10 +89,17 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub(super) fn hello(&self, class: Class) -> Hello {
+    pub(super) fn hello(&self, class: Class, marks: Marks) -> Hello {
         let lineage = Lineage::of([self.lineage.number()]);
-        Hello { who: Self { lineage, ..self.clone() }, class }
+        Hello { who: Self { lineage, ..self.clone() }, class, marks }
     }
+}
+
+/// One end: what it says of itself, and what it asks of the other end.
+#[derive(Clone, Copy)]
+pub(super) struct Us<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) guard: &'a Guard,
 }
 
 /// The first frame of both ends.
@@ -95,6 +109,8 @@ pub struct Hello {
     pub who: Identity,
     /// What the connection is for.
     pub class: Class,
+    /// Which cluster it means, and the nonce.
+    pub marks: Marks,
 }
 
 impl Hello {
@@ -112,6 +128,10 @@ impl Hello {
         if self.who.level > FormatLevel::FIRST {
             part(&mut parts, LEVEL, &self.who.level.number().to_be_bytes());
         }
+        let Marks { nonce, cluster, founders } = &self.marks;
+        nonce.iter().for_each(|nonce| part(&mut parts, NONCE, nonce));
+        cluster.iter().for_each(|id| part(&mut parts, CLUSTER, id));
+        founders.iter().for_each(|digest| part(&mut parts, FOUNDERS, digest));
         if self.who.lineage.number() != Lineage::FIRST || !parts.is_empty() {
             bytes.put_u64(self.who.lineage.number());
         }
@@ -144,20 +164,32 @@ impl Hello {
             None => (None, &[][..]),
         };
         let lineage = Lineage::of(lineage);
-        let mut level = FormatLevel::FIRST;
+        let (mut level, mut marks) = (FormatLevel::FIRST, Marks::default());
         // What is cut off or unknown is a later version's: it is passed over.
         while let Some((tag, value, behind)) = next_part(rest) {
             rest = behind;
-            if let (LEVEL, Some(number)) = (tag, value.first_chunk()) {
-                level = FormatLevel::new(u16::from_be_bytes(*number));
+            match tag {
+                LEVEL => {
+                    level = value.first_chunk().map_or(level, |n| FormatLevel::new(u16::from_be_bytes(*n)));
+                }
+                NONCE => marks.nonce = value.try_into().ok(),
+                CLUSTER => marks.cluster = value.try_into().ok(),
+                FOUNDERS => marks.founders = value.try_into().ok(),
+                _ => {}
             }
         }
-        Ok(Self { who: Identity { cluster, node, boot, versions, lineage, level }, class })
+        Ok(Self { who: Identity { cluster, node, boot, versions, lineage, level }, class, marks })
     }
 }
 
 /// The part of a greeting that names the format level.
 const LEVEL: u8 = 1;
+/// The nonce.
+const NONCE: u8 = 2;
+/// The id of the cluster.
+const CLUSTER: u8 = 3;
+/// The digest of the nodes that form it.
+const FOUNDERS: u8 = 4;
 
 fn part(to: &mut BytesMut, tag: u8, value: &[u8]) {
     let Ok(length) = u8::try_from(value.len()) else { return };
@@ -234,6 +266,26 @@ pub enum Refusal {
     /// This cluster was made anew of what the other still belongs to.
     #[error("the cluster was made anew without node {0}, and what that node knows was given up")]
     GivenUp(Name),
+    /// It belongs to another cluster of the same name.
+    #[error("it belongs to another cluster that is called {0} too: the ids of the two clusters differ")]
+    OtherId(Name),
+    /// It would form a cluster of other nodes.
+    #[error(
+        "its configuration lists other [[nodes]] than that of this node: the two would form different clusters"
+    )]
+    OtherFounders,
+    /// It doesn't say that it knows the secret.
+    #[error(
+        "node {0} gives no proof that it knows the peer secret: it has none ([peers] secret, or [auth]), or \
+         it is no node of this cluster"
+    )]
+    NoProof(Name),
+    /// It knows another secret.
+    #[error(
+        "node {0} knows another peer secret than this node: compare [peers] secret, or the admin tokens, of \
+         both"
+    )]
+    WrongProof(Name),
 }
 
 /// The number of [`Refusal::NoMember`] on the wire: a reason that the refused has to act on.
@@ -267,6 +319,9 @@ pub enum HandshakeError {
     /// A greeting that is none.
     #[error("the peer's greeting can't be read: {0}")]
     Malformed(&'static str),
+    /// Another frame where the other end was to prove that it knows the secret.
+    #[error("the peer sent another frame in place of its proof that it knows the peer secret")]
+    NoProof,
     /// This end refuses.
     #[error("refused the peer: {0}")]
     Refused(#[from] Refusal),
@@ -284,10 +339,23 @@ pub enum HandshakeError {
 impl HandshakeError {
     /// What a refusal that came in says.
     pub(super) fn refused_by(frame: &Frame) -> Self {
-        match frame.message {
-            NO_MEMBER => Self::NoMemberToPeer(reason(&frame.body)),
-            GIVEN_UP => Self::GivenUpByPeer(reason(&frame.body)),
-            _ => Self::RefusedByPeer(reason(&frame.body)),
+        Self::refused(frame.message, &frame.body)
+    }
+
+    fn refused(code: u16, why: &[u8]) -> Self {
+        match code {
+            NO_MEMBER => Self::NoMemberToPeer(reason(why)),
+            GIVEN_UP => Self::GivenUpByPeer(reason(why)),
+            _ => Self::RefusedByPeer(reason(why)),
+        }
+    }
+
+    /// The same as it counts where the other end has proved nothing: unless it `is_believed` without, a
+    /// refusal that would end this process is one like any other.
+    fn said(self, is_believed: bool) -> Self {
+        match self {
+            Self::NoMemberToPeer(why) | Self::GivenUpByPeer(why) if !is_believed => Self::RefusedByPeer(why),
+            error => error,
         }
     }
 }
@@ -317,15 +385,19 @@ pub(super) fn framed<S: AsyncRead + AsyncWrite>(stream: S) -> (Reader<S>, Writer
 pub(super) async fn call<S: AsyncRead + AsyncWrite>(
     reader: &mut Reader<S>,
     writer: &mut Writer<S>,
-    us: &Identity,
+    us: Us<'_>,
     certified: Option<&Certified>,
     class: Class,
     expected: &Name,
 ) -> Result<Agreed, HandshakeError> {
     in_time(async {
-        writer.send(Frame::greeting(FrameKind::Hello, us.hello(class).write())).await?;
-        let peer = greeting(reader).await?;
-        let judged = judge(us, &peer, certified).and_then(|version| {
+        let marks = us.guard.marks();
+        let own = us.identity.hello(class, marks).write();
+        writer.send(Frame::greeting(FrameKind::Hello, own.clone())).await?;
+        let greeted = greeting(reader).await;
+        let is_believed = us.guard.lets_in_without_proof(expected);
+        let (peer, theirs) = greeted.map_err(|error| error.said(is_believed))?;
+        let mut judged = judge(us, (End::Dialled, marks), &peer, certified).and_then(|version| {
             if peer.who.node != *expected {
                 return Err(Refusal::OtherNode { expected: expected.clone(), actual: peer.who.node.clone() });
             }
@@ -334,6 +406,21 @@ pub(super) async fn call<S: AsyncRead + AsyncWrite>(
                 false => Err(Refusal::OtherClass { expected: class, actual: peer.class }),
             }
         });
+        // An end of another lineage may have to say that it gave this one up.
+        let hears_on = matches!(judged, Ok(_) | Err(Refusal::OtherLineage { .. }));
+        if hears_on && marks.nonce.is_some() && peer.marks.nonce.is_some() {
+            let greetings = (&own[..], &theirs[..]);
+            let proof = us.guard.prove(End::Dialled, Verdict::ADMITTED, greetings);
+            writer.send(Frame::greeting(FrameKind::Proof, proof.into())).await?;
+            let answer = proof_of(reader).await.map_err(|error| error.said(false))?;
+            let (proof, why) = answer.body.split_at(answer.body.len().min(PROOF_BYTES));
+            let verdict = Verdict { code: answer.message, why };
+            if !us.guard.verifies(proof, End::Answered, verdict, greetings) {
+                judged = Err(Refusal::WrongProof(peer.who.node.clone()));
+            } else if verdict.code != 0 {
+                return Err(HandshakeError::refused(verdict.code, why));
+            }
+        }
         settle(reader, writer, judged, peer).await
     })
     .await
@@ -343,18 +430,43 @@ pub(super) async fn call<S: AsyncRead + AsyncWrite>(
 pub(super) async fn answer<S: AsyncRead + AsyncWrite>(
     reader: &mut Reader<S>,
     writer: &mut Writer<S>,
-    us: &Identity,
+    us: Us<'_>,
     certified: Option<&Certified>,
     admits: impl Fn(&Hello) -> bool,
 ) -> Result<Agreed, HandshakeError> {
     in_time(async {
-        let peer = greeting(reader).await?;
-        let judged = judge(us, &peer, certified).and_then(|version| match admits(&peer) {
-            true => Ok(version),
-            false => Err(Refusal::NoMember(peer.who.node.clone())),
-        });
-        if judged.is_ok() {
-            writer.send(Frame::greeting(FrameKind::Hello, us.hello(peer.class).write())).await?;
+        let (peer, theirs) = greeting(reader).await?;
+        let marks = us.guard.marks();
+        let mut judged =
+            judge(us, (End::Answered, marks), &peer, certified).and_then(|version| match admits(&peer) {
+                true => Ok(version),
+                false => Err(Refusal::NoMember(peer.who.node.clone())),
+            });
+        let both_prove = marks.nonce.is_some() && peer.marks.nonce.is_some();
+        // What ends the other node's process is said behind the proofs, so that no stranger can say it.
+        let ends_peer = matches!(judged, Err(Refusal::NoMember(_) | Refusal::GivenUp(_)));
+        if judged.is_ok() || (ends_peer && both_prove) {
+            let own = us.identity.hello(peer.class, marks).write();
+            writer.send(Frame::greeting(FrameKind::Hello, own.clone())).await?;
+            if both_prove {
+                let greetings = (&theirs[..], &own[..]);
+                let proof = proof_of(reader).await?.body;
+                if !us.guard.verifies(&proof, End::Dialled, Verdict::ADMITTED, greetings) {
+                    judged = Err(Refusal::WrongProof(peer.who.node.clone()));
+                } else {
+                    let said = judged.as_ref().err().map(Refusal::frame);
+                    let (code, why) = said.map_or((0, Bytes::new()), |frame| (frame.message, frame.body));
+                    let mut body = us.guard.prove(End::Answered, Verdict { code, why: &why }, greetings);
+                    body.extend_from_slice(&why);
+                    let mut proof = Frame::greeting(FrameKind::Proof, body.into());
+                    proof.message = code;
+                    writer.send(proof).await?;
+                    if let Err(refusal) = judged {
+                        let _ = writer.close().await;
+                        return Err(HandshakeError::Refused(refusal));
+                    }
+                }
+            }
         }
         settle(reader, writer, judged, peer).await
     })
@@ -367,18 +479,54 @@ async fn in_time(
     tokio::time::timeout(HANDSHAKE_MAX, handshake).await.unwrap_or(Err(HandshakeError::TooSlow))
 }
 
-async fn greeting<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<Hello, HandshakeError> {
+/// The greeting of the other end, and its bytes.
+async fn greeting<S: AsyncRead + AsyncWrite>(
+    reader: &mut Reader<S>,
+) -> Result<(Hello, Bytes), HandshakeError> {
     let frame = reader.next().await.ok_or(HandshakeError::Closed)??;
     match frame.kind {
-        FrameKind::Hello => Hello::read(&frame.body),
+        FrameKind::Hello => Ok((Hello::read(&frame.body)?, frame.body)),
         FrameKind::Refusal => Err(HandshakeError::refused_by(&frame)),
         _ => Err(HandshakeError::Malformed("it is another frame")),
     }
 }
 
+/// The frame with the proof of the other end.
+async fn proof_of<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<Frame, HandshakeError> {
+    let frame = reader.next().await.ok_or(HandshakeError::Closed)??;
+    match frame.kind {
+        FrameKind::Proof => Ok(frame),
+        FrameKind::Refusal => Err(HandshakeError::refused_by(&frame)),
+        _ => Err(HandshakeError::NoProof),
+    }
+}
+
+/// Whether both ends mean one cluster. Lists of a cluster that has begun may differ from each other. A node that
+/// knows of no cluster may ask one that has begun whether it knows it, and takes no log of a cluster with
+/// another list.
+fn judge_marks(us: &Identity, end: End, ours: Marks, theirs: Marks) -> Result<(), Refusal> {
+    let (dialled, answered) = match end {
+        End::Dialled => (ours.cluster, theirs.cluster),
+        End::Answered => (theirs.cluster, ours.cluster),
+    };
+    match (dialled, answered) {
+        (Some(dialled), Some(answered)) if dialled != answered => Err(Refusal::OtherId(us.cluster.clone())),
+        (_, Some(_)) => Ok(()),
+        (_, None) => match (ours.founders, theirs.founders) {
+            (Some(ours), Some(theirs)) if ours != theirs => Err(Refusal::OtherFounders),
+            _ => Ok(()),
+        },
+    }
+}
+
 /// What both ends ask of each other. `certified` is whose certificate the other has shown; none where the network knows no
 /// certificates, and then its word has to do.
-fn judge(us: &Identity, peer: &Hello, certified: Option<&Certified>) -> Result<u8, Refusal> {
+fn judge(
+    Us { identity: us, guard }: Us<'_>,
+    (end, marks): (End, Marks),
+    peer: &Hello,
+    certified: Option<&Certified>,
+) -> Result<u8, Refusal> {
     let them = &peer.who;
     if them.cluster != us.cluster {
         return Err(Refusal::OtherCluster { ours: us.cluster.clone(), theirs: them.cluster.clone() });
@@ -398,6 +546,10 @@ fn judge(us: &Identity, peer: &Hello, certified: Option<&Certified>) -> Result<u
     }
     if them.node == us.node {
         return Err(Refusal::SameName(us.node.clone()));
+    }
+    judge_marks(us, end, marks, peer.marks)?;
+    if peer.marks.nonce.is_none() && !guard.lets_in_without_proof(&them.node) {
+        return Err(Refusal::NoProof(them.node.clone()));
     }
     let none = Refusal::NoCommonVersion { ours: us.versions, theirs: them.versions };
     us.versions.highest_common(them.versions).ok_or(none)
@@ -428,6 +580,25 @@ async fn settle<S: AsyncRead + AsyncWrite>(
 pub(super) fn reason(body: &[u8]) -> String {
     let body = &body[..body.len().min(REASON_BYTES_MAX)];
     String::from_utf8_lossy(body).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Plays an end that dials and sends `bytes`: it is never let in, since it knows no key.
+pub(super) fn fuzz_answer(bytes: &[u8]) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    let guard = Guard::new(vec![Key::new([7; 32])], &crate::random::Seed::from_number(1));
+    let name = |text| Name::new(text).unwrap_or_else(|| unreachable!("{text} is a name"));
+    let identity = Identity {
+        cluster: name("demo"),
+        node: name("n1"),
+        boot: BootId(1),
+        versions: VERSIONS,
+        lineage: Lineage::of([7]),
+        level: FormatLevel::OWN,
+    };
+    let us = Us { identity: &identity, guard: &guard };
+    let (mut reader, mut writer) = framed(tokio::io::join(bytes, tokio::io::sink()));
+    let answered = runtime.block_on(answer(&mut reader, &mut writer, us, None, |_| true));
+    assert!(answered.is_err(), "let in without the key");
 }
 
 pub(super) fn fuzz(bytes: &[u8]) {
@@ -469,16 +640,154 @@ mod tests {
     ) -> (Shaken, Shaken) {
         let (a, b): (DuplexStream, _) = tokio::io::duplex(4_096);
         let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
-        let expected = Name::new("n2").unwrap();
+        let (expected, guard) = (Name::new("n2").unwrap(), Guard::default());
+        let us = |identity| Us { identity, guard: &guard };
         tokio::join!(
-            call(&mut ar, &mut aw, n1, of_n2, Class::Checks, &expected),
-            answer(&mut br, &mut bw, n2, of_n1, |_| member),
+            call(&mut ar, &mut aw, us(n1), of_n2, Class::Checks, &expected),
+            answer(&mut br, &mut bw, us(n2), of_n1, |_| member),
         )
+    }
+
+    /// What the ends with these guards get.
+    async fn shake_guarded(n1: &Guard, n2: &Guard) -> (Shaken, Shaken) {
+        let (a, b): (DuplexStream, _) = tokio::io::duplex(4_096);
+        let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
+        let (expected, of_n1, of_n2) = (Name::new("n2").unwrap(), identity("n1", 1, 1), identity("n2", 1, 1));
+        tokio::join!(
+            call(&mut ar, &mut aw, Us { identity: &of_n1, guard: n1 }, None, Class::Raft, &expected),
+            answer(&mut br, &mut bw, Us { identity: &of_n2, guard: n2 }, None, |_| true),
+        )
+    }
+
+    fn guard(keys: &[u8], founders: Option<u8>) -> Guard {
+        let keys = keys.iter().map(|byte| Key::new([*byte; 32])).collect();
+        let seed = crate::random::Seed::from_number(u64::from(founders.unwrap_or_default()));
+        Guard::new(keys, &seed).with_founders(founders.map(|byte| [byte; 16]), true)
+    }
+
+    fn said((called, answered): (Shaken, Shaken)) -> (String, String) {
+        let said = |shaken: Shaken| shaken.err().map(|error| error.to_string()).unwrap_or_default();
+        (said(called), said(answered))
+    }
+
+    #[tokio::test]
+    async fn both_ends_prove_that_they_know_a_key_of_the_other() {
+        for (n1, n2) in [(&[1][..], &[1][..]), (&[1, 2], &[2, 1]), (&[2, 1], &[1, 2]), (&[], &[])] {
+            let (called, answered) = shake_guarded(&guard(n1, None), &guard(n2, None)).await;
+            assert!(called.is_ok() && answered.is_ok(), "{n1:?} {n2:?}: {called:?} {answered:?}");
+        }
+        let no = |node| {
+            format!(
+                "node {node} gives no proof that it knows the peer secret: it has none ([peers] secret, or \
+                 [auth]), or it is no node of this cluster"
+            )
+        };
+        let wrong = |node| {
+            format!(
+                "node {node} knows another peer secret than this node: compare [peers] secret, or the admin \
+                 tokens, of both"
+            )
+        };
+        let (ours, theirs) =
+            (|why: &str| format!("refused the peer: {why}"), |why: &str| format!("the peer refused: {why}"));
+        for (n1, n2, refused, by) in [
+            (&[1][..], &[2][..], wrong("n1"), "n2"),
+            // The first proves: n2 accepts it, n1 doesn't accept that of n2.
+            (&[1], &[2, 1], wrong("n2"), "n1"),
+            (&[1], &[], no("n2"), "n1"),
+            (&[], &[1], no("n1"), "n2"),
+        ] {
+            let (called, answered) = said(shake_guarded(&guard(n1, None), &guard(n2, None)).await);
+            match by {
+                "n2" => assert_eq!((called, answered), (theirs(&refused), ours(&refused))),
+                // The end that was dialled hears of it behind the handshake, as its next frame.
+                _ => assert_eq!((called, answered), (ours(&refused), String::new())),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_a_node_counts_from_a_proven_peer_alone() {
+        let of = |node: &str, numbers: &[u64]| {
+            let lineage = Lineage::of(numbers.iter().copied());
+            Identity { lineage, ..identity(node, 1, 1) }
+        };
+        let shake = async |n1: (&Identity, &Guard), n2: (&Identity, &Guard), member: bool| {
+            let (a, b): (DuplexStream, _) = tokio::io::duplex(4_096);
+            let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
+            let (us, them) = (Us { identity: n1.0, guard: n1.1 }, Us { identity: n2.0, guard: n2.1 });
+            let expected = Name::new("n2").unwrap();
+            tokio::join!(
+                call(&mut ar, &mut aw, us, None, Class::Raft, &expected),
+                answer(&mut br, &mut bw, them, None, |_| member),
+            )
+        };
+        let (old, new, same) = (of("n1", &[]), of("n2", &[7]), of("n2", &[]));
+        let (keyed, other, open) = (guard(&[1], None), guard(&[2], None), Guard::default());
+        let (called, answered) = shake((&old, &keyed), (&new, &keyed), true).await;
+        assert!(matches!(called, Err(HandshakeError::GivenUpByPeer(_))), "{called:?}");
+        assert!(matches!(answered, Err(HandshakeError::Refused(Refusal::GivenUp(_)))), "{answered:?}");
+        let (called, answered) = shake((&old, &keyed), (&same, &keyed), false).await;
+        assert!(matches!(called, Err(HandshakeError::NoMemberToPeer(_))), "{called:?}");
+        assert!(matches!(answered, Err(HandshakeError::Refused(Refusal::NoMember(_)))), "{answered:?}");
+        // A stranger says the same.
+        for (n2, stranger) in [(&new, &other), (&new, &open), (&same, &other), (&same, &open)] {
+            let (called, _) = shake((&old, &keyed), (n2, stranger), false).await;
+            let is_harmless =
+                matches!(called, Err(HandshakeError::RefusedByPeer(_) | HandshakeError::Refused(_)));
+            assert!(is_harmless, "{called:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_of_an_older_program_needs_no_proof() {
+        for (node, is_let_in) in [("n1", true), ("n3", false)] {
+            let n2 = guard(&[1], None);
+            n2.may_be_older([Name::new(node).unwrap()].into());
+            let (called, answered) = shake_guarded(&guard(&[], None), &n2).await;
+            assert_eq!((called.is_ok(), answered.is_ok()), (is_let_in, is_let_in), "{node}");
+            // The node that dials goes by the same rule.
+            let n1 = guard(&[1], None);
+            n1.may_be_older([Name::new(if is_let_in { "n2" } else { "n3" }).unwrap()].into());
+            assert_eq!(shake_guarded(&n1, &guard(&[], None)).await.0.is_ok(), is_let_in);
+        }
+        // With a nonce, its proof has to be right.
+        let n2 = guard(&[1], None);
+        n2.may_be_older([Name::new("n1").unwrap()].into());
+        assert!(shake_guarded(&guard(&[2], None), &n2).await.1.is_err());
+    }
+
+    #[tokio::test]
+    async fn two_clusters_of_one_name_refuse_each_other() {
+        let of = |founders: Option<u8>, id: Option<u8>| {
+            let guard = guard(&[], founders);
+            id.into_iter().for_each(|id| guard.is_of([id; 16]));
+            guard
+        };
+        let id = "it belongs to another cluster that is called demo too: the ids of the two clusters differ";
+        let list = "its configuration lists other [[nodes]] than that of this node: the two would form \
+                    different clusters";
+        for (n1, n2, why) in [
+            (of(None, Some(1)), of(None, Some(2)), Some(id)),
+            (of(Some(1), Some(1)), of(Some(1), Some(2)), Some(id)),
+            (of(Some(1), None), of(Some(2), None), Some(list)),
+            (of(Some(1), Some(1)), of(Some(2), None), Some(list)),
+            // A node that is new asks a cluster with an older list whether it is known there.
+            (of(Some(1), None), of(Some(2), Some(1)), None),
+            // Lists may be changed once the cluster has begun; a node that joins has none.
+            (of(Some(1), Some(1)), of(Some(2), Some(1)), None),
+            (of(Some(1), None), of(Some(1), Some(1)), None),
+            (of(None, None), of(Some(1), Some(1)), None),
+        ] {
+            let expected =
+                why.map(|why| (format!("the peer refused: {why}"), format!("refused the peer: {why}")));
+            assert_eq!(said(shake_guarded(&n1, &n2).await), expected.unwrap_or_default());
+        }
     }
 
     #[test]
     fn a_greeting_is_these_bytes_in_every_version_to_come() {
-        let hello = identity("n1", 1, 3).hello(Class::Raft);
+        let hello = identity("n1", 1, 3).hello(Class::Raft, Marks::default());
         let golden = b"\x01\x03\x02\x01\x02\x03\x04\x05\x06\x07\x08\x04demo\x02n1";
         assert_eq!(hello.write()[..], golden[..]);
         assert_eq!(Hello::read(golden).unwrap(), hello);
@@ -488,7 +797,8 @@ mod tests {
             assert!(matches!(Hello::read(&golden[..cut]), Err(HandshakeError::Malformed(_))), "{cut} bytes");
         }
         // One of a cluster that was made anew says so behind it, and what was before that it doesn't say.
-        let anew = Identity { lineage: Lineage::of([0x9f86, 7]), ..identity("n1", 1, 3) }.hello(Class::Raft);
+        let anew = Identity { lineage: Lineage::of([0x9f86, 7]), ..identity("n1", 1, 3) }
+            .hello(Class::Raft, Marks::default());
         let golden = [&golden[..], &[0, 0, 0, 0, 0, 0, 0x9f, 0x86]].concat();
         assert_eq!(anew.write()[..], golden[..]);
         assert_eq!(Hello::read(&[&golden[..], b"more"].concat()).unwrap(), anew);
@@ -497,12 +807,18 @@ mod tests {
     #[test]
     fn a_greeting_says_its_format_level_behind_the_lineage() {
         let at = |level| Identity { level: FormatLevel::new(level), ..identity("n1", 1, 3) };
-        let first = at(1).hello(Class::Raft);
-        let second = at(2).hello(Class::Raft);
+        let first = at(1).hello(Class::Raft, Marks::default());
+        let second = at(2).hello(Class::Raft, Marks::default());
         // The first program takes the eight zeros for no lineage and passes over the rest.
         let golden = [&first.write()[..], &[0; 8], &[1, 2, 0, 2]].concat();
         assert_eq!(second.write()[..], golden[..]);
         assert_eq!(Hello::read(&golden).unwrap(), second);
+        let marks = Marks { nonce: Some([7; 32]), cluster: Some([8; 16]), founders: Some([9; 16]) };
+        let marked = at(2).hello(Class::Raft, marks);
+        let parts = [&[2, 32][..], &[7; 32], &[3, 16], &[8; 16], &[4, 16], &[9; 16]].concat();
+        assert_eq!(marked.write()[..], [&golden[..], &parts].concat());
+        assert_eq!(Hello::read(&marked.write()).unwrap(), marked);
+        assert!(Hello::read(&[&golden[..], &[2, 31], &[7; 31]].concat()).unwrap().marks.nonce.is_none());
         // Parts of a later version, whole or cut off, don't hide it.
         for more in [&[9, 3, 1, 2, 3][..], &[9, 200, 1], &[9]] {
             assert_eq!(Hello::read(&[&golden[..], more].concat()).unwrap(), second);
@@ -615,7 +931,9 @@ mod tests {
     async fn silence_isnt_waited_for() {
         let (stream, _silent) = tokio::io::duplex(4_096);
         let (mut reader, mut writer) = framed(stream);
-        let answered = answer(&mut reader, &mut writer, &identity("n2", 1, 1), None, |_| true).await;
+        let (identity, guard) = (identity("n2", 1, 1), Guard::default());
+        let us = Us { identity: &identity, guard: &guard };
+        let answered = answer(&mut reader, &mut writer, us, None, |_| true).await;
         assert!(matches!(answered, Err(HandshakeError::TooSlow)));
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::Class;
 use super::frame::FrameError;
-use super::handshake::{self, HANDSHAKE_MAX, HandshakeError, Identity};
+use super::handshake::{self, HANDSHAKE_MAX, HandshakeError, Identity, Us};
+use super::proof::Guard;
 use crate::check::Name;
 use crate::net::{Carried as _, Dial, Listen, Stream as _};
 use crate::placement::FormatLevel;
@@ -17,11 +18,13 @@ use crate::placement::FormatLevel;
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Greets the node `peer` at the other end and returns the format level of its program. Errs with the
-/// reason where another node answers, or none.
+/// reason where another node answers, or none. A node that is not admitted yet can't know the secret of
+/// the cluster: it is asked for no proof, and nothing is asked of it.
 pub async fn knock<D: Dial>(us: &Identity, peer: &Name, dial: &mut D) -> Result<FormatLevel, String> {
     let stream = dial.dial().await.map_err(|error| error.to_string())?;
     let certified = stream.certified().cloned();
     let (mut reader, mut writer) = handshake::framed(stream);
+    let us = Us { identity: us, guard: &Guard::default() };
     let greeted = handshake::call(&mut reader, &mut writer, us, certified.as_ref(), Class::Raft, peer).await;
     greeted.map(|agreed| agreed.peer.who.level).map_err(|error| error.to_string())
 }
@@ -58,8 +61,8 @@ impl<'l, L: Listen> Doorstep<'l, L> {
         let stream = unpacked.map_err(|_| HandshakeError::TooSlow)?.map_err(FrameError::Io)?;
         let certified = stream.certified().cloned();
         let (mut reader, mut writer) = handshake::framed(stream);
-        let greeted =
-            handshake::answer(&mut reader, &mut writer, &self.us, certified.as_ref(), |_| true).await;
+        let us = Us { identity: &self.us, guard: &Guard::default() };
+        let greeted = handshake::answer(&mut reader, &mut writer, us, certified.as_ref(), |_| true).await;
         greeted.map(drop)
     }
 }

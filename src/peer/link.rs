@@ -22,9 +22,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::breaker::Breaker;
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
-use super::handshake::{self, Agreed, HandshakeError, Identity, Reader};
+use super::handshake::{self, Agreed, HandshakeError, Identity, Reader, Us};
 use super::message::{Ask, Failure, Opaque, ReadError, ttl_us};
 use super::pending::{NotTaken, Pending};
+use super::proof::Guard;
 use super::writer::{self, Outgoing, WriteError};
 use super::{BootId, Class};
 use crate::check::Name;
@@ -51,6 +52,8 @@ const NO_ROUND_TRIP: u64 = u64::MAX;
 pub struct LinkArgs<D> {
     /// What this node says of itself.
     pub us: Identity,
+    /// How it proves that it belongs to the cluster, and what it asks of the peer.
+    pub guard: Arc<Guard>,
     /// The id of the node at the other end; any other that answers there is refused.
     pub peer: Name,
     /// What the link is for.
@@ -78,6 +81,9 @@ pub enum LinkState {
         no_member_since: Option<u64>,
         /// Whether the last attempt ended in hearing that the peer's cluster was made anew, and gave up what this node is part of.
         given_up: bool,
+        /// Whether the last attempt ended in the refusal of one end: a peer is there, and one of the two is
+        /// configured otherwise.
+        refused: bool,
     },
     /// There is one.
     Connected {
@@ -184,9 +190,11 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         why: None,
         no_member_since: None,
         given_up: false,
+        refused: false,
     });
     let end = CancellationToken::new();
-    let driver = Driver { us: args.us, shared: shared.clone(), states, breaker: args.breaker };
+    let driver =
+        Driver { us: args.us, guard: args.guard, shared: shared.clone(), states, breaker: args.breaker };
     let ended = end.clone();
     let drive = async move {
         tokio::select! {
@@ -323,6 +331,7 @@ enum LinkError {
 
 struct Driver {
     us: Identity,
+    guard: Arc<Guard>,
     shared: Arc<Shared>,
     states: watch::Sender<LinkState>,
     breaker: Option<Arc<Breaker>>,
@@ -358,9 +367,9 @@ impl Driver {
         let stream = dialled.map_err(LinkError::Dial)?;
         let certified = stream.certified().cloned();
         let (mut reader, mut writer) = handshake::framed(stream);
+        let us = Us { identity: &self.us, guard: &self.guard };
         let (class, peer) = (self.shared.class, &self.shared.peer);
-        let agreed =
-            handshake::call(&mut reader, &mut writer, &self.us, certified.as_ref(), class, peer).await?;
+        let agreed = handshake::call(&mut reader, &mut writer, us, certified.as_ref(), class, peer).await?;
         Ok((agreed, reader, writer))
     }
 
@@ -413,7 +422,11 @@ impl Driver {
             let is_unknown = matches!(why, LinkError::Handshake(HandshakeError::NoMemberToPeer(_)));
             let no_member_since = is_unknown.then(|| before.unwrap_or(now));
             let given_up = matches!(why, LinkError::Handshake(HandshakeError::GivenUpByPeer(_)));
-            *state = LinkState::Connecting { since, why: Some(text), no_member_since, given_up };
+            let refused = matches!(
+                why,
+                LinkError::Handshake(HandshakeError::Refused(_) | HandshakeError::RefusedByPeer(_))
+            );
+            *state = LinkState::Connecting { since, why: Some(text), no_member_since, given_up, refused };
         });
     }
 }
@@ -468,7 +481,11 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, shared: &Shared) ->
                 FrameKind::Refusal => {
                     return HandshakeError::refused_by(&frame).into();
                 }
-                FrameKind::Hello | FrameKind::Request | FrameKind::Cancel | FrameKind::Ping => {
+                FrameKind::Hello
+                | FrameKind::Proof
+                | FrameKind::Request
+                | FrameKind::Cancel
+                | FrameKind::Ping => {
                     return LinkError::OutOfPlace;
                 }
             },

@@ -7,6 +7,7 @@
 //! ```text
 //! n1 -> n2   Hello    versions 1 to 1, cluster demo, node n1, boot 7f3a…, checks
 //! n2 -> n1   Hello    the same of n2; both now speak the highest version that both know
+//! n1 -> n2   Proof    that n1 knows the secret of the cluster, if it has one; then the same of n2
 //! n1 -> n2   Request  id 1, 30 ms left, kind 1 (a check), bytes
 //! n1 -> n2   Request  id 2, …                many are on their way at a time
 //! n2 -> n1   Answer   id 2                   and are answered in any order
@@ -20,7 +21,8 @@
 //! fails all its calls together, and the link dials again. It never repeats a call: whether one that broke was carried out is
 //! unknown here, and [`CallError::was_not_handled`] says when it is known.
 //!
-//! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version, `knock` whether somebody is there at all, `lineage` which cluster of a name is meant, `message` what a request is,
+//! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version, `proof` how
+//! a node proves that it belongs to the cluster, `knock` whether somebody is there at all, `lineage` which cluster of a name is meant, `message` what a request is,
 //! [`check`] the one kind that this room knows itself; others (Raft's, bulk transfer's) are bytes to it; `plain` is its encoding. `link` and `server` are
 //! the two ends, `pending` the calls that wait, `writer` the way out of both ends, `breaker` when a peer isn't asked any more. The streams come from [`net`](crate::net).
 
@@ -37,6 +39,7 @@ mod message;
 pub mod moving;
 mod pending;
 mod plain;
+mod proof;
 mod server;
 pub mod shared;
 pub mod tenant;
@@ -56,6 +59,7 @@ pub use knock::{Doorstep, knock};
 pub use lineage::{Lineage, RECOVERIES_MAX};
 pub use link::{CallError, Link, LinkArgs, LinkState, link};
 pub use message::{Ask, Failure, Kind, Opaque, ReadError};
+pub use proof::{Guard, Key, Mark, Marks};
 pub use server::{Call, Handler, accept, serve};
 
 /// What a connection is for. Each class has a connection of its own and its own bounds.
@@ -175,6 +179,11 @@ pub fn fuzz_frames(bytes: &[u8]) {
         // What the limit says is held to the bounds of the door, or refused.
         let _ = ask.ask(0);
     }
+}
+
+/// Dials a node that asks for a proof and sends it these bytes: what a fuzzer calls. They get nobody in.
+pub fn fuzz_greeting(bytes: &[u8]) {
+    handshake::fuzz_answer(bytes);
 }
 
 /// Reads bytes as a question and as its answer: an error at worst. What was read can be written.

@@ -20,8 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
-use super::handshake::{self, Agreed, HANDSHAKE_MAX, HandshakeError, Hello, Identity, Reader, Refusal};
+use super::handshake::{self, Agreed, HANDSHAKE_MAX, HandshakeError, Hello, Identity, Reader, Refusal, Us};
 use super::message::{Failure, Opaque};
+use super::proof::Guard;
 use super::writer::{self, Outgoing, WriteError};
 use crate::clock::SharedClock;
 use crate::net::{self, Carried, Listen, Receiver, Sender, Stream};
@@ -77,6 +78,7 @@ pub async fn serve<S: Carried, H: Handler>(
     mut parcels: Receiver<S>,
     us: Identity,
     handler: Arc<H>,
+    guard: Arc<Guard>,
     clock: SharedClock,
     stop: watch::Receiver<bool>,
 ) {
@@ -92,7 +94,12 @@ pub async fn serve<S: Carried, H: Handler>(
                 None => break,
             },
         };
-        let connection = Connection { us: us.clone(), handler: handler.clone(), clock: clock.clone() };
+        let connection = Connection {
+            us: us.clone(),
+            handler: handler.clone(),
+            guard: guard.clone(),
+            clock: clock.clone(),
+        };
         let stopped = stop.clone();
         connections.spawn(async move {
             connection.run::<S>(parcel.stream, parcel.from, stopped).await;
@@ -147,6 +154,7 @@ impl<H: Handler> Drop for Present<H> {
 struct Connection<H> {
     us: Identity,
     handler: Arc<H>,
+    guard: Arc<Guard>,
     clock: SharedClock,
 }
 
@@ -174,8 +182,8 @@ impl<H: Handler> Connection<H> {
         let certified = stream.certified().cloned();
         let (mut reader, mut writer) = handshake::framed(stream);
         let admits = |hello: &Hello| self.handler.admits(hello);
-        let agreed =
-            handshake::answer(&mut reader, &mut writer, &self.us, certified.as_ref(), admits).await?;
+        let us = Us { identity: &self.us, guard: &self.guard };
+        let agreed = handshake::answer(&mut reader, &mut writer, us, certified.as_ref(), admits).await?;
         Ok((agreed, reader, writer))
     }
 
@@ -235,6 +243,10 @@ impl<H: Handler> Connection<H> {
                 frame = reader.next(), if !stopping => frame,
                 _ = ticks.tick() => {
                     // Who was a member at the greeting may be none by now.
+                    if self.is_unproved(&peer) {
+                        room.send(Outgoing::lasting(Refusal::NoProof(peer.who.node.clone()).frame()));
+                        return Ok(());
+                    }
                     if !self.handler.admits(&peer) {
                         room.send(Outgoing::lasting(Refusal::NoMember(peer.who.node.clone()).frame()));
                         return Ok(());
@@ -275,12 +287,21 @@ impl<H: Handler> Connection<H> {
                 FrameKind::Refusal => {
                     return Err(HandshakeError::refused_by(&frame).into());
                 }
-                FrameKind::Hello | FrameKind::Answer | FrameKind::Failure | FrameKind::Pong => {
+                FrameKind::Hello
+                | FrameKind::Proof
+                | FrameKind::Answer
+                | FrameKind::Failure
+                | FrameKind::Pong => {
                     return Err(ServeError::OutOfPlace);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether the peer, which was let in without a proof for its older program, has to give one by now.
+    fn is_unproved(&self, peer: &Hello) -> bool {
+        peer.marks.nonce.is_none() && !self.guard.lets_in_without_proof(&peer.who.node)
     }
 
     /// The frame that answers one request, in time.

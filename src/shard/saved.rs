@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::record::{self, RecordId};
 use crate::clock::Now;
+use crate::files;
 use crate::limit::{Permits, State};
 use crate::placement::{Epoch, Partition, Place, Places, Secret};
 
@@ -172,7 +173,7 @@ impl SavedState {
 pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
     let body = crate::codec::encode(state).map_err(io::Error::other)?;
     let beside = path.with_extension("partial");
-    let mut file = std::fs::File::create(&beside)?;
+    let mut file = files::create(&beside)?;
     file.write_all(MAGIC)?;
     file.write_all(&Sha256::digest(&body))?;
     file.write_all(&body)?;

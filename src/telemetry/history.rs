@@ -9,6 +9,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::statistics::{Place, Slice, Span};
 use crate::codec;
+use crate::files;
 
 const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("minutes");
 const HOURS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("hours");
@@ -42,7 +43,8 @@ pub struct History(Database);
 impl History {
     /// Opens the file, made if it isn't there.
     pub fn open(path: &Path) -> Result<Self, HistoryError> {
-        let database = Database::create(path).map_err(storage)?;
+        let file = files::open(path).map_err(storage)?;
+        let database = Database::builder().create_file(file).map_err(storage)?;
         let write = database.begin_write().map_err(storage)?;
         {
             let mut numbers = write.open_table(NUMBERS).map_err(storage)?;

@@ -126,6 +126,12 @@ impl Cluster {
         self.nodes[i] = Some(self.home.run_words_as(&line, &format!("n{}", i + 1)).started());
     }
 
+    /// Has a node listen where that of another cluster does, from its next start on.
+    pub fn takes_ports_of(&mut self, i: usize, other: &Self) {
+        self.ports[i] = other.ports[i];
+        self.list(&(0..self.nodes.len()).collect::<Vec<_>>());
+    }
+
     /// Writes the configuration: these nodes, in this order.
     pub fn list(&self, order: &[usize]) {
         let settings = &self.settings;

@@ -16,5 +16,6 @@ mod old;
 mod policy;
 mod readiness;
 mod recovery;
+mod secret;
 mod settings;
 mod tls;

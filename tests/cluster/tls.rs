@@ -8,7 +8,9 @@ use serde_json::json;
 use tidegate::check::Name;
 use tidegate::net::tls::{Authority, Certified, Chain, Material, Own, PrivateKey, Tls, TlsStream, Trusted};
 use tidegate::net::{Dial, Network};
-use tidegate::peer::{BootId, Class, Frame, FrameCodec, FrameKind, Hello, Identity, Lineage, VERSIONS};
+use tidegate::peer::{
+    BootId, Class, Frame, FrameCodec, FrameKind, Hello, Identity, Lineage, Marks, VERSIONS,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::Encoder;
@@ -163,7 +165,7 @@ fn greeting(node: &str) -> Vec<u8> {
         lineage: Lineage::default(),
         level: tidegate::placement::FormatLevel::OWN,
     };
-    let body = Hello { who, class: Class::Checks }.write();
+    let body = Hello { who, class: Class::Checks, marks: Marks::default() }.write();
     frame(Frame { kind: FrameKind::Hello, ttl_us: 0, id: 0, message: 0, body })
 }
 

@@ -109,6 +109,7 @@ impl World {
             place,
             initial: Box::new(|| Document::from_toml(POLICY)),
             newcomer: Newcomer::default(),
+            peer_keys: Default::default(),
             state_file: Some(self.state_file(own)),
             statistics_file: None,
             workers: Workers::Tasks,

@@ -29,11 +29,11 @@ use serde_json::json;
 use tidegate::check::Name;
 use tidegate::cluster::claim::{Admitted, Claim, Found, StrangeToken, TokenDigest};
 use tidegate::cluster::raft::{OpenError, Place};
-use tidegate::cluster::{Member, Newcomer, SeedNode};
+use tidegate::cluster::{Member, Newcomer, SeedNode, peer_keys};
 use tidegate::config::{Config, Role, Token, open_without_auth};
 use tidegate::net::Listen;
 use tidegate::node::reached_at;
-use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
+use tidegate::peer::{BootId, Doorstep, Identity, Key, Lineage, VERSIONS};
 use tidegate::placement::FormatLevel;
 
 use super::super::Exit;
@@ -56,6 +56,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const CLOSED_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// What a cluster gives a node that it admits.
+struct Given {
+    claim: Claim,
+    lineage: Lineage,
+    /// The keys of the peers; none from a node whose program is older than they are.
+    keys: Option<Vec<Key>>,
+    /// The round trip that the log says, in milliseconds.
+    round_trip_ms: Option<u64>,
+}
 
 /// Which cluster to ask, and what else is known of the node.
 pub struct Joining {
@@ -82,10 +92,6 @@ pub struct Settled {
     /// What it does if it begins with nothing and finds a cluster there.
     pub newcomer: Newcomer,
 }
-
-/// What a cluster tells the node that it admits: who it is, which cluster that is, and the round trip
-/// that the log says, in milliseconds.
-type Told = (Claim, Lineage, Option<u64>);
 
 /// What the URL says before this node takes part in anything.
 enum There {
@@ -262,7 +268,7 @@ impl Joining {
         };
         let own = reached_at(config, http, peers.local_addr().ok());
         let before = found.map(|found| found.claim).filter(|claim| claim.admission.is_some());
-        let (claim, lineage, round_trip_ms) = match (
+        let Given { claim, lineage, keys, round_trip_ms } = match (
             self.until_answered(url, config, &own, peers).await,
             before,
         ) {
@@ -276,6 +282,11 @@ impl Joining {
         let written = place.claim(&claim, &lineage);
         let written = written.and_then(|()| round_trip_ms.map_or(Ok(()), |ms| place.keep_round_trip(ms)));
         written.map_err(|error| Failure::Failed(error.to_string()))?;
+        // Should this process end here, the cluster is asked again at the next start.
+        if let Some(keys) = keys {
+            let kept = peer_keys::save(&config.data_dir, &keys);
+            kept.map_err(|error| Failure::Failed(format!("can't keep the keys of the peers: {error}")))?;
+        }
         tracing::info!("admitted as {claim}");
         Ok(claim)
     }
@@ -286,7 +297,7 @@ impl Joining {
         config: &Config,
         own: &SeedNode,
         peers: &mut P,
-    ) -> Result<Told, Failure> {
+    ) -> Result<Given, Failure> {
         let mut told = String::new();
         // An attempt may take long itself, since the cluster dials this node.
         let mut up = pin!(tokio::time::sleep(if self.rejoin { REJOIN_FOR } else { ASK_FOR }));
@@ -316,7 +327,7 @@ impl Joining {
         config: &Config,
         own: &SeedNode,
         peers: &mut P,
-    ) -> Result<Told, Attempt> {
+    ) -> Result<Given, Attempt> {
         let client = std::sync::Arc::new(self.server_at(url).client()?);
         let asks = client.clone();
         let seen = blocking(move || asks.send(Request::get("/v1/cluster"))?.read::<Seen>()).await?;
@@ -351,8 +362,9 @@ impl Joining {
             admitted = admitting => admitted?,
             () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is polled"),
         };
+        let keys = admitted.peer_keys().map_err(|error| Failure::Failed(error.to_string()))?;
         let round_trip_ms = admitted.round_trip_ms();
-        Ok((admitted.claim().map_err(strange)?, lineage, round_trip_ms))
+        Ok(Given { claim: admitted.claim().map_err(strange)?, lineage, keys, round_trip_ms })
     }
 
     /// The configuration of the node that the claim names.

@@ -44,6 +44,7 @@ fn links_over<N: Network>(network: N) -> Links {
 fn links_at<N: Network>(clock: ManualClock, network: N) -> Links {
     Links::new(LinksArgs {
         us: identity("n1"),
+        guard: Default::default(),
         network,
         clock: Arc::new(clock),
         seed: Seed::from_number(1),
@@ -85,7 +86,8 @@ fn serve(node: &str, listener: impl Listen, handler: Arc<impl Handler>) -> Servi
     let (stop, stopped) = watch::channel(false);
     let (workers, mut parcels) = net::handover(1);
     let clock = Arc::new(ManualClock::default());
-    let serving = peer::serve(parcels.remove(0), identity(node), handler, clock, stopped.clone());
+    let serving =
+        peer::serve(parcels.remove(0), identity(node), handler, Default::default(), clock, stopped.clone());
     let accepting = peer::accept(listener, workers, stopped);
     Serving { _stop: stop, tasks: [tokio::spawn(accepting), tokio::spawn(serving)] }
 }
@@ -150,6 +152,7 @@ async fn drivers_of_checks_run_on_the_workers_in_turn_and_the_others_on_the_cont
     let (control, workers) = (runtime(), [runtime(), runtime()]);
     let links = Links::new(LinksArgs {
         us: identity("n1"),
+        guard: Default::default(),
         network: Pipes::default(),
         clock: Arc::new(ManualClock::default()),
         seed: Seed::from_number(1),
@@ -203,7 +206,7 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
 
 /// What `node` says of itself as it connects to n1 for checks.
 fn hello(node: &str) -> Hello {
-    Hello { who: identity(node), class: Class::Checks }
+    Hello { who: identity(node), class: Class::Checks, marks: Default::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,6 +236,7 @@ async fn a_call_that_is_given_up_frees_the_place_of_its_probe() {
     let clock = ManualClock::default();
     let links = Links::new(LinksArgs {
         us: identity("n1"),
+        guard: Default::default(),
         network: pipes,
         clock: Arc::new(clock.clone()),
         seed: Seed::from_number(1),
@@ -260,6 +264,7 @@ async fn a_peer_that_is_back_is_dialled_and_probed_at_once() {
     clock.advance(1_000 * MS);
     let links = Links::new(LinksArgs {
         us: identity("n1"),
+        guard: Default::default(),
         network: pipes.clone(),
         clock: Arc::new(clock.clone()),
         seed: Seed::from_number(1),
@@ -363,6 +368,7 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
         let (us, clock, worker) = (identity(name.as_str()), Arc::new(SystemClock::new()), worker());
         let links = Arc::new(Links::new(LinksArgs {
             us: us.clone(),
+            guard: Default::default(),
             network: Plain::default(),
             clock: clock.clone(),
             seed: Seed::from_number(number.0),
@@ -375,7 +381,7 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
         let node = Arc::new(Node::start(settings, links.clone()).await.unwrap());
         let handler = Arc::new(RaftOnly { links, node: node.clone() });
         let (workers, mut parcels) = net::handover(1);
-        worker.spawn(peer::serve(parcels.remove(0), us, handler, clock, stopped.clone()));
+        worker.spawn(peer::serve(parcels.remove(0), us, handler, Default::default(), clock, stopped.clone()));
         tokio::spawn(peer::accept(listener, workers, stopped.clone()));
         nodes.insert(*number, node);
     }

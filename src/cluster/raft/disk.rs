@@ -16,6 +16,7 @@ use super::snapshot::Sealed;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::cluster::claim::{self, Claim};
 use crate::codec;
+use crate::files;
 use crate::peer::Lineage;
 use crate::placement::FormatLevel;
 
@@ -30,7 +31,8 @@ const FORMAT: u16 = 2;
 /// The layout from the first entry or snapshot of level 2 on: an older program refuses the file by
 /// its format, rather than fail at an entry.
 const FORMAT_2: u16 = 3;
-const FILE: &str = "raft.redb";
+/// The name of the file in a data directory.
+pub const FILE: &str = "raft.redb";
 /// The value with the round trip that the log says.
 const ROUND_TRIP: &str = "round_trip_ms";
 
@@ -322,9 +324,11 @@ fn open(place: &Place) -> Result<Database, OpenError> {
 }
 
 fn open_file(directory: &Path) -> Result<Database, OpenError> {
-    std::fs::create_dir_all(directory)
-        .map_err(|e| OpenError::Storage(format!("{}: {e}", directory.display())))?;
-    Database::create(directory.join(FILE)).map_err(|e| match e {
+    files::make_directory(directory)
+        .map_err(|error| OpenError::Storage(files::explain(directory, &error)))?;
+    let path = directory.join(FILE);
+    let file = files::open(&path).map_err(|error| OpenError::Storage(files::explain(&path, &error)))?;
+    Database::builder().create_file(file).map_err(|e| match e {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(directory.into()),
         e => OpenError::storage(e),
     })
@@ -378,8 +382,9 @@ fn found(database: &Database) -> Result<Option<claim::Found>, AnyError> {
     let has_left = value::<bool>(&values, "left")?.unwrap_or(false);
     // A node of an earlier version never was in a cluster that was made anew.
     let lineage = value::<Lineage>(&values, "lineage")?.unwrap_or_default();
+    let level = if format == Some(FORMAT_2) { FormatLevel::OWN } else { FormatLevel::FIRST };
     let round_trip_ms = value(&values, ROUND_TRIP)?;
-    Ok(Some(claim::Found { claim, is_blank, has_left, lineage, round_trip_ms }))
+    Ok(Some(claim::Found { claim, is_blank, has_left, lineage, level, round_trip_ms }))
 }
 
 pub(super) type AnyError = Box<dyn std::error::Error + Send + Sync>;

@@ -12,6 +12,7 @@ use openraft::EntryPayload;
 
 use super::disk::{Disk, OpenError, Place};
 use super::snapshot::Sealed;
+use super::term;
 use super::types::{Address, LogId, Membership, SnapshotMeta, Vote};
 use crate::cluster::claim::Claim;
 use crate::cluster::state::{LogIndex, State};
@@ -30,7 +31,7 @@ pub struct Lying {
     pub last: LogIndex,
     /// Of the last entries, those of which this node doesn't know that a majority has them.
     pub unconfirmed: u64,
-    /// The highest term that the node has heard of.
+    /// The highest term that the node has heard of, and that can be.
     pub term: u64,
 }
 
@@ -79,7 +80,10 @@ impl Lying {
         // What the only member of a cluster has written is confirmed by that.
         let is_alone = state.agreed().is_some_and(|agreed| agreed.members.iter().count() == 1);
         let confirmed = if is_alone { index } else { log.committed.map_or(0, |id| id.index) };
-        let term = last.map_or(0, |id| id.leader_id.term).max(log.vote.map_or(0, |vote| vote.leader_id.term));
+        let term = term::of_data(
+            last.map_or(0, |id| id.leader_id.term),
+            log.vote.map_or(0, |vote| vote.leader_id.term),
+        );
         Ok(Some(Self {
             disk,
             claim: found.claim,

@@ -36,12 +36,13 @@ mod roster;
 mod runtime;
 mod snapshot;
 mod store;
+mod term;
 #[cfg(test)]
 mod tests;
 mod types;
 
 pub use contact::Missing;
-pub use disk::{OpenError, Place};
+pub use disk::{FILE, OpenError, Place};
 pub use lying::{Founding, Lying, found};
 pub use machine::{Machine, View};
 pub use medium::Medium;

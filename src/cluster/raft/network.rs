@@ -18,6 +18,7 @@ use super::contact::Contact;
 use super::node::Timers;
 use super::parts::{FrameReply, cut};
 use super::propose::Proposed;
+use super::term;
 use super::types::{Address, Snapshot, SnapshotData, SnapshotMeta, TypeConfig, Vote};
 use crate::cluster::state::Command;
 use crate::codec;
@@ -101,6 +102,19 @@ pub(super) enum Request {
     },
 }
 
+impl Request {
+    /// The vote that the receiver takes over where its term is higher.
+    pub(super) fn vote(&self) -> Option<&Vote> {
+        match self {
+            Self::Append(rpc) => Some(&rpc.vote),
+            Self::Vote(rpc) | Self::PreVote(rpc) => Some(&rpc.vote),
+            Self::Snapshot { vote, .. } => Some(vote),
+            Self::Transfer(rpc) => Some(rpc.from_leader()),
+            Self::Propose { .. } | Self::IsEmpty | Self::Contact | Self::Relay { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one is made for each message, and written at once")]
 pub(super) enum Reply {
@@ -114,6 +128,23 @@ pub(super) enum Reply {
     /// The other node's Raft has stopped.
     Stopped(String),
     Contact(Contact),
+}
+
+impl Reply {
+    /// The vote that whoever asked takes over where its term is higher.
+    fn vote(&self) -> Option<&Vote> {
+        match self {
+            Self::Append(AppendEntriesResponse::HigherVote(vote)) => Some(vote),
+            Self::Vote(response) | Self::PreVote(response) => Some(&response.vote),
+            Self::Snapshot(response) => Some(&response.vote),
+            Self::Append(_)
+            | Self::Transfer(_)
+            | Self::Propose(_)
+            | Self::IsEmpty(_)
+            | Self::Stopped(_)
+            | Self::Contact(_) => None,
+        }
+    }
 }
 
 /// Sends requests and reads replies; one for a node.
@@ -155,7 +186,8 @@ impl Post {
         request: &Request,
         within: Duration,
     ) -> Result<Reply, TransportError> {
-        self.send(to, address, traffic, self.encode(to, request)?, within).await
+        let reply = self.send(to, address, traffic, self.encode(to, request)?, within).await?;
+        judged(to, request, reply)
     }
 
     fn encode(&self, to: NodeId, request: &Request) -> Result<Vec<u8>, TransportError> {
@@ -173,7 +205,8 @@ impl Post {
     ) -> Result<Reply, TransportError> {
         let bytes = self.encode(to, request)?;
         let within = self.entries_within(bytes.len());
-        self.send(to, address, Traffic::Raft, bytes, within).await
+        let reply = self.send(to, address, Traffic::Raft, bytes, within).await?;
+        judged(to, request, reply)
     }
 
     async fn send(
@@ -205,6 +238,17 @@ impl Post {
         };
         tokio::time::timeout(within, parts).await.unwrap_or(Err(TransportError::Late(within)))
     }
+}
+
+/// Refuses a reply whose term can't be, beside that of the request.
+fn judged(from: NodeId, request: &Request, reply: Reply) -> Result<Reply, TransportError> {
+    if let (Some(ours), Some(theirs)) = (request.vote(), reply.vote())
+        && let Err(error) = term::judge(ours.leader_id.term, theirs)
+    {
+        tracing::error!(%from, %error, "a reply for Raft was refused");
+        return Err(TransportError::NoAnswer(error.to_string()));
+    }
+    Ok(reply)
 }
 
 /// Makes a connection to each node that openraft wants to reach.

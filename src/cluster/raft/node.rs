@@ -16,6 +16,7 @@ use super::network::{Network, Post, Reply, Request, Traffic, Transport};
 use super::parts::{Arriving, Frame, FrameReply};
 use super::propose::{ProposeError, Proposed};
 use super::store::{Closed, LogStore};
+use super::term;
 use super::types::{Address, Snapshot, TypeConfig, seeded};
 use crate::cluster::claim::Claim;
 use crate::cluster::state::{Command, Refusal};
@@ -137,6 +138,13 @@ pub enum StartError {
     /// What is in the store can't be gone on from.
     #[error("Raft can't start: {0}")]
     Raft(String),
+    /// A message has made the stored term jump to where no election can follow.
+    #[error(
+        "Raft can't start: its term is {0}, which no election has reached. Where other nodes form a majority, \
+         start this node with an empty data directory, --join and --rejoin; else make a cluster of it with \
+         tidegate cluster recover"
+    )]
+    Term(u64),
 }
 
 /// Why a cluster can't begin yet; trying again later is right.
@@ -192,6 +200,11 @@ impl Node {
         let (arriving, heard) = (Mutex::default(), HeardCell::default());
         let round_trip_ms = AtomicU64::new(UNKNOWN_MS);
         let node = Self { raft, id, store, post, view, arriving, listens, closed, heard, round_trip_ms };
+        if node.term() > term::TERM_MAX {
+            let term = node.term();
+            node.shut_down().await;
+            return Err(StartError::Term(term));
+        }
         if node.roster().voters == BTreeSet::from([id]) {
             // Who votes alone has nobody to wait for.
             node.raft.trigger().elect(false).await.map_err(|e| StartError::Raft(e.to_string()))?;
@@ -356,6 +369,12 @@ impl Node {
         // Not even whether it is empty: the cluster is formed once all of its first nodes take part.
         if !self.listens.load(Ordering::Relaxed) {
             return Err(format!("node {} takes no part yet", self.id));
+        }
+        if let Some(vote) = request.vote()
+            && let Err(error) = term::judge(self.term(), vote)
+        {
+            tracing::error!(%from, %error, "a message for Raft was refused");
+            return Err(error.to_string());
         }
         let reply = self.answer(request).await;
         Ok(Some(codec::encode(&reply).map_err(|e| e.to_string())?))

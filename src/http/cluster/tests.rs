@@ -212,6 +212,7 @@ fn app_with(tokens: &[Token]) -> (Arc<App>, Arc<Painted>) {
     let control = tokio::runtime::Handle::current();
     let links = Links::new(LinksArgs {
         us,
+        guard: Default::default(),
         network: Plain::default(),
         clock: clock.clone(),
         seed: seed.clone(),
@@ -238,6 +239,7 @@ fn app_with(tokens: &[Token]) -> (Arc<App>, Arc<Painted>) {
         tokens: Arc::new(Tokens::new(tokens)),
         site: None,
         insecure_no_auth: false,
+        peer_keys: vec![[0x5a; 32]],
         limits: Limits::default(),
         forward_auth: ForwardAuth::default(),
         ready: AtomicBool::new(true),
@@ -379,7 +381,7 @@ async fn a_node_that_is_admitted_hears_all_that_it_needs_to_begin() {
     let body = json!({"id": "n7", "http": "127.0.0.1:7077", "peer": "127.0.0.1:7177"});
     let expected = json!({
         "id": "n7", "number": 7, "http": "127.0.0.1:7077", "peer": "127.0.0.1:7177", "cluster": "demo",
-        "environment": "production", "tokens": [], "round_trip_ms": 200,
+        "environment": "production", "tokens": [], "peer_keys": [], "round_trip_ms": 200,
         "members": [{"id": "n1", "number": 1, "peer": "127.0.0.1:7171"},
                     {"id": "n2", "number": 2, "peer": "127.0.0.1:7172"}],
     });

@@ -61,6 +61,10 @@ components! {
     /// The tokens of the node that answered, without their secrets; none where anybody may do everything.
     Tokens [TokenDigest] = ArrayBuilder::new().items(reference::<TokenDigest>()).max_items(Some(TOKENS_MAX)),
         [{"name": "admin-1", "role": "admin", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}];
+    /// The keys by which the nodes know each other: the new node keeps them. None where the cluster has none, or no tokens.
+    PeerKeys [PeerKey] = ArrayBuilder::new().items(reference::<PeerKey>()).max_items(Some(64)), [];
+    /// A key that is derived from a secret, in hexadecimal.
+    PeerKey = text(64..=64, "^[0-9a-f]{64}$"), "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     /// The SHA-256 of a secret, in hexadecimal.
     Sha256 = text(64..=64, "^[0-9a-f]{64}$"), "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     /// The number of a member in the log, never given again.
@@ -230,6 +234,8 @@ pub struct Admission {
     members: Acquaintances,
     /// Who may do what.
     tokens: Tokens,
+    /// The keys by which the nodes know each other.
+    peer_keys: PeerKeys,
 }
 
 /// A member that a new node may speak with.

@@ -5,7 +5,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::super::frame::{Frame, FrameCodec, FrameKind};
 use super::super::handshake::{Identity, Refusal, VERSIONS};
-use super::super::{BootId, Class, Failure, Hello, Kind, Lineage, Opaque};
+use super::super::{BootId, Class, Failure, Hello, Kind, Lineage, Marks, Opaque};
 use super::name;
 use crate::codec::golden::{NEVER, rows, same};
 
@@ -25,7 +25,9 @@ fn identity(lineage: Lineage) -> Identity {
 
 /// The frames, and whether they belong to the handshake.
 fn frames() -> Vec<(&'static str, bool, Frame)> {
-    let greeting = |lineage, class| Frame::greeting(FrameKind::Hello, identity(lineage).hello(class).write());
+    let greeting = |lineage, class| {
+        Frame::greeting(FrameKind::Hello, identity(lineage).hello(class, Marks::default()).write())
+    };
     let opaque = || Opaque { kind: Kind::CHECK, bytes: vec![1, 2, 3].into() };
     let timed = Frame { ttl_us: 30_000, ..opaque().request(300) };
     vec![

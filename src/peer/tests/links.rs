@@ -75,6 +75,7 @@ async fn the_time_in_the_queue_is_taken_from_what_a_call_has_left() {
     let (us, clock) = (identity("n1"), Arc::new(manual.clone()));
     let (link, driver) = crate::peer::link(LinkArgs {
         us,
+        guard: Default::default(),
         peer: name("n2"),
         class: Class::Checks,
         dial,

@@ -18,8 +18,8 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
 use super::frame::{Frame, FrameKind};
-use super::handshake::{self, Identity, Reader, VERSIONS, Writer};
-use super::{BootId, Call, Class, Failure, Handler, Hello, Kind, Link, LinkArgs, Opaque};
+use super::handshake::{self, Identity, Reader, Us, VERSIONS, Writer};
+use super::{BootId, Call, Class, Failure, Guard, Handler, Hello, Kind, Link, LinkArgs, Opaque};
 use crate::check::Name;
 use crate::clock::{ManualClock, SharedClock};
 use crate::net::pipes::{PipeListener, Pipes};
@@ -64,7 +64,16 @@ fn dial_as(us: Identity, class: Class) -> Dialled {
     let pipes = Pipes::default();
     let (listener, dial) = (pipes.listen("n2"), pipes.dial("n2").unwrap());
     let (dials, chance) = (dial.dials.clone(), Seed::from_number(1).fork("links", 0));
-    let args = LinkArgs { us, peer: name("n2"), class, dial, clock: clock(), chance, breaker: None };
+    let args = LinkArgs {
+        us,
+        guard: Default::default(),
+        peer: name("n2"),
+        class,
+        dial,
+        clock: clock(),
+        chance,
+        breaker: None,
+    };
     let (link, driver) = super::link(args);
     Dialled { link, driver: tokio::spawn(driver), listener, dials }
 }
@@ -119,7 +128,8 @@ impl Handler for Echo {
 /// Serves as n2 what comes out of `listener`, on one worker, until told to stop.
 async fn serve(listener: impl Listen, echo: Arc<Echo>, stop: watch::Receiver<bool>) {
     let (workers, mut parcels) = net::handover(1);
-    let serving = super::serve(parcels.remove(0), identity("n2"), echo, clock(), stop.clone());
+    let serving =
+        super::serve(parcels.remove(0), identity("n2"), echo, Default::default(), clock(), stop.clone());
     tokio::join!(super::accept(listener, workers, stop), serving);
 }
 
@@ -150,7 +160,8 @@ async fn connected(class: Class) -> (Link, Arc<Echo>) {
 async fn played(listener: &mut PipeListener) -> (Reader<DuplexStream>, Writer<DuplexStream>) {
     let (stream, _) = listener.accept().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
-    handshake::answer(&mut reader, &mut writer, &identity("n2"), None, |_| true).await.unwrap();
+    let us = Us { identity: &identity("n2"), guard: &Guard::default() };
+    handshake::answer(&mut reader, &mut writer, us, None, |_| true).await.unwrap();
     (reader, writer)
 }
 

@@ -16,7 +16,8 @@ async fn play(class: Class) -> Played {
     let echo = serve_echo(pipes.listen("n2"));
     let stream = pipes.dial("n2").unwrap().dial().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
-    handshake::call(&mut reader, &mut writer, &identity("n1"), None, class, &name("n2")).await.unwrap();
+    let us = Us { identity: &identity("n1"), guard: &Guard::default() };
+    handshake::call(&mut reader, &mut writer, us, None, class, &name("n2")).await.unwrap();
     Played { reader, writer, echo }
 }
 
@@ -127,8 +128,8 @@ async fn a_stranger_is_refused_before_it_can_ask() {
     let _echo = serve_with(pipes.listen("n2"), Echo { strangers: true, ..Echo::default() });
     let stream = pipes.dial("n2").unwrap().dial().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
-    let called =
-        handshake::call(&mut reader, &mut writer, &identity("n1"), None, Class::Raft, &name("n2")).await;
+    let us = Us { identity: &identity("n1"), guard: &Guard::default() };
+    let called = handshake::call(&mut reader, &mut writer, us, None, Class::Raft, &name("n2")).await;
     assert_eq!(called.unwrap_err().to_string(), "the peer refused: node n1 is no member of this cluster");
 }
 
@@ -154,8 +155,16 @@ async fn callers_on_many_threads_share_a_link_over_a_socket() {
     let dial = Plain::default().dial(&listener.local_addr().unwrap().to_string()).unwrap();
     let echo = serve_echo(listener);
     let (us, chance) = (identity("n1"), Seed::from_number(1).fork("links", 0));
-    let args =
-        LinkArgs { us, peer: name("n2"), class: Class::Checks, dial, clock: clock(), chance, breaker: None };
+    let args = LinkArgs {
+        us,
+        guard: Default::default(),
+        peer: name("n2"),
+        class: Class::Checks,
+        dial,
+        clock: clock(),
+        chance,
+        breaker: None,
+    };
     let (link, driver) = crate::peer::link(args);
     tokio::spawn(driver);
     link.connected().await;

@@ -73,6 +73,7 @@ impl World {
         };
         let links = Links::new(LinksArgs {
             us,
+            guard: Default::default(),
             network: Plain::default(),
             clock: clock.clone(),
             seed: Seed::from_number(1),

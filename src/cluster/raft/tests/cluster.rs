@@ -1,3 +1,7 @@
+use openraft::raft::VoteRequest;
+
+use super::super::network::{Post, Reply, Request, Traffic};
+use super::super::types::Vote;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -322,4 +326,25 @@ async fn a_leader_slower_than_a_heartbeat_allows_is_replaced() {
     new.propose(put(70, "new", None), WITHIN).await.unwrap();
     old.propose(put(71, "slow", None), WITHIN).await.unwrap();
     assert_eq!(cluster.leader_but(Some(old.id())).await.id(), new.id());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vote_of_the_highest_term_of_all_does_no_harm() {
+    let cluster = Cluster::in_memory(3).await;
+    let terms = || cluster.all().iter().map(|node| node.term()).max().unwrap();
+    let before = terms();
+    let wire = Wire { own: NodeId(2), hub: cluster.hub.clone() };
+    let post = Post::new(NodeId(2), Arc::new(wire), Timers::default());
+    let ask = async |to: u64, term: u64| {
+        let request = Request::Vote(VoteRequest::new(Vote::new(term, NodeId(2)), None));
+        post.call(NodeId(to), &Address::default(), Traffic::Raft, &request, WITHIN).await
+    };
+    for to in [1, 3] {
+        let refused = ask(to, u64::MAX).await.unwrap_err().to_string();
+        assert!(refused.contains("refused a message of term 18446744073709551615"), "{refused}");
+        assert!(matches!(ask(to, before).await, Ok(Reply::Vote(_))), "what can be is answered");
+    }
+    assert_eq!(terms(), before);
+    cluster.hub.node(3).propose(put(10, "t", None), WITHIN).await.unwrap();
+    cluster.settle(2).await;
 }

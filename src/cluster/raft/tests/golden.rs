@@ -110,7 +110,14 @@ fn a_log_of_the_first_program_is_read_as_it_was_written() {
     same(
         "who it is",
         &found,
-        &Found { claim: admitted(), is_blank: false, has_left: true, lineage, round_trip_ms: None },
+        &Found {
+            claim: admitted(),
+            is_blank: false,
+            has_left: true,
+            lineage,
+            level: Default::default(),
+            round_trip_ms: None,
+        },
     );
     let (disk, found) = Disk::open(&place, &admitted()).unwrap_or_else(|e| panic!("{e}; {NEVER}"));
     assert!(disk.snapshot().unwrap().is_none());

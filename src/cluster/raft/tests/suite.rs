@@ -65,6 +65,7 @@ async fn a_file_is_one_nodes_and_one_processes() {
         is_blank: true,
         has_left: false,
         lineage: Lineage::default(),
+        level: Default::default(),
         round_trip_ms: None,
     };
     assert_eq!(place.found().unwrap(), Some(first.clone()));
