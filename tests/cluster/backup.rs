@@ -40,6 +40,8 @@ fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_
     let mut cluster = Cluster::with_auth(3, POLICY, AUTH, TOKEN);
     let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
     assert_eq!(cluster.call(1, "PUT", "/v1/tenants/acme", json!({"tier": "free"})).status, 200);
+    let set = cluster.call(0, "PUT", "/v1/cluster/settings", json!({"round_trip_ms": 200}));
+    assert_eq!(set.status, 200, "{}", set.text());
     let entry = json!({"list": "deny", "client": "spammer", "reason": "sends spam"});
     assert_eq!(cluster.call(2, "POST", "/v1/access", entry).status, 201);
     for (owner, tenant) in tenants.iter().enumerate() {
@@ -102,6 +104,9 @@ fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_
     let number = names(&cluster, 0)[0].1;
     assert!(number > 3, "{number}");
     assert_eq!(seen(&cluster, 0), agreed);
+    let set = json!({"version": 2, "round_trip_ms": 200, "restart": []});
+    assert_eq!(cluster.status(0)["settings"], set);
+    assert_eq!(cluster.status(0)["round_trip_ms_max"], 230);
     for owner in 0..3 {
         let now = left(&cluster, 0, look(owner));
         for ((name, before), (_, now)) in before[owner].iter().zip(&now) {

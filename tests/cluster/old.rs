@@ -110,6 +110,12 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
             });
             answered.then_some(())
         });
+        if round < 2 {
+            // An older member couldn't read the change.
+            let path = "/v1/cluster/settings";
+            let set = cluster.call(i, "PUT", path, json!({"round_trip_ms": 200}));
+            assert_eq!(set.status, 409, "{}", set.text());
+        }
         take_all(&cluster);
         taken += 1;
         // Through the upgraded node, and through one that may be old.
@@ -124,6 +130,17 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
     }
     let raised = until("the format level is raised", || audited(&cluster, 0));
     assert_eq!(raised, "raised the format level to 2");
+    // Then the leader gives the settings their first value, and every process says what it runs with.
+    until("the settings have a value", || {
+        let settings = cluster.get(1, "/v1/cluster/settings");
+        (settings == json!({"version": 1, "round_trip_ms": 100, "restart": []})).then_some(())
+    });
+    let set = cluster.call(1, "PUT", "/v1/cluster/settings", json!({"round_trip_ms": 200}));
+    assert_eq!(set.status, 200, "{}", set.text());
+    until("all nodes await a restart", || {
+        let settings = cluster.get(0, "/v1/cluster/settings");
+        (settings["restart"] == json!(["n1", "n2", "n3"])).then_some(())
+    });
     // The old program doesn't go on from what a cluster of this level wrote.
     cluster.stop(2);
     let mut refused = old_program().unwrap();
