@@ -467,6 +467,11 @@ fn peer_keys(config: &Config) -> Result<(PeerKeys, PeerKeySource), String> {
     let are_kept = kept.is_some();
     let kept: Vec<_> = kept.unwrap_or_default().iter().map(|key| *key.bytes()).collect();
     let (keys, source) = config.peer_keys(&kept);
+    if keys.is_empty() && !config.peer_secrets.is_empty() {
+        let why =
+            "[peers] secret = \"auth\" is the secret that follows from the admin tokens, and there is none";
+        return Err(why.into());
+    }
     Ok((PeerKeys { keys: keys.into_iter().map(Key::new).collect(), are_kept }, source))
 }
 
@@ -489,8 +494,8 @@ fn peers_of(config: &Config, source: PeerKeySource) -> &'static str {
         (PeerKeySource::Configured, _) => "by secret ([peers] secret or TIDEGATE_PEER_SECRET)",
         (PeerKeySource::Kept, _) => "by secret (peers.keys in the data directory)",
         (PeerKeySource::AdminTokens, _) => "by secret (from the admin tokens)",
-        (PeerKeySource::Nowhere, true) => "by certificate alone (no [peers] secret, no [auth])",
-        (PeerKeySource::Nowhere, false) => "open (no [peers] secret, no [auth]; loopback only)",
+        (PeerKeySource::Nowhere, true) => "by certificate alone (no [peers] secret, no admin token)",
+        (PeerKeySource::Nowhere, false) => "open (no [peers] secret, no admin token; loopback only)",
     }
 }
 

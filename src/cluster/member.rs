@@ -12,7 +12,7 @@
 //! (`policy_store`) is answered once every member that can be reached has done so, and after a second at the latest; the others are
 //! named. How all of it stands is in `status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -209,9 +209,9 @@ impl Member {
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
         let has_log = found.as_ref().is_some_and(|found| !found.is_blank);
-        // Until the log is applied, it says of no member how old its program is.
+        // The log says of each member how old its program is. A node without a log goes by who admitted it.
         let is_first = |found: &Found| !found.is_blank && found.level == FormatLevel::FIRST;
-        let trusts_older = admitted_by_older || found.as_ref().is_some_and(is_first);
+        let trusts_older = (admitted_by_older && !has_log) || found.as_ref().is_some_and(is_first);
         let listens = has_log || seeds.len() < 2;
         let lineage = found.as_ref().map(|found| found.lineage.clone()).unwrap_or_default();
         let kept = found.as_ref().and_then(|found| found.round_trip_ms);
@@ -260,11 +260,17 @@ impl Member {
         let listed = member.seeds.iter().map(|seed| (seed.name.clone(), seed.peer.clone()));
         member.links.may_be_at(listed.filter(|(_, peer)| !peer.is_empty()).collect());
         let view = View { nodes: member.raft.roster().nodes, ..View::default() };
+        // Before the first dial: what a peer without a proof says would be believed.
+        let older: BTreeSet<_> = match member.raft.view().state.agreed() {
+            Some(agreed) => older_members(agreed).collect(),
+            None if trusts_older => {
+                let known = acquaintances(&member.claim, &view, &member.seeds);
+                known.into_iter().map(|(_, name, _)| name).collect()
+            }
+            None => BTreeSet::new(),
+        };
+        member.links.guard().may_be_older(older);
         member.look_up_others(&view);
-        if trusts_older {
-            let known = acquaintances(&member.claim, &view, &member.seeds);
-            member.links.guard().may_be_older(known.into_iter().map(|(_, name, _)| name).collect());
-        }
         Ok(member)
     }
 
@@ -531,7 +537,7 @@ impl Member {
         if least <= agreed.level {
             return;
         }
-        match self.propose(What::RaiseLevel(least), TIDIER.into()).await {
+        match self.propose(What::RaiseLevel(least, agreed.members.newest()), TIDIER.into()).await {
             Ok(_) => tracing::info!(level = least.number(), "the cluster's format level was raised"),
             Err(error) => tracing::debug!(%error, "the format level was not raised"),
         }

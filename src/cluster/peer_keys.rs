@@ -55,6 +55,14 @@ pub fn save(directory: &Path, keys: &[Key]) -> io::Result<()> {
     files::replace(&directory.join(PEER_KEYS_FILE), text.as_bytes())
 }
 
+/// Removes the file, if there is one.
+pub fn remove(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_file(directory.join(PEER_KEYS_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Returns the bytes of a key in hexadecimal.
 pub fn to_hex(bytes: &[u8; 32]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

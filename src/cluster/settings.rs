@@ -168,7 +168,10 @@ impl Member {
         };
         let pending = self.pending(done.at).await;
         tracing::info!(version, by, changed, ?pending, "set {setting}");
-        Ok(SetOutcome { settings: self.look_at_settings(), changed, pending })
+        // Of this change, whatever came after it or has not reached this node yet.
+        let Setting::RoundTripMs(ms) = setting;
+        let settings = SettingsStatus { version, round_trip_ms: Some(ms), ..self.look_at_settings() };
+        Ok(SetOutcome { settings, changed, pending })
     }
 }
 

@@ -376,8 +376,11 @@ impl Agreed {
                 }
                 Ok(Made::Version(self.version))
             }
-            What::RaiseLevel(level) => {
-                *self = self.clone().raised(*level);
+            What::RaiseLevel(level, newest) => {
+                // A member that was admitted meanwhile may read less: the leader looks again.
+                if self.members.newest == *newest {
+                    *self = self.clone().raised(*level);
+                }
                 Ok(Made::Level(self.level))
             }
         }

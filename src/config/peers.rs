@@ -154,13 +154,19 @@ fn one(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<(PeerSecret,
     }
 }
 
-/// The secret of a node whose file has no `[peers]`, if the variable for it is set and not empty.
+/// The secrets of a node whose file has no `[peers]`, if the variable for them is set and not empty: as
+/// in a list, apart by white space.
 pub(super) fn from_variable(r: &mut Reader, variable: &dyn Fn(&str) -> Option<String>) -> Vec<PeerSecret> {
-    if variable(PEER_VARIABLE).is_none_or(|value| value.is_empty()) {
-        return Vec::new();
-    }
-    match secret::of_variable(PEER_VARIABLE, variable) {
-        Ok(value) => vec![PeerSecret::Key(of_secret(&value))],
+    let secret =
+        |word: Option<String>| word.map_or(PeerSecret::Auth, |value| PeerSecret::Key(of_secret(&value)));
+    match secret::words_of_variable(PEER_VARIABLE, AUTH, variable) {
+        Ok(words) if words.len() <= PEER_SECRETS_MAX => words.into_iter().map(secret).collect(),
+        Ok(_) => {
+            r.fault(format!(
+                "the environment variable {PEER_VARIABLE} holds more than {PEER_SECRETS_MAX} secrets"
+            ));
+            Vec::new()
+        }
         Err(detail) => {
             r.fault(detail);
             Vec::new()
@@ -218,6 +224,22 @@ mod tests {
             assert_eq!(read_as(toml), Err(fault.into()), "{toml}");
         }
         assert!(!format!("{:?}", key("the-secret-of-the-peers")).contains(char::is_numeric));
+    }
+
+    #[test]
+    fn the_variable_holds_secrets_with_spaces_between() {
+        let of_value = |value: &str| {
+            let mut r = Reader::default();
+            let secrets = from_variable(&mut r, &|name| (name == PEER_VARIABLE).then(|| value.into()));
+            r.finish(Some(secrets)).map_err(|faults| faults[0].detail.clone())
+        };
+        assert_eq!(of_value(""), Ok(vec![]));
+        assert_eq!(of_value("the-secret-of-the-peers\n"), Ok(vec![key("the-secret-of-the-peers")]));
+        let both = vec![key("the-secret-of-the-peers"), PeerSecret::Auth];
+        assert_eq!(of_value("the-secret-of-the-peers auth"), Ok(both));
+        let short =
+            "the environment variable TIDEGATE_PEER_SECRET holds 5 characters; at least 16 are needed";
+        assert_eq!(of_value("the-secret-of-the-peers short"), Err(short.into()));
     }
 
     #[test]

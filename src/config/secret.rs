@@ -67,6 +67,22 @@ pub fn of_variable(name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Res
     judged(without_newline(&value)).map_err(|why| said(&why))
 }
 
+/// The words of an environment variable that are apart by white space: each is a secret, or `word`,
+/// which is `None`. The error names the variable.
+pub fn words_of_variable(
+    name: &str,
+    word: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<Option<String>>, String> {
+    let said = |why: &str| format!("the environment variable {name} {why}");
+    let value = variable(name).unwrap_or_default();
+    let read = |text: &str| match text == word {
+        true => Ok(None),
+        false => judged(text).map(Some).map_err(|why| said(&why)),
+    };
+    value.split_ascii_whitespace().map(read).collect()
+}
+
 /// The secret in a file. The error names the file.
 pub fn of_file(path: &Path) -> Result<String, String> {
     let said = |why: &dyn std::fmt::Display| format!("the file {} {why}", path.display());

@@ -548,7 +548,7 @@ fn judge(
         return Err(Refusal::SameName(us.node.clone()));
     }
     judge_marks(us, end, marks, peer.marks)?;
-    if peer.marks.nonce.is_none() && !guard.lets_in_without_proof(&them.node) {
+    if guard.misses_proof(&them.node, &peer.marks) {
         return Err(Refusal::NoProof(them.node.clone()));
     }
     let none = Refusal::NoCommonVersion { ours: us.versions, theirs: them.versions };
@@ -704,6 +704,46 @@ mod tests {
                 _ => assert_eq!((called, answered), (ours(&refused), String::new())),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_exchange_that_is_sent_again_is_worth_nothing() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (n1, n2) = (guard(&[1], None), guard(&[1], None));
+        let (of_n1, of_n2) = (identity("n1", 1, 1), identity("n2", 1, 1));
+        let (us, them) = (Us { identity: &of_n1, guard: &n1 }, Us { identity: &of_n2, guard: &n2 });
+        // Between the two ends is one that writes down what n1 sends.
+        let ((a, dialled), (onward, b)) = (tokio::io::duplex(4_096), tokio::io::duplex(4_096));
+        let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
+        let (mut from_n1, mut to_n1) = tokio::io::split(dialled);
+        let (mut from_n2, mut to_n2) = tokio::io::split(onward);
+        let mut sent = Vec::new();
+        let up = async {
+            let mut bytes = [0; 4_096];
+            while let Ok(count @ 1..) = from_n1.read(&mut bytes).await {
+                sent.extend_from_slice(&bytes[..count]);
+                to_n2.write_all(&bytes[..count]).await.unwrap();
+            }
+        };
+        let expected = Name::new("n2").unwrap();
+        let shaken = async {
+            tokio::join!(
+                call(&mut ar, &mut aw, us, None, Class::Raft, &expected),
+                answer(&mut br, &mut bw, them, None, |_| true),
+            )
+        };
+        tokio::select! {
+            (called, answered) = shaken => assert!(called.is_ok() && answered.is_ok()),
+            () = up => panic!("n1 closed the connection"),
+            copied = tokio::io::copy(&mut from_n2, &mut to_n1) => panic!("n2 did: {copied:?}"),
+        }
+        let (mut replayed, b) = tokio::io::duplex(4_096);
+        let (mut br, mut bw) = framed(b);
+        replayed.write_all(&sent).await.unwrap();
+        let them = Us { identity: &of_n2, guard: &n2 };
+        let answered = answer(&mut br, &mut bw, them, None, |_| true).await;
+        let why = answered.unwrap_err().to_string();
+        assert!(why.contains("node n1 knows another peer secret than this node"), "{why}");
     }
 
     #[tokio::test]

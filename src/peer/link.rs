@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::breaker::Breaker;
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
-use super::handshake::{self, Agreed, HandshakeError, Identity, Reader, Us};
+use super::handshake::{self, Agreed, HandshakeError, Identity, Reader, Refusal, Us};
 use super::message::{Ask, Failure, Opaque, ReadError, ttl_us};
 use super::pending::{NotTaken, Pending};
 use super::proof::Guard;
@@ -397,7 +397,7 @@ impl Driver {
         let written = writer::write(writer, queued, shared.clock.clone(), class.silence_max());
         tokio::select! {
             biased;
-            why = read(reader, &live, shared) => why,
+            why = read(reader, &live, shared, || self.guard.misses_proof(&agreed.peer.who.node, &agreed.peer.marks)) => why,
             // It doesn't end by itself, since `live` holds a sender.
             written = written => written.map_or_else(LinkError::Write, |()| LinkError::Closed),
         }
@@ -445,8 +445,13 @@ impl Drop for Up<'_> {
     }
 }
 
-/// Resolves what is answered, and pings, until the peer is gone or silent.
-async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, shared: &Shared) -> LinkError {
+/// Resolves what is answered, and pings, until the peer is gone or silent, or `misses_proof`.
+async fn read<S: Stream>(
+    mut reader: Reader<S>,
+    live: &Live,
+    shared: &Shared,
+    misses_proof: impl Fn() -> bool,
+) -> LinkError {
     let (silence_max, pings) = (shared.class.silence_max(), shared.class.pings_in_silence());
     let mut ticks = tokio::time::interval(silence_max / pings);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -454,8 +459,10 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, shared: &Shared) ->
     loop {
         let frame = tokio::select! {
             biased;
-            frame = reader.next() => frame,
             _ = ticks.tick() => {
+                if misses_proof() {
+                    return HandshakeError::Refused(Refusal::NoProof(shared.peer.clone())).into();
+                }
                 silent += 1;
                 if silent > pings {
                     return LinkError::Silent(silence_max);
@@ -464,6 +471,7 @@ async fn read<S: Stream>(mut reader: Reader<S>, live: &Live, shared: &Shared) ->
                 let _ = live.queue.try_send(Outgoing::lasting(Frame::bare(FrameKind::Ping, id)));
                 continue;
             }
+            frame = reader.next() => frame,
         };
         silent = 0;
         shared.heard.fetch_add(1, Ordering::Relaxed);

@@ -199,6 +199,12 @@ impl Guard {
         self.keys.is_empty() || self.older.load().as_ref().is_some_and(|older| older.contains(node))
     }
 
+    /// Whether a peer that greeted without a nonce, because its program could be older, has to prove
+    /// itself by now.
+    pub(super) fn misses_proof(&self, peer: &Name, marks: &Marks) -> bool {
+        marks.nonce.is_none() && !self.lets_in_without_proof(peer)
+    }
+
     /// What the next greeting says.
     pub(super) fn marks(&self) -> Marks {
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);

@@ -243,7 +243,7 @@ impl<H: Handler> Connection<H> {
                 frame = reader.next(), if !stopping => frame,
                 _ = ticks.tick() => {
                     // Who was a member at the greeting may be none by now.
-                    if self.is_unproved(&peer) {
+                    if self.guard.misses_proof(&peer.who.node, &peer.marks) {
                         room.send(Outgoing::lasting(Refusal::NoProof(peer.who.node.clone()).frame()));
                         return Ok(());
                     }
@@ -261,6 +261,11 @@ impl<H: Handler> Connection<H> {
             silent = 0;
             let Some(frame) = frame else { return Ok(()) };
             let frame = frame?;
+            // A peer that sends without a pause leaves no turn to the ticks.
+            if frame.kind == FrameKind::Request && self.guard.misses_proof(&peer.who.node, &peer.marks) {
+                room.send(Outgoing::lasting(Refusal::NoProof(peer.who.node.clone()).frame()));
+                return Ok(());
+            }
             match frame.kind {
                 FrameKind::Request if open.contains_key(&frame.id) => {
                     return Err(ServeError::SameId(frame.id));
@@ -297,11 +302,6 @@ impl<H: Handler> Connection<H> {
             }
         }
         Ok(())
-    }
-
-    /// Whether the peer, which was let in without a proof for its older program, has to give one by now.
-    fn is_unproved(&self, peer: &Hello) -> bool {
-        peer.marks.nonce.is_none() && !self.guard.lets_in_without_proof(&peer.who.node)
     }
 
     /// The frame that answers one request, in time.

@@ -25,8 +25,10 @@ pub struct FormatLevel(u16);
 impl FormatLevel {
     /// The level of the first program, which knows no levels.
     pub const FIRST: Self = Self(1);
+    /// The second: the first that members say.
+    pub const SECOND: Self = Self(2);
     /// The level of this program.
-    pub const OWN: Self = Self(2);
+    pub const OWN: Self = Self::SECOND;
 
     /// Level `number`; a number below the first level is the first.
     pub fn new(number: u16) -> Self {

@@ -51,7 +51,7 @@ pub fn change(change: &Change) -> FormatLevel {
 const FIRST: FormatLevel = FormatLevel::FIRST;
 
 /// The level of `max_permit_ttl`, `ipv4_prefix` and `ipv6_prefix`.
-const LEVEL_2: FormatLevel = FormatLevel::OWN;
+const LEVEL_2: FormatLevel = FormatLevel::SECOND;
 
 /// `level`, if the part has the member that needs it.
 fn part(is_there: bool, level: FormatLevel) -> FormatLevel {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::Cluster;
-use crate::rig::{Wire, until};
+use crate::rig::{Wire, other_program, until};
 
 const POLICY: &str = r#"
     default_tier = "free"
@@ -28,12 +28,7 @@ fn old_program() -> Option<Command> {
         let _ = writeln!(std::io::stderr(), "skipped: needs TIDEGATE_OLD_PROGRAM");
         return None;
     };
-    let mut command = Command::new(path);
-    let variables = std::env::vars_os().map(|(name, _)| name);
-    for name in variables.filter(|name| name.to_string_lossy().starts_with("TIDEGATE_")) {
-        command.env_remove(name);
-    }
-    Some(command)
+    Some(other_program(path))
 }
 
 fn auth() -> String {

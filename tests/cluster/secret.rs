@@ -127,10 +127,9 @@ async fn a_stranger_that_greets_as_a_member_is_refused() {
 }
 
 #[tokio::test]
-async fn a_members_greeting_that_is_sent_again_is_worth_nothing() {
+async fn bytes_of_a_greeting_are_no_proof() {
     let cluster = start(&(auth() + &peers(&[SECRET])));
     wait_whole(&cluster);
-    // The node's own greeting and a proof of it, sent back: the proof is of the other end.
     let stream = TcpStream::connect(cluster.peer(0)).await.unwrap();
     let mut framed = Framed::new(stream, FrameCodec::handshake());
     let greeting = hello(Class::Raft, Marks { nonce: Some([1; 32]), ..Marks::default() }).write();

@@ -45,7 +45,12 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// The program, with nothing said to it by variables of whoever runs the tests.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    other_program(env!("CARGO_BIN_EXE_tidegate"))
+}
+
+/// The program at a path, or of a name, without those variables too.
+pub fn other_program(path: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(path);
     let variables = std::env::vars_os().map(|(name, _)| name);
     for name in variables.filter(|name| name.to_string_lossy().starts_with("TIDEGATE_")) {
         command.env_remove(name);
@@ -135,7 +140,7 @@ impl Home {
 
     /// Starts another program, which becomes a node, and doesn't wait for it.
     pub fn run_program(&self, name: &str, words: &[&str]) -> Process {
-        self.spawn_program(Command::new(name), words, &[])
+        self.spawn_program(other_program(name), words, &[])
     }
 
     /// Starts another program as the node `id`, and waits until it says where it listens.

@@ -283,10 +283,12 @@ impl Joining {
         let written = written.and_then(|()| round_trip_ms.map_or(Ok(()), |ms| place.keep_round_trip(ms)));
         written.map_err(|error| Failure::Failed(error.to_string()))?;
         // Should this process end here, the cluster is asked again at the next start.
-        if let Some(keys) = keys {
-            let kept = peer_keys::save(&config.data_dir, &keys);
-            kept.map_err(|error| Failure::Failed(format!("can't keep the keys of the peers: {error}")))?;
-        }
+        let kept = match keys {
+            Some(keys) => peer_keys::save(&config.data_dir, &keys),
+            // A node of an older program knows no keys: one that was kept is of an earlier start.
+            None => peer_keys::remove(&config.data_dir),
+        };
+        kept.map_err(|error| Failure::Failed(format!("can't keep the keys of the peers: {error}")))?;
         tracing::info!("admitted as {claim}");
         Ok(claim)
     }

@@ -382,7 +382,7 @@ fn found(database: &Database) -> Result<Option<claim::Found>, AnyError> {
     let has_left = value::<bool>(&values, "left")?.unwrap_or(false);
     // A node of an earlier version never was in a cluster that was made anew.
     let lineage = value::<Lineage>(&values, "lineage")?.unwrap_or_default();
-    let level = if format == Some(FORMAT_2) { FormatLevel::OWN } else { FormatLevel::FIRST };
+    let level = if format == Some(FORMAT_2) { FormatLevel::SECOND } else { FormatLevel::FIRST };
     let round_trip_ms = value(&values, ROUND_TRIP)?;
     Ok(Some(claim::Found { claim, is_blank, has_left, lineage, level, round_trip_ms }))
 }

@@ -191,6 +191,12 @@ impl Node {
         let config = settings.config().validate().map_err(|e| StartError::Settings(e.to_string()))?;
         let store = LogStore::open(&settings.place, &settings.claim)?;
         let closed = store.closed();
+        // Before Raft starts: its first election adds one to the term.
+        if let term @ term::TERM_MAX.. = store.term() {
+            drop(store);
+            closed.wait().await;
+            return Err(StartError::Term(term));
+        }
         let (machine, view) = Machine::new(store.clone());
         let post = Post::new(id, transport, settings.timers);
         let network = Network(post.clone());
@@ -200,11 +206,6 @@ impl Node {
         let (arriving, heard) = (Mutex::default(), HeardCell::default());
         let round_trip_ms = AtomicU64::new(UNKNOWN_MS);
         let node = Self { raft, id, store, post, view, arriving, listens, closed, heard, round_trip_ms };
-        if node.term() > term::TERM_MAX {
-            let term = node.term();
-            node.shut_down().await;
-            return Err(StartError::Term(term));
-        }
         if node.roster().voters == BTreeSet::from([id]) {
             // Who votes alone has nobody to wait for.
             node.raft.trigger().elect(false).await.map_err(|e| StartError::Raft(e.to_string()))?;

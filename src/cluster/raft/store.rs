@@ -88,6 +88,11 @@ impl LogStore {
         }
     }
 
+    /// The term of the last vote; 0 before the first.
+    pub(super) fn term(&self) -> u64 {
+        self.kept().vote.map_or(0, |vote| vote.leader_id.term)
+    }
+
     pub(super) fn has_thread(&self) -> bool {
         matches!(self.0.writer, Writer::Thread { .. })
     }

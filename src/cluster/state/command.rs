@@ -96,7 +96,7 @@ pub enum What {
         round_trip_ms: u64,
     },
     /// Every member reads this level: the cluster is at it from now on.
-    RaiseLevel(FormatLevel),
+    RaiseLevel(FormatLevel, NodeId),
     /// [`What::Seat`] with the level that the process reads, and the round trip in milliseconds that
     /// its timers allow.
     Register(NodeId, Seating, FormatLevel, u64),
@@ -122,8 +122,8 @@ impl What {
     /// the cluster is at that level ([`Agreed::refuse_older`](super::Agreed::refuse_older)).
     pub fn needs(&self) -> FormatLevel {
         match self {
-            Self::Found { level, .. } | Self::RaiseLevel(level) => *level,
-            Self::Register(..) | Self::Note(_) => FormatLevel::new(2),
+            Self::Found { level, .. } | Self::RaiseLevel(level, _) => *level,
+            Self::Register(..) | Self::Note(_) => FormatLevel::SECOND,
             Self::Set { setting, .. } => setting.needs(),
             Self::Edit { edit, .. } => edit.needs(),
             Self::Begin { .. }
@@ -145,7 +145,7 @@ impl What {
     /// is taken at any level.
     pub fn raises_to(&self) -> Option<FormatLevel> {
         match self {
-            Self::Found { level, .. } | Self::RaiseLevel(level) => Some(*level),
+            Self::Found { level, .. } | Self::RaiseLevel(level, _) => Some(*level),
             _ => None,
         }
     }
@@ -196,7 +196,7 @@ impl fmt::Display for What {
             Self::Begin { members, .. } | Self::Found { members, .. } => {
                 write!(f, "began with {} members", members.len())
             }
-            Self::RaiseLevel(level) => write!(f, "raised the format level to {level}"),
+            Self::RaiseLevel(level, _) => write!(f, "raised the format level to {level}"),
             Self::Edit { edit, .. } => f.write_str(&edit.summary()),
             Self::Rollback { to, .. } => write!(f, "rolled back to version {to}"),
             Self::Admit(member) => write!(f, "admitted {}", member.name),

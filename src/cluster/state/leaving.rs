@@ -89,7 +89,7 @@ impl Agreed {
             }
             What::Stop(id, _) => Some(format!("stops {}", name(id)?)),
             What::Begin { .. } | What::Found { .. } | What::Edit { .. } => None,
-            What::Rollback { .. } | What::Admit(_) | What::RaiseLevel(_) => None,
+            What::Rollback { .. } | What::Admit(_) | What::RaiseLevel(..) => None,
             What::Note(_) | What::Set { .. } => None,
             What::BeginMoves(_) | What::CommitMoves(_) | What::AbortMoves(_) => None,
         }

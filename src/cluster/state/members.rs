@@ -107,6 +107,11 @@ impl Members {
         self.rows.get(&id)
     }
 
+    /// The highest id ever given.
+    pub fn newest(&self) -> NodeId {
+        self.newest
+    }
+
     /// All, by id.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.rows.iter().map(|(id, member)| (*id, member))

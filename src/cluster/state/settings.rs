@@ -58,7 +58,7 @@ impl Setting {
     /// The format level that a member needs to read it.
     pub fn needs(self) -> FormatLevel {
         match self {
-            Self::RoundTripMs(_) => FormatLevel::new(2),
+            Self::RoundTripMs(_) => FormatLevel::SECOND,
         }
     }
 }

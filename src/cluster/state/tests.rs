@@ -711,7 +711,7 @@ fn a_cluster_of_new_programs_is_at_their_level_from_the_start() {
 fn a_state_of_level_1_is_written_as_the_first_program_reads_it() {
     let mut state = seated();
     assert_eq!(state.encode().unwrap()[0], 2);
-    made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
+    raise(&mut state, 20, level(2)).unwrap();
     assert_eq!(state.encode().unwrap()[0], 3);
     let seating = Seating { boot: BootId(9), http: "h:1".into(), peer: "p:1".into() };
     made(&mut state, 21, What::Register(NodeId(2), seating, level(3), 100)).unwrap();
@@ -721,11 +721,33 @@ fn a_state_of_level_1_is_written_as_the_first_program_reads_it() {
     assert_eq!(levels, [level(2), level(3), level(2)]);
 }
 
+/// Raises the level as a leader does that knows of every member.
+fn raise(state: &mut State, at: u64, to: FormatLevel) -> Result<Made, Refusal> {
+    let newest = state.agreed().unwrap().members.newest();
+    made(state, at, What::RaiseLevel(to, newest))
+}
+
+#[test]
+fn an_admission_that_overtakes_a_raise_keeps_the_level() {
+    let mut state = seated();
+    let newest = state.agreed().unwrap().members.newest();
+    let new = NewMember {
+        name: Name::new("n9").unwrap(),
+        http: "h9:1".into(),
+        peer: "p9:1".into(),
+        weight: Weight::ONE,
+    };
+    made(&mut state, 20, What::Admit(new)).unwrap();
+    let raised = made(&mut state, 21, What::RaiseLevel(level(2), newest));
+    assert_eq!(raised, Ok(Made::Level(FormatLevel::FIRST)));
+    assert_eq!(raise(&mut state, 22, level(2)), Ok(Made::Level(level(2))));
+}
+
 #[test]
 fn a_format_level_never_falls() {
     let mut state = seated();
-    assert_eq!(made(&mut state, 20, What::RaiseLevel(level(2))), Ok(Made::Level(level(2))));
-    assert_eq!(made(&mut state, 21, What::RaiseLevel(level(1))), Ok(Made::Level(level(2))));
+    assert_eq!(raise(&mut state, 20, level(2)), Ok(Made::Level(level(2))));
+    assert_eq!(raise(&mut state, 21, level(1)), Ok(Made::Level(level(2))));
     let told = &state.agreed().unwrap().audit.last().unwrap().what;
     assert_eq!(told, "raised the format level to 1");
 }
@@ -733,7 +755,7 @@ fn a_format_level_never_falls() {
 #[test]
 fn a_state_of_a_later_level_is_refused_with_its_number() {
     let mut state = seated();
-    made(&mut state, 20, What::RaiseLevel(level(7))).unwrap();
+    raise(&mut state, 20, level(7)).unwrap();
     let why = State::decode(&state.encode().unwrap()).unwrap_err().to_string();
     assert_eq!(
         why,
@@ -758,8 +780,8 @@ fn a_command_that_a_member_cannot_read_is_refused_by_name() {
     assert!(why.ends_with("all members can read it, so try again in a second"), "{why}");
     let begun = state.agreed().unwrap();
     assert_eq!(begun.refuse_older(&What::Seat(NodeId(2), seating()), known), Ok(()));
-    assert_eq!(begun.refuse_older(&What::RaiseLevel(level(2)), known), Ok(()));
-    made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
+    assert_eq!(begun.refuse_older(&What::RaiseLevel(level(2), NodeId(3)), known), Ok(()));
+    raise(&mut state, 20, level(2)).unwrap();
     assert_eq!(state.agreed().unwrap().refuse_older(&register(), known), Ok(()));
 }
 
@@ -792,7 +814,7 @@ fn a_cluster_of_an_older_program_has_no_settings_at_first() {
     let mut state = seated();
     assert_eq!(state.agreed().unwrap().settings.round_trip_ms(), None);
     assert_eq!(set(None, 200).needs(), level(2));
-    made(&mut state, 20, What::RaiseLevel(level(2))).unwrap();
+    raise(&mut state, 20, level(2)).unwrap();
     // The leader's first value makes a version; a slower leader's doesn't replace it.
     let made_one = Made::Settings { version: 1, changed: true };
     assert_eq!(made(&mut state, 21, set(Some(0), 100)), Ok(made_one));

@@ -224,6 +224,21 @@ async fn a_link_whose_peer_refuses_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_to_a_peer_that_has_to_prove_itself_by_now_ends() {
+    let guard = guard_with("n2");
+    let Dialled { link, listener, .. } = dial_with(identity("n1"), guard.clone(), Class::Checks);
+    let _echo = serve_echo(listener);
+    link.connected().await;
+    tokio::time::sleep(SECOND * 60).await;
+    assert!(link.call(opaque(NOW, "x"), SECOND).await.is_ok());
+    guard.may_be_older(Default::default());
+    let mut states = link.states();
+    let state = states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. })).await;
+    let LinkState::Connecting { why: Some(why), .. } = state.unwrap().clone() else { panic!() };
+    assert!(why.contains("node n2 gives no proof that it knows the peer secret"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_that_are_too_long_are_refused_where_they_are_made() {
     let (link, _echo) = connected(Class::Checks).await;
     let long = Opaque { kind: NOW, bytes: vec![0; 1 << 20].into() };

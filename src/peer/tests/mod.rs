@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::frame::{Frame, FrameKind};
 use super::handshake::{self, Identity, Reader, Us, VERSIONS, Writer};
-use super::{BootId, Call, Class, Failure, Guard, Handler, Hello, Kind, Link, LinkArgs, Opaque};
+use super::{BootId, Call, Class, Failure, Guard, Handler, Hello, Key, Kind, Link, LinkArgs, Opaque};
 use crate::check::Name;
 use crate::clock::{ManualClock, SharedClock};
 use crate::net::pipes::{PipeListener, Pipes};
@@ -61,19 +61,14 @@ fn dial(class: Class) -> Dialled {
 }
 
 fn dial_as(us: Identity, class: Class) -> Dialled {
+    dial_with(us, Default::default(), class)
+}
+
+fn dial_with(us: Identity, guard: Arc<Guard>, class: Class) -> Dialled {
     let pipes = Pipes::default();
     let (listener, dial) = (pipes.listen("n2"), pipes.dial("n2").unwrap());
     let (dials, chance) = (dial.dials.clone(), Seed::from_number(1).fork("links", 0));
-    let args = LinkArgs {
-        us,
-        guard: Default::default(),
-        peer: name("n2"),
-        class,
-        dial,
-        clock: clock(),
-        chance,
-        breaker: None,
-    };
+    let args = LinkArgs { us, guard, peer: name("n2"), class, dial, clock: clock(), chance, breaker: None };
     let (link, driver) = super::link(args);
     Dialled { link, driver: tokio::spawn(driver), listener, dials }
 }
@@ -125,11 +120,27 @@ impl Handler for Echo {
     }
 }
 
+/// Has a key, and takes the program of `older` for one that gives no proof.
+fn guard_with(older: &str) -> Arc<Guard> {
+    let guard = Guard::new(vec![Key::new([1; 32])], &Seed::from_number(1));
+    guard.may_be_older([name(older)].into());
+    Arc::new(guard)
+}
+
 /// Serves as n2 what comes out of `listener`, on one worker, until told to stop.
 async fn serve(listener: impl Listen, echo: Arc<Echo>, stop: watch::Receiver<bool>) {
+    serve_guarded(listener, echo, Arc::default(), stop).await;
+}
+
+/// The same behind `guard`.
+async fn serve_guarded(
+    listener: impl Listen,
+    echo: Arc<Echo>,
+    guard: Arc<Guard>,
+    stop: watch::Receiver<bool>,
+) {
     let (workers, mut parcels) = net::handover(1);
-    let serving =
-        super::serve(parcels.remove(0), identity("n2"), echo, Default::default(), clock(), stop.clone());
+    let serving = super::serve(parcels.remove(0), identity("n2"), echo, guard, clock(), stop.clone());
     tokio::join!(super::accept(listener, workers, stop), serving);
 }
 

@@ -134,6 +134,28 @@ async fn a_stranger_is_refused_before_it_can_ask() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_has_to_prove_itself_by_now_is_cut_off() {
+    let (pipes, guard) = (Pipes::default(), guard_with("n1"));
+    let (echo, serving, listener) = (Arc::new(Echo::default()), guard.clone(), pipes.listen("n2"));
+    let handling = echo.clone();
+    tokio::spawn(async move {
+        let (_stop, never) = watch::channel(false);
+        serve_guarded(listener, handling, serving, never).await;
+    });
+    let stream = pipes.dial("n2").unwrap().dial().await.unwrap();
+    let (mut reader, mut writer) = handshake::framed(stream);
+    let us = Us { identity: &identity("n1"), guard: &Guard::default() };
+    handshake::call(&mut reader, &mut writer, us, None, Class::Checks, &name("n2")).await.unwrap();
+    writer.send(request(1, NOW, SECOND)).await.unwrap();
+    assert_eq!(frame(&mut reader).await.unwrap().kind, FrameKind::Answer);
+    guard.may_be_older(Default::default());
+    writer.send(request(2, NOW, SECOND)).await.unwrap();
+    assert_eq!(frame(&mut reader).await.unwrap().kind, FrameKind::Refusal);
+    assert_eq!(frame(&mut reader).await, None);
+    assert_eq!(echo.handled.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_finishes_what_was_accepted_and_takes_no_more() {
     let Dialled { link, listener, .. } = dial(Class::Checks);
     let (echo, (stop, stopped)) = (Arc::new(Echo::default()), watch::channel(false));

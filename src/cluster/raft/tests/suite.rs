@@ -44,6 +44,20 @@ async fn the_store_in_a_file_does_what_openraft_asks_of_one() {
 }
 
 #[tokio::test]
+async fn a_node_whose_term_has_no_next_one_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = Place::Directory(directory.path().into());
+    let mut store = LogStore::open(&place, &claim(NodeId(1))).unwrap();
+    store.save_vote(&Vote::new(u64::MAX, NodeId(2))).await.unwrap();
+    let closed = store.closed();
+    drop(store);
+    closed.wait().await;
+    let wire = Wire { own: NodeId(1), hub: Arc::default() };
+    let started = Node::start(settings(NodeId(1), place), Arc::new(wire)).await;
+    assert!(matches!(started, Err(StartError::Term(u64::MAX))));
+}
+
+#[tokio::test]
 async fn a_file_is_one_nodes_and_one_processes() {
     let directory = tempfile::tempdir().unwrap();
     let place = Place::Directory(directory.path().into());
