@@ -139,7 +139,7 @@ impl Admitted {
     }
 
     /// The keys by which the members know each other; none from a node of an earlier program, and no
-    /// key from a cluster that has no secret, or that gives it to nobody.
+    /// key from a cluster that has no secret, or that gives it to no node.
     pub fn peer_keys(&self) -> Result<Option<Vec<Key>>, StrangeKey> {
         let read =
             |keys: &Vec<String>| keys.iter().map(|hex| bytes(hex).map(Key::new).ok_or(StrangeKey)).collect();

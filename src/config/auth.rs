@@ -123,7 +123,7 @@ pub(super) fn read(
     Some((tokens, metrics))
 }
 
-/// Names two tokens that have one secret: who shows it would be one of the two, and nobody could say which.
+/// Names two tokens that have one secret: a caller that shows it would have either name and role.
 fn one_secret_twice(tokens: &[Token]) -> Option<String> {
     let mut seen = BTreeMap::new();
     tokens.iter().find_map(|token| {

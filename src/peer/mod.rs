@@ -181,7 +181,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
     }
 }
 
-/// Dials a node that asks for a proof and sends it these bytes: what a fuzzer calls. They get nobody in.
+/// Dials a node that asks for a proof and sends it these bytes: what a fuzzer calls. None of them is let in.
 pub fn fuzz_greeting(bytes: &[u8]) {
     handshake::fuzz_answer(bytes);
 }

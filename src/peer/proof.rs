@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The verdict of the end that was dialled is 0, or that the other end is no member, or was given up: a
-//! node ends that hears it of its cluster, so nobody else must be able to say it. All else that the ends
+//! node ends that hears it of its cluster, so no other program must be able to say it. All else that the ends
 //! refuse each other for is said at once, without a proof.
 //!
 //! A proof holds for one connection, since the nonces are in the greetings, and for one direction: sent

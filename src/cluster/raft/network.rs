@@ -131,7 +131,7 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    /// The vote that whoever asked takes over where its term is higher.
+    /// The vote that the node that asked takes over where its term is higher.
     fn vote(&self) -> Option<&Vote> {
         match self {
             Self::Append(AppendEntriesResponse::HigherVote(vote)) => Some(vote),

@@ -38,7 +38,7 @@ pub(super) fn judge(own: u64, vote: &Vote) -> Result<(), TermJump> {
     if theirs <= most { Ok(()) } else { Err(TermJump { own, theirs }) }
 }
 
-/// Returns the term that the data of a stopped node stands for: that of its last vote, unless a message
+/// Returns the term from which the data of a stopped node goes on: that of its last vote, unless a message
 /// made it jump above that of its last entry.
 pub(super) fn of_data(last_entry: u64, last_vote: u64) -> u64 {
     let jumped = last_vote > TERM_MAX || last_vote.saturating_sub(last_entry) > TERM_JUMP_MAX;
