@@ -25,7 +25,7 @@ const WRITES_MAX: usize = 70;
 const PAUSE_MS: std::ops::Range<u64> = 5..90;
 const AGAIN_AFTER: Duration = Duration::from_millis(40);
 
-fn between(chance: &mut Generator, range: std::ops::Range<u64>) -> u64 {
+pub fn between(chance: &mut Generator, range: std::ops::Range<u64>) -> u64 {
     range.start + chance.next_u64() % (range.end - range.start)
 }
 
@@ -176,7 +176,7 @@ impl World {
     }
 
     /// Any host with a node, also one that is about to leave.
-    fn somebody(&self, chance: &mut Generator) -> usize {
+    pub fn somebody(&self, chance: &mut Generator) -> usize {
         let seen = self.books.seen();
         let there: Vec<_> = (0..HOSTS).filter(|host| seen.nodes[*host].is_wanted).collect();
         there[(chance.next_u64() % there.len() as u64) as usize]

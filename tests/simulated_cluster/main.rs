@@ -15,6 +15,7 @@ mod books;
 mod callers;
 mod door;
 mod operator;
+mod permits;
 #[path = "../sim/mod.rs"]
 mod sim;
 mod world;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use aim::Aim;
 use books::Books;
 use operator::Deed;
+use permits::Permits;
 use sim::{Fault, Nemesis, Plan};
 use tidegate::cluster::raft::Medium;
 use world::{World, name};
@@ -47,6 +49,10 @@ const POLICY: &[u8] = br#"
     algorithm = "fixed_window"
     limit = 15
     window = "1d"
+    [tiers.busy]
+    limits = []
+    max_concurrent = 3
+    max_permit_ttl = "1s"
 "#;
 
 /// Faults come from the first to the last of these times.
@@ -91,7 +97,8 @@ impl Run {
     fn with(seed: u64, plan: Plan, deaths: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let media: Vec<_> = (0..HOSTS).map(|_| Medium::default()).collect();
-        let world = World { seed, media, deaths, books: Books::default(), folder: folder.path().into() };
+        let (books, permits, folder_of) = (Books::default(), Permits::default(), folder.path().into());
+        let world = World { seed, media, deaths, books, permits, folder: folder_of };
         (0..FIRST).for_each(|host| {
             let seat = &mut world.books.seen().nodes[host];
             (seat.is_wanted, seat.is_admitted) = (true, true);
@@ -210,6 +217,29 @@ fn run(seed: u64, deaths: bool) -> String {
     books.trace.text()
 }
 
+/// Runs a seed in which nodes die, with callers that hold permits; how many were granted, and renewed.
+fn hold_permits(seed: u64) -> (usize, usize) {
+    let _alone = sim::alone();
+    let mut run = Run::new(seed, true);
+    let mut sim = run.simulation();
+    let books = run.world.books.clone();
+    for holder in 0..permits::HOLDERS {
+        sim.client(format!("holder{holder}"), run.world.clone().hold(holder as u64));
+    }
+    sim.client("operator", run.world.clone().operate());
+    while sim.elapsed() < FAULTS_END {
+        run.aimed(&mut sim);
+        run.step(&mut sim);
+    }
+    run.nemesis.heal(&mut sim);
+    while sim.elapsed() < FAULTS_END + Duration::from_secs(3) {
+        run.step(&mut sim);
+    }
+    books.check(books.deaths() > 0, || "no node has died: this shows nothing".into());
+    books.trace.assert_sound();
+    run.world.permits.shown()
+}
+
 /// Asks tenants once before a node dies as `death` says, and once after; how many were found spent, and how many were asked.
 fn ask_before_and_after(death: Fault) -> (u64, u64) {
     let _alone = sim::alone();
@@ -251,6 +281,15 @@ fn nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die() {
     // 0: a leader that led on in its term after its power had failed. 7: a node whose disk failed as it began, and that did nothing
     // else any more.
     sim::each_seed(test, 1, &[7], |seed| drop(run(seed, true)));
+}
+
+#[test]
+fn no_more_permits_are_in_flight_than_allowed_though_nodes_die() {
+    let test = "no_more_permits_are_in_flight_than_allowed_though_nodes_die";
+    sim::each_seed(test, 1, &[], |seed| {
+        let (granted, renewed) = hold_permits(seed);
+        assert!(granted > 20 && renewed > 2, "{granted} granted, {renewed} renewed: this shows nothing");
+    });
 }
 
 #[test]

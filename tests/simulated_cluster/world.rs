@@ -18,6 +18,7 @@ use tidegate::random::{Generator, Seed};
 
 use crate::books::Books;
 use crate::door::{self, TOKEN};
+use crate::permits::Permits;
 use crate::sim::{self, Simulated, SimulatedClock, SimulatedListener};
 use crate::{FIRST, HOSTS, POLICY};
 
@@ -36,6 +37,7 @@ pub struct World {
     /// Whether nodes die, and may be given up.
     pub deaths: bool,
     pub books: Books,
+    pub permits: Permits,
     /// Where nodes leave their counts as they stop.
     pub folder: PathBuf,
 }
