@@ -59,6 +59,8 @@ pub struct Config {
     pub peer_secrets: Vec<PeerSecret>,
     /// The files that those were read from.
     pub peer_secret_files: Vec<PathBuf>,
+    /// Whether the file has the section `[peers]`, so that [`PEER_VARIABLE`] is not read.
+    pub has_peers_section: bool,
     /// The digest of the nodes that the file lists; none where it lists one, or there is no file.
     pub founders: Option<[u8; 16]>,
     /// Who may read its metrics, where it has tokens.
@@ -189,6 +191,7 @@ impl Config {
             tokens: Vec::new(),
             peer_secrets: Vec::new(),
             peer_secret_files: Vec::new(),
+            has_peers_section: false,
             founders: None,
             metrics: Metrics::at(http.ip()),
             hosts: Vec::new(),
@@ -292,6 +295,18 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether the keys from `source` are to be kept in the data directory: those that a later start
+    /// without the same tokens or secret could not make. A list with `auth` means what is kept already.
+    pub fn keeps_peer_keys(&self, source: PeerKeySource) -> bool {
+        match source {
+            PeerKeySource::AdminTokens => true,
+            PeerKeySource::Configured => !self.peer_secrets.contains(&PeerSecret::Auth),
+            PeerKeySource::Kept | PeerKeySource::Nowhere => false,
+        }
+    }
+}
+
 impl Own {
     /// Whether a node that listens at `http` with these tokens would be open to everybody on other machines, unasked.
     fn is_too_open(&self, http: SocketAddr, tokens: &[Token]) -> bool {
@@ -382,7 +397,8 @@ fn config(
             (auth::from_variable(r, variable), None)
         }
     };
-    let peer_secrets = match fields.has("peers") {
+    let has_peers_section = fields.has("peers");
+    let peer_secrets = match has_peers_section {
         true => fields.optional(r, "peers", |r, t| peers::read(r, t, sources)).unwrap_or_default(),
         false => {
             fields.optional(r, "peers", |_, _| Some(()));
@@ -422,6 +438,7 @@ fn config(
         tokens,
         peer_secrets: peer_secrets.secrets,
         peer_secret_files: peer_secrets.files,
+        has_peers_section,
         founders,
         metrics: metrics.unwrap_or(Metrics::at(http.ip())),
         hosts: own.hosts.clone().unwrap_or(hosts),

@@ -18,8 +18,12 @@ const OTHERS: u32 = 0o077;
 /// The bit of a directory such as `/tmp`, in which everybody makes files.
 const STICKY: u32 = 0o1000;
 
-/// Makes the directory `path`, and those above it, where they aren't there yet.
+/// Makes the directory `path` for its owner alone, and those above it as the umask says, where they aren't
+/// there yet.
 pub fn make_directory(path: &Path) -> io::Result<()> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
     DirBuilder::new().recursive(true).mode(DIRECTORY).create(path)
 }
 
@@ -80,6 +84,15 @@ pub fn narrow(path: &Path, names: &[&str]) -> Vec<String> {
         }
     }
     let Ok(found) = fs::metadata(path) else { return warnings };
+    let uid = rustix::process::geteuid().as_raw();
+    let owner = found.uid();
+    if owner != uid {
+        warnings.push(format!(
+            "the data directory {} belongs to uid {owner} and this process runs as uid {uid}: a process of uid \
+             {owner} can't use the files that it makes",
+            path.display(),
+        ));
+    }
     if !found.is_dir() || found.mode() & OTHERS == 0 {
         return warnings;
     }
@@ -92,7 +105,9 @@ pub fn narrow(path: &Path, names: &[&str]) -> Vec<String> {
     let is_foreign = |entry: &fs::DirEntry| !is_own(entry) && entry.file_name() != "lost+found";
     let holds_others =
         fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| is_foreign(&entry)));
-    if mode & STICKY != 0 || holds_others {
+    if mode & STICKY != 0 {
+        warnings.push(said("its mode is left as it is, since every user may make files in it"));
+    } else if holds_others {
         warnings.push(said("its mode is left as it is, since it holds other files than a node's"));
     } else if let Err(error) = fs::set_permissions(path, Permissions::from_mode(DIRECTORY)) {
         warnings.push(said(&format!("its mode can't be changed: {error}")));
@@ -110,31 +125,50 @@ pub fn too_open(what: &str, path: &Path) -> Option<String> {
     })
 }
 
-/// Says why `path` can't be used, and what to do where it belongs to another user.
+/// Says why the file `path` can't be used, and what to do where it, or its directory, belongs to another user.
 pub fn explain(path: &Path, error: &io::Error) -> String {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+    explained(path, error, path.parent().unwrap_or(path))
+}
+
+/// Says the same of the directory `path`.
+pub fn explain_directory(path: &Path, error: &io::Error) -> String {
+    explained(path, error, path)
+}
+
+/// `directory` is the one that is a node's own: no command may change what is above it.
+fn explained(path: &Path, error: &io::Error, directory: &Path) -> String {
     // The command is to work wherever it is pasted.
-    let path = &std::path::absolute(path).unwrap_or_else(|_| path.into());
-    // Where nothing is there yet, it is the folder above that lets nothing be made.
-    let found = path.ancestors().find_map(|at| Some((at, fs::metadata(at).ok()?)));
-    match found.filter(|_| is_denied) {
-        Some((at, found)) => denied(path, error, (at, found.uid()), (uid, gid)),
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let (path, directory) = (absolute(path), absolute(directory));
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return format!("{}: {error}", path.display());
+    }
+    let found = path.ancestors().find_map(|at| Some((at, fs::metadata(at).ok()?.uid())));
+    let process = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    match found {
+        Some(found) => denied(&path, error, found, &directory, process),
         None => format!("{}: {error}", path.display()),
     }
 }
 
-fn denied(path: &Path, error: &io::Error, (at, owner): (&Path, u32), (uid, gid): (u32, u32)) -> String {
-    let (path, at) = (path.display(), at.display());
-    match owner == uid {
-        true => {
-            format!("{path}: {error}: this process runs as uid {uid}, which owns {at}: chmod -R u+rwX {at}")
-        }
-        false => format!(
-            "{path}: {error}: this process runs as uid {uid}, and {at} belongs to uid {owner}: \
-             chown -R {uid}:{gid} {at}"
-        ),
-    }
+/// `at` is the nearest to `path` that is there, and belongs to the user `owner`.
+fn denied(
+    path: &Path,
+    error: &io::Error,
+    (at, owner): (&Path, u32),
+    directory: &Path,
+    (uid, gid): (u32, u32),
+) -> String {
+    let cure = match (at.starts_with(directory), owner == uid) {
+        (true, true) => format!("chmod -R u+rwX {}", directory.display()),
+        (true, false) => format!("chown -R {uid}:{gid} {}", directory.display()),
+        (false, _) => format!("install -d -m 700 -o {uid} -g {gid} {}", directory.display()),
+    };
+    format!(
+        "{}: {error}: this process runs as uid {uid}, and {} belongs to uid {owner}: {cure}",
+        path.display(),
+        at.display()
+    )
 }
 
 #[cfg(test)]
@@ -154,7 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("a/data");
         make_directory(&data).unwrap();
-        assert_eq!((mode(&data), mode(data.parent().unwrap())), (0o700, 0o700));
+        assert_eq!(mode(&data), 0o700);
         let (made, opened) = (data.join("made"), data.join("opened"));
         for path in [&made, &opened] {
             fs::write(path, "before").unwrap();
@@ -203,14 +237,22 @@ mod tests {
     #[test]
     fn an_error_names_both_users_and_the_cure() {
         let error = io::Error::from(io::ErrorKind::PermissionDenied);
-        let (path, at) = (Path::new("/var/lib/tidegate/n1"), Path::new("/var/lib/tidegate"));
+        let (data, above) = (Path::new("/var/lib/tidegate/n1"), Path::new("/var/lib/tidegate"));
+        let log = data.join("raft.redb");
+        let told = |path: &Path, at: &Path, owner| denied(path, &error, (at, owner), data, (65532, 65532));
         assert_eq!(
-            denied(path, &error, (at, 0), (65532, 65532)),
-            "/var/lib/tidegate/n1: permission denied: this process runs as uid 65532, and /var/lib/tidegate \
-             belongs to uid 0: chown -R 65532:65532 /var/lib/tidegate"
+            told(&log, data, 0),
+            "/var/lib/tidegate/n1/raft.redb: permission denied: this process runs as uid 65532, and \
+             /var/lib/tidegate/n1 belongs to uid 0: chown -R 65532:65532 /var/lib/tidegate/n1"
         );
-        let own = denied(path, &error, (at, 65532), (65532, 65532));
-        assert!(own.ends_with("which owns /var/lib/tidegate: chmod -R u+rwX /var/lib/tidegate"), "{own}");
+        // What is above the directory is not the node's to change.
+        assert_eq!(
+            told(data, above, 0),
+            "/var/lib/tidegate/n1: permission denied: this process runs as uid 65532, and /var/lib/tidegate \
+             belongs to uid 0: install -d -m 700 -o 65532 -g 65532 /var/lib/tidegate/n1"
+        );
+        let own = told(data, data, 65532);
+        assert!(own.ends_with("belongs to uid 65532: chmod -R u+rwX /var/lib/tidegate/n1"), "{own}");
         let full = io::Error::from(io::ErrorKind::StorageFull);
         assert!(!explain(Path::new("/"), &full).contains("chown"));
     }

@@ -391,7 +391,8 @@ fn the_first_check_after_a_node_says_that_it_is_ready_is_decided() {
             assert!(ready.status == 503 || check.status == 200, "start {start}: {}", check.text());
             (ready.status == 200).then_some(check)
         });
-        assert_eq!(answer.json()["allowed"], true);
+        // Checks before it may have waited for the start and taken all that there was.
+        assert!(answer.json()["allowed"].is_boolean(), "start {start}: {}", answer.text());
     }
 }
 

@@ -9,7 +9,7 @@ mod service;
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,8 +23,10 @@ use tidegate::check::Name;
 use tidegate::clock::SystemClock;
 use tidegate::cluster::peer_keys::PEER_KEYS_FILE;
 use tidegate::cluster::raft::{FILE, Place};
-use tidegate::cluster::{MemberError, PolicyStore, peer_keys};
-use tidegate::config::{ADMIN_VARIABLE, Config, Own, PeerKeySource, Role, Tls, unused_admin_variable};
+use tidegate::cluster::{InForce, MemberError, PolicyStore, peer_keys};
+use tidegate::config::{
+    ADMIN_VARIABLE, Config, Own, PEER_VARIABLE, PeerKeySource, PeerSecret, Role, Tls, unused_admin_variable,
+};
 use tidegate::files;
 use tidegate::input::Fault;
 use tidegate::net::{Bound, Listen, Network, Plain, PlainListener};
@@ -111,6 +113,12 @@ async fn configured(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
     let admin = std::env::var(ADMIN_VARIABLE).unwrap_or_default();
     if let Some(warning) = unused_admin_variable(&config.tokens, &admin) {
         tracing::warn!("{warning}");
+    }
+    if config.has_peers_section
+        && !looked_up.contains(PEER_VARIABLE)
+        && std::env::var_os(PEER_VARIABLE).is_some()
+    {
+        tracing::warn!("{PEER_VARIABLE} is set and not read: [peers] is configured");
     }
     let (has_file, is_named) = (place.config.is_some(), place.node.is_some());
     let has_tls = config.tls.as_ref().is_some_and(|tls| tls.http);
@@ -264,8 +272,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Ok(keys) => keys,
         Err(error) => return Run::Ended(fail(error)),
     };
-    let is_first_key = peers_know == PeerKeySource::AdminTokens;
-    let first_keys = is_first_key.then(|| peer_keys.keys.clone());
+    let to_keep = config.keeps_peer_keys(peers_know).then(|| peer_keys.keys.clone());
     let parts = Parts {
         state_file: Some(config.data_dir.join(STATE_FILE)),
         statistics_file: Some(config.data_dir.join(STATISTICS_FILE)),
@@ -289,14 +296,8 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
         Err(error) => return Run::Ended(fail(error)),
     };
     reloaded.node_of(&config, node.tokens());
-    // The data directory is this process's alone by now.
-    if let Some(keys) = first_keys
-        && let Err(error) = peer_keys::save(&config.data_dir, &keys)
-    {
-        tracing::error!(
-            %error,
-            "the key that follows from the admin tokens is not kept: other tokens will make it another key"
-        );
+    if let Some(keys) = to_keep {
+        tokio::spawn(keep_peer_keys(node.member().in_force().clone(), config.data_dir.clone(), keys));
     }
     if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
@@ -304,7 +305,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     }
     introduce(&config, (&members, peers_know), http, &node);
     if let Some(file) = config.policy_file.as_deref().filter(|_| had_data) {
-        warn_of_ignored_policy(file, &node, &url_of(&config, dialled(http)));
+        warn_of_ignored_policy(file, &node, &flags_to_ask(&config, http));
     }
     service.has_started(node.unready());
     let (member, mut found) = (node.member().clone(), None);
@@ -467,12 +468,21 @@ fn peer_keys(config: &Config) -> Result<(PeerKeys, PeerKeySource), String> {
     let are_kept = kept.is_some();
     let kept: Vec<_> = kept.unwrap_or_default().iter().map(|key| *key.bytes()).collect();
     let (keys, source) = config.peer_keys(&kept);
-    if keys.is_empty() && !config.peer_secrets.is_empty() {
-        let why =
-            "[peers] secret = \"auth\" is the secret that follows from the admin tokens, and there is none";
+    let lists_auth = config.peer_secrets.contains(&PeerSecret::Auth);
+    if lists_auth && kept.is_empty() && config.tokens.iter().all(|token| token.role != Role::Admin) {
+        let why = "\"auth\" among the peer secrets is the secret that follows from the admin tokens, and there is none";
         return Err(why.into());
     }
     Ok((PeerKeys { keys: keys.into_iter().map(Key::new).collect(), are_kept }, source))
+}
+
+/// Keeps the keys in the data directory once this node is part of its cluster: until then they may be wrong.
+async fn keep_peer_keys(in_force: Arc<InForce>, directory: PathBuf, keys: Vec<Key>) {
+    in_force.until(InForce::is_registered).await;
+    let saved = tokio::task::spawn_blocking(move || peer_keys::save(&directory, &keys)).await;
+    if let Ok(Err(error)) = saved {
+        tracing::error!(%error, "the peer keys are not kept: a start without the same secret has another key");
+    }
 }
 
 /// Narrows the modes of the data directory and its files, and returns a warning for what others than this
@@ -497,6 +507,15 @@ fn peers_of(config: &Config, source: PeerKeySource) -> &'static str {
         (PeerKeySource::Nowhere, true) => "by certificate alone (no [peers] secret, no admin token)",
         (PeerKeySource::Nowhere, false) => "open (no [peers] secret, no admin token; loopback only)",
     }
+}
+
+/// The flags by which a command on this machine asks this node.
+fn flags_to_ask(config: &Config, http: SocketAddr) -> String {
+    let mut flags = format!("--url {}", url_of(config, dialled(http)));
+    if let Some(ca) = config.tls.as_ref().filter(|tls| tls.http).and_then(Tls::client_ca) {
+        flags.push_str(&format!(" --ca-cert {}", quoted(&ca.display().to_string())));
+    }
+    flags
 }
 
 /// Who may ask, in a few words.
@@ -543,7 +562,7 @@ fn quoted(word: &str) -> String {
 
 /// Warns that the policy of the configuration is not the one in force, where that is so. A node reads the file at its
 /// cluster's very first start and never again.
-fn warn_of_ignored_policy(file: &Path, node: &Node, url: &str) {
+fn warn_of_ignored_policy(file: &Path, node: &Node, server: &str) {
     let current = node.member().current();
     let same = match initial(Some(file)) {
         Ok(document) if current.version() > 0 && document == *current.document() => return,
@@ -556,7 +575,7 @@ fn warn_of_ignored_policy(file: &Path, node: &Node, url: &str) {
     };
     tracing::warn!(
         "[policy] file {file} is ignored{same}: this node has data, and the policy in force is {in_force}; to put the file in \
-         force: tidegate policy apply {file} --url {url}",
-        file = quoted(&file.display().to_string()),
+         force: tidegate policy apply {file} {server}",
+        file = quoted(&std::path::absolute(file).as_deref().unwrap_or(file).display().to_string()),
     );
 }

@@ -471,7 +471,9 @@ impl Agreed {
             (what, _) => what.to_string(),
         };
         // Who owns what follows from who is a member: a line for each batch of partitions would only push the others out.
-        if done.made != Made::Placement {
+        // Nor is what changed nothing worth a line.
+        let is_worth_a_line = !matches!(done.made, Made::Placement | Made::Settings { changed: false, .. });
+        if is_worth_a_line {
             self.note(Audited { at, time: command.time, by: command.by.clone(), what });
         }
         self.requests.insert(command.request, done.clone());

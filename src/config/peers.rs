@@ -154,9 +154,12 @@ fn one(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<(PeerSecret,
     }
 }
 
-/// The secrets of a node whose file has no `[peers]`, if the variable for them is set and not empty: as
-/// in a list, apart by white space.
+/// The secrets of a node whose file has no `[peers]`, if the variable for them is set: as in a list,
+/// apart by white space. A fault where it is empty: a node without a secret takes any peer's word.
 pub(super) fn from_variable(r: &mut Reader, variable: &dyn Fn(&str) -> Option<String>) -> Vec<PeerSecret> {
+    if variable(PEER_VARIABLE).is_none() {
+        return Vec::new();
+    }
     let secret =
         |word: Option<String>| word.map_or(PeerSecret::Auth, |value| PeerSecret::Key(of_secret(&value)));
     match secret::words_of_variable(PEER_VARIABLE, AUTH, variable) {
@@ -233,7 +236,14 @@ mod tests {
             let secrets = from_variable(&mut r, &|name| (name == PEER_VARIABLE).then(|| value.into()));
             r.finish(Some(secrets)).map_err(|faults| faults[0].detail.clone())
         };
-        assert_eq!(of_value(""), Ok(vec![]));
+        assert!(from_variable(&mut Reader::default(), &|_| None).is_empty());
+        for (value, why) in [
+            (" ", "is empty"),
+            ("${PEER_SECRET_OF_MINE}", "looks like a reference: give the secret itself"),
+            ("file:/run/secrets/peers", "looks like a reference: give the secret itself"),
+        ] {
+            assert_eq!(of_value(value), Err(format!("the environment variable {PEER_VARIABLE} {why}")));
+        }
         assert_eq!(of_value("the-secret-of-the-peers\n"), Ok(vec![key("the-secret-of-the-peers")]));
         let both = vec![key("the-secret-of-the-peers"), PeerSecret::Auth];
         assert_eq!(of_value("the-secret-of-the-peers auth"), Ok(both));

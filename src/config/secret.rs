@@ -78,9 +78,18 @@ pub fn words_of_variable(
     let value = variable(name).unwrap_or_default();
     let read = |text: &str| match text == word {
         true => Ok(None),
+        false if is_unexpanded(text) => Err(said("looks like a reference: give the secret itself")),
         false => judged(text).map(Some).map_err(|why| said(&why)),
     };
+    if value.trim_ascii().is_empty() {
+        return Err(said("is empty"));
+    }
     value.split_ascii_whitespace().map(read).collect()
+}
+
+/// Whether a value was to be replaced by another before it came here. A path may be a secret in base64.
+fn is_unexpanded(text: &str) -> bool {
+    ["env:", "file:"].iter().any(|start| text.starts_with(start)) || text.contains("${")
 }
 
 /// The secret in a file. The error names the file.

@@ -279,6 +279,17 @@ impl Joining {
             }
             (Err(failure), _) => return Err(failure),
         };
+        // With another secret it could speak with no member; a cluster that gives none may have one.
+        let own = config.peer_keys(&[]).0;
+        let is_other = |given: &&Vec<Key>| !own.iter().any(|key| given.contains(&Key::new(*key)));
+        if !config.peer_secrets.is_empty()
+            && !own.is_empty()
+            && let Some(_) = keys.as_ref().filter(|given| !given.is_empty()).filter(is_other)
+        {
+            let why = "the cluster has another peer secret than this node ([peers] secret, \
+                       TIDEGATE_PEER_SECRET): with the cluster's, or none, start it again";
+            return Err(Failure::Failed(why.into()));
+        }
         let written = place.claim(&claim, &lineage);
         let written = written.and_then(|()| round_trip_ms.map_or(Ok(()), |ms| place.keep_round_trip(ms)));
         written.map_err(|error| Failure::Failed(error.to_string()))?;

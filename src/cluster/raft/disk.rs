@@ -325,7 +325,7 @@ fn open(place: &Place) -> Result<Database, OpenError> {
 
 fn open_file(directory: &Path) -> Result<Database, OpenError> {
     files::make_directory(directory)
-        .map_err(|error| OpenError::Storage(files::explain(directory, &error)))?;
+        .map_err(|error| OpenError::Storage(files::explain_directory(directory, &error)))?;
     let path = directory.join(FILE);
     let file = files::open(&path).map_err(|error| OpenError::Storage(files::explain(&path, &error)))?;
     Database::builder().create_file(file).map_err(|e| match e {
