@@ -379,7 +379,7 @@ pub fn post(node: SocketAddr, path: &str, body: &str) -> std::io::Result<Vec<u8>
     let length = body.len();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "POST {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = Vec::new();
     stream.take(PROBE_BYTES_MAX).read_to_end(&mut answer)?;
