@@ -28,7 +28,6 @@ use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::Place;
 use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Newcomer, Purpose, SeedNode};
 use crate::config::Config;
-use crate::files;
 use crate::http::server::{self, Ending};
 use crate::http::{App, Door, SiteGuard, Tokens, unready};
 use crate::net::{self, Carried, Listen, Network};
@@ -99,7 +98,7 @@ pub enum Workers {
 pub enum NodeError {
     /// The saved counts can't be read.
     #[error("can't load the saved counts: {0}")]
-    Load(String),
+    Load(std::io::Error),
     /// The counts can't be saved.
     #[error("can't save the counts: {0}")]
     Save(std::io::Error),
@@ -204,10 +203,7 @@ impl Node {
         let member = Arc::new(member.await?);
         // Only who has the data directory for himself may take what lies in it.
         let saved = match &parts.state_file {
-            Some(path) => {
-                let loaded = shard::load(path, clock.now());
-                loaded.map_err(|error| NodeError::Load(files::explain(path, &error)))?.map(Arc::new)
-            }
+            Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
             None => None,
         };
         let in_force = member.in_force().clone();
