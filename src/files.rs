@@ -53,12 +53,14 @@ fn make_private(file: &File) -> io::Result<()> {
     }
 }
 
-/// Writes `bytes` to the file `path`, whole or not at all, and durably.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes `parts`, one behind the other, to the file `path`: whole or not at all, and durably.
+pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     use std::io::Write as _;
     let beside = path.with_extension("partial");
     let mut file = create(&beside)?;
-    file.write_all(bytes)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
     file.sync_all()?;
     fs::rename(&beside, path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
@@ -198,7 +200,7 @@ mod tests {
         open(&opened).unwrap();
         assert_eq!((mode(&made), fs::read(&made).unwrap().len()), (0o600, 0));
         assert_eq!((mode(&opened), fs::read(&opened).unwrap().len()), (0o600, 6));
-        replace(&made, b"whole").unwrap();
+        replace(&made, &[b"who", b"le"]).unwrap();
         assert_eq!((mode(&made), fs::read(&made).unwrap()), (0o600, b"whole".to_vec()));
     }
 

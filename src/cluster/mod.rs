@@ -7,7 +7,7 @@
 //! what was agreed on into force (`in_force`), which is what shards and routing go by. `lost` makes sure that nobody begins anew
 //! whose data is lost, `admin` takes orders about the members, `steward` carries them out on the leader, and `voters` says who
 //! should vote; `peer_keys` are the keys by which nodes know each other;
-//! nodes tell each other in `whereabouts` where they are when the log doesn't know it yet. `anew` makes a cluster anew of one node that is left or of a back-up, which `backup` reads and writes. The door
+//! nodes tell each other in `whereabouts` where they are when the log doesn't know it yet. `anew` recovers a cluster from one node that is left, or from a back-up, which `backup` reads and writes. The door
 //! sees the cluster through three traits: [`PolicyStore`], [`Membership`], and [`backup::BackUp`].
 
 mod acquaintances;

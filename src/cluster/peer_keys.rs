@@ -52,7 +52,7 @@ pub fn load(directory: &Path) -> io::Result<Option<Vec<Key>>> {
 pub fn save(directory: &Path, keys: &[Key]) -> io::Result<()> {
     let lines = keys.iter().map(|key| to_hex(key.bytes()) + "\n");
     let text = format!("{FORM}\n{}", lines.collect::<String>());
-    files::replace(&directory.join(PEER_KEYS_FILE), text.as_bytes())
+    files::replace(&directory.join(PEER_KEYS_FILE), &[text.as_bytes()])
 }
 
 /// Removes the file, if there is one.

@@ -79,7 +79,7 @@ async fn admission(app: &App, new: &NewMember, granted: Granted) -> Value {
     let status = app.cluster.status().await;
     let member =
         |node: &crate::cluster::NodeStatus| json!({"id": node.id, "number": node.number, "peer": node.peer});
-    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = crate::cluster::peer_keys::to_hex;
     let tokens = app.tokens.digests();
     // Without tokens every caller could have them: then a new node is given the secret by its operator.
     let peer_keys: Vec<_> = match tokens.is_empty() {

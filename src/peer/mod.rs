@@ -22,7 +22,7 @@
 //! unknown here, and [`CallError::was_not_handled`] says when it is known.
 //!
 //! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version, `proof` how
-//! a node proves that it belongs to the cluster, `knock` whether somebody is there at all, `lineage` which cluster of a name is meant, `message` what a request is,
+//! a node proves that it belongs to the cluster, `knock` whether a node answers there at all, `lineage` which cluster of a name is meant, `message` what a request is,
 //! [`check`] the one kind that this room knows itself; others (Raft's, bulk transfer's) are bytes to it; `plain` is its encoding. `link` and `server` are
 //! the two ends, `pending` the calls that wait, `writer` the way out of both ends, `breaker` when a peer isn't asked any more. The streams come from [`net`](crate::net).
 

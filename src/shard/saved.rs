@@ -8,7 +8,7 @@
 //! refilled.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -172,13 +172,7 @@ impl SavedState {
 /// Writes `state` to `path`, whole or not at all.
 pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
     let body = crate::codec::encode(state).map_err(io::Error::other)?;
-    let beside = path.with_extension("partial");
-    let mut file = files::create(&beside)?;
-    file.write_all(MAGIC)?;
-    file.write_all(&Sha256::digest(&body))?;
-    file.write_all(&body)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
+    files::replace(path, &[MAGIC, &Sha256::digest(&body), &body])
 }
 
 /// Reads the state at `path` and deletes it; none where there is no file. A damaged file is an error and stays.

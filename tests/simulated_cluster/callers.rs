@@ -143,7 +143,7 @@ impl World {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(between(&mut chance, PAUSE_MS))).await;
-            let via = self.somebody(&mut chance);
+            let via = self.any_host(&mut chance);
             match between(&mut chance, 0..20) {
                 0..12 => {
                     let tenant = format!("t{}", between(&mut chance, 0..TENANTS));
@@ -176,7 +176,7 @@ impl World {
     }
 
     /// Any host with a node, also one that is about to leave.
-    pub fn somebody(&self, chance: &mut Generator) -> usize {
+    pub fn any_host(&self, chance: &mut Generator) -> usize {
         let seen = self.books.seen();
         let there: Vec<_> = (0..HOSTS).filter(|host| seen.nodes[*host].is_wanted).collect();
         there[(chance.next_u64() % there.len() as u64) as usize]

@@ -89,7 +89,7 @@ impl World {
             let tenant = format!("b{}", between(&mut chance, 0..TENANTS));
             let ttl = json!({"ttl_ms": TTL.as_millis() as u64});
             let body = json!({"tenant": tenant, "tier": "busy", "permit": ttl, "deadline_ms": 1_000});
-            let (via, sent) = (self.somebody(&mut chance), now());
+            let (via, sent) = (self.any_host(&mut chance), now());
             let answer = request(via, "POST", "/v1/check", &body.to_string()).await;
             let answered = now();
             self.books.trace.note(format_args!("{tenant} through n{}: {}", via + 1, told(&answer)));
@@ -103,7 +103,7 @@ impl World {
                 format!("{tenant} was granted {id} beside {others} permits in flight")
             });
             tokio::time::sleep(Duration::from_millis(between(&mut chance, HELD_MS))).await;
-            let via = self.somebody(&mut chance);
+            let via = self.any_host(&mut chance);
             match between(&mut chance, 0..3) {
                 0 => self.renew(via, (&tenant, number), &id).await,
                 1 => {
