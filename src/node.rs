@@ -237,6 +237,8 @@ impl Node {
             insecure_no_auth: config.insecure_no_auth,
             peer_keys: guard.keys().iter().map(|key| *key.bytes()).collect(),
             limits: config.limits.clone(),
+            data_dir: config.data_dir.clone(),
+            tls: config.tls.clone(),
             forward_auth: config.forward_auth.clone(),
             ready: AtomicBool::new(true),
             telemetry: Arc::new(Telemetry::new(

@@ -132,9 +132,10 @@ fn every_family_in_the_docs_is_printed_from_the_start() {
     let text = scrape(&node("default_tier = \"free\"\n[tiers.free]\n"));
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE tidegate_")?.split_once(' '));
     let printed: BTreeSet<_> = families.map(|(name, _)| format!("tidegate_{name}")).collect();
-    // A node that is alone has no links to other nodes.
-    let of_links = |name: &String| name.starts_with("tidegate_peer_");
-    let documented: BTreeSet<_> = documented().into_iter().filter(|name| !of_links(name)).collect();
+    // A node that is alone has no links to other nodes, and without [tls] no certificates.
+    let of_others =
+        |name: &String| name.starts_with("tidegate_peer_") || name.starts_with("tidegate_certificate_");
+    let documented: BTreeSet<_> = documented().into_iter().filter(|name| !of_others(name)).collect();
     assert_eq!(printed, documented);
 }
 
@@ -366,4 +367,32 @@ fn readyz_tells_what_it_rests_on_when_asked_to() {
     assert_eq!(checks["store"]["policy_version"], 1);
     assert_eq!(checks["load"]["active_tenants"], 3);
     assert_eq!(checks["load"]["open_checks"], 0);
+}
+
+#[test]
+fn caps_and_what_is_used_of_them_are_scraped_side_by_side() {
+    let bounds = "[limits]\nkeys = 1_000\nshared_keys = 77\nunknown_tenants = 10";
+    let node = Setup::policy(POLICY).section(bounds).start();
+    for tenant in ["a", "b", "c", "globex"] {
+        node.check(json!({"tenant": tenant, "ip": "198.51.100.1"}));
+    }
+    let m = Scraped::of(&node);
+    for (cap, used, most) in
+        [("unknown_tenants", 3.0, 10.0), ("named_tenants", 1.0, 1_000_000.0), ("keys", 6.0, 1_000.0)]
+    {
+        assert_eq!(m.get(&format!("tidegate_cap_used{{cap=\"{cap}\"}}")), used, "{cap}");
+        assert_eq!(m.get(&format!("tidegate_cap{{cap=\"{cap}\"}}")), most, "{cap}");
+    }
+    assert_eq!(m.get("tidegate_cap{cap=\"shared_keys\"}"), 77.0);
+    assert!(m.get("tidegate_cap_used{cap=\"connections\"}") >= 1.0);
+}
+
+#[test]
+fn the_disk_and_the_clock_are_those_of_the_machine() {
+    let m = Scraped::of(&node(POLICY));
+    let (free, size) = (m.get("tidegate_disk_free_bytes"), m.get("tidegate_disk_size_bytes"));
+    assert!(0.0 < free && free <= size, "{free} of {size}");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!((m.get("tidegate_time_seconds") - now).abs() < 60.0);
+    assert_eq!(m.series("tidegate_certificate_expiry_seconds"), []);
 }

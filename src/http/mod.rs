@@ -34,6 +34,7 @@ mod settings;
 mod site;
 mod tenants;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,7 +58,7 @@ use crate::check::Name;
 use crate::clock::MS;
 use crate::cluster::backup::BackUp;
 use crate::cluster::{Membership, PolicyStore};
-use crate::config::{ForwardAuth, Limits};
+use crate::config::{ForwardAuth, Limits, Tls};
 use crate::routing::Router;
 use crate::telemetry::Telemetry;
 use compat::{admin, config};
@@ -88,6 +89,10 @@ pub struct App {
     pub peer_keys: Vec<[u8; 32]>,
     /// Bounds of bodies and times.
     pub limits: Limits,
+    /// Where the node keeps what it must not lose; metrics report the free space there.
+    pub data_dir: PathBuf,
+    /// The certificates, where the node has any.
+    pub tls: Option<Tls>,
     /// How requests that a proxy asks about are read.
     pub forward_auth: ForwardAuth,
     /// Whether the node wants new work, as far as it alone is concerned.

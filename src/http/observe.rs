@@ -18,12 +18,13 @@ use crate::clock::SECOND;
 use crate::cluster::handoff::{FROZEN_BOUNDS, HandOffs};
 use crate::cluster::{BreakerStatus, ClusterStatus, NodeState, Purpose};
 use crate::input::Fault;
+use crate::net::tls::Expiries;
 use crate::policy::print_instant;
 use crate::routing;
 use crate::shard::Outcomes;
 use crate::telemetry::{
-    Alert, ClusterLevels, DATES_MAX, ForwardCounts, HandOffLevels, LinkLevels, Observed, Period, Scrape,
-    Slice, Summary, alerts, block_rate, render,
+    Alert, ClusterLevels, DATES_MAX, ForwardCounts, HandOffLevels, LinkLevels, Observed, Period,
+    ResourceLevels, Scrape, Slice, Summary, alerts, block_rate, render,
 };
 
 /// What a date looks like, for error messages.
@@ -51,6 +52,7 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
             list_entries: policy.document().access.len(),
             enforce: policy.document().enforce,
             ready: unready(&app, Purpose::Everything).is_none(),
+            resources: resource_levels(&app),
             cluster: cluster_levels(
                 &app.cluster.status().await,
                 &app.cluster.breakers(),
@@ -67,6 +69,19 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
             Err(failed())
         }
         Err(_) => Err(failed()),
+    }
+}
+
+/// What metrics show of the node's caps, disk and certificates.
+fn resource_levels(app: &App) -> ResourceLevels {
+    let expiries = app.tls.iter().flat_map(|tls| {
+        let Expiries { peers, clients } = tls.tls.expiries();
+        [("peer", peers), ("http", clients.filter(|_| tls.http))]
+    });
+    ResourceLevels {
+        limits: app.limits.clone(),
+        disk: ResourceLevels::disk_of(&app.data_dir),
+        certificates: expiries.filter_map(|(shown, at)| Some((shown, at?.as_second()))).collect(),
     }
 }
 

@@ -33,7 +33,7 @@ use super::Listen;
 
 pub use authority::{Authority, AuthorityError, CA_DAYS, Issued, NODE_DAYS};
 pub use certified::{Certified, NotCertified};
-pub use material::{Chain, Material, Own, PrivateKey, TlsError, Trusted, provider};
+pub use material::{Chain, Expiries, Material, Own, PrivateKey, TlsError, Trusted, provider};
 pub use stream::{Accepted, TlsDial, TlsListener, TlsNetwork, TlsStream};
 
 /// The material in force. Clones are the same one.
@@ -49,6 +49,11 @@ impl Tls {
     /// Puts other material in force. Connections that are there stay as they are.
     pub fn replace(&self, material: Material) {
         self.0.store(Arc::new(material));
+    }
+
+    /// When the certificates in force expire.
+    pub fn expiries(&self) -> Expiries {
+        self.material().expiries
     }
 
     /// The way to peers.

@@ -76,6 +76,11 @@ impl Accounts {
         }
     }
 
+    /// How many of them the policy does not name.
+    pub fn unknown(&self) -> usize {
+        self.len() - self.named
+    }
+
     /// Accounts in memory, the overflow account aside.
     pub fn len(&self) -> usize {
         self.count
@@ -171,7 +176,7 @@ impl Accounts {
             return found;
         }
         let (count, max) =
-            if named { (self.named, self.named_max) } else { (self.len() - self.named, self.unknown_max) };
+            if named { (self.named, self.named_max) } else { (self.unknown(), self.unknown_max) };
         if count >= max {
             self.sweep(SWEEP_PER_INSERT, plans, now);
             let count = if named { self.named } else { self.len() - self.named };

@@ -222,6 +222,8 @@ impl Counts {
 pub struct Levels {
     /// Tenants in memory; each address of `anonymous` is one.
     pub tenants: usize,
+    /// Those of them that the policy does not name.
+    pub unknown_tenants: usize,
     /// Buckets of tenants.
     pub buckets: usize,
     /// Buckets that tenants share.
@@ -259,6 +261,7 @@ impl Reading {
         self.other_tenants.add(other.other_tenants);
         let (mine, more) = (&mut self.levels, &other.levels);
         mine.tenants += more.tenants;
+        mine.unknown_tenants += more.unknown_tenants;
         mine.buckets += more.buckets;
         mine.shared_buckets += more.shared_buckets;
         mine.request_ids += more.request_ids;

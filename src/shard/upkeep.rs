@@ -148,6 +148,7 @@ impl Shard {
     pub fn read(&self) -> Reading {
         self.tally.read(Levels {
             tenants: self.accounts.len(),
+            unknown_tenants: self.accounts.unknown(),
             buckets: self.accounts.buckets,
             shared_buckets: self.shared.len(),
             request_ids: self.accounts.request_ids,

@@ -9,6 +9,7 @@
 //! `_other` is counted with the others: one series for both, never two of one name.
 
 mod cluster;
+mod resources;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{Registry, TextEncoder};
 
 pub use cluster::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels};
+pub use resources::ResourceLevels;
 
 use super::latency::BOUNDS;
 use super::log::lost_lines;
@@ -46,6 +48,8 @@ pub struct Scrape {
     pub enforce: bool,
     /// Whether the node wants new work.
     pub ready: bool,
+    /// What the node uses up.
+    pub resources: ResourceLevels,
     /// How the cluster stands.
     pub cluster: ClusterLevels,
     /// What passed between this node and others.
@@ -89,6 +93,7 @@ impl Families {
         families.levels(scrape)?;
         families.durations(telemetry, scrape)?;
         families.node(telemetry, scrape)?;
+        families.resources(telemetry, scrape)?;
         families.cluster(scrape)?;
         Ok(families)
     }

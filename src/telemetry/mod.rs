@@ -28,7 +28,7 @@ pub use alerts::{Alert, Severity, alerts};
 pub use history::{History, HistoryError};
 pub use latency::{Call, Timed};
 pub use machine::MachineLoad;
-pub use metrics::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels, Scrape, render};
+pub use metrics::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels, ResourceLevels, Scrape, render};
 pub use request_id::{REQUEST_ID_BYTES_MAX, RequestIds};
 pub use statistics::{DATES_MAX, Period, Slice, Statistics, Summary, block_rate};
 
@@ -122,6 +122,11 @@ impl Telemetry {
     /// Nanoseconds since the node was started.
     pub fn uptime(&self) -> u64 {
         self.now().boot.saturating_sub(self.started)
+    }
+
+    /// Unix time by the node's clock, in nanoseconds.
+    pub fn wall(&self) -> u64 {
+        self.now().wall
     }
 
     /// Measures a call until the returned guard is dropped.

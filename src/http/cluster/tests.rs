@@ -241,6 +241,8 @@ fn app_with(tokens: &[Token]) -> (Arc<App>, Arc<Painted>) {
         insecure_no_auth: false,
         peer_keys: vec![[0x5a; 32]],
         limits: Limits::default(),
+        data_dir: std::path::PathBuf::new(),
+        tls: None,
         forward_auth: ForwardAuth::default(),
         ready: AtomicBool::new(true),
         telemetry: Arc::new(Telemetry::new(clock, seed.fork("request ids", 0), None)),

@@ -198,6 +198,16 @@ pub struct Material {
     pub(super) accept: Arc<ServerConfig>,
     pub(super) dial: Arc<ClientConfig>,
     pub(super) door: Arc<ServerConfig>,
+    pub(super) expiries: Expiries,
+}
+
+/// When the certificates that a node shows expire; `None` where a certificate names no time.
+#[derive(Clone, Copy, Debug)]
+pub struct Expiries {
+    /// The certificate shown to peers.
+    pub peers: Option<jiff::Timestamp>,
+    /// The certificate shown to clients.
+    pub clients: Option<jiff::Timestamp>,
 }
 
 impl Material {
@@ -223,7 +233,9 @@ impl Material {
             .with_no_client_auth()
             .with_cert_resolver(shown(door));
         to_clients.alpn_protocols = DOOR_PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Self { accept: Arc::new(accept), dial: Arc::new(dial), door: Arc::new(to_clients) })
+        let expiries = Expiries { peers: own.until(), clients: door.until() };
+        let (accept, dial, door) = (Arc::new(accept), Arc::new(dial), Arc::new(to_clients));
+        Ok(Self { accept, dial, door, expiries })
     }
 }
 

@@ -244,7 +244,7 @@ impl Families {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::render;
+    use super::super::{ResourceLevels, render};
     use super::*;
     use crate::clock::{ManualClock, Now, SECOND};
     use crate::random::Seed;
@@ -261,6 +261,7 @@ mod tests {
             list_entries: 0,
             enforce: true,
             ready: true,
+            resources: ResourceLevels::default(),
             cluster,
             forwards,
         };
