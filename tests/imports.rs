@@ -38,7 +38,7 @@ const HOUSE: [(&str, &[&str]); 19] = [
     ),
     ("routing", &["check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"]),
     ("config", &["check", "input", "net", "placement", "policy"]),
-    ("telemetry", &["check", "clock", "codec", "files", "input", "random", "shard"]),
+    ("telemetry", &["check", "clock", "codec", "config", "files", "input", "random", "shard"]),
     (
         "http",
         &[
