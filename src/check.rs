@@ -1,8 +1,9 @@
 //! The vocabulary: what a check asks, what a limit is, what a decision answers.
 //!
-//! Values are validated where they enter, by the constructors here, and trusted afterwards. A [`Check`] says who wants to
-//! do what at which cost; a [`Limit`] is one rule with its numbers and what its buckets are keyed by, the same shape
-//! whether it comes from the cluster, a tier, a tenant or the request itself; a [`Decision`] is the whole answer.
+//! Values are validated where they enter, by the constructors here, and trusted afterwards. A
+//! [`Check`] says who wants to do what at which cost; a [`Limit`] is one rule with its numbers and
+//! what its buckets are keyed by, the same shape whether it comes from the cluster, a tier, a
+//! tenant or the request itself; a [`Decision`] is the whole answer.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -44,7 +45,8 @@ pub const PERMIT_TTL_MS_DEFAULT: u64 = 30_000;
 pub const PERMIT_TTL_UNSAID: u64 = 0;
 /// How long a check may be willing to wait for its answer, in milliseconds.
 pub const DEADLINE_MS: std::ops::RangeInclusive<u64> = 1..=60_000;
-/// The deadline of a check that names none, in milliseconds: as long as a hold on a shared limit may last.
+/// The deadline of a check that names none, in milliseconds: as long as a hold on a shared limit
+/// may last.
 pub const DEADLINE_MS_DEFAULT: u64 = 1_000;
 /// The tenant of requests that name none.
 pub const ANONYMOUS: &str = "anonymous";
@@ -138,7 +140,8 @@ text_type! {
     |s| (1..=REQUEST_ID_BYTES_MAX).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// The SHA-256 of an API key. The key itself is dropped at the door; digests of high-entropy keys give nothing away.
+/// The SHA-256 of an API key. The key itself is dropped at the door; digests of high-entropy keys
+/// give nothing away.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ApiKeyDigest([u8; 32]);
 
@@ -274,7 +277,8 @@ impl fmt::Display for Dimension {
     }
 }
 
-/// Which checks a limit is for, beyond its place: all, those of one action, of one client, or of both.
+/// Which checks a limit is for, beyond its place: all, those of one action, of one client, or of
+/// both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Match {
     /// Only checks with this action.
@@ -466,7 +470,9 @@ impl PermitId {
     /// Parses what `Display` prints.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("p")?;
-        if digits.len() != 35 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if digits.len() != 35
+            || !digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
             return None;
         }
         Some(Self {
@@ -532,15 +538,17 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The verdict that stands for the whole answer. Allowed: the least remaining, on a tie the longest reset. Denied: the
-    /// denying one with the longest wait. Shadow limits never stand for it.
+    /// The verdict that stands for the whole answer. Allowed: the least remaining, on a tie the
+    /// longest reset. Denied: the denying one with the longest wait. Shadow limits never stand for
+    /// it.
     pub fn tightest(&self) -> Option<&Verdict> {
         let enforced = self.verdicts.iter().filter(|v| v.limit.enforce);
         if self.allowed {
             enforced.min_by_key(|v| (v.remaining, std::cmp::Reverse(v.reset_after)))
         } else {
             // What somebody else holds may come back: it denies nothing.
-            let denying = enforced.filter(|v| matches!(v.outcome, Outcome::Wait(_) | Outcome::Never));
+            let denying =
+                enforced.filter(|v| matches!(v.outcome, Outcome::Wait(_) | Outcome::Never));
             denying.max_by_key(|v| {
                 (v.outcome.retry_after().unwrap_or(u64::MAX), std::cmp::Reverse(&v.limit.name))
             })
@@ -568,7 +576,8 @@ impl Decision {
         self.exactness() != Exactness::Exact
     }
 
-    /// How exact the whole answer is. A cold start is named before a cap on keys: it ends by itself.
+    /// How exact the whole answer is. A cold start is named before a cap on keys: it ends by
+    /// itself.
     pub fn exactness(&self) -> Exactness {
         let is = |exactness| self.verdicts.iter().any(|verdict| verdict.exactness == exactness);
         match (is(Exactness::ColdStart), is(Exactness::KeyCap)) {
@@ -585,7 +594,8 @@ mod tests {
 
     #[test]
     fn a_decision_is_small_enough_to_be_handed_on() {
-        // It goes from a shard through a channel to the door, and through a vector or two in a batch.
+        // It goes from a shard through a channel to the door, and through a vector or two in a
+        // batch.
         assert!(size_of::<Decision>() <= 304, "{}", size_of::<Decision>());
     }
 
@@ -593,9 +603,13 @@ mod tests {
     fn a_permit_id_reads_back_as_it_was_written() {
         let id = PermitId { partition: 4095, secret: 1 << 100 | 7 };
         assert_eq!(PermitId::parse(&id.to_string()), Some(id));
-        for bad in
-            ["", "p", "pfff", "x00000000000000000000000000000000000", "pÄÄÄ00000000000000000000000000000000"]
-        {
+        for bad in [
+            "",
+            "p",
+            "pfff",
+            "x00000000000000000000000000000000000",
+            "pÄÄÄ00000000000000000000000000000000",
+        ] {
             assert_eq!(PermitId::parse(bad), None, "{bad}");
         }
     }
@@ -610,7 +624,9 @@ mod tests {
         }
         assert!(Name::new("a:b").is_none() && Name::new("a.b_c-d").is_some());
         assert!(
-            Label::new("Ärger & co").is_some() && Label::new("a\0").is_none() && Label::new("").is_none()
+            Label::new("Ärger & co").is_some()
+                && Label::new("a\0").is_none()
+                && Label::new("").is_none()
         );
     }
 

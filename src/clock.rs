@@ -1,14 +1,17 @@
 //! The one door for time.
 //!
-//! A node reads two clocks. *Boot* time (CLOCK_BOOTTIME) only ever rises, counts suspends and knows nothing of calendars:
-//! rates, leases, holds and permits live on it. *Wall* time (UTC) serves aligned windows and quotas alone. Both are
-//! nanoseconds in a `u64`: boot since the machine started, wall since the Unix epoch (good until the year 2554).
+//! A node reads two clocks. *Boot* time (CLOCK_BOOTTIME) only ever rises, counts suspends and knows
+//! nothing of calendars: rates, leases, holds and permits live on it. *Wall* time (UTC) serves
+//! aligned windows and quotas alone. Both are nanoseconds in a `u64`: boot since the machine
+//! started, wall since the Unix epoch (good until the year 2554).
 //!
-//! Wall time is disciplined: it is boot time plus an offset, and the offset follows the machine's wall clock by at most
-//! 500 parts per million. A clock that an administrator sets forward by a minute would otherwise end sixty one-second
-//! windows at once; here the step is reported and not followed. The result never goes back.
+//! Wall time is disciplined: it is boot time plus an offset, and the offset follows the machine's
+//! wall clock by at most 500 parts per million. A clock that an administrator sets forward by a
+//! minute would otherwise end sixty one-second windows at once; here the step is reported and not
+//! followed. The result never goes back.
 //!
-//! The shard that decides reads [`Now`] once per batch and hands it down; nothing below it knows a clock.
+//! The shard that decides reads [`Now`] once per batch and hands it down; nothing below it knows a
+//! clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,7 +32,8 @@ pub struct Now {
     pub wall: u64,
 }
 
-/// Where a node reads the time. The real one is [`SystemClock`]; tests and simulations hold a [`ManualClock`].
+/// Where a node reads the time. The real one is [`SystemClock`]; tests and simulations hold a
+/// [`ManualClock`].
 pub trait Clock: Send + Sync + 'static {
     /// Both clocks, read together.
     fn now(&self) -> Now;
@@ -46,13 +50,16 @@ pub struct SystemClock {
     latest_wall: AtomicU64,
 }
 
-/// How often the wall clock's offset is looked at again: often enough to follow a slewed clock closely.
+/// How often the wall clock's offset is looked at again: often enough to follow a slewed clock
+/// closely.
 const SETTLE_EVERY: u64 = 100 * MS;
 
 impl SystemClock {
-    /// Reads the machine's clocks for the first time; from here on wall time moves as boot time does.
+    /// Reads the machine's clocks for the first time; from here on wall time moves as boot time
+    /// does.
     pub fn new() -> Self {
-        let (boot, wall) = (read(rustix::time::ClockId::Boottime), read(rustix::time::ClockId::Realtime));
+        let (boot, wall) =
+            (read(rustix::time::ClockId::Boottime), read(rustix::time::ClockId::Realtime));
         let discipline = Discipline::new(boot, wall);
         Self {
             offset: AtomicU64::new(discipline.offset),
@@ -63,7 +70,8 @@ impl SystemClock {
     }
 
     fn settle(&self, boot: u64) {
-        // Whoever finds the lock taken goes on with the old offset: it is at most one period out of date.
+        // Whoever finds the lock taken goes on with the old offset: it is at most one period out of
+        // date.
         if let Ok(mut discipline) = self.wall.try_lock() {
             if let Some(step) = discipline.follow(boot, read(rustix::time::ClockId::Realtime)) {
                 tracing::warn!(
@@ -89,7 +97,8 @@ impl Clock for SystemClock {
         if boot.saturating_sub(self.settled_at.load(Ordering::Relaxed)) >= SETTLE_EVERY {
             self.settle(boot);
         }
-        // A negative slew arrives in one piece of at most 50 µs; the maximum hides it, so that wall time stands instead.
+        // A negative slew arrives in one piece of at most 50 µs; the maximum hides it, so that wall
+        // time stands instead.
         let wall = boot.saturating_add(self.offset.load(Ordering::Relaxed));
         let latest = self.latest_wall.fetch_max(wall, Ordering::Relaxed);
         Now { boot, wall: wall.max(latest) }
@@ -110,7 +119,8 @@ fn read(id: rustix::time::ClockId) -> u64 {
         .saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
 }
 
-/// Steers wall time: `wall = boot + offset`, where `offset` moves towards the machine's own by at most 500 ppm.
+/// Steers wall time: `wall = boot + offset`, where `offset` moves towards the machine's own by at
+/// most 500 ppm.
 #[derive(Debug)]
 struct Discipline {
     offset: u64,
@@ -128,7 +138,8 @@ impl Discipline {
         Self { offset: wall.saturating_sub(boot), last_boot: boot, reported: 0 }
     }
 
-    /// Takes one reading. Answers with the size of a step (in nanoseconds) the first time it is seen.
+    /// Takes one reading. Answers with the size of a step (in nanoseconds) the first time it is
+    /// seen.
     fn follow(&mut self, boot: u64, wall: u64) -> Option<i64> {
         let elapsed = boot.saturating_sub(self.last_boot);
         self.last_boot = self.last_boot.max(boot);
@@ -140,7 +151,8 @@ impl Discipline {
             return news.then_some(step);
         }
         self.reported = 0;
-        // The offset may shrink by at most what boot time has grown by times 500 ppm, so the sum never goes back.
+        // The offset may shrink by at most what boot time has grown by times 500 ppm, so the sum
+        // never goes back.
         let slew = i128::from(elapsed / (SECOND / MS) * SLEW_PPM / 1_000);
         let offset = self.offset as i128 + off_by.clamp(-slew, slew);
         self.offset = u64::try_from(offset).unwrap_or(0);

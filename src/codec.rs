@@ -1,7 +1,7 @@
 //! Binary encoding of what this program alone reads: bincode, behind one door.
 //!
-//! bincode is pinned and no longer developed; should it have to go, this file is what changes. Decoding is bounded, and
-//! bytes left over are an error.
+//! bincode is pinned and no longer developed; should it have to go, this file is what changes.
+//! Decoding is bounded, and bytes left over are an error.
 
 #[cfg(test)]
 pub(crate) mod golden;
@@ -36,8 +36,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     decode_within::<T, DECODED_BYTES_MAX>(bytes)
 }
 
-/// The same where decoding may claim `MAX` bytes at most: for what comes from a network. `T` must neither be recursive nor
-/// have lists of elements without size, since neither is bounded by that.
+/// The same where decoding may claim `MAX` bytes at most: for what comes from a network. `T` must
+/// neither be recursive nor have lists of elements without size, since neither is bounded by that.
 pub fn decode_within<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<T, CodecError> {
     let config = bincode::config::standard().with_limit::<MAX>();
     let (value, read) = bincode::serde::decode_from_slice(bytes, config)?;
@@ -47,7 +47,8 @@ pub fn decode_within<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Res
     Ok(value)
 }
 
-/// The value that `bytes` begin with, whatever follows: for a version in front of what only that version can read.
+/// The value that `bytes` begin with, whatever follows: for a version in front of what only that
+/// version can read.
 pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let config = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
     Ok(bincode::serde::decode_from_slice(bytes, config)?.0)

@@ -1,7 +1,8 @@
 //! `cluster.toml`: read, checked, and turned into what one node needs to know.
 //!
-//! One file serves every node of a cluster; `--node` says which one this is. Paths in it are relative to it. All faults come
-//! at once; a member that is unknown is one, with the nearest known name.
+//! One file serves every node of a cluster; `--node` says which one this is. Paths in it are
+//! relative to it. All faults come at once; a member that is unknown is one, with the nearest known
+//! name.
 
 mod auth;
 mod forward_auth;
@@ -27,7 +28,9 @@ pub use auth::{
 };
 pub use forward_auth::{ForwardAuth, Header, Origin};
 pub use http::{HOST, HOSTS_MAX, Metrics, host};
-pub use nodes::{ADDRESS_BYTES_MAX, ADVERTISED, LISTEN, NODES_MAX, SeedNode, advertised, listening, weight};
+pub use nodes::{
+    ADDRESS_BYTES_MAX, ADVERTISED, LISTEN, NODES_MAX, SeedNode, advertised, listening, weight,
+};
 pub use peers::{PEER_VARIABLE, PeerKeySource, PeerSecret};
 pub use secret::{SECRET_BYTES_MIN, Secret, Sources, secret};
 pub use tls::Tls;
@@ -39,15 +42,15 @@ pub struct Config {
     pub environment: Name,
     /// The cluster's name.
     pub cluster: Name,
-    /// Milliseconds of the round trip between nodes that the cluster's timers are to allow, until the
-    /// log says otherwise; none is [`ROUND_TRIP_MS`](crate::net::ROUND_TRIP_MS).
+    /// Milliseconds of the round trip between nodes that the cluster's timers are to allow, until
+    /// the log says otherwise; none is [`ROUND_TRIP_MS`](crate::net::ROUND_TRIP_MS).
     pub round_trip_ms: Option<u64>,
     /// This node's id.
     pub node: Name,
     /// Where it listens for HTTP; port 0 lets the system choose.
     pub http: SocketAddr,
-    /// Where it listens for peers, without `tls` on loopback; port 0 lets the system choose where it is the only node. None is
-    /// nowhere.
+    /// Where it listens for peers, without `tls` on loopback; port 0 lets the system choose where
+    /// it is the only node. None is nowhere.
     pub peer: Option<SocketAddr>,
     /// Where it keeps what must survive.
     pub data_dir: PathBuf,
@@ -55,7 +58,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// Who may do what; empty where no token is configured.
     pub tokens: Vec<Token>,
-    /// The secrets by which nodes know each other, as they are configured; see [`Config::peer_keys`].
+    /// The secrets by which nodes know each other, as they are configured; see
+    /// [`Config::peer_keys`].
     pub peer_secrets: Vec<PeerSecret>,
     /// The files that those were read from.
     pub peer_secret_files: Vec<PathBuf>,
@@ -100,7 +104,8 @@ pub struct Own {
     pub weight: Option<Weight>,
     /// Names under which callers reach it: in place of those that the file lists.
     pub hosts: Option<Vec<String>>,
-    /// Its tokens may come from elsewhere, so that an open address without `[auth]` is not judged here.
+    /// Its tokens may come from elsewhere, so that an open address without `[auth]` is not judged
+    /// here.
     pub may_have_tokens: bool,
     /// Whether it may be open to other machines without any token.
     pub insecure_no_auth: bool,
@@ -155,8 +160,9 @@ limits! {
     body_ms = 5_000, 100..=600_000;
     /// Milliseconds that a connection may be idle between requests.
     idle_ms = 60_000, 100..=86_400_000;
-    /// Milliseconds at a stop in which `/readyz` says so and requests are still taken, so that balancers notice: longer than a
-    /// balancer's check interval times the failures that it waits for.
+    /// Milliseconds at a stop in which `/readyz` says so and requests are still taken, so that
+    /// balancers notice: longer than a balancer's check interval times the failures that it waits
+    /// for.
     notice_ms = 500, 0..=600_000;
     /// Milliseconds for accepted requests to finish at a stop.
     drain_ms = 20_000, 100..=600_000;
@@ -200,7 +206,12 @@ impl Config {
             limits: Limits::default(),
             forward_auth: ForwardAuth::default(),
             log_filter: None,
-            nodes: vec![SeedNode { id: name("n1"), http: http.to_string(), peer: None, weight: Weight::ONE }],
+            nodes: vec![SeedNode {
+                id: name("n1"),
+                http: http.to_string(),
+                peer: None,
+                weight: Weight::ONE,
+            }],
             unlisted: None,
         }
     }
@@ -215,7 +226,9 @@ impl Config {
         let standalone = Self::standalone();
         let mut r = Reader::default();
         let id = match node {
-            Some(node) => r.member("node", |r| r.parsed(&Tree::Text(node.into()), Name::EXPECTED, Name::new)),
+            Some(node) => {
+                r.member("node", |r| r.parsed(&Tree::Text(node.into()), Name::EXPECTED, Name::new))
+            }
             None => Some(standalone.node.clone()),
         };
         let entry = id.map(|id| {
@@ -250,8 +263,8 @@ impl Config {
         Ok(Self { node: seed.id, http, peer, data_dir, nodes, ..own })
     }
 
-    /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `own` is what is said of it beside
-    /// the file. `variable` looks up what `env:NAME` stands for.
+    /// Reads the file at `path` for the node `node`; without one, for the only node it lists. `own`
+    /// is what is said of it beside the file. `variable` looks up what `env:NAME` stands for.
     pub fn load(
         path: &Path,
         node: Option<&str>,
@@ -288,16 +301,17 @@ impl Config {
 }
 
 impl Config {
-    /// Returns the keys by which this node and its peers know each other, the one to prove with first,
-    /// and where that one is from. `kept` are those in its data directory.
+    /// Returns the keys by which this node and its peers know each other, the one to prove with
+    /// first, and where that one is from. `kept` are those in its data directory.
     pub fn peer_keys(&self, kept: &[[u8; 32]]) -> (Vec<[u8; 32]>, PeerKeySource) {
         peers::keys(&self.peer_secrets, &self.tokens, kept)
     }
 }
 
 impl Config {
-    /// Whether the keys from `source` are to be kept in the data directory: those that a later start
-    /// without the same tokens or secret could not make. A list with `auth` means what is kept already.
+    /// Whether the keys from `source` are to be kept in the data directory: those that a later
+    /// start without the same tokens or secret could not make. A list with `auth` means what is
+    /// kept already.
     pub fn keeps_peer_keys(&self, source: PeerKeySource) -> bool {
         match source {
             PeerKeySource::AdminTokens => true,
@@ -308,9 +322,13 @@ impl Config {
 }
 
 impl Own {
-    /// Whether a node that listens at `http` with these tokens would be open to everybody on other machines, unasked.
+    /// Whether a node that listens at `http` with these tokens would be open to everybody on other
+    /// machines, unasked.
     fn is_too_open(&self, http: SocketAddr, tokens: &[Token]) -> bool {
-        tokens.is_empty() && !self.may_have_tokens && !self.insecure_no_auth && !http.ip().is_loopback()
+        tokens.is_empty()
+            && !self.may_have_tokens
+            && !self.insecure_no_auth
+            && !http.ip().is_loopback()
     }
 
     /// Faults tokens beside the word that there are to be none.
@@ -353,11 +371,20 @@ impl Own {
 
     /// The entry of a node that no list has, if enough is said of it.
     fn entry(&self, id: &str, at: usize) -> Option<Entry> {
-        let (id, http, peer, data_dir) = (Name::new(id)?, self.http?, self.peer?, self.data_dir.clone()?);
+        let (id, http, peer, data_dir) =
+            (Name::new(id)?, self.http?, self.peer?, self.data_dir.clone()?);
         let weight = self.weight.unwrap_or(Weight::ONE);
         let seed = SeedNode { id, http: http.to_string(), peer: Some(peer.to_string()), weight };
         let (has_http_advertised, has_peer_advertised, peer) = (false, false, Some(peer));
-        Some(self.put(Entry { seed, http, has_http_advertised, peer, has_peer_advertised, data_dir, at }))
+        Some(self.put(Entry {
+            seed,
+            http,
+            has_http_advertised,
+            peer,
+            has_peer_advertised,
+            data_dir,
+            at,
+        }))
     }
 }
 
@@ -376,7 +403,8 @@ fn config(
     let cluster = fields.optional(r, "cluster", |r, t| {
         let mut fields = r.fields(t)?;
         let cluster = fields.optional(r, "name", name);
-        round_trip_ms = fields.optional(r, "round_trip_ms", |r, t| r.whole(t, ROUND_TRIP_MS_BOUNDS));
+        round_trip_ms =
+            fields.optional(r, "round_trip_ms", |r, t| r.whole(t, ROUND_TRIP_MS_BOUNDS));
         fields.finish(r);
         cluster
     });
@@ -465,7 +493,9 @@ pub fn log_filter_in(path: &Path) -> Result<Option<String>, Vec<Fault>> {
     let bytes = read_file(path)?;
     let tree = Tree::from_toml(&bytes).map_err(|fault| vec![fault])?;
     let Tree::Map(sections) = &tree else { return Ok(None) };
-    let Some((name, section)) = sections.iter().find(|(name, _)| name == "log") else { return Ok(None) };
+    let Some((name, section)) = sections.iter().find(|(name, _)| name == "log") else {
+        return Ok(None);
+    };
     let mut r = Reader::default();
     let filter = r.member(name, |r| log_filter(r, section));
     r.finish(filter)
@@ -492,9 +522,11 @@ fn chosen(
     if let Some(entry) = &found {
         nodes::judge(r, entry, has_tls);
     } else {
-        let which = node
-            .map_or("say with --node which one this is".to_string(), |id| format!("there is no node {id}"));
-        let ids = nodes.iter().map(|entry| entry.seed.id.to_string()).collect::<Vec<_>>().join(", ");
+        let which = node.map_or("say with --node which one this is".to_string(), |id| {
+            format!("there is no node {id}")
+        });
+        let ids =
+            nodes.iter().map(|entry| entry.seed.id.to_string()).collect::<Vec<_>>().join(", ");
         r.member("nodes", |r| r.fault(format!("{which}; the file lists {ids}")));
     }
     found
@@ -505,7 +537,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str, node: Option<&str>) -> Result<Config, Vec<String>> {
-        let variable = |name: &str| (name == "TOKEN").then(|| "open-sesame-of-the-cave".to_string());
+        let variable =
+            |name: &str| (name == "TOKEN").then(|| "open-sesame-of-the-cave".to_string());
         Config::read(text.as_bytes(), Path::new("/etc/tidegate"), node, variable)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
@@ -536,14 +569,18 @@ mod tests {
         assert_eq!(n2.data_dir, Path::new("/etc/tidegate/data/n2"));
         assert_eq!((&n1.nodes, n1.cluster.as_str()), (&n2.nodes, "demo"));
         assert_eq!(n1.nodes[1].peer.as_deref(), Some("127.0.0.1:7272"));
-        assert_eq!(read(TWO, Some("n9")).unwrap_err(), ["nodes: there is no node n9; the file lists n1, n2"]);
+        assert_eq!(
+            read(TWO, Some("n9")).unwrap_err(),
+            ["nodes: there is no node n9; the file lists n1, n2"]
+        );
         assert!(read(TWO, None).unwrap_err()[0].contains("--node"));
     }
 
     #[test]
     fn tokens_come_from_the_file_or_the_environment_and_are_never_shown() {
         let text = format!(
-            "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \"ci\"\nrole = \"read\"\nvalue = \"the-eyes-of-the-ci\"\n"
+            "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \
+                            \"ci\"\nrole = \"read\"\nvalue = \"the-eyes-of-the-ci\"\n"
         );
         let config = read(&text, Some("n1")).unwrap();
         let expected = [
@@ -552,7 +589,8 @@ mod tests {
         ];
         assert_eq!(config.tokens, expected);
         assert!(!format!("{config:?}").contains("sesame"));
-        let unset = read(&format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"), Some("n1")).unwrap_err();
+        let unset = read(&format!("{TWO}\n[auth]\nadmin_tokens = [\"env:NOPE\"]\n"), Some("n1"))
+            .unwrap_err();
         assert_eq!(unset, ["auth.admin_tokens[0]: the environment variable NOPE is not set"]);
     }
 
@@ -581,8 +619,10 @@ mod tests {
         let own = Own { hosts: Some(vec!["other".into()]), ..Own::default() };
         let config = Config::read_as(text.as_bytes(), Path::new("/"), Some("n1"), &own, |_| None);
         assert_eq!(config.unwrap().hosts, ["other"]);
-        let faults = read(&format!("{TWO}\n[http]\nhosts = [\"a:7070\"]\n"), Some("n1")).unwrap_err();
-        let why = "http.hosts[0]: \"a:7070\" is not a host name without a port, such as gateway.example";
+        let faults =
+            read(&format!("{TWO}\n[http]\nhosts = [\"a:7070\"]\n"), Some("n1")).unwrap_err();
+        let why =
+            "http.hosts[0]: \"a:7070\" is not a host name without a port, such as gateway.example";
         assert_eq!(faults, [why]);
     }
 
@@ -590,14 +630,21 @@ mod tests {
     fn an_open_address_without_auth_is_refused() {
         let open = "[[nodes]]\nid = \"n1\"\nhttp = \"0.0.0.0:7070\"\n";
         let faults = read(open, None).unwrap_err();
-        assert!(faults[0].starts_with("nodes[0].http: 0.0.0.0:7070 is not a loopback address"), "{faults:?}");
+        assert!(
+            faults[0].starts_with("nodes[0].http: 0.0.0.0:7070 is not a loopback address"),
+            "{faults:?}"
+        );
         assert!(read(&format!("{open}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n"), None).is_ok());
     }
 
     #[test]
     fn unknown_members_are_faults_with_a_suggestion() {
-        let faults = read(&format!("{TWO}\n[limits]\nkeys_per_tennant = 5\n"), Some("n1")).unwrap_err();
-        assert_eq!(faults, ["limits.keys_per_tennant: unknown member; did you mean keys_per_tenant?"]);
+        let faults =
+            read(&format!("{TWO}\n[limits]\nkeys_per_tennant = 5\n"), Some("n1")).unwrap_err();
+        assert_eq!(
+            faults,
+            ["limits.keys_per_tennant: unknown member; did you mean keys_per_tenant?"]
+        );
     }
 
     #[test]
@@ -616,14 +663,18 @@ mod tests {
 
     #[test]
     fn a_cluster_may_go_without_a_name_and_a_node_without_a_file() {
-        for unnamed in
-            [TWO.replace("[cluster]\n        name = \"demo\"", ""), TWO.replace("name = \"demo\"", "")]
-        {
+        for unnamed in [
+            TWO.replace("[cluster]\n        name = \"demo\"", ""),
+            TWO.replace("name = \"demo\"", ""),
+        ] {
             assert_eq!(read(&unnamed, Some("n1")).unwrap().cluster.as_str(), "tidegate");
         }
         let standalone = Config::standalone();
         let [seed] = standalone.nodes.as_slice() else { panic!("{:?}", standalone.nodes) };
-        assert_eq!((&seed.id, seed.http.as_str(), &seed.peer), (&standalone.node, "127.0.0.1:7070", &None));
+        assert_eq!(
+            (&seed.id, seed.http.as_str(), &seed.peer),
+            (&standalone.node, "127.0.0.1:7070", &None)
+        );
         assert_eq!(standalone.peer, None);
     }
 
@@ -635,7 +686,8 @@ mod tests {
             ..Own::default()
         };
         let read = |own: &Own| {
-            let read = Config::read_as(TWO.as_bytes(), Path::new("/etc"), Some("n2"), own, |_| None);
+            let read =
+                Config::read_as(TWO.as_bytes(), Path::new("/etc"), Some("n2"), own, |_| None);
             let config = read.map_err(|faults| faults[0].to_string())?;
             let SeedNode { http, peer, .. } = config.nodes[1].clone();
             Ok::<_, String>((config.http.port(), config.peer.unwrap().port(), http, peer.unwrap()))
@@ -651,7 +703,8 @@ mod tests {
         let said = (8072, 8172, "limits.example:80".to_string(), "n2.example:7171".to_string());
         assert_eq!(read(&own), Ok(said));
         let far = Own { peer_advertise: Some("192.0.2.1:7171".into()), ..Own::default() };
-        let why = "peer_advertise: 192.0.2.1:7171 is not a loopback address: peers talk in plain text";
+        let why =
+            "peer_advertise: 192.0.2.1:7171 is not a loopback address: peers talk in plain text";
         assert!(read(&far).unwrap_err().starts_with(why), "{:?}", read(&far));
         let alone = Config::standalone_as(None, &far, |_| None).unwrap_err();
         assert_eq!(alone[0].to_string(), "peer_advertise: is of no use without peer");

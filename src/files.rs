@@ -1,8 +1,8 @@
 //! Files that only the user of this process may read: all that a node keeps.
 //!
-//! A data directory holds the secret of the cluster's hashes, the policy, and the key by which nodes know
-//! each other. So the directory is made with mode 0700 and each file with 0600, whatever the umask says;
-//! a start narrows the modes of what an earlier program left ([`narrow`]).
+//! A data directory holds the secret of the cluster's hashes, the policy, and the key by which
+//! nodes know each other. So the directory is made with mode 0700 and each file with 0600, whatever
+//! the umask says; a start narrows the modes of what an earlier program left ([`narrow`]).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -18,8 +18,8 @@ const OTHERS: u32 = 0o077;
 /// The bit of a directory such as `/tmp`, in which everybody makes files.
 const STICKY: u32 = 0o1000;
 
-/// Makes the directory `path` for its owner alone, and those above it as the umask says, where they aren't
-/// there yet.
+/// Makes the directory `path` for its owner alone, and those above it as the umask says, where they
+/// aren't there yet.
 pub fn make_directory(path: &Path) -> io::Result<()> {
     if let Some(above) = path.parent() {
         fs::create_dir_all(above)?;
@@ -34,11 +34,16 @@ pub fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens the file `path` to be read and written, and makes it where it isn't there yet; it is private in
-/// either case if its owner runs this process.
+/// Opens the file `path` to be read and written, and makes it where it isn't there yet; it is
+/// private in either case if its owner runs this process.
 pub fn open(path: &Path) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE)
+        .open(path)?;
     match make_private(&file) {
         Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
         // Another user's file that may be written is of use all the same.
@@ -66,8 +71,9 @@ pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// Takes from all other users what they may do with the data directory `path` and its files `names`, and
-/// returns a warning for each that can't be narrowed. Nothing is done where there is no directory.
+/// Takes from all other users what they may do with the data directory `path` and its files
+/// `names`, and returns a warning for each that can't be narrowed. Nothing is done where there is
+/// no directory.
 ///
 /// A directory in which other things lie is left as it is: it is not a node's alone.
 pub fn narrow(path: &Path, names: &[&str]) -> Vec<String> {
@@ -90,8 +96,8 @@ pub fn narrow(path: &Path, names: &[&str]) -> Vec<String> {
     let owner = found.uid();
     if owner != uid {
         warnings.push(format!(
-            "the data directory {} belongs to uid {owner} and this process runs as uid {uid}: a process of uid \
-             {owner} can't use the files that it makes",
+            "the data directory {} belongs to uid {owner} and this process runs as uid {uid}: a \
+             process of uid {owner} can't use the files that it makes",
             path.display(),
         ));
     }
@@ -100,7 +106,10 @@ pub fn narrow(path: &Path, names: &[&str]) -> Vec<String> {
     }
     let mode = found.mode() & 0o7777;
     let said = |why: &str| {
-        format!("other users may look into the data directory {} (mode {mode:04o}): {why}", path.display())
+        format!(
+            "other users may look into the data directory {} (mode {mode:04o}): {why}",
+            path.display()
+        )
     };
     let is_own = |entry: &fs::DirEntry| names.iter().any(|name| entry.file_name() == *name);
     // The root of a volume has it.
@@ -117,8 +126,8 @@ pub fn narrow(path: &Path, names: &[&str]) -> Vec<String> {
     warnings
 }
 
-/// Returns the warning for a secret file that others than its owner may read; none where only the owner
-/// may, or the file isn't there. `what` it is begins the sentence.
+/// Returns the warning for a secret file that others than its owner may read; none where only the
+/// owner may, or the file isn't there. `what` it is begins the sentence.
 pub fn too_open(what: &str, path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.mode() & 0o7777;
     (mode & OTHERS != 0).then(|| {
@@ -127,7 +136,8 @@ pub fn too_open(what: &str, path: &Path) -> Option<String> {
     })
 }
 
-/// Says why the file `path` can't be used, and what to do where it, or its directory, belongs to another user.
+/// Says why the file `path` can't be used, and what to do where it, or its directory, belongs to
+/// another user.
 pub fn explain(path: &Path, error: &io::Error) -> String {
     explained(path, error, path.parent().unwrap_or(path))
 }
@@ -232,7 +242,9 @@ mod tests {
             set(&key, bits);
             assert_eq!(too_open("the key", &key).is_some(), told, "{bits:o}");
         }
-        assert!(too_open("the key", &key).unwrap().ends_with(&format!("chmod 600 {}", key.display())));
+        assert!(
+            too_open("the key", &key).unwrap().ends_with(&format!("chmod 600 {}", key.display()))
+        );
         assert_eq!(too_open("the key", &folder.path().join("none")), None);
     }
 
@@ -241,20 +253,28 @@ mod tests {
         let error = io::Error::from(io::ErrorKind::PermissionDenied);
         let (data, above) = (Path::new("/var/lib/tidegate/n1"), Path::new("/var/lib/tidegate"));
         let log = data.join("raft.redb");
-        let told = |path: &Path, at: &Path, owner| denied(path, &error, (at, owner), data, (65532, 65532));
+        let told =
+            |path: &Path, at: &Path, owner| denied(path, &error, (at, owner), data, (65532, 65532));
         assert_eq!(
             told(&log, data, 0),
-            "/var/lib/tidegate/n1/raft.redb: permission denied: this process runs as uid 65532, and \
-             /var/lib/tidegate/n1 belongs to uid 0: chown -R 65532:65532 /var/lib/tidegate/n1"
+            "/var/lib/tidegate/n1/raft.redb: permission denied: this \
+                                         process runs as uid 65532, and /var/lib/tidegate/n1 \
+                                         belongs to uid 0: chown -R 65532:65532 \
+                                         /var/lib/tidegate/n1"
         );
         // What is above the directory is not the node's to change.
         assert_eq!(
             told(data, above, 0),
-            "/var/lib/tidegate/n1: permission denied: this process runs as uid 65532, and /var/lib/tidegate \
-             belongs to uid 0: install -d -m 700 -o 65532 -g 65532 /var/lib/tidegate/n1"
+            "/var/lib/tidegate/n1: permission denied: this process \
+                                          runs as uid 65532, and /var/lib/tidegate belongs to uid \
+                                          0: install -d -m 700 -o 65532 -g 65532 \
+                                          /var/lib/tidegate/n1"
         );
         let own = told(data, data, 65532);
-        assert!(own.ends_with("belongs to uid 65532: chmod -R u+rwX /var/lib/tidegate/n1"), "{own}");
+        assert!(
+            own.ends_with("belongs to uid 65532: chmod -R u+rwX /var/lib/tidegate/n1"),
+            "{own}"
+        );
         let full = io::Error::from(io::ErrorKind::StorageFull);
         assert!(!explain(Path::new("/"), &full).contains("chown"));
     }

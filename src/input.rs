@@ -1,14 +1,16 @@
 //! What comes from outside, read so that every fault is found at once and named by its path.
 //!
-//! A check's body, the policy document and `cluster.toml` are all parsed into a [`Tree`] first and then walked with a
-//! [`Reader`], which knows where it is and collects faults instead of stopping at the first:
+//! A check's body, the policy document and `cluster.toml` are all parsed into a [`Tree`] first and
+//! then walked with a [`Reader`], which knows where it is and collects faults instead of stopping
+//! at the first:
 //!
 //! ```text
 //! tiers.pro.limits[1].window: "5 mins" is not a duration: a whole number and ms, s, m, h, d or w
 //! tiers.pro.limitz: unknown member; did you mean limits?
 //! ```
 //!
-//! JSON with a member named twice is refused, as is a number that is not what it seems (`1e3` where a whole number belongs).
+//! JSON with a member named twice is refused, as is a number that is not what it seems (`1e3` where
+//! a whole number belongs).
 
 use std::fmt;
 
@@ -79,7 +81,8 @@ impl Tree {
 
     /// Parses TOML.
     pub fn from_toml(bytes: &[u8]) -> Result<Self, Fault> {
-        let text = std::str::from_utf8(bytes).map_err(|e| Fault::new("", format!("not UTF-8: {e}")))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|e| Fault::new("", format!("not UTF-8: {e}")))?;
         let mut tree: Self = toml::from_str(text).map_err(|e: toml::de::Error| {
             // The message alone: the line that the error could show may hold a secret.
             let before = &text[..e.span().map_or(0, |span| span.start.min(text.len()))];
@@ -99,7 +102,9 @@ const TOML_DATE: &str = "$__toml_private_datetime";
 fn undate(tree: &mut Tree) {
     match tree {
         Tree::Map(entries) => match entries.as_mut_slice() {
-            [(name, Tree::Text(date))] if name == TOML_DATE => *tree = Tree::Text(std::mem::take(date)),
+            [(name, Tree::Text(date))] if name == TOML_DATE => {
+                *tree = Tree::Text(std::mem::take(date))
+            }
             entries => entries.iter_mut().for_each(|(_, tree)| undate(tree)),
         },
         Tree::List(items) => items.iter_mut().for_each(undate),
@@ -201,7 +206,8 @@ impl Reader {
         self.member(name, |r| r.fault(detail));
     }
 
-    /// Notes that `name`, a `kind` of word ("member"), is none of those that are known here; suggests the nearest of them.
+    /// Notes that `name`, a `kind` of word ("member"), is none of those that are known here;
+    /// suggests the nearest of them.
     pub fn unknown(&mut self, name: &str, kind: &str, known: &[&str]) {
         let detail = match nearest(name, known.iter().copied()) {
             Some(nearest) => format!("unknown {kind}; did you mean {nearest}?"),
@@ -230,7 +236,9 @@ impl Reader {
         if length > 0 {
             self.path.push('.');
         }
-        if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
+        if !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        {
             self.path.push_str(name);
         } else {
             self.path.push_str(&format!("{name:?}"));
@@ -284,7 +292,13 @@ impl Reader {
             self.fault(format!("has {} items; at most {most} are allowed", items.len()));
             return None;
         }
-        Some(items.iter().enumerate().filter_map(|(i, item)| self.item(i, |r| read(r, item))).collect())
+        Some(
+            items
+                .iter()
+                .enumerate()
+                .filter_map(|(i, item)| self.item(i, |r| read(r, item)))
+                .collect(),
+        )
     }
 
     /// A string.
@@ -314,11 +328,16 @@ impl Reader {
     /// A whole number within bounds.
     pub fn whole(&mut self, tree: &Tree, bounds: std::ops::RangeInclusive<u64>) -> Option<u64> {
         if let Tree::Whole(number) = tree
-            && let Some(number) = u64::try_from(*number).ok().filter(|number| bounds.contains(number))
+            && let Some(number) =
+                u64::try_from(*number).ok().filter(|number| bounds.contains(number))
         {
             return Some(number);
         }
-        self.fault(format!("{tree} is not a whole number from {} to {}", bounds.start(), bounds.end()));
+        self.fault(format!(
+            "{tree} is not a whole number from {} to {}",
+            bounds.start(),
+            bounds.end()
+        ));
         None
     }
 
@@ -343,10 +362,12 @@ impl Reader {
     }
 }
 
-/// Bytes of a name up to which similar ones are looked for: comparing costs the product of both lengths.
+/// Bytes of a name up to which similar ones are looked for: comparing costs the product of both
+/// lengths.
 const SUGGESTED_BYTES_MAX: usize = 64;
 
-/// The known word that `name` most likely means: the nearest, at most two edits away. None where no word is that near.
+/// The known word that `name` most likely means: the nearest, at most two edits away. None where no
+/// word is that near.
 pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     if name.len() > SUGGESTED_BYTES_MAX {
         return None;
@@ -373,7 +394,8 @@ impl<'t> Fields<'t> {
         read: impl FnOnce(&mut Reader, &'t Tree) -> Option<T>,
     ) -> Option<T> {
         self.known.push(name);
-        let (_, tree) = self.entries.iter().find(|(key, tree)| key == name && *tree != Tree::Null)?;
+        let (_, tree) =
+            self.entries.iter().find(|(key, tree)| key == name && *tree != Tree::Null)?;
         reader.member(name, |r| read(r, tree))
     }
 
@@ -420,7 +442,8 @@ mod tests {
     #[test]
     fn every_fault_is_found_and_named_by_its_path() {
         let tree =
-            Tree::from_json(br#"{"a": -1, "b": [1, "x", 2.5], "colour": true, "else.where": 1}"#).unwrap();
+            Tree::from_json(br#"{"a": -1, "b": [1, "x", 2.5], "colour": true, "else.where": 1}"#)
+                .unwrap();
         let mut r = Reader::default();
         let mut fields = r.fields(&tree).unwrap();
         fields.required(&mut r, "a", |r, t| r.whole(t, 1..=10));
@@ -456,7 +479,10 @@ mod tests {
         let tree = Tree::from_toml(b"when = 2027-01-01T00:00:00Z\n[a]\nb = [1979-05-27]").unwrap();
         let text = |text: &str| Tree::Text(text.into());
         let a = Tree::Map(vec![("b".into(), Tree::List(vec![text("1979-05-27")]))]);
-        assert_eq!(tree, Tree::Map(vec![("a".into(), a), ("when".into(), text("2027-01-01T00:00:00Z"))]));
+        assert_eq!(
+            tree,
+            Tree::Map(vec![("a".into(), a), ("when".into(), text("2027-01-01T00:00:00Z"))])
+        );
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! Tidegate: may this tenant do this now, at this cost?
 //!
-//! The map of the house. Imports point one way, from the bottom of this list to its top; a test holds that.
+//! The map of the house. Imports point one way, from the bottom of this list to its top; a test
+//! holds that.
 //!
-//! - [`clock`]: the one door for time. Boot time for rates, disciplined wall time for windows and quotas.
+//! - [`clock`]: the one door for time. Boot time for rates, disciplined wall time for windows and
+//!   quotas.
 //! - [`random`]: the one door for chance. Everything random in a node follows from one seed.
 //! - [`codec`]: the one door to the binary encoding.
 //! - [`watch`]: a value that some change and others watch, woken in order.
 //! - [`net`]: the one seam for the network: sockets, or simulated ones.
-//! - [`input`]: what comes from outside, read so that every fault is found at once and named by its path.
+//! - [`input`]: what comes from outside, read so that every fault is found at once and named by its
+//!   path.
 //! - [`limit`]: the arithmetic, one algorithm a file; pure, exact integers.
 //! - [`check`]: the vocabulary. What is asked, what a limit is, what a decision answers.
-//! - [`placement`]: the keyed hash from tenants to partitions, the table of who owns them, and its planner; pure.
-//! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and differences.
+//! - [`placement`]: the keyed hash from tenants to partitions, the table of who owns them, and its
+//!   planner; pure.
+//! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and
+//!   differences.
 //! - [`shard`]: the actors that own the counts and decide.
 //! - [`peer`]: the wire between nodes. Frames, handshake, calls.
 //! - [`cluster`]: what the nodes agree on: the versioned policy, durable.

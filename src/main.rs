@@ -2,8 +2,8 @@
 
 mod cli;
 
-/// Answers are made by one worker and let go by another, all day long; this allocator is made for that, and takes about a
-/// sixth off a decision's cost.
+/// Answers are made by one worker and let go by another, all day long; this allocator is made for
+/// that, and takes about a sixth off a decision's cost.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,12 +1,14 @@
 //! The one seam for the network: where connections come from, and how others are reached.
 //!
-//! A node takes its listeners and its [`Network`] as arguments. What they give is anything that reads and writes: sockets, a
-//! simulated network, pipes in a test. [`Listen`] takes connections and [`Network`] makes them; a stream that was accepted on
-//! one runtime and is served on another is [`Carried`] there, and [`accept`] hands such streams to the workers in turn.
+//! A node takes its listeners and its [`Network`] as arguments. What they give is anything that
+//! reads and writes: sockets, a simulated network, pipes in a test. [`Listen`] takes connections
+//! and [`Network`] makes them; a stream that was accepted on one runtime and is served on another
+//! is [`Carried`] there, and [`accept`] hands such streams to the workers in turn.
 //!
-//! [`Plain`] is the network of peers without encryption. It dials loopback addresses alone: between machines, a check would show
-//! who is whose tenant to everybody on the way, and anybody could pass for a peer. [`tls`] is the one with. An address is
-//! `HOST:PORT`, and resolving the host belongs to a dial (`names`), so that a simulation has names of its own.
+//! [`Plain`] is the network of peers without encryption. It dials loopback addresses alone: between
+//! machines, a check would show who is whose tenant to everybody on the way, and anybody could pass
+//! for a peer. [`tls`] is the one with. An address is `HOST:PORT`, and resolving the host belongs
+//! to a dial (`names`), so that a simulation has names of its own.
 
 mod bound;
 mod handover;
@@ -39,7 +41,8 @@ pub const ROUND_TRIP_MS_BOUNDS: RangeInclusive<u64> = 50..=300;
 
 /// What a connection reads from and writes to.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Whose certificate the other end has shown, and proven to be its own; none where nobody asks for one.
+    /// Whose certificate the other end has shown, and proven to be its own; none where nobody asks
+    /// for one.
     fn certified(&self) -> Option<&Certified> {
         None
     }
@@ -53,8 +56,8 @@ pub trait Carried: Sized + Send + 'static {
     type Served: Stream;
     /// Takes it off the runtime it is on.
     fn pack(self) -> io::Result<Self::Parcel>;
-    /// Puts it onto the runtime of the caller, and does what comes before its first byte: the handshake of TLS. It need not watch
-    /// the time: whoever calls does.
+    /// Puts it onto the runtime of the caller, and does what comes before its first byte: the
+    /// handshake of TLS. It need not watch the time: whoever calls does.
     fn unpack(parcel: Self::Parcel) -> impl Future<Output = io::Result<Self::Served>> + Send;
 }
 
@@ -62,8 +65,8 @@ pub trait Carried: Sized + Send + 'static {
 pub trait Listen: Send + 'static {
     /// What is accepted.
     type Stream: Carried;
-    /// Begins to take connections; those that come before are refused. Does nothing where it takes them from the
-    /// beginning. Errs where another process has begun to listen at the address.
+    /// Begins to take connections; those that come before are refused. Does nothing where it takes
+    /// them from the beginning. Errs where another process has begun to listen at the address.
     fn open(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -77,8 +80,8 @@ pub trait Listen: Send + 'static {
 pub trait Dial: Send + 'static {
     /// What it makes.
     type Stream: Stream;
-    /// Returns a new connection. A host name is resolved each time. Errs where the name can't be resolved within
-    /// five seconds, or no address of it takes a connection within a second.
+    /// Returns a new connection. A host name is resolved each time. Errs where the name can't be
+    /// resolved within five seconds, or no address of it takes a connection within a second.
     fn dial(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
@@ -86,8 +89,8 @@ pub trait Dial: Send + 'static {
 pub trait Network: Send + Sync + 'static {
     /// What makes the connections to one of them.
     type Dial: Dial;
-    /// Returns the way to `address`, which is `HOST:PORT` as the configuration or the log has it. Dials nothing and resolves
-    /// nothing yet; errs where the text can't be dialled at all.
+    /// Returns the way to `address`, which is `HOST:PORT` as the configuration or the log has it.
+    /// Dials nothing and resolves nothing yet; errs where the text can't be dialled at all.
     fn dial(&self, address: &str) -> io::Result<Self::Dial>;
 }
 

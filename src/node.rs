@@ -1,12 +1,14 @@
 //! The composition root: builds a node from its parts, runs it until told to stop, drains it.
 //!
-//! Everything that differs between a process and a simulation is an argument: the listeners, the network, the clock, the seed,
-//! where the log is, and whether workers are threads or tasks of the runtime they are started on. The runtime that starts a
-//! node is its control plane: Raft, membership, and whatever is asked seldom. Workers are apart from it, so that nothing slow
-//! delays a check, and a flood of checks doesn't cost a leader.
+//! Everything that differs between a process and a simulation is an argument: the listeners, the
+//! network, the clock, the seed, where the log is, and whether workers are threads or tasks of the
+//! runtime they are started on. The runtime that starts a node is its control plane: Raft,
+//! membership, and whatever is asked seldom. Workers are apart from it, so that nothing slow delays
+//! a check, and a flood of checks doesn't cost a leader.
 //!
-//! A node answers at its door from the first moment. It decides once its log says that it is there, in this life, and what
-//! it owns; until then its shards wait, and with them what an earlier life has saved.
+//! A node answers at its door from the first moment. It decides once its log says that it is there,
+//! in this life, and what it owns; until then its shards wait, and with them what an earlier life
+//! has saved.
 
 mod peers;
 
@@ -26,7 +28,9 @@ use crate::cluster::claim::Found;
 use crate::cluster::handoff::{Mover, Target};
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::raft::Place;
-use crate::cluster::{InForce, Initial, Member, MemberArgs, MemberError, Newcomer, Purpose, SeedNode};
+use crate::cluster::{
+    InForce, Initial, Member, MemberArgs, MemberError, Newcomer, Purpose, SeedNode,
+};
 use crate::config::Config;
 use crate::http::server::{self, Ending};
 use crate::http::{App, Door, SiteGuard, Tokens, unready};
@@ -40,7 +44,8 @@ use crate::telemetry::{History, Telemetry};
 use crate::watch;
 use peers::Peers;
 
-/// How often the statistics take in what the shards have counted; how exactly a minute's end is met.
+/// How often the statistics take in what the shards have counted; how exactly a minute's end is
+/// met.
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 /// After how many of those times they are made durable: what a crash can lose is a minute.
 const STORE_EVERY: u32 = 12;
@@ -65,7 +70,8 @@ pub struct Parts<L, P, N> {
     pub initial: Initial,
     /// What it does if it begins with nothing and finds a cluster there.
     pub newcomer: Newcomer,
-    /// The keys by which it and its peers know each other; without any, no peer has to prove anything.
+    /// The keys by which it and its peers know each other; without any, no peer has to prove
+    /// anything.
     pub peer_keys: PeerKeys,
     /// Where its counts lie while it is stopped; none keeps none.
     pub state_file: Option<PathBuf>,
@@ -154,7 +160,9 @@ impl Node {
     }
 
     /// Starts a node. It answers at its door when this returns; see [`Node::is_started`] for more.
-    pub async fn start<L: Listen, P: Listen, N: Network>(parts: Parts<L, P, N>) -> Result<Self, NodeError> {
+    pub async fn start<L: Listen, P: Listen, N: Network>(
+        parts: Parts<L, P, N>,
+    ) -> Result<Self, NodeError> {
         let Parts { config, mut listener, peers, network, clock, seed, .. } = parts;
         let count = usize::try_from(config.limits.workers).unwrap_or(1).max(1);
         let runtimes = runtimes(parts.workers, count)?;
@@ -218,13 +226,20 @@ impl Node {
             boot,
             counts: counts.clone(),
         }));
-        let owner =
-            Owner::new(handles.clone(), in_force.clone(), links.clone(), clock.clone(), counts.clone());
+        let owner = Owner::new(
+            handles.clone(),
+            in_force.clone(),
+            links.clone(),
+            clock.clone(),
+            counts.clone(),
+        );
         let target = Target::new(handles.clone(), in_force.clone());
         let far: Arc<dyn Far> =
             Arc::new(FarLimits::new(in_force.clone(), links.clone(), clock.clone(), counts));
-        let backups = Arc::new(BackUps::new(handles.clone(), member.clone(), links.clone(), clock.clone()));
-        let handler = Arc::new(Peers::new(owner, member.clone(), links.clone(), target, backups.clone()));
+        let backups =
+            Arc::new(BackUps::new(handles.clone(), member.clone(), links.clone(), clock.clone()));
+        let handler =
+            Arc::new(Peers::new(owner, member.clone(), links.clone(), target, backups.clone()));
         let app = Arc::new(App {
             node: config.node.to_string(),
             router: Router::new(handles.clone(), in_force.clone(), forward, clock.clone()),
@@ -272,7 +287,8 @@ impl Node {
             };
             let stopped = stops.peers.subscribe();
             let (us, guard) = (us.clone(), guard.clone());
-            let peers = peer::serve(peer_parcels, us, handler.clone(), guard, clock.clone(), stopped);
+            let peers =
+                peer::serve(peer_parcels, us, handler.clone(), guard, clock.clone(), stopped);
             let ends = (stops.ending.subscribe(), stops.all.subscribe());
             let worker = worker(shard.run(mailbox), peers, parcels, app.clone(), ends);
             running.push(start(runtime, index, worker, &mut tasks)?);
@@ -296,7 +312,16 @@ impl Node {
         let mover = Mover::new(handles.clone(), member.clone(), links, clock.clone());
         tasks.spawn(Arc::new(mover).run());
         tasks.spawn(keep_statistics(app.clone()));
-        Ok(Self { app, member, handles, state_file: parts.state_file, saved, tasks, running, stops })
+        Ok(Self {
+            app,
+            member,
+            handles,
+            state_file: parts.state_file,
+            saved,
+            tasks,
+            running,
+            stops,
+        })
     }
 
     /// This node as a member of its cluster.
@@ -316,9 +341,10 @@ impl Node {
         move || unready(&app, Purpose::Everything)
     }
 
-    /// Runs until `stop` is done, then drains the node: it stops being ready, gives up leading, finishes what it accepted, saves
-    /// its counts. A node that has left its cluster does the same, a little later: whoever waits for that at its door is to see
-    /// it. Where it can take part in its cluster no more, it ends at once.
+    /// Runs until `stop` is done, then drains the node: it stops being ready, gives up leading,
+    /// finishes what it accepted, saves its counts. A node that has left its cluster does the same,
+    /// a little later: whoever waits for that at its door is to see it. Where it can take part in
+    /// its cluster no more, it ends at once.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
         let mut is_member = true;
         tokio::select! {
@@ -339,7 +365,8 @@ impl Node {
         }
         let spent = Duration::from_nanos(self.app.telemetry.now().boot.saturating_sub(begun));
         // Requests that were accepted before the hand-over have had that time already.
-        let drained = self.drain(drain_max.saturating_sub(spent).max(drain_max.min(REQUESTS_MIN))).await;
+        let drained =
+            self.drain(drain_max.saturating_sub(spent).max(drain_max.min(REQUESTS_MIN))).await;
         self.member.stop().await;
         self.stops.all.send_replace(true);
         for worker in self.running {
@@ -356,11 +383,12 @@ impl Node {
         tokio::time::sleep(LEFT_LINGER).await;
     }
 
-    /// Waits for the connections to end, first those of clients, `most` at most, then those of peers, and saves what the shards
-    /// remember.
+    /// Waits for the connections to end, first those of clients, `most` at most, then those of
+    /// peers, and saves what the shards remember.
     async fn drain(&mut self, most: Duration) -> Result<(), NodeError> {
         self.stops.door.send_replace(true);
-        // Each worker holds a receiver while it serves; the last to let go has finished what was accepted.
+        // Each worker holds a receiver while it serves; the last to let go has finished what was
+        // accepted.
         if tokio::time::timeout(most, self.stops.ending.closed()).await.is_err() {
             self.stops.ending.send_replace(Ending::Cut);
             let _ = tokio::time::timeout(CUT_MAX, self.stops.ending.closed()).await;
@@ -371,7 +399,8 @@ impl Node {
         store_statistics(&self.app.telemetry).await;
         let Some(path) = self.state_file.take() else { return Ok(()) };
         if !self.member.in_force().is_registered() {
-            // Shards that wait for their seat have decided nothing: what was saved before them is the next life's.
+            // Shards that wait for their seat have decided nothing: what was saved before them is
+            // the next life's.
             let saved = self.saved.upgrade();
             let saved = saved.map_or(Ok(()), |saved| shard::save(&path, &saved.passed_on()));
             return saved.map_err(NodeError::Save);
@@ -397,18 +426,19 @@ impl Node {
 const LEFT_LINGER: Duration = Duration::from_secs(2);
 /// How long giving up the leadership may take.
 const STEP_DOWN_MAX: Duration = Duration::from_secs(2);
-/// How long accepted requests may go on at a stop after a hand-over that took all of `drain_ms`. So a stop takes `notice_ms`,
-/// `drain_ms` and ten seconds at most: supervisors give a node 45 s.
+/// How long accepted requests may go on at a stop after a hand-over that took all of `drain_ms`. So
+/// a stop takes `notice_ms`, `drain_ms` and ten seconds at most: supervisors give a node 45 s.
 const REQUESTS_MIN: Duration = Duration::from_secs(4);
 /// How long connections that are cut may take to notice.
 const CUT_MAX: Duration = Duration::from_secs(1);
 /// How long requests of peers may go on at a stop: they finish within two seconds by themselves.
 const PEERS_DRAIN_MAX: Duration = Duration::from_secs(3);
 
-/// The node of `config` as others reach it, once it listens at `http` and `peer`: it may have left the ports to the system to
-/// choose.
+/// The node of `config` as others reach it, once it listens at `http` and `peer`: it may have left
+/// the ports to the system to choose.
 pub fn reached_at(config: &Config, http: SocketAddr, peer: Option<SocketAddr>) -> SeedNode {
-    let listed = config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
+    let listed =
+        config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
     let said = listed.map_or_else(|| config.http.to_string(), |node| node.http.clone());
     let peer_said = listed.and_then(|node| node.peer.clone()).unwrap_or_default();
     let peer_chosen =
@@ -449,7 +479,8 @@ fn history(path: PathBuf) -> Option<History> {
     match History::open(&path) {
         Ok(history) => Some(history),
         Err(error) => {
-            tracing::error!(%error, path = %path.display(), "statistics won't outlast this process");
+            tracing::error!(%error, path = %path.display(), "statistics won't outlast this \
+                                                             process");
             None
         }
     }
@@ -476,7 +507,9 @@ async fn store_statistics(telemetry: &Arc<Telemetry>) {
     let telemetry = telemetry.clone();
     match tokio::task::spawn_blocking(move || telemetry.store()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the statistics were not stored; the next turn tries again"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the statistics were not stored; the next turn tries again")
+        }
         Err(error) => tracing::warn!(%error, "the statistics were not stored"),
     }
 }
@@ -528,7 +561,8 @@ async fn worker<S: Carried>(
     let limits = app.limits.clone();
     let telemetry = app.telemetry.clone();
     server::serve(parcels, Arc::new(Door::new(app)), limits, telemetry, ending).await;
-    // Other workers' connections and other nodes may ask this shard still; it goes on until its counts are saved.
+    // Other workers' connections and other nodes may ask this shard still; it goes on until its
+    // counts are saved.
     let _ = end.wait_for(|end| *end).await;
     shard.abort();
     peers.abort();
@@ -589,8 +623,8 @@ mod tests {
     use super::*;
     use crate::config::Limits;
 
-    /// What shipped manifests and the documents give a node to stop: `stop_grace_period`, `TimeoutStopSec`,
-    /// `terminationGracePeriodSeconds`.
+    /// What shipped manifests and the documents give a node to stop: `stop_grace_period`,
+    /// `TimeoutStopSec`, `terminationGracePeriodSeconds`.
     const GRACE: Duration = Duration::from_secs(45);
     /// `notice_ms` in shipped manifests.
     const NOTICE: Duration = Duration::from_secs(10);

@@ -1,7 +1,8 @@
 //! The one door for chance.
 //!
-//! A process draws one [`Seed`] from the operating system; everything random in a node (its secret, permit ids) comes from
-//! generators forked off that seed by name. A simulation passes a seed of its own and sees the same run again.
+//! A process draws one [`Seed`] from the operating system; everything random in a node (its secret,
+//! permit ids) comes from generators forked off that seed by name. A simulation passes a seed of
+//! its own and sees the same run again.
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -21,14 +22,18 @@ impl fmt::Debug for Seed {
 
 impl Seed {
     /// Fresh from the operating system; fails only where the system has no randomness to give.
-    #[allow(clippy::disallowed_methods, reason = "the one place where a process asks the system for chance")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place where a process asks the system for chance"
+    )]
     pub fn from_system() -> std::io::Result<Self> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
         Ok(Self(bytes))
     }
 
-    /// The same seed for the same number: for tests and simulations, never for a node that faces a network.
+    /// The same seed for the same number: for tests and simulations, never for a node that faces a
+    /// network.
     pub fn from_number(number: u64) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_le_bytes());

@@ -1,8 +1,8 @@
 //! A value that somebody changes and others watch: the newest counts, none is queued.
 //!
-//! It is like tokio's channel of that name but for one thing. There, those who wait are woken in an order that is drawn by lot, by a
-//! generator that can't be given a seed; here, in the order in which they began to wait. So a simulation that wakes several
-//! at once runs the same way twice.
+//! It is like tokio's channel of that name but for one thing. There, those who wait are woken in an
+//! order that is drawn by lot, by a generator that can't be given a seed; here, in the order in
+//! which they began to wait. So a simulation that wakes several at once runs the same way twice.
 
 use std::fmt;
 use std::ops::Deref;
@@ -21,7 +21,8 @@ pub struct Receiver<T> {
     seen: u64,
 }
 
-/// A look at the value. It can't be changed meanwhile: not to be held for long, and never over an await.
+/// A look at the value. It can't be changed meanwhile: not to be held for long, and never over an
+/// await.
 pub struct Ref<'a, T>(RwLockReadGuard<'a, T>);
 
 /// The value won't change any more: all senders are gone.
@@ -53,7 +54,8 @@ pub fn channel<T>(first: T) -> (Sender<T>, Receiver<T>) {
 
 impl<T> Shared<T> {
     fn read(&self) -> RwLockReadGuard<'_, T> {
-        // Whoever panics while he changes the value leaves it as he left it; others go on with that.
+        // Whoever panics while he changes the value leaves it as he left it; others go on with
+        // that.
         self.value.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -183,7 +185,10 @@ impl<T> Receiver<T> {
     }
 
     /// Waits until the value fits; it may do so at once.
-    pub async fn wait_for(&mut self, mut fits: impl FnMut(&T) -> bool) -> Result<Ref<'_, T>, Closed> {
+    pub async fn wait_for(
+        &mut self,
+        mut fits: impl FnMut(&T) -> bool,
+    ) -> Result<Ref<'_, T>, Closed> {
         loop {
             let changed = self.shared.changed.notified();
             let closed = self.shared.is_closed();
@@ -318,7 +323,9 @@ mod tests {
         assert!(poll!(std::pin::pin!(receiver.changed())).is_pending());
         let mut waiting = receiver.clone();
         let waiting =
-            tokio::spawn(async move { waiting.wait_for(|value| *value == 9).await.map(|value| *value) });
+            tokio::spawn(
+                async move { waiting.wait_for(|value| *value == 9).await.map(|value| *value) },
+            );
         tokio::task::yield_now().await;
         other.send(1).unwrap();
         tokio::task::yield_now().await;
@@ -370,7 +377,8 @@ mod tests {
         }
         drop(sender);
         for watcher in watchers {
-            let last = tokio::time::timeout(Duration::from_secs(10), watcher).await.unwrap().unwrap();
+            let last =
+                tokio::time::timeout(Duration::from_secs(10), watcher).await.unwrap().unwrap();
             assert_eq!(last, 4_000);
         }
     }

@@ -1,4 +1,5 @@
-//! The allow and deny lists over HTTP, entry by entry: added, listed, seen, deleted, and what they do to the next check.
+//! The allow and deny lists over HTTP, entry by entry: added, listed, seen, deleted, and what they
+//! do to the next check.
 
 mod support;
 
@@ -82,7 +83,8 @@ fn an_added_entry_is_answered_with_its_id_its_place_and_the_version_it_made() {
         json!({"id": "office", "list": "allow", "ip": "192.0.2.0/24", "reason": "", "added_by": "anyone"})
     );
     // An id that nobody chose is a name too, and another each time.
-    let made: BTreeSet<_> = (0..5).map(|_| added(&node, json!({"list": "deny", "tenant": "acme"}))).collect();
+    let made: BTreeSet<_> =
+        (0..5).map(|_| added(&node, json!({"list": "deny", "tenant": "acme"}))).collect();
     assert_eq!(made.len(), 5);
     for id in &made {
         assert_eq!(node.get(&format!("/v1/access/{id}")).json()["tenant"], "acme");
@@ -91,21 +93,27 @@ fn an_added_entry_is_answered_with_its_id_its_place_and_the_version_it_made() {
 
 #[test]
 fn who_added_an_entry_and_when_is_for_the_node_to_say() {
-    let auth = "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"open-sesame-for-ops\"\n";
+    let auth =
+        "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"open-sesame-for-ops\"\n";
     let node = Setup::policy(POLICY).section(auth).start();
     let send = |body: Value| {
-        let request = Request::new("POST", "/v1/access").header("x-tidegate-token", "open-sesame-for-ops");
+        let request =
+            Request::new("POST", "/v1/access").header("x-tidegate-token", "open-sesame-for-ops");
         node.send(&request.json(&body))
     };
     let before = instant_in_ms(-1_000);
-    let answer =
-        send(json!({"id": "a", "list": "deny", "tenant": "acme", "expires": "2100-01-01T00:00:00Z"}));
+    let answer = send(
+        json!({"id": "a", "list": "deny", "tenant": "acme", "expires": "2100-01-01T00:00:00Z"}),
+    );
     assert_eq!(answer.status, 201, "{answer:?}");
     let get = Request::new("GET", "/v1/access/a").header("x-tidegate-token", "open-sesame-for-ops");
     let entry = node.send(&get).json();
     let at = entry["added_at"].as_str().unwrap();
     assert!(at.ends_with('Z') && *before <= *at && *at <= *instant_in_ms(1_000), "{at}");
-    assert_eq!((&entry["added_by"], &entry["expires"]), (&json!("ops"), &json!("2100-01-01T00:00:00Z")));
+    assert_eq!(
+        (&entry["added_by"], &entry["expires"]),
+        (&json!("ops"), &json!("2100-01-01T00:00:00Z"))
+    );
     // A whole document may say it, as a record of what was; nobody else may.
     for (member, value) in [("added_by", "me"), ("added_at", "2026-01-01T00:00:00Z")] {
         let mut body = json!({"list": "deny", "tenant": "acme"});
@@ -132,7 +140,10 @@ fn every_fault_of_an_entry_is_named_by_its_path_and_changes_nothing() {
         (json!({"list": "deny", "tenant": "a", "id": ""}), vec!["id"]),
         (json!({"list": "deny", "tenant": "a", "reason": "x".repeat(1_025)}), vec!["reason"]),
         (json!({"list": "deny", "tenant": "a", "expires": "soon"}), vec!["expires"]),
-        (json!({"list": "deny", "tenant": "a", "expires": "2020-01-01T00:00:00Z"}), vec!["expires"]),
+        (
+            json!({"list": "deny", "tenant": "a", "expires": "2020-01-01T00:00:00Z"}),
+            vec!["expires"],
+        ),
         (json!({"list": "deny", "tenant": "a", "colour": 1}), vec!["colour"]),
         (json!({"list": "deny", "tenants": "a"}), vec![whole, "tenants"]),
         (json!([]), vec![whole]),
@@ -181,13 +192,18 @@ fn a_write_for_another_version_is_412_whatever_its_body() {
     let entry = json!({"list": "deny", "tenant": "globex"});
     let fresh = Request::new("POST", "/v1/access").header("if-match", "\"2\"").json(&entry);
     assert_eq!(node.send(&fresh).status, 201);
-    assert_eq!(node.send(&Request::new("DELETE", "/v1/access/a").header("if-match", "\"3\"")).version(), 4);
+    assert_eq!(
+        node.send(&Request::new("DELETE", "/v1/access/a").header("if-match", "\"3\"")).version(),
+        4
+    );
 }
 
 #[test]
 fn entries_are_listed_once_page_by_page_in_the_order_of_their_ids_of_both_lists_or_one() {
     let node = node(POLICY);
-    for (id, list) in [("m3", "deny"), ("m1", "allow"), ("M2", "deny"), ("m2", "deny"), ("z", "allow")] {
+    for (id, list) in
+        [("m3", "deny"), ("m1", "allow"), ("M2", "deny"), ("m2", "deny"), ("z", "allow")]
+    {
         added(&node, json!({"id": id, "list": list, "tenant": "acme"}));
     }
     let pages = |most: usize, filter: &str| {
@@ -210,9 +226,14 @@ fn entries_are_listed_once_page_by_page_in_the_order_of_their_ids_of_both_lists_
         let ids = ["M2", "m1", "m2", "m3", "z"].map(String::from).to_vec();
         assert_eq!(pages(most, ""), (ids, count), "{most}");
     }
-    for (filter, ids) in [("&list=deny", vec!["M2", "m2", "m3"]), ("&list=allow", vec!["m1", "z"])] {
+    for (filter, ids) in [("&list=deny", vec!["M2", "m2", "m3"]), ("&list=allow", vec!["m1", "z"])]
+    {
         assert_eq!(pages(2, filter).0, ids, "{filter}");
-        assert_eq!(pages(1, filter), (ids.iter().map(ToString::to_string).collect(), ids.len()), "{filter}");
+        assert_eq!(
+            pages(1, filter),
+            (ids.iter().map(ToString::to_string).collect(), ids.len()),
+            "{filter}"
+        );
     }
     for (query, fault) in [
         ("limit=0", "limit"),
@@ -239,15 +260,19 @@ fn an_entry_that_is_not_there_is_404_and_an_id_that_is_none_400() {
 #[test]
 fn an_entry_counts_until_it_expires() {
     let node = node(POLICY);
-    let id = added(&node, json!({"list": "deny", "tenant": "acme", "expires": instant_in_ms(3_000)}));
+    let id =
+        added(&node, json!({"list": "deny", "tenant": "acme", "expires": instant_in_ms(3_000)}));
     let denied = node.check(json!({"tenant": "acme"}));
     assert_eq!(denied["denied_by"]["name"], id);
     assert!((1..=3_000).contains(&denied["retry_after_ms"].as_u64().unwrap()), "{denied}");
-    eventually("the entry's time is up", || node.check(json!({"tenant": "acme"}))["allowed"] == true);
+    eventually("the entry's time is up", || {
+        node.check(json!({"tenant": "acme"}))["allowed"] == true
+    });
 }
 
 #[test]
-fn entries_that_have_expired_are_cleaned_up_by_the_cluster_in_one_change_and_come_back_with_a_rollback() {
+fn entries_that_have_expired_are_cleaned_up_by_the_cluster_in_one_change_and_come_back_with_a_rollback()
+ {
     let node = node(POLICY);
     added(
         &node,
@@ -267,7 +292,8 @@ fn entries_that_have_expired_are_cleaned_up_by_the_cluster_in_one_change_and_com
     assert_eq!(version(&node), 5);
     let body = json!({"version": 4});
     let dry_run = node.post("/v1/policy/rollback?dry_run=true", body).json();
-    let paths: Vec<_> = dry_run["changes"].as_array().unwrap().iter().map(|change| &change["path"]).collect();
+    let paths: Vec<_> =
+        dry_run["changes"].as_array().unwrap().iter().map(|change| &change["path"]).collect();
     assert_eq!(paths, ["access.a", "access.b"]);
 }
 
@@ -323,7 +349,8 @@ fn addresses_count_by_prefix_and_lists_name_them_one_by_one() {
     let asks = |tenant: &str, action: &str, ip: &str| {
         node.check(json!({"tenant": tenant, "action": action, "ip": ip}))
     };
-    // The first two share the limit of their network; the third is denied, and another network is not.
+    // The first two share the limit of their network; the third is denied, and another network is
+    // not.
     for (ips, other) in [
         (["2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "2001:db8:1:2::3"], "2001:db8:1:3::1"),
         (["192.0.2.1", "::ffff:192.0.2.2", "192.0.2.3"], "192.0.3.1"),
@@ -343,15 +370,20 @@ fn addresses_count_by_prefix_and_lists_name_them_one_by_one() {
     assert_eq!((0..4).filter(|i| anonymous("1", *i)).count(), 4);
     assert_eq!((4..8).filter(|i| anonymous("2", *i)).count(), 1);
     let active = node.get("/v1/tenants").json();
-    let ids: Vec<_> = active["tenants"].as_array().unwrap().iter().map(|t| t["id"].clone()).collect();
+    let ids: Vec<_> =
+        active["tenants"].as_array().unwrap().iter().map(|t| t["id"].clone()).collect();
     assert!(ids.contains(&json!("anonymous@2001:db8:9::")), "{ids:?}");
 }
 
 #[test]
 fn a_changed_prefix_counts_from_the_next_check_on() {
     let node = node(PER_ADDRESS);
-    let asks = |ip: &str| node.check(json!({"tenant": "t", "action": "a", "ip": ip}))["allowed"] == true;
-    assert_eq!([asks("2001:db8::1"), asks("2001:db8::2"), asks("2001:db8::3")], [true, true, false]);
+    let asks =
+        |ip: &str| node.check(json!({"tenant": "t", "action": "a", "ip": ip}))["allowed"] == true;
+    assert_eq!(
+        [asks("2001:db8::1"), asks("2001:db8::2"), asks("2001:db8::3")],
+        [true, true, false]
+    );
     let mut policy = node.get("/v1/policy").json();
     assert_eq!((&policy["ipv4_prefix"], policy.get("ipv6_prefix")), (&json!(24), None));
     policy["ipv6_prefix"] = json!(128);

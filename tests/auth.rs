@@ -61,7 +61,12 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Deciding, "DELETE", permit, None),
         (For::Deciding, "POST", renew, None),
         (For::Deciding, "POST", "/api/check_and_consume", Some(consume)),
-        (For::Deciding, "GET", "/api/status/acme/ann/read?max_requests=10&window_duration_seconds=60", None),
+        (
+            For::Deciding,
+            "GET",
+            "/api/status/acme/ann/read?max_requests=10&window_duration_seconds=60",
+            None,
+        ),
         (For::Reading, "GET", "/v1/policy", None),
         (For::Reading, "GET", "/v1/policy?version=1", None),
         (For::Reading, "GET", "/v1/policy/history", None),
@@ -101,7 +106,12 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
         (For::Changing, "DELETE", "/v1/tiers/gold", None),
         (For::Changing, "PUT", "/v1/policy/enforce", Some(json!({"enforce": false}))),
         (For::Changing, "POST", "/v1/policy/rollback?dry_run=true", Some(json!({"version": 1}))),
-        (For::Changing, "POST", "/v1/access", Some(json!({"id": "x", "list": "deny", "tenant": "nobody"}))),
+        (
+            For::Changing,
+            "POST",
+            "/v1/access",
+            Some(json!({"id": "x", "list": "deny", "tenant": "nobody"})),
+        ),
         (For::Changing, "DELETE", "/v1/access/x", None),
         (For::Changing, "PUT", "/api/config/global", quantity()),
         (For::Changing, "PUT", "/api/config/tenant/acme/action/read", quantity()),
@@ -114,7 +124,12 @@ fn routes() -> Vec<(For, &'static str, &'static str, Option<Value>)> {
             "/v1/policy?dry_run=true",
             Some(json!({"default_tier": "free", "tiers": {"free": {}}})),
         ),
-        (For::Changing, "PUT", "/v1/policy", Some(json!({"default_tier": "free", "tiers": {"free": {}}}))),
+        (
+            For::Changing,
+            "PUT",
+            "/v1/policy",
+            Some(json!({"default_tier": "free", "tiers": {"free": {}}})),
+        ),
     ]
 }
 
@@ -136,7 +151,8 @@ fn call(
 }
 
 fn version(node: &Node, token: &str) -> String {
-    let request = Request::new("GET", "/v1/policy").header("authorization", &format!("Bearer {token}"));
+    let request =
+        Request::new("GET", "/v1/policy").header("authorization", &format!("Bearer {token}"));
     node.send(&request).header("etag").to_string()
 }
 
@@ -158,7 +174,8 @@ fn every_route_lets_in_the_roles_it_is_for_and_nobody_else() {
                 For::Changing => changing,
             };
             let bearer = token.map(|token| format!("Bearer {token}"));
-            let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
+            let headers: Vec<_> =
+                bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
             let answer = call(&node, method, path, body.as_ref(), &headers);
             let what = format!("{method} {path} with {token:?}: {answer:?}");
             if expected == 200 {
@@ -169,8 +186,9 @@ fn every_route_lets_in_the_roles_it_is_for_and_nobody_else() {
                 assert_eq!(answer.header("www-authenticate"), challenge, "{what}");
             }
         }
-        // Only the administrator has changed anything: a limit and a tenant put and deleted, a tier and a list entry too, a limit
-        // for all calls and two of a tenant, these deleted, the kill switch, and the policy.
+        // Only the administrator has changed anything: a limit and a tenant put and deleted, a tier
+        // and a list entry too, a limit for all calls and two of a tenant, these deleted, the kill
+        // switch, and the policy.
         let expected = if token == Some(ADMIN) { "\"16\"" } else { "\"1\"" };
         assert_eq!(version(&node, ADMIN), expected, "{token:?}");
     }
@@ -188,7 +206,11 @@ fn without_a_check_token_deciding_needs_none_and_ignores_what_is_sent() {
         for (kind, method, path, body) in routes() {
             let answer = call(&node, method, path, body.as_ref(), headers);
             let refused = matches!(kind, For::Reading | For::Changing);
-            assert_eq!(answer.status == 401, refused, "{method} {path} with {headers:?}: {answer:?}");
+            assert_eq!(
+                answer.status == 401,
+                refused,
+                "{method} {path} with {headers:?}: {answer:?}"
+            );
         }
     }
     assert_eq!(version(&node, ADMIN), "\"1\"");
@@ -198,8 +220,13 @@ fn without_a_check_token_deciding_needs_none_and_ignores_what_is_sent() {
 fn without_auth_everybody_may_do_everything_on_loopback() {
     let node = Setup::policy(POLICY).start();
     for (_, method, path, body) in routes() {
-        let answer =
-            call(&node, method, path, body.as_ref(), &[("authorization", "Bearer nobody-open-sesame")]);
+        let answer = call(
+            &node,
+            method,
+            path,
+            body.as_ref(),
+            &[("authorization", "Bearer nobody-open-sesame")],
+        );
         assert!(!matches!(answer.status, 401 | 403 | 405 | 500..), "{method} {path}: {answer:?}");
     }
 }
@@ -216,12 +243,14 @@ fn an_open_node_takes_no_request_from_a_page_of_another_site() {
             }
         }
     }
-    let asked = Request::new("GET", "/v1/forward-auth").header("origin", "https://elsewhere.example");
+    let asked =
+        Request::new("GET", "/v1/forward-auth").header("origin", "https://elsewhere.example");
     assert_eq!(node.send(&asked).status, 200);
     assert_eq!(version(&node, ""), "\"1\"");
     // A page that the node has served itself is as good as any program.
     let own = format!("http://{}", node.http);
-    let host = raw("PUT", "/v1/tenants/acme", &format!("host: {}\r\norigin: {own}\r\n", node.http), "{}");
+    let host =
+        raw("PUT", "/v1/tenants/acme", &format!("host: {}\r\norigin: {own}\r\n", node.http), "{}");
     assert_eq!(node.client().send_raw(&host).status, 200);
 }
 
@@ -231,7 +260,8 @@ fn is_exempt(path: &str) -> bool {
 
 fn raw(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n{body}").into_bytes()
+    format!("{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n{body}")
+        .into_bytes()
 }
 
 /// The status of a check that is asked for under this Host.
@@ -252,7 +282,10 @@ fn an_open_node_answers_to_its_own_names_alone() {
             false => assert_eq!(answer.problem(421)["type"], "urn:tidegate:problem:misdirected"),
         }
     }
-    assert_eq!(client.send_raw(&raw("GET", "/v1/forward-auth", "host: evil.example\r\n", "")).status, 200);
+    assert_eq!(
+        client.send_raw(&raw("GET", "/v1/forward-auth", "host: evil.example\r\n", "")).status,
+        200
+    );
     assert_eq!(version(&node, ""), "\"1\"");
     for (host, expected) in [
         ("127.0.0.1", 200),
@@ -298,10 +331,13 @@ fn names_of_an_open_node_are_advertised_listed_or_set() {
         .section("[http]\nhosts = [\"listed.example\"]")
         .variable("TIDEGATE_HTTP_HOSTS", "set.example,other.example")
         .start();
-    for (host, expected) in [("set.example", 200), ("other.example:1", 200), ("listed.example", 421)] {
+    for (host, expected) in
+        [("set.example", 200), ("other.example:1", 200), ("listed.example", 421)]
+    {
         assert_eq!(checked_at(&set, host), expected, "{host}");
     }
-    let (code, stderr) = Setup::policy(POLICY).variable("TIDEGATE_HTTP_HOSTS", "a:7070").place().refuse();
+    let (code, stderr) =
+        Setup::policy(POLICY).variable("TIDEGATE_HTTP_HOSTS", "a:7070").place().refuse();
     assert!(code == 2 && stderr.contains("is not a host name without a port"), "{code} {stderr}");
 }
 
@@ -323,11 +359,12 @@ fn back_ups_need_a_token_and_metrics_one_where_auth_says_so() {
     assert!(detail.contains("configure [auth] to take back-ups"), "{detail}");
     assert_eq!(open.get("/metrics").status, 200);
 
-    let tokens = "[auth]\nmetrics = \"read\"\nadmin_tokens = [\"admin-of-this-node\"]\n\
-                  read_tokens = [\"reader-of-this-node\"]\ncheck_tokens = [\"decider-of-this-node\"]";
+    let tokens = "[auth]\nmetrics = \"read\"\nadmin_tokens = [\"admin-of-this-node\"]\nread_tokens \
+                  = [\"reader-of-this-node\"]\ncheck_tokens = [\"decider-of-this-node\"]";
     let node = Setup::policy(POLICY).section(tokens).start();
-    let status =
-        |path: &str, token: &str| call(&node, "GET", path, None, &[("x-tidegate-token", token)]).status;
+    let status = |path: &str, token: &str| {
+        call(&node, "GET", path, None, &[("x-tidegate-token", token)]).status
+    };
     for (token, expected) in [
         ("admin-of-this-node", 200),
         ("reader-of-this-node", 200),
@@ -367,12 +404,16 @@ fn a_header_of_our_own_may_carry_the_token_and_counts_before_authorization() {
 #[test]
 fn a_refusal_comes_before_any_look_at_the_body() {
     let node = with_tokens();
-    for (method, path) in
-        [("POST", "/v1/check"), ("POST", "/v1/check/batch"), ("PUT", "/v1/policy"), ("PUT", "/v1/tiers/a:b")]
-    {
+    for (method, path) in [
+        ("POST", "/v1/check"),
+        ("POST", "/v1/check/batch"),
+        ("PUT", "/v1/policy"),
+        ("PUT", "/v1/tiers/a:b"),
+    ] {
         for (token, expected) in [("nobody-open-sesame", 401), ("read-open-sesame", 403)] {
-            let request =
-                Request::new(method, path).header("x-tidegate-token", token).body("{ not even JSON");
+            let request = Request::new(method, path)
+                .header("x-tidegate-token", token)
+                .body("{ not even JSON");
             node.send(&request).problem(expected);
         }
     }
@@ -399,8 +440,14 @@ fn an_auth_section_that_lets_nobody_in_is_refused_with_exit_2() {
         ("[auth]", "auth: "),
         ("[auth]\nadmin_tokens = []", "auth: "),
         ("[auth]\nadmin_tokens = [\"\"]", "auth.admin_tokens[0]: "),
-        ("[auth]\nadmin_tokens = [\"env:SECRET_THAT_IS_NOT_SET\"]", "SECRET_THAT_IS_NOT_SET is not set"),
-        ("[auth]\n[[auth.tokens]]\nname = \"x\"\nrole = \"root\"\nvalue = \"y\"", "auth.tokens[0].role: "),
+        (
+            "[auth]\nadmin_tokens = [\"env:SECRET_THAT_IS_NOT_SET\"]",
+            "SECRET_THAT_IS_NOT_SET is not set",
+        ),
+        (
+            "[auth]\n[[auth.tokens]]\nname = \"x\"\nrole = \"root\"\nvalue = \"y\"",
+            "auth.tokens[0].role: ",
+        ),
     ] {
         let (code, stderr) = Setup::policy(POLICY).section(section).place().refuse();
         assert_eq!(code, 2, "{section}: {stderr}");
@@ -421,18 +468,22 @@ fn no_log_line_at_any_level_holds_a_token_or_an_api_key() {
         }
         for cost in [0, 1] {
             let check = json!({"tenant": "acme", "api_key": "key-of-acme", "cost": cost});
-            let answer = call(&node, "POST", "/v1/check", Some(&check), &[("x-tidegate-token", token)]);
+            let answer =
+                call(&node, "POST", "/v1/check", Some(&check), &[("x-tidegate-token", token)]);
             assert!(!answer.body.contains("key-of-acme"));
         }
     }
     let log = node.stderr();
     assert!(!log.is_empty());
-    for secret in [ADMIN, "read-open-sesame", "check-open-sesame", "nobody-open-sesame", "key-of-acme"] {
+    for secret in
+        [ADMIN, "read-open-sesame", "check-open-sesame", "nobody-open-sesame", "key-of-acme"]
+    {
         assert!(!log.contains(secret), "{secret}");
     }
 }
 
-// --------------------------------------------------------------------------- where secrets come from
+// --------------------------------------------------------------------------- where secrets come
+// from
 
 #[test]
 fn a_variable_makes_an_admin_token_where_there_is_no_auth() {
@@ -442,7 +493,8 @@ fn a_variable_makes_an_admin_token_where_there_is_no_auth() {
         (version(&node, ADMIN).as_str(), version(&node, "nobody-open-sesame").as_str()),
         ("\"1\"", "")
     );
-    let put = Request::new("PUT", "/v1/tiers/new").header("x-tidegate-token", ADMIN).json(&json!({}));
+    let put =
+        Request::new("PUT", "/v1/tiers/new").header("x-tidegate-token", ADMIN).json(&json!({}));
     assert_eq!(node.send(&put).status, 200);
     let audit = node.send(&Request::new("GET", "/v1/audit").header("x-tidegate-token", ADMIN));
     assert_eq!(audit.json()["entries"][0]["by"], "env");
@@ -466,12 +518,16 @@ fn a_node_is_opened_to_other_machines_by_its_operators_word_alone() {
     let open = || Setup::policy(POLICY).http("0.0.0.0:0");
     let (code, stderr) = open().place().refuse();
     assert_eq!(code, 2, "{stderr}");
-    for way in ["[auth]", "TIDEGATE_ADMIN_TOKEN", "--insecure-no-auth (TIDEGATE_INSECURE_NO_AUTH=true)"] {
+    for way in
+        ["[auth]", "TIDEGATE_ADMIN_TOKEN", "--insecure-no-auth (TIDEGATE_INSECURE_NO_AUTH=true)"]
+    {
         assert!(stderr.contains(way), "{way}: {stderr}");
     }
     let node = open().variable("TIDEGATE_INSECURE_NO_AUTH", "true").start();
     assert_eq!(node.put("/v1/tiers/new", json!({})).status, 200);
-    let both = open().variable("TIDEGATE_INSECURE_NO_AUTH", "true").variable("TIDEGATE_ADMIN_TOKEN", ADMIN);
+    let both = open()
+        .variable("TIDEGATE_INSECURE_NO_AUTH", "true")
+        .variable("TIDEGATE_ADMIN_TOKEN", ADMIN);
     let (code, stderr) = both.place().refuse();
     assert_eq!(code, 2, "{stderr}");
     assert!(stderr.contains("--insecure-no-auth is for a node without tokens"), "{stderr}");
@@ -479,7 +535,8 @@ fn a_node_is_opened_to_other_machines_by_its_operators_word_alone() {
 
 #[test]
 fn a_secret_that_only_looks_like_one_is_refused() {
-    for literal in ["${ADMIN_TOKEN_FOR_ALL}", "ENV:ADMIN_TOKEN_FOR_ALL", "/run/secrets/admin-token", "short"]
+    for literal in
+        ["${ADMIN_TOKEN_FOR_ALL}", "ENV:ADMIN_TOKEN_FOR_ALL", "/run/secrets/admin-token", "short"]
     {
         let section = format!("[auth]\nadmin_tokens = [{literal:?}]");
         let (code, stderr) = Setup::policy(POLICY).section(&section).place().refuse();
@@ -493,7 +550,8 @@ fn a_secret_that_only_looks_like_one_is_refused() {
 fn a_hangup_reads_tokens_in_files_again_all_or_none() {
     let section = "[auth]\nadmin_tokens = [\"file:admin\", \"file:other\"]";
     let place = Setup::policy(POLICY).section(section).place();
-    let write = |name: &str, secret: &str| std::fs::write(place.file(name), format!("{secret}\n")).unwrap();
+    let write =
+        |name: &str, secret: &str| std::fs::write(place.file(name), format!("{secret}\n")).unwrap();
     let (first, second) = ("the-first-secret-of-all", "the-second-secret-of-all");
     write("admin", first);
     write("other", "another-open-sesame");

@@ -41,15 +41,23 @@ fn the_decisions_come_in_the_order_of_the_checks_whichever_shard_decides_them() 
 fn checks_of_one_tenant_are_decided_one_after_another_each_with_the_members_of_an_answer() {
     let node = node(TEN);
     let check = json!({"tenant": "acme", "cost": 4});
-    let answer = batch(&node, "independent", json!([check, check, check, {"tenant": "acme", "cost": 2}]));
+    let answer =
+        batch(&node, "independent", json!([check, check, check, {"tenant": "acme", "cost": 2}]));
     assert_eq!(answer["allowed"], false);
     assert_eq!(allowed(&answer), [true, true, false, true]);
     let left: Vec<_> =
         answer["decisions"].as_array().unwrap().iter().map(|d| d["remaining"].clone()).collect();
     assert_eq!(left, [6, 2, 2, 0]);
-    let names = |decision: &Value| decision.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let names =
+        |decision: &Value| decision.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let single = node.check(check);
-    assert!(answer["decisions"].as_array().unwrap().iter().all(|decision| names(decision) == names(&single)));
+    assert!(
+        answer["decisions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|decision| names(decision) == names(&single))
+    );
 }
 
 #[test]
@@ -81,7 +89,8 @@ fn among_independent_checks_one_with_a_fault_has_its_error_in_its_place() {
     assert_eq!(allowed(&answer), [true, false, false, false, true]);
     let error = |i: usize| {
         let error = &answer["decisions"][i]["error"];
-        let paths = error["errors"].as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap());
+        let paths =
+            error["errors"].as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap());
         (error["status"].as_u64().unwrap(), paths.collect::<Vec<_>>())
     };
     assert_eq!(error(1), (400, vec!["checks[1].cost", "checks[1].coost"]));
@@ -93,8 +102,11 @@ fn among_independent_checks_one_with_a_fault_has_its_error_in_its_place() {
 #[test]
 fn all_or_nothing_passes_together() {
     let node = node(TEN);
-    let answer =
-        batch(&node, "all_or_nothing", json!([{"tenant": "acme", "cost": 3}, {"tenant": "acme", "cost": 7}]));
+    let answer = batch(
+        &node,
+        "all_or_nothing",
+        json!([{"tenant": "acme", "cost": 3}, {"tenant": "acme", "cost": 7}]),
+    );
     assert_eq!((&answer["allowed"], allowed(&answer)), (&json!(true), vec![true, true]));
     assert_eq!(node.peek(json!({"tenant": "acme"}))["remaining"], 0);
 }
@@ -113,11 +125,17 @@ limits = [
     );
     let export = json!({"tenant": "acme", "action": "export"});
     assert_eq!(node.check(export.clone())["allowed"], true);
-    let answer =
-        batch(&node, "all_or_nothing", json!([{"tenant": "acme"}, export, {"tenant": "acme", "cost": 5}]));
+    let answer = batch(
+        &node,
+        "all_or_nothing",
+        json!([{"tenant": "acme"}, export, {"tenant": "acme", "cost": 5}]),
+    );
     assert_eq!((&answer["allowed"], allowed(&answer)), (&json!(false), vec![false, false, false]));
     for decision in answer["decisions"].as_array().unwrap() {
-        assert_eq!(decision["denied_by"], json!({"name": "export", "scope": ["tenant"], "reason": "rate"}));
+        assert_eq!(
+            decision["denied_by"],
+            json!({"name": "export", "scope": ["tenant"], "reason": "rate"})
+        );
         assert!(decision["retry_after_ms"].is_u64(), "{decision}");
     }
     assert_eq!(node.peek(json!({"tenant": "acme"}))["remaining"], 99);
@@ -145,7 +163,10 @@ fn all_or_nothing_holds_for_limits_that_tenants_share() {
     for (ip, left) in [(1, 3), (2, 3), (3, 0)] {
         assert_eq!(node.peek(check(ip))["remaining"], left, "{ip}");
     }
-    assert_eq!(batch(&node, "all_or_nothing", json!([check(1), check(1), check(2)]))["allowed"], true);
+    assert_eq!(
+        batch(&node, "all_or_nothing", json!([check(1), check(1), check(2)]))["allowed"],
+        true
+    );
     for (ip, left) in [(1, 1), (2, 2)] {
         assert_eq!(node.peek(check(ip))["remaining"], left, "{ip}");
     }
@@ -173,8 +194,9 @@ fn each_check_of_a_batch_that_asks_for_a_permit_gets_its_own_or_all_get_none() {
 #[test]
 fn a_fault_in_one_check_spoils_all_or_nothing() {
     let node = node(TEN);
-    let post =
-        |checks: Value| node.post("/v1/check/batch", json!({"mode": "all_or_nothing", "checks": checks}));
+    let post = |checks: Value| {
+        node.post("/v1/check/batch", json!({"mode": "all_or_nothing", "checks": checks}))
+    };
     assert_eq!(
         post(json!([{"tenant": "a"}, {"tenant": "a", "cost": 0}])).fault_paths(400),
         ["checks[1].cost"]
@@ -189,7 +211,8 @@ fn a_check_that_can_not_be_decided_is_named_by_its_place_in_the_batch() {
     let checks = json!([{"tenant": "a"}, {"tenant": "a", "tier": "gold"}]);
     let independent = batch(&node, "independent", checks.clone());
     assert_eq!(independent["decisions"][1]["error"]["errors"][0]["path"], "checks[1].tier");
-    let together = node.post("/v1/check/batch", json!({"mode": "all_or_nothing", "checks": checks}));
+    let together =
+        node.post("/v1/check/batch", json!({"mode": "all_or_nothing", "checks": checks}));
     assert_eq!(together.fault_paths(422), ["checks[1].tier"]);
 }
 
@@ -209,11 +232,15 @@ fn a_list_denies_all_or_nothing_and_lets_its_own_pass() {
          [access.friend]\nlist = \"allow\"\nclient = \"alice\"\n"
     ));
     let plain = json!({"tenant": "acme", "cost": 4});
-    let banned = batch(&node, "all_or_nothing", json!([plain, {"tenant": "acme", "client": "mallory"}]));
+    let banned =
+        batch(&node, "all_or_nothing", json!([plain, {"tenant": "acme", "client": "mallory"}]));
     assert_eq!(allowed(&banned), [false, false]);
     assert_eq!(banned["decisions"][0]["denied_by"]["name"], "banned");
-    let friendly =
-        batch(&node, "all_or_nothing", json!([{"tenant": "acme", "client": "alice", "cost": 99}, plain]));
+    let friendly = batch(
+        &node,
+        "all_or_nothing",
+        json!([{"tenant": "acme", "client": "alice", "cost": 99}, plain]),
+    );
     assert_eq!(allowed(&friendly), [true, true]);
     assert_eq!(friendly["decisions"][0]["bypass"]["list"], "friend");
     assert_eq!(limit(&friendly["decisions"][1], "burst")["remaining"], 6);
@@ -222,13 +249,17 @@ fn a_list_denies_all_or_nothing_and_lets_its_own_pass() {
 #[test]
 fn a_thousand_checks_fit_and_a_thousand_and_one_are_413() {
     let node = node(TEN);
-    let checks =
-        |count: usize| Value::Array((0..count).map(|i| json!({"tenant": format!("t{i}")})).collect());
+    let checks = |count: usize| {
+        Value::Array((0..count).map(|i| json!({"tenant": format!("t{i}")})).collect())
+    };
     for mode in ["independent", "all_or_nothing"] {
         node.post("/v1/check/batch", json!({"mode": mode, "checks": checks(1_001)})).problem(413);
     }
     let answer = batch(&node, "independent", checks(1_000));
-    assert_eq!((&answer["allowed"], answer["decisions"].as_array().unwrap().len()), (&json!(true), 1_000));
+    assert_eq!(
+        (&answer["allowed"], answer["decisions"].as_array().unwrap().len()),
+        (&json!(true), 1_000)
+    );
 }
 
 #[test]
@@ -257,6 +288,7 @@ fn a_request_id_in_a_batch_is_charged_once() {
     let second = batch(&node, "all_or_nothing", json!([check, {"tenant": "acme", "cost": 2}]));
     assert_eq!(second["decisions"][0]["replayed"], true);
     assert_eq!(node.peek(json!({"tenant": "acme"}))["remaining"], 5);
-    let twice = node.post("/v1/check/batch", json!({"mode": "all_or_nothing", "checks": [check, check]}));
+    let twice =
+        node.post("/v1/check/batch", json!({"mode": "all_or_nothing", "checks": [check, check]}));
     assert_eq!(twice.fault_paths(400), ["checks[1].request_id"]);
 }

@@ -1,6 +1,8 @@
-//! Real proxies in front of a real node, configured by the files in `docs/proxies`, of which only addresses are changed.
+//! Real proxies in front of a real node, configured by the files in `docs/proxies`, of which only
+//! addresses are changed.
 //!
-//! A machine without caddy or nginx skips that proxy's part: `apt-get install -y caddy nginx-light`.
+//! A machine without caddy or nginx skips that proxy's part: `apt-get install -y caddy
+//! nginx-light`.
 
 mod rig;
 
@@ -65,8 +67,9 @@ impl Kind {
                 [before, after].concat()
             }
             Self::Nginx => {
-                let open =
-                    |line: &&str| !line.contains("intercept_errors") && !line.contains("=204 @unasked");
+                let open = |line: &&str| {
+                    !line.contains("intercept_errors") && !line.contains("=204 @unasked")
+                };
                 config.lines().filter(open).collect::<Vec<_>>().join("\n")
             }
         };
@@ -86,12 +89,16 @@ impl Kind {
         let mut command = Command::new(program);
         match self {
             Self::Caddy => {
-                command.args(["run", "--adapter", "caddyfile", "--config"]).arg(dir.join(self.file()));
+                command
+                    .args(["run", "--adapter", "caddyfile", "--config"])
+                    .arg(dir.join(self.file()));
                 command.env("XDG_CONFIG_HOME", dir).env("XDG_DATA_HOME", dir).env("HOME", dir);
             }
             Self::Nginx => {
                 // One process, so that its end is the end of all of it.
-                command.args(["-e", "stderr", "-g", "daemon off; master_process off;", "-p"]).arg(dir);
+                command
+                    .args(["-e", "stderr", "-g", "daemon off; master_process off;", "-p"])
+                    .arg(dir);
                 command.arg("-c").arg(dir.join(self.file()));
             }
         }
@@ -231,7 +238,8 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Seen>>) -> Option<()> {
     let mut words = first.split(' ');
     let (method, uri) = (words.next()?.to_string(), words.next()?.to_string());
     let status = uri.strip_prefix("/status/").unwrap_or("200");
-    let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: 6\r\nconnection: close\r\n\r\n");
+    let answer =
+        format!("HTTP/1.1 {status} Said\r\ncontent-length: 6\r\nconnection: close\r\n\r\n");
     let text = if method == "HEAD" { "" } else { "served" };
     seen.lock().unwrap().push(Seen { method, uri, body: String::from_utf8(body).ok()? });
     reader.get_mut().write_all([&answer, text].concat().as_bytes()).ok()
@@ -249,7 +257,12 @@ struct Request {
 impl Request {
     fn new(method: &str, uri: &str, tenant: &str) -> Self {
         let line = format!("{method} {uri} HTTP/1.1");
-        Self { line, host: format!("{tenant}.api.example.com"), headers: Vec::new(), body: String::new() }
+        Self {
+            line,
+            host: format!("{tenant}.api.example.com"),
+            headers: Vec::new(),
+            body: String::new(),
+        }
     }
 
     fn get(tenant: &str) -> Self {
@@ -297,11 +310,20 @@ fn what_is_allowed_reaches_the_app_unchanged_and_the_client_sees_the_headers() {
         let (node, app, proxy) = chain(kind);
         let request = Request::new("POST", "/a%20b/c?x=1&y=%2F", "acme").body("{\"hello\":1}");
         let answer = proxy.ask(&request);
-        assert_eq!((answer.status, answer.text().as_str()), (200, "served"), "{kind:?}: {}", proxy.log());
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "served"),
+            "{kind:?}: {}",
+            proxy.log()
+        );
         assert_eq!(answer.header("ratelimit-policy"), Some("\"hour\";q=1000;w=3600"), "{kind:?}");
         assert_eq!(answer.header("ratelimit"), Some("\"hour\";r=999;t=3600"), "{kind:?}");
         let uri = "/a%20b/c?x=1&y=%2F".to_string();
-        assert_eq!(app.seen(), [Seen { method: "POST".into(), uri, body: request.body }], "{kind:?}");
+        assert_eq!(
+            app.seen(),
+            [Seen { method: "POST".into(), uri, body: request.body }],
+            "{kind:?}"
+        );
         assert_eq!(spent(&node, "acme"), 1, "{kind:?}");
     }
 }
@@ -316,7 +338,10 @@ fn a_denial_is_the_clients_answer_and_the_app_is_not_asked() {
         for request in [Request::get("small"), Request::new("POST", "/a", "small").body("hello")] {
             let answer = proxy.ask(&request);
             let problem = answer.problem_type();
-            assert_eq!(problem, "https://iana.org/assignments/http-problem-types#quota-exceeded", "{kind:?}");
+            assert_eq!(
+                problem, "https://iana.org/assignments/http-problem-types#quota-exceeded",
+                "{kind:?}"
+            );
             let retry_after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
             assert!((3_000..=3_600).contains(&retry_after), "{kind:?}: {answer:?}");
             assert!(
@@ -368,7 +393,9 @@ fn every_request_is_charged_once_whatever_its_method_and_connection() {
         let (node, app) = (Home::new(POLICY, "").start(), App::start());
         // Two peers, so that the proxy has somebody else to ask.
         let config = match kind {
-            Kind::Caddy => kind.config().replace("127.0.0.1:7070 {", "127.0.0.1:7070 127.0.0.1:7070 {"),
+            Kind::Caddy => {
+                kind.config().replace("127.0.0.1:7070 {", "127.0.0.1:7070 127.0.0.1:7070 {")
+            }
             Kind::Nginx => {
                 let server = "server 127.0.0.1:7070 max_fails=0;";
                 kind.config().replace(server, &format!("{server} {server}"))
@@ -387,7 +414,11 @@ fn every_request_is_charged_once_whatever_its_method_and_connection() {
                             request = request.body("0123456789");
                         }
                         let answer = wire.ask(request.bytes()).unwrap();
-                        assert_eq!((answer.status, answer.text().as_str()), (200, "served"), "{kind:?}");
+                        assert_eq!(
+                            (answer.status, answer.text().as_str()),
+                            (200, "served"),
+                            "{kind:?}"
+                        );
                     }
                 });
             }
@@ -416,7 +447,9 @@ fn paths_of_the_bypass_pass_unasked_and_what_only_looks_like_them_does_not() {
         }
         assert_eq!((app.count(), spent(&node, "acme")), (4, 0), "{kind:?}");
         for (i, uri) in
-            ["/healthy", "/health/../a", "/health/%2e%2e/a", "//health", "/health/..%2fa"].iter().enumerate()
+            ["/healthy", "/health/../a", "/health/%2e%2e/a", "//health", "/health/..%2fa"]
+                .iter()
+                .enumerate()
         {
             proxy.ask(&Request::new("GET", uri, "acme"));
             assert_eq!(spent(&node, "acme"), i as u64 + 1, "{kind:?}: {uri}");
@@ -479,7 +512,12 @@ fn while_no_node_answers_requests_pass_or_fail_as_the_file_says() {
         let post = Request::new("POST", "/a?b", "acme").body("hello");
         let open = Proxy::start(kind, &kind.config(), free_addr(), app.addr);
         let answer = open.ask(&post);
-        assert_eq!((answer.status, answer.text().as_str()), (200, "served"), "{kind:?}: {}", open.log());
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "served"),
+            "{kind:?}: {}",
+            open.log()
+        );
         assert_eq!(answer.header("ratelimit"), None, "{kind:?}: {answer:?}");
         let seen = Seen { method: "POST".into(), uri: "/a?b".into(), body: "hello".into() };
         assert_eq!(app.seen(), [seen], "{kind:?}");
@@ -500,9 +538,10 @@ fn a_request_that_is_too_large_to_be_asked_about_does_not_slip_through() {
             let answer = Wire::to(proxy.addr).unwrap().ask(request.bytes());
             served += u64::from(answer.is_some_and(|answer| answer.status == 200));
         };
-        for size in
-            [1_000, 3_000, 4_000, 5_000, 6_900, 8_000, 10_000, 12_000, 15_000, 17_000, 40_000, 200_000]
-        {
+        for size in [
+            1_000, 3_000, 4_000, 5_000, 6_900, 8_000, 10_000, 12_000, 15_000, 17_000, 40_000,
+            200_000,
+        ] {
             let long = "a".repeat(size);
             send(Request::get("acme").header("X-Padding", &long));
             send(Request::get("acme").header("Cookie", &long));
@@ -515,15 +554,18 @@ fn a_request_that_is_too_large_to_be_asked_about_does_not_slip_through() {
             send(Request { host: format!("{long}.api.example.com"), ..Request::get("acme") });
         }
         for count in [30, 60, 70, 100, 200] {
-            let many = (0..count).fold(Request::get("acme"), |r, i| r.header(&format!("X-Padding-{i}"), "a"));
+            let many = (0..count)
+                .fold(Request::get("acme"), |r, i| r.header(&format!("X-Padding-{i}"), "a"));
             send(many);
         }
-        // A node that refuses a head closes while the proxy is still sending: to the proxy that may look like a failure, now and
-        // then. So large ones come in numbers, and from several sides.
+        // A node that refuses a head closes while the proxy is still sending: to the proxy that may
+        // look like a failure, now and then. So large ones come in numbers, and from several sides.
         let large = Request::get("acme").header("X-API-Key", &"a".repeat(60_000)).bytes();
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..40).for_each(|_| drop(Wire::to(proxy.addr).unwrap().ask(&large))));
+                scope.spawn(|| {
+                    (0..40).for_each(|_| drop(Wire::to(proxy.addr).unwrap().ask(&large)))
+                });
             }
         });
         let charged = spent(&node, "acme") + spent(&node, "anonymous");

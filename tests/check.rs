@@ -5,7 +5,9 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Request, Setup, instant_in_ms, limit, log, node, policy, sent, take_number, wait_ms};
+use support::{
+    Request, Setup, instant_in_ms, limit, log, node, policy, sent, take_number, wait_ms,
+};
 
 /// Ten at once and a hundred an hour.
 const BURST_AND_HOUR: &str = r#"
@@ -74,7 +76,8 @@ fn a_denied_answer_has_the_members_of_the_contract_and_no_others() {
 }
 
 #[test]
-fn an_allowed_answer_shows_the_limit_with_the_least_left_and_of_equals_the_one_with_the_longest_reset() {
+fn an_allowed_answer_shows_the_limit_with_the_least_left_and_of_equals_the_one_with_the_longest_reset()
+ {
     let node = node(
         r#"
 default_tier = "free"
@@ -115,7 +118,10 @@ limits = [
     );
     assert_eq!(node.allowed_of(2, json!({"tenant": "acme"})), 2);
     let answer = node.check(json!({"tenant": "acme"}));
-    assert_eq!(answer["denied_by"], json!({"name": "an-hour", "scope": ["tenant"], "reason": "rate"}));
+    assert_eq!(
+        answer["denied_by"],
+        json!({"name": "an-hour", "scope": ["tenant"], "reason": "rate"})
+    );
     assert_eq!((&answer["limit"], &answer["remaining"]), (&json!(2), &json!(0)));
     let retry_after_ms = answer["retry_after_ms"].as_u64().unwrap();
     assert!((3_540_000..=3_600_000).contains(&retry_after_ms), "{answer}");
@@ -189,7 +195,8 @@ reason = "abuse"
 #[test]
 fn a_cost_above_the_capacity_is_denied_for_good_and_takes_nothing() {
     let node = node(BURST_AND_HOUR);
-    let answer = node.send(&Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "cost": 11})));
+    let answer =
+        node.send(&Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "cost": 11})));
     let decision = answer.json();
     assert_eq!((&decision["allowed"], &decision["retry_after_ms"]), (&json!(false), &json!(null)));
     assert_eq!(decision["denied_by"]["reason"], "cost_exceeds_capacity");
@@ -216,8 +223,9 @@ fn every_algorithm_admits_exactly_its_number_at_once() {
         r#"algorithm = "sliding_log", limit = 10, window = "1h""#,
         r#"algorithm = "quota", limit = 10, period = "month", anchor_day = 15, time_zone = "Europe/Berlin""#,
     ] {
-        let node =
-            node(&format!("default_tier = \"free\"\n[tiers.free]\nlimits = [{{ name = \"x\", {rule} }}]\n"));
+        let node = node(&format!(
+            "default_tier = \"free\"\n[tiers.free]\nlimits = [{{ name = \"x\", {rule} }}]\n"
+        ));
         assert_eq!(node.allowed_of(12, json!({"tenant": "acme"})), 10, "{rule}");
         assert_eq!(node.allowed_of(1, json!({"tenant": "other"})), 1, "{rule}");
     }
@@ -246,8 +254,11 @@ limits = [{ name = "x", algorithm = "sliding_log", limit = 3, window = "700ms" }
             scope.spawn(move || {
                 let mut client = node.client();
                 let check = json!({"tenant": tier, "tier": tier});
-                // However slow the machine is, a hundred at a stretch are too many for each of them.
-                let denied = (0..100).map(|_| client.check(&check)).find(|answer| answer["allowed"] == false);
+                // However slow the machine is, a hundred at a stretch are too many for each of
+                // them.
+                let denied = (0..100)
+                    .map(|_| client.check(&check))
+                    .find(|answer| answer["allowed"] == false);
                 let wait = denied.unwrap()["retry_after_ms"].as_u64().unwrap();
                 assert!((1..=1_400).contains(&wait), "{tier}: {wait}");
                 // One more for a wall clock that is being slewed just now.
@@ -264,8 +275,16 @@ fn the_headers_say_what_the_limits_are_what_is_left_and_when_to_come_back() {
     let check = Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "cost": 6}));
     let allowed = node.send(&check);
     assert_eq!(
-        (allowed.header("ratelimit-policy"), allowed.header("ratelimit"), allowed.header("retry-after")),
-        (r#""burst";q=10;w=36000, "hour";q=100;w=3600"#, r#""burst";r=4;t=21600, "hour";r=94;t=3600"#, "")
+        (
+            allowed.header("ratelimit-policy"),
+            allowed.header("ratelimit"),
+            allowed.header("retry-after")
+        ),
+        (
+            r#""burst";q=10;w=36000, "hour";q=100;w=3600"#,
+            r#""burst";r=4;t=21600, "hour";r=94;t=3600"#,
+            ""
+        )
     );
     assert_eq!(allowed.header("content-type"), "application/json");
     let denied = node.send(&check);
@@ -274,7 +293,10 @@ fn the_headers_say_what_the_limits_are_what_is_left_and_when_to_come_back() {
     let seconds = denied.json()["retry_after_ms"].as_u64().unwrap().div_ceil(1_000);
     assert!((7_140..=7_200).contains(&seconds), "{seconds}");
     assert_eq!(denied.header("retry-after"), seconds.to_string());
-    assert!(denied.header("ratelimit").starts_with(&format!(r#""burst";r=4;t={seconds}, "#)), "{denied:?}");
+    assert!(
+        denied.header("ratelimit").starts_with(&format!(r#""burst";r=4;t={seconds}, "#)),
+        "{denied:?}"
+    );
 }
 
 #[test]
@@ -298,23 +320,34 @@ fn with_status_429_a_denial_is_a_problem_document_with_the_members_of_the_answer
         assert_eq!(problem.as_object_mut().unwrap().remove(name), Some(value), "{name}");
     }
     for name in ["title", "detail"] {
-        assert!(problem.as_object_mut().unwrap().remove(name).is_some_and(|text| text.is_string()), "{name}");
+        assert!(
+            problem.as_object_mut().unwrap().remove(name).is_some_and(|text| text.is_string()),
+            "{name}"
+        );
     }
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&problem), names(&denied));
-    for name in ["allowed", "tenant", "tier", "cost", "limit", "remaining", "denied_by", "mode", "node"] {
+    for name in
+        ["allowed", "tenant", "tier", "cost", "limit", "remaining", "denied_by", "mode", "node"]
+    {
         assert_eq!(problem[name], denied[name], "{name}");
     }
-    assert_eq!(node.post("/v1/check?status=418", json!({"tenant": "acme"})).fault_paths(400), ["status"]);
+    assert_eq!(
+        node.post("/v1/check?status=418", json!({"tenant": "acme"})).fault_paths(400),
+        ["status"]
+    );
 }
 
-// -------------------------------------------------------------------------------- unlimited, and lists
+// -------------------------------------------------------------------------------- unlimited, and
+// lists
 
 #[test]
 fn a_tier_without_limits_answers_unlimited() {
     let node = node(&policy(&[], &[]));
-    let answer = node
-        .send(&Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "cost": 4_000_000_000u32})));
+    let answer = node.send(
+        &Request::new("POST", "/v1/check")
+            .json(&json!({"tenant": "acme", "cost": 4_000_000_000u32})),
+    );
     let decision = answer.json();
     assert_eq!(
         decision,
@@ -373,11 +406,17 @@ fn who_is_on_the_allow_list_passes_unjudged_and_is_told_by_which_entry() {
                 (&json!(true), &json!("unlimited"), &json!(null), &json!([])),
                 "{check}"
             );
-            assert_eq!(answer["bypass"], json!({"list": entry, "reason": format!("because of {entry}")}));
+            assert_eq!(
+                answer["bypass"],
+                json!({"list": entry, "reason": format!("because of {entry}")})
+            );
         }
     }
     // None of them took the one unit of acme, and nobody else is let through.
-    assert_eq!(node.allowed_of(2, json!({"tenant": "acme", "ip": "192.0.2.10", "api_key": "other"})), 1);
+    assert_eq!(
+        node.allowed_of(2, json!({"tenant": "acme", "ip": "192.0.2.10", "api_key": "other"})),
+        1
+    );
 }
 
 #[test]
@@ -391,7 +430,10 @@ fn who_is_on_the_deny_list_is_denied_for_good_and_is_told_by_which_entry() {
             (&json!(false), &json!(null)),
             "{check}"
         );
-        assert_eq!(decision["denied_by"], json!({"name": entry, "scope": [kind], "reason": "deny_list"}));
+        assert_eq!(
+            decision["denied_by"],
+            json!({"name": entry, "scope": [kind], "reason": "deny_list"})
+        );
         assert_eq!(answer.header("retry-after"), "");
         assert_eq!(
             node.post("/v1/check?status=429", check).problem(429)["violated-policies"],
@@ -450,7 +492,8 @@ fn three_tiers(request_tier: &str) -> String {
         tier("one", 1),
         tier("two", 2),
         tier("three", 3),
-        "[[tier_patterns]]\npattern = \"ent-*\"\ntier = \"two\"\n[tenants.acme]\ntier = \"two\"\n".into(),
+        "[[tier_patterns]]\npattern = \"ent-*\"\ntier = \"two\"\n[tenants.acme]\ntier = \"two\"\n"
+            .into(),
     ]
     .concat()
 }
@@ -599,7 +642,8 @@ fn the_bucket_of_a_sent_limit_is_its_name_and_scope_and_its_numbers_are_each_req
 }
 
 #[test]
-fn a_configured_limit_of_the_tenant_action_or_client_overrides_the_one_sent_and_the_tiers_does_not() {
+fn a_configured_limit_of_the_tenant_action_or_client_overrides_the_one_sent_and_the_tiers_does_not()
+{
     let node = node(
         r#"
 default_tier = "free"
@@ -630,7 +674,8 @@ limits = [{ name = "adhoc", match = { client = "ann" }, algorithm = "sliding_log
 }
 
 #[test]
-fn the_most_specific_limit_of_a_name_counts_client_over_action_over_tenant_over_tier_over_everybody() {
+fn the_most_specific_limit_of_a_name_counts_client_over_action_over_tenant_over_tier_over_everybody()
+ {
     let node = node(
         r#"
 default_tier = "free"
@@ -729,7 +774,11 @@ limits = [
     for (remaining, would_deny) in [(1, false), (0, false), (0, true), (0, true)] {
         let answer = node.post("/v1/check", json!({"tenant": "acme"}));
         let decision = answer.json();
-        assert_eq!((&decision["allowed"], &decision["limit"]), (&json!(true), &json!(5)), "{decision}");
+        assert_eq!(
+            (&decision["allowed"], &decision["limit"]),
+            (&json!(true), &json!(5)),
+            "{decision}"
+        );
         let shadow = limit(&decision, "shadow");
         assert_eq!(
             (&shadow["remaining"], &shadow["would_deny"]),
@@ -778,7 +827,8 @@ fn the_kill_switch_is_thrown_and_put_back_while_the_node_runs() {
     let policy = policy(&[], &[log("own", r#"["tenant"]"#, 1)]);
     let node = node(&policy);
     let put = |text: &str| {
-        let request = Request::new("PUT", "/v1/policy").header("content-type", "application/toml").body(text);
+        let request =
+            Request::new("PUT", "/v1/policy").header("content-type", "application/toml").body(text);
         node.send(&request).version()
     };
     assert_eq!(node.allowed_of(3, json!({"tenant": "acme"})), 1);
@@ -880,7 +930,8 @@ fn an_address_has_one_bucket_however_it_is_spelled() {
 }
 
 #[test]
-fn leaving_out_a_value_does_not_lift_a_tenants_limit_and_a_shared_one_is_only_for_those_who_carry_it() {
+fn leaving_out_a_value_does_not_lift_a_tenants_limit_and_a_shared_one_is_only_for_those_who_carry_it()
+ {
     let node = node(
         r#"
 default_tier = "free"
@@ -922,7 +973,8 @@ fn beyond_the_cap_on_keys_a_stand_in_decides_and_the_answer_says_so() {
     assert_eq!(node.check(json!({"tenant": "acme", "client": "ann"}))["remaining"], 3);
 }
 
-// -------------------------------------------------------------------------------- what isn't a check
+// -------------------------------------------------------------------------------- what isn't a
+// check
 
 #[test]
 fn every_fault_of_a_body_is_named_by_its_path() {
@@ -941,12 +993,15 @@ fn every_fault_of_a_body_is_named_by_its_path() {
 #[test]
 fn a_body_that_is_no_check_is_400_and_the_content_type_makes_no_difference() {
     let node = node(BURST_AND_HOUR);
-    for body in ["", "{", "[]", "null", "{}", r#"{"tenant":"a","cost":1,"cost":2}"#, r#"{"tenant":"a"} x"#] {
+    for body in
+        ["", "{", "[]", "null", "{}", r#"{"tenant":"a","cost":1,"cost":2}"#, r#"{"tenant":"a"} x"#]
+    {
         node.send(&Request::new("POST", "/v1/check").body(body)).problem(400);
     }
     for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
-        let request =
-            Request::new("POST", "/v1/check").header("content-type", kind).body(r#"{"tenant":"a"}"#);
+        let request = Request::new("POST", "/v1/check")
+            .header("content-type", kind)
+            .body(r#"{"tenant":"a"}"#);
         assert_eq!(node.send(&request).status, 200, "{kind:?}");
     }
 }

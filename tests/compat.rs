@@ -1,5 +1,6 @@
-//! The documented calls under `/api/`: a limit sent with each request, a sliding log per tenant, client and action; and the
-//! calls that configure limits to stand in for those. At the end, the calls of another system under `/admin/ratelimit/`.
+//! The documented calls under `/api/`: a limit sent with each request, a sliding log per tenant,
+//! client and action; and the calls that configure limits to stand in for those. At the end, the
+//! calls of another system under `/admin/ratelimit/`.
 
 mod support;
 
@@ -21,8 +22,9 @@ fn consume(node: &Node, body: Value) -> Value {
 }
 
 fn status(node: &Node, who: &str, max_requests: u64) -> Value {
-    let answer =
-        node.get(&format!("/api/status/{who}?max_requests={max_requests}&window_duration_seconds=3600"));
+    let answer = node.get(&format!(
+        "/api/status/{who}?max_requests={max_requests}&window_duration_seconds=3600"
+    ));
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()
 }
@@ -70,7 +72,11 @@ fn each_tenant_client_and_action_has_a_log_of_its_own() {
         ("acme", "bob", "read"),
         ("globex", "ann", "read"),
     ] {
-        assert_eq!(allowed_of(&node, 5, &body(tenant, client, action, 3)), 3, "{tenant} {client} {action}");
+        assert_eq!(
+            allowed_of(&node, 5, &body(tenant, client, action, 3)),
+            3,
+            "{tenant} {client} {action}"
+        );
     }
 }
 
@@ -95,7 +101,10 @@ fn the_status_says_what_is_left_and_consumes_nothing() {
 fn the_status_takes_names_with_any_characters() {
     let node = node(EMPTY);
     consume(&node, body("acme", "ann/42 ä", "read & write", 10));
-    assert_eq!(status(&node, "acme/ann%2F42%20%C3%A4/read%20%26%20write", 10)["remaining_requests"], 9);
+    assert_eq!(
+        status(&node, "acme/ann%2F42%20%C3%A4/read%20%26%20write", 10)["remaining_requests"],
+        9
+    );
 }
 
 #[test]
@@ -110,7 +119,10 @@ fn what_was_spent_counts_against_the_number_that_the_next_call_sends() {
 fn a_number_above_what_a_log_remembers_is_taken_too() {
     let node = node(EMPTY);
     assert_eq!(consume(&node, body("acme", "ann", "read", 10_000))["remaining_requests"], 9_999);
-    assert_eq!(consume(&node, body("acme", "ann", "write", 1_000_000))["remaining_requests"], 999_999);
+    assert_eq!(
+        consume(&node, body("acme", "ann", "write", 1_000_000))["remaining_requests"],
+        999_999
+    );
 }
 
 #[test]
@@ -142,7 +154,8 @@ limits = [
         ("acme", "ann", "export", 7),
     ] {
         let sent = body(tenant, client, action, 10);
-        let left = status(&node, &format!("{tenant}/{client}/{action}"), 10)["remaining_requests"].clone();
+        let left =
+            status(&node, &format!("{tenant}/{client}/{action}"), 10)["remaining_requests"].clone();
         assert_eq!(left, passed, "{tenant} {client} {action}");
         assert_eq!(allowed_of(&node, 25, &sent), passed, "{tenant} {client} {action}");
     }
@@ -155,7 +168,8 @@ fn quantity(max_requests: u64, seconds: u64) -> Value {
 #[test]
 fn what_is_configured_overrides_what_is_sent_and_the_most_specific_counts() {
     let node = node(EMPTY);
-    // What is put, and what then passes of twenty-five calls that send a limit of ten: (acme/ann/read, globex/ann/read).
+    // What is put, and what then passes of twenty-five calls that send a limit of ten:
+    // (acme/ann/read, globex/ann/read).
     let (action, client) = ("tenant/acme/action/read", "tenant/acme/client/ann/action/read");
     for (round, (method, what, max_requests, acme, globex)) in [
         ("PUT", "global", 15, 15, 15),
@@ -180,7 +194,11 @@ fn what_is_configured_overrides_what_is_sent_and_the_most_specific_counts() {
                 passed,
                 "{what}"
             );
-            assert_eq!(allowed_of(&node, 25, &body(tenant, "ann", "read", 10)), passed, "{what} {tenant}");
+            assert_eq!(
+                allowed_of(&node, 25, &body(tenant, "ann", "read", 10)),
+                passed,
+                "{what} {tenant}"
+            );
         }
     }
 }
@@ -242,7 +260,10 @@ fn deleting_one_override_leaves_the_others_of_its_tenant() {
         json!({"tenant_id": "acme", "overrides": [
             of(json!("bob"), "read", 4), of(Value::Null, "read", 1), of(Value::Null, "write", 2)]})
     );
-    assert_eq!(node.get("/api/config/tenant/nobody").json(), json!({"tenant_id": "nobody", "overrides": []}));
+    assert_eq!(
+        node.get("/api/config/tenant/nobody").json(),
+        json!({"tenant_id": "nobody", "overrides": []})
+    );
 }
 
 #[test]
@@ -283,7 +304,8 @@ limits = [{ name = "api", algorithm = "quota", limit = 5, period = "month" }]
             {"client_id": null, "action_type": null, "max_requests": 5, "window_duration_seconds": null,
              "algorithm": "quota"}]}]})
     );
-    for (query, fault) in [("limit=0", "limit"), ("limit=1001", "limit"), ("after=a%20b", "after")] {
+    for (query, fault) in [("limit=0", "limit"), ("limit=1001", "limit"), ("after=a%20b", "after")]
+    {
         assert_eq!(node.get(&format!("/api/config?{query}")).fault_paths(400), [fault], "{query}");
     }
 }
@@ -310,9 +332,16 @@ fn every_fault_of_a_configuring_call_is_named_by_its_path_and_a_stale_one_comes_
         let path = format!("/api/config/{path}");
         assert_eq!(node.put(&path, json!({})).fault_paths(400), numbers, "{path}");
         assert_eq!(node.put(&path, quantity(0, 0)).fault_paths(400), numbers, "{path}");
-        assert_eq!(node.put(&path, quantity(1_000_000_000_000_000, 316_224_001)).fault_paths(400), numbers);
+        assert_eq!(
+            node.put(&path, quantity(1_000_000_000_000_000, 316_224_001)).fault_paths(400),
+            numbers
+        );
         let more = json!({"max_requests": 1.5, "window_duration_seconds": "60", "burst": 1});
-        assert_eq!(node.put(&path, more).fault_paths(400), [numbers[0], numbers[1], "burst"], "{path}");
+        assert_eq!(
+            node.put(&path, more).fault_paths(400),
+            [numbers[0], numbers[1], "burst"],
+            "{path}"
+        );
         node.send(&Request::new("PUT", &path).body("{")).problem(400);
         let stale = Request::new("PUT", &path).header("if-match", "\"9\"").body("{ not even JSON");
         node.send(&stale).problem(412);
@@ -390,7 +419,8 @@ tier = "free"
     );
     node.check(json!({"tenant": "globex", "cost": 4}));
     for path in ["/tenants", "/tenants?limit=1", "/tenants/acme"] {
-        let (admin, native) = (node.get(&format!("/admin/ratelimit{path}")), node.get(&format!("/v1{path}")));
+        let (admin, native) =
+            (node.get(&format!("/admin/ratelimit{path}")), node.get(&format!("/v1{path}")));
         assert_eq!((admin.status, admin.json()), (200, native.json()), "{path}");
     }
     let quotas = node.get("/admin/ratelimit/quotas");

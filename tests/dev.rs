@@ -1,4 +1,5 @@
-//! `tidegate dev`: a cluster of real processes comes up, is told of, and leaves nothing behind, however it ends.
+//! `tidegate dev`: a cluster of real processes comes up, is told of, and leaves nothing behind,
+//! however it ends.
 
 mod rig;
 
@@ -32,7 +33,8 @@ struct DevNode {
 impl Dev {
     fn start(words: &[&str]) -> Self {
         let home = home();
-        let words = [&["dev", "--http-port", "0", "--peer-port", "0", "-o", "json"], words].concat();
+        let words =
+            [&["dev", "--http-port", "0", "--peer-port", "0", "-o", "json"], words].concat();
         let mut process = home.run_words(&words);
         let said: Value = until("the nodes' addresses", || {
             assert!(process.is_running(), "{}", process.log());
@@ -68,7 +70,8 @@ impl DevNode {
         kill_process(Pid::from_raw(self.pid).unwrap(), signal).unwrap();
     }
 
-    /// Whether its process is over. One whose parent was killed may stay a zombie for as long as its new parent likes.
+    /// Whether its process is over. One whose parent was killed may stay a zombie for as long as
+    /// its new parent likes.
     fn is_gone(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
         stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
@@ -105,7 +108,8 @@ fn a_cluster_comes_up_and_leaves_nothing_behind() {
     assert_eq!(left(&dev.home), Vec::<PathBuf>::new());
     let log = dev.process.log();
     for node in ["n1", "n2", "n3"] {
-        let stopping = |line: &str| line.starts_with(&format!("{node} | ")) && line.ends_with("stopping");
+        let stopping =
+            |line: &str| line.starts_with(&format!("{node} | ")) && line.ends_with("stopping");
         assert!(log.lines().any(stopping), "{log}");
     }
     assert!(!log.contains("killed"), "{log}");
@@ -133,14 +137,16 @@ fn its_nodes_are_one_cluster() {
     until("all links are up", || (sum_connected(&dev) == 6.0).then_some(()));
     // A tenant has one owner, so two of three nodes pass its check on.
     for (used, node) in (1..).zip(&dev.nodes) {
-        let answer = Wire::to(node.http).unwrap().call("POST", "/v1/check", &[], br#"{"tenant":"acme"}"#);
+        let answer =
+            Wire::to(node.http).unwrap().call("POST", "/v1/check", &[], br#"{"tenant":"acme"}"#);
         let decision = answer.json();
         let (left, limit) = (&decision["remaining"], &decision["limit"]);
         assert_eq!((left.as_u64(), limit.as_u64()), (Some(5 - used), Some(5)), "{decision}");
     }
     assert_eq!(sum(&dev, r#"tidegate_forwarded_checks_total{result="answered"}"#), 2.0);
     assert_eq!(sum(&dev, r#"tidegate_received_checks_total{result="decided"}"#), 2.0);
-    let printed = rig::program().args(["cluster", "status", "--url", &dev.url(1)]).output().unwrap();
+    let printed =
+        rig::program().args(["cluster", "status", "--url", &dev.url(1)]).output().unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     assert!(printed.starts_with("cluster      dev, as n2 sees it\nleader       n"), "{printed}");
     assert_eq!(printed.matches("  up     ").count(), 3, "{printed}");
@@ -167,7 +173,8 @@ fn it_says_who_is_where_and_what_to_try() {
         assert!(process.is_running(), "{}", process.log());
         Some(process.out()).filter(|said| said.contains("Ctrl-C\n"))
     });
-    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        said.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["NODE", "HTTP", "PEER", "PID", "DATA"]);
     assert_eq!((lines[1][0], lines[2][0], lines[3].len()), ("n1", "n2", 0), "{said}");
     let url = lines[1][1];
@@ -190,7 +197,8 @@ fn its_nodes_keep_their_data_apart_whatever_the_environment_says() {
     let folder = elsewhere.path().join("data");
     let home = home().set_variable("TIDEGATE_DATA_DIR", folder.to_str().unwrap());
     let home = home.set_variable("TIDEGATE_ADMIN_TOKEN", "a-token-that-nodes-of-dev-ignore");
-    let mut process = home.run_words(&["dev", "--nodes", "2", "--http-port", "0", "--peer-port", "0"]);
+    let mut process =
+        home.run_words(&["dev", "--nodes", "2", "--http-port", "0", "--peer-port", "0"]);
     until("the table", || {
         assert!(process.is_running(), "{}", process.log());
         process.out().contains("Ctrl-C\n").then_some(())

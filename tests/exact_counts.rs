@@ -1,8 +1,8 @@
-//! However many ask at once, exactly the limit's number is admitted, and who is denied by one limit takes nothing from
-//! any other.
+//! However many ask at once, exactly the limit's number is admitted, and who is denied by one limit
+//! takes nothing from any other.
 //!
-//! The nodes here have four shards, so that tenants, the limits they share and the connections that ask lie apart. A check
-//! may wait for limits that are shared for as long as a busy machine needs.
+//! The nodes here have four shards, so that tenants, the limits they share and the connections that
+//! ask lie apart. A check may wait for limits that are shared for as long as a busy machine needs.
 
 mod support;
 
@@ -22,7 +22,8 @@ fn four_shards(policy: &str) -> Node {
     Setup::policy(policy).section("[limits]\nworkers = 4").start()
 }
 
-/// Every caller asks `calls` times: `checks(caller)` in turn. `seen` hears the number of the check and whether it was allowed.
+/// Every caller asks `calls` times: `checks(caller)` in turn. `seen` hears the number of the check
+/// and whether it was allowed.
 fn ask(
     node: &Node,
     calls: usize,
@@ -93,7 +94,9 @@ fn many_tenants_at_once_pass_exactly_what_each_address_may() {
     let node = four_shards(&policy(&[log("per-ip", IP, 300)], &[]));
     let by_address: [AtomicU64; 8] = Default::default();
     let checks = |caller: usize| {
-        (0..8).map(|ip| json!({"tenant": format!("t{caller}"), "ip": format!("192.0.2.{ip}")})).collect()
+        (0..8)
+            .map(|ip| json!({"tenant": format!("t{caller}"), "ip": format!("192.0.2.{ip}")}))
+            .collect()
     };
     ask(&node, 64, checks, |_, ip, yes| {
         by_address[ip].fetch_add(u64::from(yes), Ordering::Relaxed);
@@ -103,13 +106,13 @@ fn many_tenants_at_once_pass_exactly_what_each_address_may() {
 
 #[test]
 fn who_is_denied_by_everybodys_limit_takes_nothing_from_its_address_or_its_tenant() {
-    // Eight addresses of 300 would let 2,400 pass, sixteen tenants of 200 let 3,200 pass; together they may pass 2,000.
+    // Eight addresses of 300 would let 2,400 pass, sixteen tenants of 200 let 3,200 pass; together
+    // they may pass 2,000.
     let node = four_shards(&policy(
         &[log("everybody", EVERYBODY, 2_000), log("per-ip", IP, 300)],
         &[log("tenant", TENANT, 200)],
     ));
-    let check =
-        |tenant: usize, ip: usize| json!({"tenant": format!("t{tenant}"), "ip": format!("192.0.2.{ip}")});
+    let check = |tenant: usize, ip: usize| json!({"tenant": format!("t{tenant}"), "ip": format!("192.0.2.{ip}")});
     let checks = |caller: usize| (0..8).map(|ip| check(caller % 16, (caller + ip) % 8)).collect();
     assert_eq!(allowed(&node, 64, checks), 2_000);
     assert_eq!(left(&node, check(0, 0), ["everybody"]), [0]);
@@ -147,7 +150,10 @@ fn a_denial_by_one_limit_leaves_the_others_count_untouched_either_way_round() {
 
 #[test]
 fn the_units_that_pass_and_those_that_are_left_are_the_limits_whatever_each_check_costs() {
-    let node = four_shards(&policy(&[log("everybody", EVERYBODY, 1_500)], &[log("tenant", TENANT, 2_000)]));
+    let node = four_shards(&policy(
+        &[log("everybody", EVERYBODY, 1_500)],
+        &[log("tenant", TENANT, 2_000)],
+    ));
     let taken = AtomicU64::new(0);
     let checks = |_| (1..=7).map(|cost| json!({"tenant": "acme", "cost": cost})).collect();
     ask(&node, 21, checks, |_, i, yes| {
@@ -163,8 +169,8 @@ fn batches_that_pass_together_or_not_at_all_never_leave_a_part_behind() {
     let node = four_shards(&policy(&[log("per-ip", IP, 100)], &[log("tenant", TENANT, 1_000)]));
     let check = patient(&json!({"tenant": "acme", "ip": "192.0.2.1"}));
     let checks = json!([check, check, patient(&json!({"tenant": "acme"}))]);
-    let batch =
-        Request::new("POST", "/v1/check/batch").json(&json!({"mode": "all_or_nothing", "checks": checks}));
+    let batch = Request::new("POST", "/v1/check/batch")
+        .json(&json!({"mode": "all_or_nothing", "checks": checks}));
     let passed: usize = std::thread::scope(|scope| {
         let caller = || {
             let mut client = node.client();
@@ -181,8 +187,8 @@ fn batches_that_pass_together_or_not_at_all_never_leave_a_part_behind() {
 fn never_more_permits_are_out_than_may_be_however_fast_they_come_and_go() {
     let node = four_shards("default_tier = \"free\"\n[tiers.free]\nmax_concurrent = 5\n");
     let (out, granted) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let request =
-        Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "permit": {"ttl_ms": 300_000}}));
+    let request = Request::new("POST", "/v1/check")
+        .json(&json!({"tenant": "acme", "permit": {"ttl_ms": 300_000}}));
     std::thread::scope(|scope| {
         for _ in 0..CALLERS {
             scope.spawn(|| {
@@ -196,7 +202,8 @@ fn never_more_permits_are_out_than_may_be_however_fast_they_come_and_go() {
                     granted.fetch_add(1, Ordering::SeqCst);
                     assert!(out.fetch_add(1, Ordering::SeqCst) < 5);
                     out.fetch_sub(1, Ordering::SeqCst);
-                    let released = client.send(&Request::new("DELETE", &format!("/v1/permits/{id}")));
+                    let released =
+                        client.send(&Request::new("DELETE", &format!("/v1/permits/{id}")));
                     assert_eq!(released.status, 204);
                 }
             });

@@ -1,5 +1,5 @@
-//! A flood of invented keys fills its own cap and then shares one bucket a limit: memory stays bounded, nobody is refunded,
-//! and tenants that the policy names don't notice.
+//! A flood of invented keys fills its own cap and then shares one bucket a limit: memory stays
+//! bounded, nobody is refunded, and tenants that the policy names don't notice.
 
 mod rig;
 
@@ -39,7 +39,8 @@ tier = "open"
 const CAP: usize = 1_000;
 const FLOOD: usize = 10 * CAP;
 const BATCH: usize = 1_000;
-/// As many accounts as would be seen in the memory, were they kept, and what it may grow by for reasons of its own.
+/// As many accounts as would be seen in the memory, were they kept, and what it may grow by for
+/// reasons of its own.
 const GREAT_FLOOD: usize = 60 * CAP;
 const GROWTH_MAX: u64 = 9 << 20;
 
@@ -128,8 +129,8 @@ fn lucky(answers: &[Said]) -> usize {
     answers.iter().filter(|said| said.is_approximate() && said.allowed).count()
 }
 
-/// A flood of what `key` makes of a number, after `victim` has used up its own. It has to find the cap and to share what
-/// lies beyond it; whoever came before has to keep what is his.
+/// A flood of what `key` makes of a number, after `victim` has used up its own. It has to find the
+/// cap and to share what lies beyond it; whoever came before has to keep what is his.
 fn flood(node: &Node, victim: &str, count: usize, key: impl Fn(usize) -> String) {
     use_up(node, victim);
     (1..=40).for_each(|spent| acme_has_spent(node, spent));
@@ -141,11 +142,13 @@ fn flood(node: &Node, victim: &str, count: usize, key: impl Fn(usize) -> String)
 
     let own = exact(&first) + exact(&more);
     assert!((CAP / 2..=CAP).contains(&own), "{own}");
-    // A key that was denied by another limit leaves its place to a later one; beside that, all places are taken.
+    // A key that was denied by another limit leaves its place to a later one; beside that, all
+    // places are taken.
     assert!(exact(&more) <= CAP / 50, "{}", exact(&more));
     // What the others share is a bucket of three for each of two limits in each of two shards.
     assert!(lucky(&first) + lucky(&more) <= 12, "{} {}", lucky(&first), lucky(&more));
-    // Nobody who had a bucket was pushed out of it: after two more of the three units there is nothing left.
+    // Nobody who had a bucket was pushed out of it: after two more of the three units there is
+    // nothing left.
     let early: Vec<_> = (0..100).filter(|i| !first[*i].is_approximate()).collect();
     assert!(early.len() >= 50);
     for (round, allowed) in [(1, true), (2, true), (3, false)] {
@@ -191,7 +194,8 @@ fn a_flood_of_unknown_tenants_is_bounded_by_their_cap() {
     // A named tenant that comes only now finds room.
     let late = check(&node, r#"{"tenant":"newcomer"}"#);
     assert!(late.remaining == 99_999 && !late.is_approximate(), "{late:?}");
-    // Looking at somebody who isn't there shows what he would find alone, and leaves nothing behind.
+    // Looking at somebody who isn't there shows what he would find alone, and leaves nothing
+    // behind.
     let seen = node.call("POST", "/v1/peek", r#"{"tenant":"never-seen"}"#).json();
     assert_eq!((&seen["remaining"], &seen["mode"]), (&json!(3), &json!("exact")));
     let listed = listed(&node);
@@ -246,7 +250,8 @@ fn a_flood_of_one_tenants_clients_is_bounded_and_is_that_tenants_alone() {
 fn a_flood_of_limit_names_sent_with_checks_is_bounded() {
     let node = start(&format!("keys_per_tenant = {CAP}\nunknown_tenants = {CAP}"));
     let of = |tenant: &str, name: &str| {
-        let limit = format!(r#"{{"name":"{name}","algorithm":"token_bucket","rate":"1/h","burst":3}}"#);
+        let limit =
+            format!(r#"{{"name":"{name}","algorithm":"token_bucket","rate":"1/h","burst":3}}"#);
         format!(r#"{{"tenant":"{tenant}","limits":[{limit}]}}"#)
     };
     let victim = of("inventive", "victim");
@@ -263,7 +268,8 @@ fn a_flood_of_limit_names_sent_with_checks_is_bounded() {
 
 #[test]
 fn a_flood_of_request_ids_is_bounded() {
-    // A thousand ids a tenant may be remembered; so many tenants send so many that the cap of all comes first.
+    // A thousand ids a tenant may be remembered; so many tenants send so many that the cap of all
+    // comes first.
     let node = start(&format!("request_ids = {CAP}"));
     let of = |i: usize| format!(r#"{{"tenant":"t{}","tier":"large","request_id":"r{i}"}}"#, i % 20);
     let answers = check_each(&node, (0..FLOOD).map(of));

@@ -1,12 +1,13 @@
-//! `/v1/forward-auth`: what a reverse proxy asks before it passes a request on. The proxies themselves are in
-//! `behind_proxies.rs`; here each header is sent by hand.
+//! `/v1/forward-auth`: what a reverse proxy asks before it passes a request on. The proxies
+//! themselves are in `behind_proxies.rs`; here each header is sent by hand.
 
 mod rig;
 
 use rig::{Answer, Home, Node, head};
 use serde_json::json;
 
-/// Ten an hour for each tenant; an expensive endpoint; limits per client and per API key that are never reached here.
+/// Ten an hour for each tenant; an expensive endpoint; limits per client and per API key that are
+/// never reached here.
 const POLICY: &str = r#"
 default_tier = "free"
 costs = [{ method = "POST", path = "/ocr/process", cost = 4 }]
@@ -46,7 +47,8 @@ fn ask_at(node: &Node, method: &str, path: &str, headers: &[(&str, &str)]) -> An
 
 /// What the limit `hour` has left for a tenant, of an address where it is `anonymous`.
 fn left_of(node: &Node, tenant: &str, ip: &str) -> u64 {
-    let answer = node.call("POST", "/v1/peek", json!({"tenant": tenant, "ip": ip}).to_string()).json();
+    let answer =
+        node.call("POST", "/v1/peek", json!({"tenant": tenant, "ip": ip}).to_string()).json();
     let limits = answer["limits"].as_array().unwrap();
     limits.iter().find(|limit| limit["name"] == "hour").unwrap()["remaining"].as_u64().unwrap()
 }
@@ -65,13 +67,15 @@ fn fault_path(answer: &Answer) -> String {
     path.into()
 }
 
-// ----------------------------------------------------------------------------------------------------------- answers
+// -----------------------------------------------------------------------------------------------------------
+// answers
 
 #[test]
 fn any_method_and_any_path_below_is_allowed_with_200_no_body_and_the_headers() {
     let node = start("");
-    let methods =
-        ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "M-SEARCH", "get"];
+    let methods = [
+        "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "M-SEARCH", "get",
+    ];
     let paths = [
         "",
         "/",
@@ -90,12 +94,16 @@ fn any_method_and_any_path_below_is_allowed_with_200_no_body_and_the_headers() {
     for (i, method) in methods.into_iter().enumerate() {
         for (j, path) in paths.into_iter().enumerate() {
             let tenant = format!("t{i}-{j}");
-            let answer = ask_at(&node, method, &format!("{PATH}{path}"), &[("x-tenant-id", &tenant)]);
+            let answer =
+                ask_at(&node, method, &format!("{PATH}{path}"), &[("x-tenant-id", &tenant)]);
             let what = format!("{method} {path}: {answer:?}");
             assert_eq!((answer.status, answer.body.len()), (200, 0), "{what}");
             assert_eq!(answer.header("content-length"), Some("0"), "{what}");
             assert!(answer.header("ratelimit").unwrap().contains("\"hour\";r=9;t=3600"), "{what}");
-            assert!(answer.header("ratelimit-policy").unwrap().contains("\"hour\";q=10;w=3600"), "{what}");
+            assert!(
+                answer.header("ratelimit-policy").unwrap().contains("\"hour\";q=10;w=3600"),
+                "{what}"
+            );
             assert_eq!(left(&node, &tenant), 9, "{what}");
         }
     }
@@ -105,7 +113,8 @@ fn any_method_and_any_path_below_is_allowed_with_200_no_body_and_the_headers() {
 #[test]
 fn a_denial_is_429_with_headers_and_a_problem_document() {
     let node = start("");
-    let headers = [("x-tenant-id", "small"), ("x-forwarded-method", "PUT"), ("x-forwarded-uri", "/a/b?c=d")];
+    let headers =
+        [("x-tenant-id", "small"), ("x-forwarded-method", "PUT"), ("x-forwarded-uri", "/a/b?c=d")];
     for _ in 0..2 {
         assert_eq!(ask(&node, &headers).status, 200);
     }
@@ -145,7 +154,8 @@ fn a_body_is_neither_read_nor_waited_for() {
         "transfer-encoding: chunked\r\n\r\n5\r\n{\"ten",
         "content-type: application/json\r\ncontent-length: 16\r\n\r\n{\"tenant\":\"x y\"}",
     ] {
-        let request = format!("POST {PATH} HTTP/1.1\r\nhost: test\r\nx-tenant-id: friend\r\n{tail}");
+        let request =
+            format!("POST {PATH} HTTP/1.1\r\nhost: test\r\nx-tenant-id: friend\r\n{tail}");
         assert_eq!(node.connect().ask(request).unwrap().status, 200, "{tail:?}");
     }
 }
@@ -172,7 +182,10 @@ fn the_status_of_a_denial_can_be_403_for_proxies_that_pass_that_on_quietly() {
 #[test]
 fn lists_decide_and_permits_are_not_taken() {
     let node = start("");
-    assert_eq!(ask(&node, &[("x-tenant-id", "banned")]).problem(429)["denied_by"]["reason"], "deny_list");
+    assert_eq!(
+        ask(&node, &[("x-tenant-id", "banned")]).problem(429)["denied_by"]["reason"],
+        "deny_list"
+    );
     for _ in 0..20 {
         assert_eq!(ask(&node, &[("x-tenant-id", "friend")]).status, 200);
     }
@@ -182,7 +195,8 @@ fn lists_decide_and_permits_are_not_taken() {
     }
 }
 
-// ----------------------------------------------------------------------------------------------------------- headers
+// -----------------------------------------------------------------------------------------------------------
+// headers
 
 #[test]
 fn limits_are_keyed_by_what_the_headers_say() {
@@ -199,10 +213,12 @@ fn limits_are_keyed_by_what_the_headers_say() {
 #[test]
 fn the_names_of_the_headers_can_be_chosen_and_none_be_read() {
     let node = start(
-        "[forward_auth]\ntenant_header = \"X-Org\"\nclient_header = \"\"\naction_header = \"X_Verb\"\n\
-         api_key_header = \"X-Secret\"\ntier_header = \"X-Plan\"",
+        "[forward_auth]\ntenant_header = \"X-Org\"\nclient_header = \
+                      \"\"\naction_header = \"X_Verb\"\napi_key_header = \"X-Secret\"\ntier_header \
+                      = \"X-Plan\"",
     );
-    let headers = [("x-org", "acme"), ("x-tenant-id", "other"), ("x-client-id", "a"), ("x_verb", "read")];
+    let headers =
+        [("x-org", "acme"), ("x-tenant-id", "other"), ("x-client-id", "a"), ("x_verb", "read")];
     assert_eq!(ask(&node, &headers).status, 200);
     let check = json!({"tenant": "acme", "action": "read"}).to_string();
     let peeked = node.call("POST", "/v1/peek", check).json();
@@ -256,14 +272,16 @@ fn bytes_that_are_no_text_are_named_too() {
     let node = start("");
     for name in ["X-Tenant-ID", "X-Client-ID", "X-API-Key", "X-Forwarded-Uri", "X-Forwarded-For"] {
         let request =
-            [format!("GET {PATH} HTTP/1.1\r\nhost: test\r\n{name}: a").as_bytes(), b"\xff\r\n\r\n"].concat();
+            [format!("GET {PATH} HTTP/1.1\r\nhost: test\r\n{name}: a").as_bytes(), b"\xff\r\n\r\n"]
+                .concat();
         assert_eq!(fault_path(&node.connect().ask(request).unwrap()), name);
     }
 }
 
 #[test]
 fn a_header_that_stands_there_twice_is_a_fault_since_one_may_be_the_clients() {
-    let node = start("[forward_auth]\nrequest_id_header = \"X-Request-ID\"\ntier_header = \"X-Plan\"");
+    let node =
+        start("[forward_auth]\nrequest_id_header = \"X-Request-ID\"\ntier_header = \"X-Plan\"");
     for name in [
         "X-Tenant-ID",
         "X-Client-ID",
@@ -281,9 +299,17 @@ fn a_header_that_stands_there_twice_is_a_fault_since_one_may_be_the_clients() {
 
 #[test]
 fn an_empty_header_counts_as_absent() {
-    let node = start("[forward_auth]\nrequest_id_header = \"X-Request-ID\"\ntier_header = \"X-Plan\"");
-    let names =
-        ["x-client-id", "x-action", "x-api-key", "x-plan", "x-request-id", "x-tenant-id", "x-real-ip"];
+    let node =
+        start("[forward_auth]\nrequest_id_header = \"X-Request-ID\"\ntier_header = \"X-Plan\"");
+    let names = [
+        "x-client-id",
+        "x-action",
+        "x-api-key",
+        "x-plan",
+        "x-request-id",
+        "x-tenant-id",
+        "x-real-ip",
+    ];
     let more = ["x-forwarded-for", "x-forwarded-method", "x-forwarded-uri"];
     let headers: Vec<_> = names.into_iter().chain(more).map(|name| (name, "")).collect();
     assert_eq!(ask(&node, &headers).status, 200);
@@ -309,7 +335,10 @@ fn an_api_key_comes_in_a_header_or_in_the_query_of_the_original_request() {
 
     // Of two keys the app may take the one that isn't charged.
     assert_eq!(fault_path(&ask(&node, &[ACME, uri("/a?api_key=k2&api_key=k3")])), "api_key");
-    assert_eq!(fault_path(&ask(&node, &[ACME, ("x-api-key", "k2"), uri("/a?api_key=k3")])), "api_key");
+    assert_eq!(
+        fault_path(&ask(&node, &[ACME, ("x-api-key", "k2"), uri("/a?api_key=k3")])),
+        "api_key"
+    );
     assert_eq!(fault_path(&ask(&node, &[ACME, uri("/a?api_key=%00")])), "api_key");
     assert_eq!((left_of_key("k2"), left_of_key("k3"), left(&node, "acme")), (5, 5, 5));
 }
@@ -356,7 +385,8 @@ fn a_request_id_is_read_only_from_the_header_that_is_configured_and_charged_once
     assert_eq!(left(&node, "acme"), 9);
 }
 
-// ----------------------------------------------------------------------------------------------- who asks about what
+// -----------------------------------------------------------------------------------------------
+// who asks about what
 
 #[test]
 fn without_a_tenant_the_address_is_charged() {
@@ -411,7 +441,8 @@ fn a_request_costs_what_its_endpoint_costs_however_its_path_is_spelt() {
     .enumerate()
     {
         let tenant = format!("t{i}");
-        let headers = [("x-tenant-id", &*tenant), ("x-forwarded-method", method), ("x-forwarded-uri", uri)];
+        let headers =
+            [("x-tenant-id", &*tenant), ("x-forwarded-method", method), ("x-forwarded-uri", uri)];
         assert_eq!(ask(&node, &headers).status, 200);
         assert_eq!(left(&node, &tenant), 10 - cost, "{method} {uri}");
     }
@@ -422,7 +453,10 @@ fn method_and_path_come_from_where_the_configuration_says_and_from_nowhere_else(
     let ocr = |kind: &str| match kind {
         "forwarded" => vec![("x-forwarded-method", "POST"), ("x-forwarded-uri", "/ocr/process")],
         "uri" => vec![("x-original-method", "POST"), ("x-original-uri", "/ocr/process")],
-        "url" => vec![("x-original-method", "POST"), ("x-original-url", "http://a.example/ocr/process?a")],
+        "url" => vec![
+            ("x-original-method", "POST"),
+            ("x-original-url", "http://a.example/ocr/process?a"),
+        ],
         _ => vec![],
     };
     for (origin, read) in [
@@ -435,7 +469,8 @@ fn method_and_path_come_from_where_the_configuration_says_and_from_nowhere_else(
         for kind in ["forwarded", "uri", "url", "suffix"] {
             let mut headers = ocr(kind);
             headers.push(("x-tenant-id", kind));
-            let path = if kind == "suffix" { format!("{PATH}/ocr/process?a=b") } else { PATH.into() };
+            let path =
+                if kind == "suffix" { format!("{PATH}/ocr/process?a=b") } else { PATH.into() };
             let method = if kind == "suffix" { "POST" } else { "GET" };
             assert_eq!(ask_at(&node, method, &path, &headers).status, 200);
             let cost = if read.contains(&kind) { 4 } else { 1 };
@@ -458,25 +493,36 @@ fn where_the_original_query_follows_ours_it_does_not_speak_to_us() {
     let node = start("[forward_auth]\noriginal = \"suffix\"\n");
     for _ in 0..2 {
         assert_eq!(
-            ask_at(&node, "GET", &format!("{PATH}/a?deny_status=1"), &[("x-tenant-id", "small")]).status,
+            ask_at(&node, "GET", &format!("{PATH}/a?deny_status=1"), &[("x-tenant-id", "small")])
+                .status,
             200
         );
     }
-    let answer = ask_at(&node, "GET", &format!("{PATH}/a?deny_status=403"), &[("x-tenant-id", "small")]);
+    let answer =
+        ask_at(&node, "GET", &format!("{PATH}/a?deny_status=403"), &[("x-tenant-id", "small")]);
     assert_eq!(answer.problem(429)["instance"], "/a");
-    assert_eq!(ask_at(&node, "GET", &format!("{PATH}/health?x"), &[("x-tenant-id", "small")]).status, 200);
+    assert_eq!(
+        ask_at(&node, "GET", &format!("{PATH}/health?x"), &[("x-tenant-id", "small")]).status,
+        200
+    );
 }
 
-// ------------------------------------------------------------------------------------------------------------ bypass
+// ------------------------------------------------------------------------------------------------------------
+// bypass
 
 #[test]
 fn a_bypass_covers_its_path_and_what_is_below_and_charges_nobody() {
     let node = start("");
-    let below = ["/health", "/health/live?verbose", "/metrics", "/docs/a/b.html", "/openapi.json?x=/../"];
+    let below =
+        ["/health", "/health/live?verbose", "/metrics", "/docs/a/b.html", "/openapi.json?x=/../"];
     for uri in below {
         for tenant in ["acme", "banned", "no tenant id"] {
             let answer = ask(&node, &[("x-tenant-id", tenant), ("x-forwarded-uri", uri)]);
-            assert_eq!((answer.status, answer.header("ratelimit")), (200, None), "{uri}: {answer:?}");
+            assert_eq!(
+                (answer.status, answer.header("ratelimit")),
+                (200, None),
+                "{uri}: {answer:?}"
+            );
         }
     }
     assert_eq!(left(&node, "acme"), 10);
@@ -522,11 +568,13 @@ fn the_bypass_can_be_chosen_or_be_nothing() {
     assert_eq!(left(&node, "acme"), 9);
 }
 
-// ------------------------------------------------------------------------------------------------------------ access
+// ------------------------------------------------------------------------------------------------------------
+// access
 
 #[test]
 fn a_check_token_is_asked_for_in_our_own_header_alone() {
-    let tokens = "[auth]\nadmin_tokens = [\"root-open-sesame\"]\nread_tokens = [\"eyes-open-sesame\"]\ncheck_tokens = [\"proxy-open-sesame\"]";
+    let tokens = "[auth]\nadmin_tokens = [\"root-open-sesame\"]\nread_tokens = \
+                  [\"eyes-open-sesame\"]\ncheck_tokens = [\"proxy-open-sesame\"]";
     let node = start(tokens);
     let (own, authorization) = ("x-tidegate-token", "authorization");
     for (headers, expected) in [
@@ -556,11 +604,13 @@ fn without_a_check_token_whatever_the_end_user_sends_is_ignored() {
 
 #[test]
 fn a_section_with_faults_is_refused_at_start() {
-    let section =
-        "[forward_auth]\ntenant_header = \"X Tenant\"\nbypas = []\ntrusted_proxies = [\"10.0.0.0/33\"]";
+    let section = "[forward_auth]\ntenant_header = \"X Tenant\"\nbypas = []\ntrusted_proxies = \
+                   [\"10.0.0.0/33\"]";
     let mut process = Home::new(POLICY, section).run();
     assert_eq!(process.end().code(), Some(2));
-    for path in ["tenant_header", "trusted_proxies[0]", "bypas: unknown member; did you mean bypass?"] {
+    for path in
+        ["tenant_header", "trusted_proxies[0]", "bypas: unknown member; did you mean bypass?"]
+    {
         assert!(process.log().contains(&format!("forward_auth.{path}")), "{}", process.log());
     }
 }
@@ -570,7 +620,9 @@ fn many_questions_on_one_connection_are_charged_one_by_one() {
     let node = start("");
     let mut wire = node.connect();
     let statuses: Vec<_> = (0..12)
-        .map(|_| wire.call("GET", PATH, &[("x-tenant-id", "one"), ("x-client-id", "c")], b"").status)
+        .map(|_| {
+            wire.call("GET", PATH, &[("x-tenant-id", "one"), ("x-client-id", "c")], b"").status
+        })
         .collect();
     assert_eq!(statuses, [[200; 6].as_slice(), &[429; 6]].concat());
     assert_eq!(left(&node, "one"), 4);

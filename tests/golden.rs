@@ -1,15 +1,16 @@
-//! What the commands print, byte by byte: the files in `tests/golden`, `.json` for `-o json`, `.txt` for people, `.err` for
-//! what went to standard error.
+//! What the commands print, byte by byte: the files in `tests/golden`, `.json` for `-o json`,
+//! `.txt` for people, `.err` for what went to standard error.
 //!
-//! One node runs the whole play, in order; scripts that parse `-o json` rely on each of its members, so a change of shape
-//! fails here first. A change that is meant is written down by
+//! One node runs the whole play, in order; scripts that parse `-o json` rely on each of its
+//! members, so a change of shape fails here first. A change that is meant is written down by
 //!
 //! ```text
 //! TIDEGATE_UPDATE_GOLDEN=1 cargo test --test golden
 //! ```
 //!
-//! and read in the diff. What differs from run to run is replaced in one place, [`Stage::settled`]. The limits last for weeks
-//! and none is aligned to a calendar, so what is left and how long it takes, in words, is the same on every day and machine.
+//! and read in the diff. What differs from run to run is replaced in one place, [`Stage::settled`].
+//! The limits last for weeks and none is aligned to a calendar, so what is left and how long it
+//! takes, in words, is the same on every day and machine.
 
 mod support;
 
@@ -123,7 +124,11 @@ const PLAY: &[(&str, i32, &str)] = &[
     ("check-denied", 3, "check acme --cost 5"),
     ("check-too-costly", 3, "check acme --cost 11 -o json"),
     ("check-too-costly", 3, "check acme --cost 11"),
-    ("check-endpoint", 0, "-o json check acme --method POST --path /ocr/7 --ip 203.0.113.9 --api-key sesame"),
+    (
+        "check-endpoint",
+        0,
+        "-o json check acme --method POST --path /ocr/7 --ip 203.0.113.9 --api-key sesame",
+    ),
     ("check-override", 0, "check big --client ann --action export -o json"),
     ("check-override", 0, "check big --client ann --action export"),
     ("check-shadow", 0, "check big --client ben --cost 3 -o json"),
@@ -175,7 +180,8 @@ const PLAY: &[(&str, i32, &str)] = &[
     (
         "access-add",
         0,
-        "access add deny --ip 198.51.100.0/24 --reason abuse --expires 2100-01-01T00:00:00Z --id abuse -o json",
+        "access add deny --ip 198.51.100.0/24 --reason abuse --expires \
+                       2100-01-01T00:00:00Z --id abuse -o json",
     ),
     ("access-add", 0, "access add deny --api-key sesame --id leaked"),
     ("access-add-taken", 1, "access add allow --tenant acme --id abuse -o json"),
@@ -233,17 +239,20 @@ const PLAY: &[(&str, i32, &str)] = &[
     (
         "cluster-restore",
         0,
-        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer 127.0.0.1:7177 --data-dir r7 -o json",
+        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer \
+                            127.0.0.1:7177 --data-dir r7 -o json",
     ),
     (
         "cluster-restore",
         0,
-        "cluster restore a.backup --node n8 --http 127.0.0.1:7078 --peer 127.0.0.1:7178 --data-dir r8",
+        "cluster restore a.backup --node n8 --http 127.0.0.1:7078 --peer \
+                            127.0.0.1:7178 --data-dir r8",
     ),
     (
         "cluster-restore-there",
         5,
-        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer 127.0.0.1:7177 --data-dir r7",
+        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer \
+                                  127.0.0.1:7177 --data-dir r7",
     ),
     ("backup", 0, "backup c.backup --data-dir r7 -o json"),
     ("backup", 0, "backup c.backup --data-dir r7"),
@@ -273,7 +282,8 @@ const PLAY: &[(&str, i32, &str)] = &[
     ("usage-misplaced", 2, "--node n1 tenant list -o json"),
 ];
 
-/// Commands that print nothing with a shape (a log, a script for a shell), or that go on until they are stopped (`tests/dev.rs`).
+/// Commands that print nothing with a shape (a log, a script for a shell), or that go on until they
+/// are stopped (`tests/dev.rs`).
 const SHAPELESS: [&str; 3] = ["serve", "dev", "completions"];
 
 /// What a line printed: standard output, standard error, the exit code.
@@ -288,7 +298,8 @@ struct Stage {
 
 impl Stage {
     fn run(&self, line: &str) -> Printed {
-        let words = line.split_whitespace().map(|word| if word == "NOBODY" { &self.nobody } else { word });
+        let words =
+            line.split_whitespace().map(|word| if word == "NOBODY" { &self.nobody } else { word });
         let ran = rig::program()
             .args(words)
             .env("TIDEGATE_URL", &self.node)
@@ -316,12 +327,14 @@ impl Stage {
     }
 }
 
-/// Instants of this run with others in their places that are as long; those that the files themselves name are far ahead.
+/// Instants of this run with others in their places that are as long; those that the files
+/// themselves name are far ahead.
 fn settled_instants(line: &str) -> String {
     const SHAPE: &[u8] = b"0000-00-00T00:00:00Z";
     let is_one = |bytes: &[u8]| {
-        let fits =
-            |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
+        let fits = |(byte, shape): (&u8, &u8)| {
+            if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape }
+        };
         bytes.len() == SHAPE.len() && bytes.iter().zip(SHAPE).all(fits) && bytes < &b"2100"[..]
     };
     let mut settled = line.as_bytes().to_vec();
@@ -333,8 +346,8 @@ fn settled_instants(line: &str) -> String {
     String::from_utf8(settled).unwrap()
 }
 
-/// A line of laid out JSON with a member that counts milliseconds; the line that says when a majority was heard of; or any other
-/// line, but for instants as it is.
+/// A line of laid out JSON with a member that counts milliseconds; the line that says when a
+/// majority was heard of; or any other line, but for instants as it is.
 fn settled_line(line: &str) -> String {
     const TIMES: [&str; 3] = ["\"reset_after_ms\"", "\"retry_after_ms\"", "\"expires_in_ms\""];
     if let Some((before, after)) = line.split_once(" heard of ")
@@ -343,7 +356,8 @@ fn settled_line(line: &str) -> String {
         return format!("{before} heard of A MOMENT ago\n");
     }
     match line.split_once(": ") {
-        // What a cluster says of itself differs with every run, zero included; null is said in every run or in none.
+        // What a cluster says of itself differs with every run, zero included; null is said in
+        // every run or in none.
         Some((member, value)) if !value.starts_with("null") && of_a_run(member).is_some() => {
             let end = if value.ends_with(",\n") { ",\n" } else { "\n" };
             format!("{member}: {:?}{end}", of_a_run(member).unwrap_or_default())
@@ -358,10 +372,13 @@ fn settled_line(line: &str) -> String {
     }
 }
 
-/// Entries of the log, and the numbers of nodes that were given by it: those that the first nodes have are below ten.
+/// Entries of the log, and the numbers of nodes that were given by it: those that the first nodes
+/// have are below ten.
 fn settled_numbers(line: &str) -> String {
     let mut settled = line.to_string();
-    for (before, entry) in [(" entry ", "ENTRY"), ("(node ", "ENTRY"), ("\"number\": ", "\"ENTRY\"")] {
+    for (before, entry) in
+        [(" entry ", "ENTRY"), ("(node ", "ENTRY"), ("\"number\": ", "\"ENTRY\"")]
+    {
         let Some((head, tail)) = settled.split_once(before) else { continue };
         let end = tail.trim_start_matches(|c: char| c.is_ascii_digit());
         if tail.len() - end.len() > 1 {
@@ -387,7 +404,8 @@ fn folder_of_files() -> PathBuf {
 }
 
 fn node() -> Node {
-    let tokens = "[auth]\nadmin_tokens = [\"admin-open-sesame\"]\nread_tokens = [\"read-open-sesame\"]";
+    let tokens =
+        "[auth]\nadmin_tokens = [\"admin-open-sesame\"]\nread_tokens = [\"read-open-sesame\"]";
     let node = Setup::policy(POLICY).section(tokens).start();
     fs::write(node.file("next.toml"), NEXT).unwrap();
     fs::write(node.file("invalid.toml"), INVALID).unwrap();
@@ -403,7 +421,8 @@ fn nobody() -> String {
 #[test]
 fn every_command_prints_what_its_file_says() {
     let node = node();
-    let stage = Stage { folder: node.file(""), node: format!("http://{}", node.http), nobody: nobody() };
+    let stage =
+        Stage { folder: node.file(""), node: format!("http://{}", node.http), nobody: nobody() };
     let update = std::env::var_os("TIDEGATE_UPDATE_GOLDEN").is_some_and(|value| value == "1");
     let (mut differ, mut known) = (Vec::new(), BTreeSet::new());
     for (name, exit, line) in PLAY {
@@ -415,11 +434,16 @@ fn every_command_prints_what_its_file_says() {
             assert!(read.is_ok(), "`tidegate {line}` printed {data}");
         }
         let kind = if is_json { "json" } else { "txt" };
-        for (file, printed) in [(format!("{name}.{kind}"), data), (format!("{name}.{kind}.err"), notes)] {
+        for (file, printed) in
+            [(format!("{name}.{kind}"), data), (format!("{name}.{kind}.err"), notes)]
+        {
             let path = folder_of_files().join(&file);
             let expected = fs::read_to_string(&path).unwrap_or_default();
             if printed != expected {
-                differ.push(format!("`tidegate {line}`: {file}\n{}", first_difference(&expected, &printed)));
+                differ.push(format!(
+                    "`tidegate {line}`: {file}\n{}",
+                    first_difference(&expected, &printed)
+                ));
             }
             if printed.is_empty() {
                 continue;
@@ -453,9 +477,14 @@ fn first_difference(expected: &str, printed: &str) -> String {
             (None, None) => break,
             (expected, printed) if expected == printed => {}
             (expected, printed) => {
-                let shown =
-                    |line: Option<&str>| line.map_or("(the end)".to_string(), |line| format!("{line:?}"));
-                return format!("  line {number} is {}, and was {}", shown(printed), shown(expected));
+                let shown = |line: Option<&str>| {
+                    line.map_or("(the end)".to_string(), |line| format!("{line:?}"))
+                };
+                return format!(
+                    "  line {number} is {}, and was {}",
+                    shown(printed),
+                    shown(expected)
+                );
             }
         }
     }
@@ -489,7 +518,10 @@ fn every_command_with_a_shape_is_in_the_play() {
                 starts && line.contains("-o json") == json && [0, 1, 3].contains(exit)
             })
         };
-        assert!(played(true), "`tidegate {words}-o json` is not in the play: add it, and write its file");
+        assert!(
+            played(true),
+            "`tidegate {words}-o json` is not in the play: add it, and write its file"
+        );
         assert!(played(false), "`tidegate {words}` is not in the play: add it, and write its file");
     }
 }

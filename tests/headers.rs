@@ -1,5 +1,6 @@
-//! What the policy's `[responses]` makes of the headers of an answer and of the body of a denial. Structured fields are read
-//! with a parser that is not ours; `support` panics where an answer has a header twice.
+//! What the policy's `[responses]` makes of the headers of an answer and of the body of a denial.
+//! Structured fields are read with a parser that is not ours; `support` panics where an answer has
+//! a header twice.
 
 mod support;
 
@@ -8,7 +9,8 @@ use sfv::{BareItem, ListEntry, Parser};
 use support::{Answer, Node, Request, Setup, node, wait_ms};
 use tidegate::clock::{Clock, SECOND, SystemClock};
 
-/// Three a minute, a hundred an hour, two in flight; a tier without limits; one who is banned and one who is let through.
+/// Three a minute, a hundred an hour, two in flight; a tier without limits; one who is banned and
+/// one who is let through.
 const LIMITS: &str = r#"
 default_tier = "pro"
 [tiers.pro]
@@ -43,7 +45,8 @@ fn names(answer: &Answer) -> Vec<&str> {
 }
 
 fn number(answer: &Answer, name: &str) -> u64 {
-    let item: sfv::Item = Parser::new(answer.header(name)).parse().unwrap_or_else(|e| panic!("{name}: {e}"));
+    let item: sfv::Item =
+        Parser::new(answer.header(name)).parse().unwrap_or_else(|e| panic!("{name}: {e}"));
     integer(&item.bare_item)
 }
 
@@ -54,11 +57,13 @@ fn integer(item: &BareItem) -> u64 {
 
 /// The items of a list of named limits, each with its integers.
 fn limits(answer: &Answer, name: &str) -> Vec<(String, Vec<(String, u64)>)> {
-    let list: sfv::List = Parser::new(answer.header(name)).parse().unwrap_or_else(|e| panic!("{name}: {e}"));
+    let list: sfv::List =
+        Parser::new(answer.header(name)).parse().unwrap_or_else(|e| panic!("{name}: {e}"));
     let item = |entry: ListEntry| {
         let ListEntry::Item(item) = entry else { panic!("{entry:?} is no item") };
         let BareItem::String(name) = item.bare_item else { panic!("a name that is no string") };
-        let whole = item.params.into_iter().filter(|(_, value)| matches!(value, BareItem::Integer(_)));
+        let whole =
+            item.params.into_iter().filter(|(_, value)| matches!(value, BareItem::Integer(_)));
         (
             name.as_str().to_string(),
             whole.map(|(key, value)| (key.as_str().to_string(), integer(&value))).collect(),
@@ -77,11 +82,13 @@ fn unix_seconds() -> u64 {
 }
 
 fn put_policy(node: &Node, toml: &str) -> Answer {
-    let put = Request::new("PUT", "/v1/policy").header("content-type", "application/toml").body(toml);
+    let put =
+        Request::new("PUT", "/v1/policy").header("content-type", "application/toml").body(toml);
     node.send(&put)
 }
 
-// ------------------------------------------------------------------------------------------- the dialects
+// ------------------------------------------------------------------------------------------- the
+// dialects
 
 #[test]
 fn the_drafts_lists_show_every_limit_on_allow_and_on_deny() {
@@ -100,7 +107,11 @@ fn the_drafts_lists_show_every_limit_on_allow_and_on_deny() {
         (2, 1),
         "{allowed:?}"
     );
-    assert!(allowed.header("ratelimit-policy").contains(r#""concurrency";q=2;qu="concurrent-requests""#));
+    assert!(
+        allowed
+            .header("ratelimit-policy")
+            .contains(r#""concurrency";q=2;qu="concurrent-requests""#)
+    );
 
     let denied = check(&node, json!({"tenant": "acme", "cost": 3}));
     assert_eq!(names(&denied), ["ratelimit", "ratelimit-policy", "retry-after"]);
@@ -159,8 +170,12 @@ fn the_headers_per_window_show_the_minute_the_hour_and_what_may_be_in_flight() {
         ("remaining-hour", 99),
         ("remaining-minute", 2),
     ];
-    let all: Vec<_> = numbers.iter().map(|(name, _)| *name).chain(["reset", "tenant", "tier"]).collect();
-    assert_eq!(names(&allowed), all.iter().map(|name| format!("x-ratelimit-{name}")).collect::<Vec<_>>());
+    let all: Vec<_> =
+        numbers.iter().map(|(name, _)| *name).chain(["reset", "tenant", "tier"]).collect();
+    assert_eq!(
+        names(&allowed),
+        all.iter().map(|name| format!("x-ratelimit-{name}")).collect::<Vec<_>>()
+    );
     for (name, value) in numbers {
         assert_eq!(number(&allowed, &format!("x-ratelimit-{name}")), value, "{name}");
     }
@@ -203,8 +218,10 @@ fn who_waits_as_long_as_retry_after_says_is_admitted() {
     let mut client = node.client();
     let ask = Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "cost": 3}));
     // However slow the machine is, some of a hundred at a stretch are denied.
-    let denied =
-        (0..100).map(|_| client.send(&ask)).find(|answer| answer.json()["allowed"] == false).unwrap();
+    let denied = (0..100)
+        .map(|_| client.send(&ask))
+        .find(|answer| answer.json()["allowed"] == false)
+        .unwrap();
     let seconds = number(&denied, "retry-after");
     assert!((1..=2).contains(&seconds), "{seconds}");
     wait_ms(seconds * 1_000);
@@ -214,7 +231,8 @@ fn who_waits_as_long_as_retry_after_says_is_admitted() {
 #[test]
 fn every_reason_has_its_word() {
     let toml = format!(
-        "{}[tiers.daily]\nlimits = [{{ name = \"day\", algorithm = \"quota\", limit = 1, period = \"day\" }}]\n",
+        "{}[tiers.daily]\nlimits = [{{ name = \"day\", algorithm = \"quota\", limit = 1, period = \
+         \"day\" }}]\n",
         with(r#"headers = ["x"]"#)
     );
     let node = node(&toml);
@@ -224,7 +242,11 @@ fn every_reason_has_its_word() {
     }
     for (ask, word, scope) in [
         (json!({"tenant": "globex", "tier": "daily"}), "quota_exceeded", "tenant"),
-        (json!({"tenant": "initech", "permit": {"ttl_ms": 60_000}}), "concurrent_limit_exceeded", "tenant"),
+        (
+            json!({"tenant": "initech", "permit": {"ttl_ms": 60_000}}),
+            "concurrent_limit_exceeded",
+            "tenant",
+        ),
         (json!({"tenant": "acme", "cost": 101}), "cost_exceeds_capacity", "tenant"),
         (json!({"tenant": "mallory"}), "access_denied", "tenant"),
     ] {
@@ -255,9 +277,10 @@ fn where_there_is_no_limit_there_are_no_numbers_and_tenant_and_tier_stay() {
 #[test]
 fn the_largest_limit_there_is_has_as_many_digits_as_a_header_can_carry() {
     let toml = format!(
-        "default_tier = \"free\"\n[responses]\n{ALL}\n[environments.load-test]\nmultiplier = \"1000000\"\n\
-         [tiers.free]\nlimits = [{{ name = \"huge\", algorithm = \"fixed_window\", \
-         limit = 999999999999999, window = \"1h\" }}]\n"
+        "default_tier = \
+                        \"free\"\n[responses]\n{ALL}\n[environments.load-test]\nmultiplier = \
+                        \"1000000\"\n[tiers.free]\nlimits = [{{ name = \"huge\", algorithm = \
+                        \"fixed_window\", limit = 999999999999999, window = \"1h\" }}]\n"
     );
     let node = Setup::policy(&toml).environment("load-test").start();
     let answer = check(&node, json!({"tenant": "acme", "cost": 4_294_967_295u32}));
@@ -283,7 +306,8 @@ fn the_calls_that_bring_their_limit_along_have_the_same_headers() {
     assert_eq!(number(&status, "x-ratelimit-limit-minute"), 2);
 }
 
-// ------------------------------------------------------------------------------------------ the section
+// ------------------------------------------------------------------------------------------ the
+// section
 
 #[test]
 fn a_change_of_the_section_holds_from_the_next_answer_on_and_outlives_the_process() {
@@ -319,8 +343,8 @@ fn a_change_of_the_section_holds_from_the_next_answer_on_and_outlives_the_proces
 #[test]
 fn a_section_that_makes_no_sense_is_refused_with_every_fault() {
     let node = node(LIMITS);
-    let wrong =
-        "headers = [\"x\", \"x\", \"draft9\"]\nx_reset = 1\ndenial_body = \"html\"\nbody = \"problem\"";
+    let wrong = "headers = [\"x\", \"x\", \"draft9\"]\nx_reset = 1\ndenial_body = \"html\"\nbody = \
+                 \"problem\"";
     assert_eq!(
         put_policy(&node, &with(wrong)).fault_paths(422),
         [
@@ -334,7 +358,8 @@ fn a_section_that_makes_no_sense_is_refused_with_every_fault() {
     assert_eq!(node.get("/v1/policy").json().get("responses"), None);
 }
 
-// ----------------------------------------------------------------------------------------- denial bodies
+// ----------------------------------------------------------------------------------------- denial
+// bodies
 
 #[test]
 fn a_429_has_the_body_that_the_policy_says_and_the_same_headers_whatever_it_says() {
@@ -363,7 +388,11 @@ fn a_429_has_the_body_that_the_policy_says_and_the_same_headers_whatever_it_says
     ] {
         put_policy(&node, &with(&format!("denial_body = \"{form}\""))).version();
         let denied = ask(&node);
-        assert_eq!((denied.status, denied.header("content-type")), (429, "application/json"), "{denied:?}");
+        assert_eq!(
+            (denied.status, denied.header("content-type")),
+            (429, "application/json"),
+            "{denied:?}"
+        );
         assert_eq!(names(&denied), plain, "{form}");
         let body = denied.json();
         assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["error"]);
@@ -375,5 +404,8 @@ fn a_429_has_the_body_that_the_policy_says_and_the_same_headers_whatever_it_says
         assert_eq!((&decision["allowed"], decision.get("error")), (&json!(false), None));
     }
     let error = ask(&node).json()["error"].clone();
-    assert_eq!((&error["code"], &error["scope"]), (&json!("rate_limit_exceeded"), &json!("tenant,client")));
+    assert_eq!(
+        (&error["code"], &error["scope"]),
+        (&json!("rate_limit_exceeded"), &json!("tenant,client"))
+    );
 }

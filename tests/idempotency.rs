@@ -34,9 +34,11 @@ fn a_repeated_check_gets_the_first_answer_again_marked_as_replayed_and_is_charge
 fn the_header_quoted_or_bare_and_the_body_name_the_same_id() {
     let node = node(TEN);
     let plain = json!({"tenant": "acme"});
-    let with_header =
-        |value: &str| Request::new("POST", "/v1/check").header("Idempotency-Key", value).json(&plain);
-    let in_body = Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "request_id": "r-1"}));
+    let with_header = |value: &str| {
+        Request::new("POST", "/v1/check").header("Idempotency-Key", value).json(&plain)
+    };
+    let in_body =
+        Request::new("POST", "/v1/check").json(&json!({"tenant": "acme", "request_id": "r-1"}));
     for (request, replayed) in [
         (with_header("\"r-1\""), false),
         (with_header("\"r-1\""), true),
@@ -54,8 +56,9 @@ fn the_header_quoted_or_bare_and_the_body_name_the_same_id() {
 fn a_header_that_differs_from_the_body_or_is_no_id_is_400() {
     let node = node(TEN);
     for header in ["r-2", "", "\"\"", "a b", "ä", &"x".repeat(257)] {
-        let request =
-            Request::new("POST", "/v1/check").header("Idempotency-Key", header).json(&check("r-1", 1));
+        let request = Request::new("POST", "/v1/check")
+            .header("Idempotency-Key", header)
+            .json(&check("r-1", 1));
         assert_eq!(node.send(&request).fault_paths(400), ["Idempotency-Key"], "{header:?}");
     }
     assert_eq!(node.peek(json!({"tenant": "acme"}))["remaining"], 10);
@@ -108,7 +111,11 @@ fn ids_are_each_tenants_own() {
     let node = node(TEN);
     for tenant in ["acme", "globex"] {
         let answer = node.check(json!({"tenant": tenant, "request_id": "r-1"}));
-        assert_eq!((&answer["replayed"], &answer["remaining"]), (&json!(false), &json!(9)), "{tenant}");
+        assert_eq!(
+            (&answer["replayed"], &answer["remaining"]),
+            (&json!(false), &json!(9)),
+            "{tenant}"
+        );
     }
 }
 
@@ -134,21 +141,27 @@ fn a_thousand_ids_are_remembered_and_the_oldest_goes_first() {
 
 #[test]
 fn of_many_duplicates_at_once_one_is_charged_and_the_others_are_told_its_answer() {
-    // Limits that tenants share lie on other shards than the tenant's, so the first is still open when the others come.
+    // Limits that tenants share lie on other shards than the tenant's, so the first is still open
+    // when the others come.
     let shared = [log("everybody", "[]", 1_000), log("per-ip", r#"["ip"]"#, 1_000)];
     let own = [log("own", r#"["tenant"]"#, 10)];
     for everybodys in [&shared[..0], &shared] {
-        let node = Setup::policy(&policy(everybodys, &own)).section("[limits]\nworkers = 4").start();
+        let node =
+            Setup::policy(&policy(everybodys, &own)).section("[limits]\nworkers = 4").start();
         for round in 1..=10 {
-            let check = json!({"tenant": "acme", "ip": "192.0.2.1", "request_id": format!("r-{round}")});
+            let check =
+                json!({"tenant": "acme", "ip": "192.0.2.1", "request_id": format!("r-{round}")});
             let answers: Vec<Value> = std::thread::scope(|scope| {
-                let callers: Vec<_> = (0..16).map(|_| scope.spawn(|| node.client().check(&check))).collect();
+                let callers: Vec<_> =
+                    (0..16).map(|_| scope.spawn(|| node.client().check(&check))).collect();
                 callers.into_iter().map(|caller| caller.join().unwrap()).collect()
             });
             let firsts = answers.iter().filter(|answer| answer["replayed"] == false).count();
             assert_eq!(firsts, 1, "round {round}");
             assert!(
-                answers.iter().all(|answer| answer["allowed"] == true && answer["remaining"] == 10 - round)
+                answers
+                    .iter()
+                    .all(|answer| answer["allowed"] == true && answer["remaining"] == 10 - round)
             );
         }
         assert_eq!(node.peek(json!({"tenant": "acme", "ip": "192.0.2.1"}))["remaining"], 0);

@@ -17,7 +17,21 @@ const HOUSE: [(&str, &[&str]); 19] = [
     ("placement", &[]),
     ("policy", &["check", "clock", "input", "limit", "placement"]),
     ("shard", &["check", "clock", "codec", "files", "limit", "placement", "policy", "random"]),
-    ("peer", &["check", "clock", "codec", "limit", "net", "placement", "policy", "random", "shard", "watch"]),
+    (
+        "peer",
+        &[
+            "check",
+            "clock",
+            "codec",
+            "limit",
+            "net",
+            "placement",
+            "policy",
+            "random",
+            "shard",
+            "watch",
+        ],
+    ),
     (
         "cluster",
         &[
@@ -76,10 +90,19 @@ const HOUSE: [(&str, &[&str]); 19] = [
     ),
 ];
 
-/// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same answer, always.
+/// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same
+/// answer, always.
 const PURE: [&str; 5] = ["check", "input", "limit", "placement", "policy"];
-const IMPURE: [&str; 8] =
-    ["tokio", "SystemClock", "Instant", "SystemTime", "std::fs", "std::net::Tcp", "getrandom", "std::thread"];
+const IMPURE: [&str; 8] = [
+    "tokio",
+    "SystemClock",
+    "Instant",
+    "SystemTime",
+    "std::fs",
+    "std::net::Tcp",
+    "getrandom",
+    "std::thread",
+];
 
 fn sources(room: &str) -> Vec<PathBuf> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -120,8 +143,10 @@ fn imports_point_one_way() {
         for file in files.iter().filter(|file| !is_test(file)) {
             for (at, _) in code(file).match_indices("crate::") {
                 let code = code(file);
-                let used: String =
-                    code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let used: String = code[at + 7..]
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 let fine = used == room || used.is_empty() || may_use.contains(&used.as_str());
                 assert!(fine, "{} uses crate::{used}, which {room} must not know", file.display());
             }
@@ -134,8 +159,8 @@ fn every_room_has_its_place_in_the_house() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for entry in fs::read_dir(src).unwrap().flatten() {
         let name = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
-        let known =
-            ["lib", "main", "cli"].contains(&name.as_str()) || HOUSE.iter().any(|(room, _)| *room == name);
+        let known = ["lib", "main", "cli"].contains(&name.as_str())
+            || HOUSE.iter().any(|(room, _)| *room == name);
         assert!(known, "src/{name} is not in the list of rooms");
     }
 }
@@ -160,7 +185,11 @@ fn whoever_selects_says_what_comes_first() {
             let code = code(file);
             for (at, select) in code.match_indices("select! {") {
                 let rest = code[at + select.len()..].trim_start();
-                assert!(rest.starts_with("biased;"), "{} selects by lot: say `biased;`", file.display());
+                assert!(
+                    rest.starts_with("biased;"),
+                    "{} selects by lot: say `biased;`",
+                    file.display()
+                );
             }
         }
     }

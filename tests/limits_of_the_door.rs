@@ -1,4 +1,5 @@
-//! The door bounds what a caller may send, how slowly, and over how many connections; good callers don't notice the others.
+//! The door bounds what a caller may send, how slowly, and over how many connections; good callers
+//! don't notice the others.
 
 mod rig;
 
@@ -39,7 +40,8 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
-// ------------------------------------------------------------------------------------------------------------- sizes
+// -------------------------------------------------------------------------------------------------------------
+// sizes
 
 #[test]
 fn a_body_over_its_cap_is_refused_whether_its_length_is_told_or_not() {
@@ -97,7 +99,8 @@ fn a_head_over_its_cap_is_refused() {
     let padded = |bytes: usize| head("GET", "/livez", &[("x-padding", &"x".repeat(bytes))], 0);
     assert_eq!(node.connect().ask(padded(15 << 10)).unwrap().status, 200);
     assert_eq!(node.connect().ask(padded(16 << 10)).unwrap().status, 431);
-    // Whoever is at it still when he is refused hears so, and isn't reset. However much comes, no more is kept.
+    // Whoever is at it still when he is refused hears so, and isn't reset. However much comes, no
+    // more is kept.
     for _ in 0..20 {
         assert_eq!(node.connect().ask(padded(500 << 10)).unwrap().status, 431);
     }
@@ -118,7 +121,8 @@ fn a_head_over_its_cap_is_refused() {
     still_serves(&node);
 }
 
-// ------------------------------------------------------------------------------------------------------------- times
+// -------------------------------------------------------------------------------------------------------------
+// times
 
 #[test]
 fn a_head_that_trickles_in_is_cut_off_when_its_time_is_up() {
@@ -146,7 +150,9 @@ fn a_head_that_trickles_in_is_cut_off_when_its_time_is_up() {
 #[test]
 fn a_body_that_trickles_in_is_answered_408() {
     let node = start("body_ms = 600");
-    for (method, path) in [("POST", "/v1/check"), ("POST", "/v1/check/batch"), ("PUT", "/v1/policy")] {
+    for (method, path) in
+        [("POST", "/v1/check"), ("POST", "/v1/check/batch"), ("PUT", "/v1/policy")]
+    {
         let mut wire = node.connect();
         let start = instant();
         wire.send(head(method, path, &[], 100)).unwrap();
@@ -195,7 +201,8 @@ fn a_caller_that_reads_nothing_is_closed_too() {
     still_serves(&node);
 }
 
-// ------------------------------------------------------------------------------------------------------- connections
+// -------------------------------------------------------------------------------------------------------
+// connections
 
 #[test]
 fn beyond_the_cap_a_connection_is_closed_at_once_and_the_others_go_on() {
@@ -246,14 +253,20 @@ fn two_hundred_trickling_connections_disturb_no_good_caller() {
     still_serves(&node);
 }
 
-// --------------------------------------------------------------------------------------------------------- HTTP/1.1
+// ---------------------------------------------------------------------------------------------------------
+// HTTP/1.1
 
 /// Sends bytes that two parsers could read differently, with a check for `smuggled` behind them.
 fn is_refused(node: &Node, what: &str, bytes: &[u8]) {
     let mut wire = node.connect();
     let first = wire.ask(bytes);
     if let Some(answer) = first {
-        assert!([400, 501, 505].contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
+        assert!(
+            [400, 501, 505].contains(&answer.status),
+            "{what}: {} {}",
+            answer.status,
+            answer.text()
+        );
     }
     // And nothing that follows on the connection is taken for a request.
     let _ = wire.send(smuggled());
@@ -394,9 +407,17 @@ fn requests_sent_together_are_answered_in_their_order() {
 #[test]
 fn an_unknown_path_is_404_and_a_wrong_method_405() {
     let node = start("");
-    for path in
-        ["/", "/v1", "/v1/", "/v1/check/", "/v1/checks", "/V1/check", "//v1/check", "/v1/../livez", "/%2e"]
-    {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/check/",
+        "/v1/checks",
+        "/V1/check",
+        "//v1/check",
+        "/v1/../livez",
+        "/%2e",
+    ] {
         node.call("GET", path, "").problem(404);
         node.call("POST", path, CHECK).problem(404);
     }
@@ -464,7 +485,8 @@ fn half_closed_and_broken_off_requests_charge_nobody() {
     assert_eq!(spent(&node, "acme"), 1);
 }
 
-// ----------------------------------------------------------------------------------------------------------- HTTP/2
+// -----------------------------------------------------------------------------------------------------------
+// HTTP/2
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -534,7 +556,8 @@ impl Http2 {
         }
     }
 
-    /// The reason of the GOAWAY with which the other side ends the connection, once it has ended it.
+    /// The reason of the GOAWAY with which the other side ends the connection, once it has ended
+    /// it.
     fn sent_away(&mut self) -> Option<u8> {
         let mut reason = None;
         while let Some((kind, flags, _, payload)) = self.next() {
@@ -581,8 +604,12 @@ fn literals(headers: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn request(stream: u32, method: &str, path: &str, more: u8) -> Vec<u8> {
-    let block =
-        literals(&[(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path)]);
+    let block = literals(&[
+        (":method", method),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", path),
+    ]);
     frame(HEADERS, END_HEADERS | more, stream, &block)
 }
 
@@ -659,7 +686,8 @@ fn http2_streams_opened_only_to_be_reset_end_the_connection() {
     let node = start("");
     let mut h2 = Http2::to(&node);
     let pair = |stream| {
-        [request(stream, "GET", "/livez", END_STREAM), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+        [request(stream, "GET", "/livez", END_STREAM), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])]
+            .concat()
     };
     let flood: Vec<u8> = (0..2_000).flat_map(|i| pair(2 * i + 1)).collect();
     let _ = h2.0.send(flood);

@@ -77,7 +77,8 @@ fn all_calls_but_decisions_have_an_id_made_and_no_two_the_same() {
     let node = node(POLICY);
     assert_eq!(id_of(&node, &check()), "");
     let others: Vec<_> = calls().into_iter().skip(2).collect();
-    let mut ids: Vec<_> = others.iter().chain(&others).map(|request| id_of(&node, request)).collect();
+    let mut ids: Vec<_> =
+        others.iter().chain(&others).map(|request| id_of(&node, request)).collect();
     // The last is a method that a decision's path doesn't take, and so no decision.
     assert!(ids.iter().all(|id| id.len() == 32), "{ids:?}");
     ids.sort();
@@ -88,18 +89,26 @@ fn all_calls_but_decisions_have_an_id_made_and_no_two_the_same() {
 /// The log, a line each, where it is JSON.
 fn lines(node: &Node) -> Vec<Value> {
     let log = node.stderr();
-    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    log.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
 }
 
 #[test]
 fn a_change_is_logged_with_who_what_and_how_it_ended() {
-    let node = Setup::policy(POLICY).section(TOKENS).variable("TIDEGATE_LOG_FORMAT", "json").start();
+    let node =
+        Setup::policy(POLICY).section(TOKENS).variable("TIDEGATE_LOG_FORMAT", "json").start();
     let put = |body: Value, id: &str| {
         let request = Request::new("PUT", "/v1/tenants/acme?dry_run=false").json(&body);
-        node.send(&request.header("x-tidegate-token", "canary-of-the-admin").header("x-request-id", id))
-            .status
+        node.send(
+            &request.header("x-tidegate-token", "canary-of-the-admin").header("x-request-id", id),
+        )
+        .status
     };
-    assert_eq!((put(json!({"tier": "free"}), "good"), put(json!({"tier": "gone"}), "bad")), (200, 422));
+    assert_eq!(
+        (put(json!({"tier": "free"}), "good"), put(json!({"tier": "gone"}), "bad")),
+        (200, 422)
+    );
     for (id, status) in [("good", 200), ("bad", 422)] {
         let all = lines(&node);
         let line = all.iter().find(|line| line["fields"]["request_id"] == id);
@@ -119,8 +128,12 @@ fn neither_decisions_nor_looks_nor_strangers_fill_the_log() {
     for _ in 0..10 {
         node.send(&check().header("x-tidegate-token", "canary-of-the-check"));
         node.send(&check());
-        node.send(&Request::new("GET", "/v1/policy").header("x-tidegate-token", "canary-of-the-read"));
-        node.send(&Request::new("PUT", "/v1/policy").header("x-tidegate-token", "nobody").body("x"));
+        node.send(
+            &Request::new("GET", "/v1/policy").header("x-tidegate-token", "canary-of-the-read"),
+        );
+        node.send(
+            &Request::new("PUT", "/v1/policy").header("x-tidegate-token", "nobody").body("x"),
+        );
     }
     assert_eq!(node.stderr(), before);
 }
@@ -141,7 +154,9 @@ fn no_secret_is_ever_logged_whatever_the_call_and_the_level() {
         .variable("TIDEGATE_LOG", "trace")
         .variable("TIDEGATE_LOG_FORMAT", "json")
         .start();
-    for token in ["canary-of-the-admin", "canary-of-the-read", "canary-of-the-check", "canary-stranger"] {
+    for token in
+        ["canary-of-the-admin", "canary-of-the-read", "canary-of-the-check", "canary-stranger"]
+    {
         for (header, value) in [
             ("x-tidegate-token", token.to_string()),
             ("authorization", format!("Bearer {token}")),
@@ -158,13 +173,18 @@ fn no_secret_is_ever_logged_whatever_the_call_and_the_level() {
         for key in ["canary-key".to_string(), "canary-key".repeat(200), "canary-key\u{7}".into()] {
             let body = json!({"tenant": "acme", "api_key": key, "cost": 1});
             node.send(
-                &Request::new("POST", path).header("x-tidegate-token", "canary-of-the-check").json(&body),
+                &Request::new("POST", path)
+                    .header("x-tidegate-token", "canary-of-the-check")
+                    .json(&body),
             );
         }
     }
-    for path in ["/v1/stats?token=canary-query", "/v1/policy?api_key=canary-query", "/?canary-query"] {
+    for path in
+        ["/v1/stats?token=canary-query", "/v1/policy?api_key=canary-query", "/?canary-query"]
+    {
         for method in ["GET", "PUT", "DELETE"] {
-            let request = Request::new(method, path).header("x-tidegate-token", "canary-of-the-admin");
+            let request =
+                Request::new(method, path).header("x-tidegate-token", "canary-of-the-admin");
             node.send(&request.body("{}"));
         }
     }
@@ -189,7 +209,9 @@ fn what_http2_cannot_read_is_not_logged_either() {
     for fields in [bad_path, bad_header] {
         let mut stream = TcpStream::connect(node.http).unwrap();
         let (settings, headers) = (frame(4, 0, 0, &[]), frame(1, 0x5, 1, &fields));
-        stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &headers].concat()).unwrap();
+        stream
+            .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &headers].concat())
+            .unwrap();
         // The stream is reset once it was looked at.
         loop {
             let mut head = [0; 9];

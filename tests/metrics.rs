@@ -1,4 +1,5 @@
-//! `/metrics`: what Prometheus reads is well-formed, and the numbers are those of the checks that were made.
+//! `/metrics`: what Prometheus reads is well-formed, and the numbers are those of the checks that
+//! were made.
 
 mod support;
 
@@ -76,9 +77,13 @@ fn scrape(node: &Node) -> String {
 fn worked() -> Node {
     let node = node(POLICY);
     assert_eq!(node.allowed_of(5, json!({"tenant": "acme"})), 3);
-    let permit = json!({"tenant": "globex", "ip": "198.51.100.1", "cost": 4, "permit": {"ttl_ms": 60_000}});
+    let permit =
+        json!({"tenant": "globex", "ip": "198.51.100.1", "cost": 4, "permit": {"ttl_ms": 60_000}});
     assert_eq!(node.allowed_of(4, permit), 2);
-    assert_eq!(node.check(json!({"tenant": "globex", "ip": "198.51.100.1", "cost": 11}))["allowed"], false);
+    assert_eq!(
+        node.check(json!({"tenant": "globex", "ip": "198.51.100.1", "cost": 11}))["allowed"],
+        false
+    );
     node.check(json!({"tenant": "initech", "ip": "192.0.2.7"}));
     node.check(json!({"tenant": "mallory"}));
     for _ in 0..3 {
@@ -130,12 +135,15 @@ fn documented() -> BTreeSet<String> {
 #[test]
 fn every_family_in_the_docs_is_printed_from_the_start() {
     let text = scrape(&node("default_tier = \"free\"\n[tiers.free]\n"));
-    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE tidegate_")?.split_once(' '));
+    let families =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE tidegate_")?.split_once(' '));
     let printed: BTreeSet<_> = families.map(|(name, _)| format!("tidegate_{name}")).collect();
     // A node that is alone has no links to other nodes, and without [tls] no certificates.
-    let of_others =
-        |name: &String| name.starts_with("tidegate_peer_") || name.starts_with("tidegate_certificate_");
-    let documented: BTreeSet<_> = documented().into_iter().filter(|name| !of_others(name)).collect();
+    let of_others = |name: &String| {
+        name.starts_with("tidegate_peer_") || name.starts_with("tidegate_certificate_")
+    };
+    let documented: BTreeSet<_> =
+        documented().into_iter().filter(|name| !of_others(name)).collect();
     assert_eq!(printed, documented);
 }
 
@@ -215,12 +223,15 @@ fn the_counts_are_those_of_the_checks_that_were_made() {
     }
     assert_eq!(m.sum("tidegate_decisions_total"), 15.0);
     assert_eq!(m.sum("tidegate_denials_total"), 7.0);
-    // Those two of acme wait an hour or less; two of globex ten years or less, and whoever can't ever pass doesn't wait.
+    // Those two of acme wait an hour or less; two of globex ten years or less, and whoever can't
+    // ever pass doesn't wait.
     assert_eq!(m.get("tidegate_block_duration_seconds_count"), 4.0);
     assert_eq!(m.get(r#"tidegate_block_duration_seconds_bucket{le="3600"}"#), 2.0);
     assert!(m.get("process_resident_memory_bytes") > 0.0);
     assert_eq!(m.series("tidegate_build_info").len(), 1);
-    for there in ["tidegate_uptime_seconds", "tidegate_raft_term", "tidegate_quorum_contact_age_seconds"] {
+    for there in
+        ["tidegate_uptime_seconds", "tidegate_raft_term", "tidegate_quorum_contact_age_seconds"]
+    {
         assert!(m.0.contains_key(there), "{there} in {:#?}", m.0);
     }
     assert_eq!(m.series("tidegate_peer_breaker_state"), []);
@@ -268,8 +279,9 @@ fn a_permit_that_is_released_or_has_expired_is_out_no_longer() {
 
 #[test]
 fn a_flood_of_tenants_adds_no_series_beyond_the_bound() {
-    let node =
-        Setup::policy("default_tier = \"free\"\n[tiers.free]\n").section("[limits]\nworkers = 2").start();
+    let node = Setup::policy("default_tier = \"free\"\n[tiers.free]\n")
+        .section("[limits]\nworkers = 2")
+        .start();
     let mut client = node.client();
     let batch = |tenants: Vec<String>| {
         let checks: Vec<_> = tenants.iter().map(|tenant| json!({"tenant": tenant})).collect();
@@ -288,7 +300,8 @@ fn a_flood_of_tenants_adds_no_series_beyond_the_bound() {
     let series = m.series("tidegate_tenant_decisions_total");
     assert!(series.len() <= 2 * (100 + 1), "{}", series.len());
     for tenant in ["large-0", "large-1"] {
-        let allowed = format!(r#"tidegate_tenant_decisions_total{{tenant="{tenant}",decision="allowed"}}"#);
+        let allowed =
+            format!(r#"tidegate_tenant_decisions_total{{tenant="{tenant}",decision="allowed"}}"#);
         assert_eq!(m.get(&allowed), 1_000.0);
     }
     let others = m.get(r#"tidegate_tenant_decisions_total{tenant="_other",decision="allowed"}"#);
@@ -304,8 +317,14 @@ fn tenants_and_tiers_that_are_called_like_the_others_make_no_second_series() {
         node.check(json!({"tenant": tenant}));
     }
     let m = Scraped::of(&node);
-    assert_eq!(m.get(r#"tidegate_tenant_decisions_total{tenant="_other",decision="allowed"}"#), 2.0);
-    assert_eq!(m.get(r#"tidegate_decisions_total{decision="allowed",tier="_other",mode="exact"}"#), 3.0);
+    assert_eq!(
+        m.get(r#"tidegate_tenant_decisions_total{tenant="_other",decision="allowed"}"#),
+        2.0
+    );
+    assert_eq!(
+        m.get(r#"tidegate_decisions_total{decision="allowed",tier="_other",mode="exact"}"#),
+        3.0
+    );
 }
 
 #[test]
@@ -321,7 +340,9 @@ fn decisions_of_a_bucket_that_stands_in_beyond_a_cap_are_counted_as_approximate(
     }
     let m = Scraped::of(&node);
     let count = |decision, mode| {
-        m.get(&format!(r#"tidegate_decisions_total{{decision="{decision}",tier="free",mode="{mode}"}}"#))
+        m.get(&format!(
+            r#"tidegate_decisions_total{{decision="{decision}",tier="free",mode="{mode}"}}"#
+        ))
     };
     assert_eq!((count("allowed", "exact"), count("denied", "exact")), (1.0, 0.0));
     assert_eq!((count("allowed", "approximate"), count("denied", "approximate")), (2.0, 1.0));
@@ -334,10 +355,19 @@ fn a_check_in_a_batch_of_all_or_nothing_is_a_decision_of_its_own() {
         let checks = vec![json!({"tenant": "acme"}); count];
         node.post("/v1/check/batch", json!({"mode": "all_or_nothing", "checks": checks})).json()
     };
-    assert_eq!((batch(3)["allowed"].clone(), batch(2)["allowed"].clone()), (json!(true), json!(false)));
+    assert_eq!(
+        (batch(3)["allowed"].clone(), batch(2)["allowed"].clone()),
+        (json!(true), json!(false))
+    );
     let m = Scraped::of(&node);
-    assert_eq!(m.get(r#"tidegate_decisions_total{decision="allowed",tier="free",mode="exact"}"#), 3.0);
-    assert_eq!(m.get(r#"tidegate_decisions_total{decision="denied",tier="free",mode="exact"}"#), 2.0);
+    assert_eq!(
+        m.get(r#"tidegate_decisions_total{decision="allowed",tier="free",mode="exact"}"#),
+        3.0
+    );
+    assert_eq!(
+        m.get(r#"tidegate_decisions_total{decision="denied",tier="free",mode="exact"}"#),
+        2.0
+    );
     assert_eq!(m.get("tidegate_cost_taken_total"), 3.0);
 }
 
@@ -377,9 +407,11 @@ fn caps_and_what_is_used_of_them_are_scraped_side_by_side() {
         node.check(json!({"tenant": tenant, "ip": "198.51.100.1"}));
     }
     let m = Scraped::of(&node);
-    for (cap, used, most) in
-        [("unknown_tenants", 3.0, 10.0), ("named_tenants", 1.0, 1_000_000.0), ("keys", 6.0, 1_000.0)]
-    {
+    for (cap, used, most) in [
+        ("unknown_tenants", 3.0, 10.0),
+        ("named_tenants", 1.0, 1_000_000.0),
+        ("keys", 6.0, 1_000.0),
+    ] {
         assert_eq!(m.get(&format!("tidegate_cap_used{{cap=\"{cap}\"}}")), used, "{cap}");
         assert_eq!(m.get(&format!("tidegate_cap{{cap=\"{cap}\"}}")), most, "{cap}");
     }

@@ -1,4 +1,5 @@
-//! Whatever is sent instead of a request is refused by the name of what is wrong with it, takes nothing, and gives nothing away.
+//! Whatever is sent instead of a request is refused by the name of what is wrong with it, takes
+//! nothing, and gives nothing away.
 
 mod rig;
 
@@ -35,7 +36,8 @@ fn start() -> Node {
 /// A call with the token it needs; its answer has to keep the secrets.
 fn call(node: &Node, method: &str, path: &str, body: &[u8]) -> Answer {
     let guarded = ["/v1/policy", "/v1/t", "/v1/access", "/v1/audit", "/api/config", "/admin"];
-    let token = if guarded.iter().any(|start| path.starts_with(start)) { ADMIN_TOKEN } else { CHECK_TOKEN };
+    let token =
+        if guarded.iter().any(|start| path.starts_with(start)) { ADMIN_TOKEN } else { CHECK_TOKEN };
     let bearer = format!("Bearer {token}");
     let answer = node.connect().call(method, path, &[("authorization", &bearer)], body);
     keeps_secrets(&answer);
@@ -182,7 +184,8 @@ fn bad_members() -> Vec<(String, &'static str)> {
     ]);
     let many: Vec<_> = (0..17).map(|i| format!(r#""k{i}":"v""#)).collect();
     table.push((format!(r#""attributes":{{{}}}"#, many.join(",")), "attributes"));
-    let limit = |i| format!(r#"{{"name":"l{i}","algorithm":"fixed_window","limit":1,"window":"1s"}}"#);
+    let limit =
+        |i| format!(r#"{{"name":"l{i}","algorithm":"fixed_window","limit":1,"window":"1s"}}"#);
     let many: Vec<_> = (0..17).map(limit).collect();
     table.push((format!(r#""limits":[{}]"#, many.join(",")), "limits"));
     let twice = format!(r#""limits":[{},{}]"#, limit(1), limit(1));
@@ -256,7 +259,8 @@ fn bad_limits() -> Vec<(String, &'static str)> {
     ]
 }
 
-/// Bodies that are no JSON, or whose JSON is no check; all of them faults of the whole or of `tenant`.
+/// Bodies that are no JSON, or whose JSON is no check; all of them faults of the whole or of
+/// `tenant`.
 fn bad_bodies() -> Vec<(Vec<u8>, &'static str)> {
     let deep = |open: &str, close: &str| [open.repeat(300), close.repeat(300)].concat();
     let mut table: Vec<(Vec<u8>, &str)> = [
@@ -337,7 +341,8 @@ fn a_bad_check_is_refused_by_the_name_of_what_is_wrong_and_takes_nothing() {
     for path in ["/v1/check", "/v1/peek"] {
         for (member, fault) in bad_members() {
             let body = format!(r#"{{"tenant":"a","client":"c",{member}}}"#);
-            let body = if fault == "client" { body.replacen(r#""client":"c","#, "", 1) } else { body };
+            let body =
+                if fault == "client" { body.replacen(r#""client":"c","#, "", 1) } else { body };
             refuses(&node, path, body.as_bytes(), fault);
         }
         for (body, fault) in bad_bodies() {
@@ -402,7 +407,10 @@ fn a_bad_batch_is_refused_as_a_whole() {
         (r#"{"checks":[{"tenant":"a"}],"mode":1}"#, "mode"),
         (r#"{"checks":[{"tenant":"a"}],"modus":"independent"}"#, "modus"),
         (r#"{"checks":[{"tenant":"a"}],"checks":[{"tenant":"a"}]}"#, "checks"),
-        (r#"{"mode":"all_or_nothing","checks":[{"tenant":"a"},{"tenant":"b"}]}"#, "checks[1].tenant"),
+        (
+            r#"{"mode":"all_or_nothing","checks":[{"tenant":"a"},{"tenant":"b"}]}"#,
+            "checks[1].tenant",
+        ),
         (r#"{"mode":"all_or_nothing","checks":[5]}"#, "checks[0]"),
         (
             r#"{"mode":"all_or_nothing","checks":[{"tenant":"a","request_id":"r"},{"tenant":"a","request_id":"r"}]}"#,
@@ -460,7 +468,8 @@ fn a_bad_compatible_call_is_refused_by_the_name_of_what_is_wrong_and_takes_nothi
         for value in bad {
             refuses(&node, "/api/check_and_consume", with(member, Some(value)).as_bytes(), member);
         }
-        let twice = with(member, None).replacen('{', &format!("{{\"{member}\":1,\"{member}\":1,"), 1);
+        let twice =
+            with(member, None).replacen('{', &format!("{{\"{member}\":1,\"{member}\":1,"), 1);
         refuses(&node, "/api/check_and_consume", twice.as_bytes(), member);
     }
     let unknown = with("", None).replacen('{', r#"{"cost":1,"#, 1);
@@ -486,7 +495,8 @@ fn a_bad_policy_is_refused_by_the_path_of_every_fault_and_nothing_changes() {
     let node = start();
     let before = call(&node, "GET", "/v1/policy", b"");
     let base = |rest: &str| format!(r#"{{"default_tier":"free","tiers":{{"free":{{}}}}{rest}}}"#);
-    let tier = |member: &str| format!(r#"{{"default_tier":"free","tiers":{{"free":{{{member}}}}}}}"#);
+    let tier =
+        |member: &str| format!(r#"{{"default_tier":"free","tiers":{{"free":{{{member}}}}}}}"#);
     let mut table: Vec<(String, &str)> = [
         (r#"{}"#, "default_tier"),
         (r#"{}"#, "tiers"),
@@ -496,7 +506,10 @@ fn a_bad_policy_is_refused_by_the_path_of_every_fault_and_nothing_changes() {
         (r#"{"default_tier":"free","tiers":[]}"#, "tiers"),
         (r#"{"default_tier":"free","tiers":{"fr ee":{}}}"#, r#"tiers."fr ee""#),
         (r#"{"default_tier":"free","tiers":{"free":{},"free":{}}}"#, "tiers.free"),
-        (r#"{"default_tier":"free","tiers":{"free":{},"x\r\nFORGED":{}}}"#, r#"tiers."x\r\nFORGED""#),
+        (
+            r#"{"default_tier":"free","tiers":{"free":{},"x\r\nFORGED":{}}}"#,
+            r#"tiers."x\r\nFORGED""#,
+        ),
         (r#"[]"#, ""),
         (r#"7"#, ""),
     ]
@@ -512,12 +525,18 @@ fn a_bad_policy_is_refused_by_the_path_of_every_fault_and_nothing_changes() {
         (r#","environments":{"dev":{"multiplier":"1e3"}}"#, "environments.dev.multiplier"),
         (r#","environments":{"dev":{"multiplier":"NaN"}}"#, "environments.dev.multiplier"),
         (r#","environments":{"dev":{"multiplier":"0.1234567"}}"#, "environments.dev.multiplier"),
-        (r#","limits":[{"name":"g","algorithm":"fixed_window","limit":1,"window":"1m"}]"#, "limits[0].per"),
+        (
+            r#","limits":[{"name":"g","algorithm":"fixed_window","limit":1,"window":"1m"}]"#,
+            "limits[0].per",
+        ),
         (r#","tier_patterns":[{"pattern":"","tier":"free"}]"#, "tier_patterns[0].pattern"),
         (r#","tier_patterns":[{"pattern":"x*","tier":"lead"}]"#, "tier_patterns[0].tier"),
         (r#","tenants":{"acme":{"tier":"iron"}}"#, "tenants.acme.tier"),
         (r#","tenants":{"a\u0000":{}}"#, r#"tenants."a\0""#),
-        (r#","tenants":{"acme":{"tier":"free","tier_expires":"tomorrow"}}"#, "tenants.acme.tier_expires"),
+        (
+            r#","tenants":{"acme":{"tier":"free","tier_expires":"tomorrow"}}"#,
+            "tenants.acme.tier_expires",
+        ),
         (r#","tenants":{"acme":{"max_concurrent":0}}"#, "tenants.acme.max_concurrent"),
         (r#","tenants":{"acme":{"on_isolation":"panic"}}"#, "tenants.acme.on_isolation"),
         (r#","costs":[{"path":"x","cost":1}]"#, "costs[0].path"),
@@ -531,7 +550,10 @@ fn a_bad_policy_is_refused_by_the_path_of_every_fault_and_nothing_changes() {
             r#","access":{"e":{"list":"deny","api_key_sha256":"canary-key-c0ffee"}}"#,
             "access.e.api_key_sha256",
         ),
-        (r#","access":{"e":{"list":"deny","tenant":"a","reason":"x\r\nFORGED"}}"#, "access.e.reason"),
+        (
+            r#","access":{"e":{"list":"deny","tenant":"a","reason":"x\r\nFORGED"}}"#,
+            "access.e.reason",
+        ),
         (r#","defaul_tier":"x""#, "defaul_tier"),
         (r#","enforce":true,"enforce":false"#, "enforce"),
     ] {
@@ -552,7 +574,10 @@ fn a_bad_policy_is_refused_by_the_path_of_every_fault_and_nothing_changes() {
         table.push((tier(member), path));
     }
     for (limit, path) in bad_limits() {
-        table.push((tier(&format!(r#""limits":[{limit}]"#)), format!("tiers.free.{}", in_list(path)).leak()));
+        table.push((
+            tier(&format!(r#""limits":[{limit}]"#)),
+            format!("tiers.free.{}", in_list(path)).leak(),
+        ));
     }
     for (document, path) in &table {
         let answer = call(&node, "PUT", "/v1/policy", document.as_bytes());
@@ -563,9 +588,14 @@ fn a_bad_policy_is_refused_by_the_path_of_every_fault_and_nothing_changes() {
         let dry = call(&node, "PUT", "/v1/policy?dry_run=true", document.as_bytes());
         assert_eq!((dry.status, dry.body), (422, answer.body), "{document}");
     }
-    for body in
-        ["", "{", r#"{"default_tier":"free",}"#, "default_tier = \"free\"", "\u{feff}{}", "{\"a\":1e309}"]
-    {
+    for body in [
+        "",
+        "{",
+        r#"{"default_tier":"free",}"#,
+        "default_tier = \"free\"",
+        "\u{feff}{}",
+        "{\"a\":1e309}",
+    ] {
         let answer = call(&node, "PUT", "/v1/policy", body.as_bytes());
         assert!(answer.problem(400)["errors"][0]["path"].is_string(), "{body}");
     }
@@ -581,8 +611,10 @@ fn a_bad_policy_is_refused_by_the_path_of_every_fault_and_nothing_changes() {
 fn a_bad_policy_in_toml_is_refused_too() {
     let node = start();
     let put = |text: &[u8]| {
-        let headers =
-            [("authorization", &*format!("Bearer {ADMIN_TOKEN}")), ("content-type", "application/toml")];
+        let headers = [
+            ("authorization", &*format!("Bearer {ADMIN_TOKEN}")),
+            ("content-type", "application/toml"),
+        ];
         node.connect().call("PUT", "/v1/policy", &headers, text)
     };
     for text in [
@@ -637,11 +669,26 @@ fn a_bad_part_of_the_policy_is_refused_and_nothing_changes() {
         put("/v1/tenants/x", &format!(r#"{{"limits":[{limit}]}}"#), 422, in_list(fault));
         put("/v1/tenants/x/limits/n", &limit, 422, fault);
     }
-    put("/v1/tenants/x/limits/other", r#"{"name":"n","algorithm":"token_bucket","rate":"1/s"}"#, 422, "name");
-    put("/v1/tenants/x/limits/n", r#"{"name":7,"algorithm":"token_bucket","rate":"1/s"}"#, 422, "name");
+    put(
+        "/v1/tenants/x/limits/other",
+        r#"{"name":"n","algorithm":"token_bucket","rate":"1/s"}"#,
+        422,
+        "name",
+    );
+    put(
+        "/v1/tenants/x/limits/n",
+        r#"{"name":7,"algorithm":"token_bucket","rate":"1/s"}"#,
+        422,
+        "name",
+    );
     put("/v1/tiers/x", r#"{"weight":"0"}"#, 422, "weight");
     put("/v1/policy/enforce", r#"{"enforce":1}"#, 422, "enforce");
-    put("/api/config/global", r#"{"max_requests":1e3,"window_duration_seconds":60}"#, 400, "max_requests");
+    put(
+        "/api/config/global",
+        r#"{"max_requests":1e3,"window_duration_seconds":60}"#,
+        400,
+        "max_requests",
+    );
     for (method, path) in [
         ("PUT", "/v1/tenants/x"),
         ("PUT", "/v1/tenants/x/limits/n"),
@@ -669,8 +716,19 @@ fn a_bad_part_of_the_policy_is_refused_and_nothing_changes() {
 fn a_bad_id_in_a_path_is_refused_as_a_problem() {
     let node = start();
     let long = "a".repeat(129);
-    let bad =
-        ["a%20b", "a%00", "a%0D%0AFORGED", "a%2Fb", "%C3%A4", "%FF", "%ED%A0%80", "a%40b", "*", "a+b", &long];
+    let bad = [
+        "a%20b",
+        "a%00",
+        "a%0D%0AFORGED",
+        "a%2Fb",
+        "%C3%A4",
+        "%FF",
+        "%ED%A0%80",
+        "a%40b",
+        "*",
+        "a+b",
+        &long,
+    ];
     for id in bad {
         for (method, path) in [
             ("GET", format!("/v1/tenants/{id}")),
@@ -773,13 +831,20 @@ fn bad_parameters_and_headers_are_refused_by_name() {
         names(&answer, 400, "Idempotency-Key", key);
     }
     let headers = [("authorization", &*bearer), ("idempotency-key", "one")];
-    let answer =
-        node.connect().call("POST", "/v1/check", &headers, br#"{"tenant":"a","request_id":"other"}"#);
+    let answer = node.connect().call(
+        "POST",
+        "/v1/check",
+        &headers,
+        br#"{"tenant":"a","request_id":"other"}"#,
+    );
     names(&answer, 400, "Idempotency-Key", "one");
     // Well-formed, but impossible.
     for (body, fault) in [
         (r#"{"tenant":"a","tier":"nowhere"}"#, "tier"),
-        (r#"{"tenant":"strict","limits":[{"name":"n","algorithm":"token_bucket","rate":"1/s"}]}"#, "limits"),
+        (
+            r#"{"tenant":"strict","limits":[{"name":"n","algorithm":"token_bucket","rate":"1/s"}]}"#,
+            "limits",
+        ),
     ] {
         for path in ["/v1/check", "/v1/peek"] {
             names(&call(&node, "POST", path, body.as_bytes()), 422, fault, body);
@@ -812,8 +877,10 @@ fn no_answer_and_no_line_of_the_log_holds_a_key_a_token_or_a_forged_line() {
         ] {
             for body in [&key, &spoilt, &broken, &listed] {
                 for name in ["authorization", "x-tidegate-token"] {
-                    let value = if name == "authorization" { bearer(token) } else { token.to_string() };
-                    let answer = node.connect().call(method, path, &[(name, &value)], body.as_bytes());
+                    let value =
+                        if name == "authorization" { bearer(token) } else { token.to_string() };
+                    let answer =
+                        node.connect().call(method, path, &[(name, &value)], body.as_bytes());
                     keeps_secrets(&answer);
                 }
             }

@@ -1,5 +1,6 @@
-//! The document at `/openapi.json` is held to the node that serves it: every route is in it and every call of it is routed,
-//! everything it refers to exists and is explained, and answers have the shape it promises.
+//! The document at `/openapi.json` is held to the node that serves it: every route is in it and
+//! every call of it is routed, everything it refers to exists and is explained, and answers have
+//! the shape it promises.
 
 mod rig;
 #[path = "openapi/unknown_words.rs"]
@@ -69,11 +70,15 @@ fn sources(folder: &Path) -> Vec<String> {
 fn routes() -> BTreeMap<String, BTreeSet<&'static str>> {
     let mut routes: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
     for text in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
-        // The formatter breaks a long route into lines: the path on one of its own, and the handlers on the next.
+        // The formatter breaks a long route into lines: the path on one of its own, and the
+        // handlers on the next.
         for route in text.split(".route(").skip(1) {
-            let (path, handlers) = route.trim_start().trim_start_matches('"').split_once("\",").unwrap();
+            let (path, handlers) =
+                route.trim_start().trim_start_matches('"').split_once("\",").unwrap();
             let handlers = handlers.trim_start().split([';', '\n']).next().unwrap();
-            let takes = |method: &&str| handlers.contains(&format!("{method}(")) || handlers.contains("any(");
+            let takes = |method: &&str| {
+                handlers.contains(&format!("{method}(")) || handlers.contains("any(")
+            };
             let methods = METHODS.into_iter().filter(|method| takes(method));
             routes.entry(path.replace("{*", "{")).or_default().extend(methods);
         }
@@ -130,7 +135,11 @@ fn a_node_takes_exactly_the_methods_that_are_described_and_says_which_they_are()
             }
             answer.problem(405);
             let allow = answer.header("allow").unwrap_or_default().to_ascii_lowercase();
-            assert_eq!(allow.split(',').map(str::trim).collect::<BTreeSet<_>>(), takes, "{method} {path}");
+            assert_eq!(
+                allow.split(',').map(str::trim).collect::<BTreeSet<_>>(),
+                takes,
+                "{method} {path}"
+            );
         }
     }
 }
@@ -169,7 +178,10 @@ fn everything_that_is_referred_to_exists_and_every_component_is_referred_to() {
     });
     for kind in ["schemas", "responses"] {
         for name in document["components"][kind].as_object().unwrap().keys() {
-            assert!(used.contains(&format!("#/components/{kind}/{name}")), "nothing refers to {name}");
+            assert!(
+                used.contains(&format!("#/components/{kind}/{name}")),
+                "nothing refers to {name}"
+            );
         }
     }
 }
@@ -190,8 +202,10 @@ fn says(document: &Value, schema: &Value, members: &[&str]) -> bool {
         members.iter().any(|member| schema.get(member).is_some())
             || shown && schema.get("properties").is_some()
     };
-    let variants =
-        ["oneOf", "anyOf", "allOf"].iter().filter_map(|kind| schema.get(kind)?.as_array()).flatten();
+    let variants = ["oneOf", "anyOf", "allOf"]
+        .iter()
+        .filter_map(|kind| schema.get(kind)?.as_array())
+        .flatten();
     of_itself(schema)
         || of_itself(resolved(document, schema))
         || variants.into_iter().any(|variant| says(document, variant, members))
@@ -228,10 +242,16 @@ fn every_member_and_every_parameter_is_explained_and_shown_by_an_example() {
 fn every_text_and_every_number_that_comes_in_has_bounds() {
     let document = document(&node());
     let bounded = |schema: &Value| match schema["type"].as_str() {
-        Some("string") => ["pattern", "enum", "format"].iter().any(|bound| schema.get(bound).is_some()),
-        Some("integer" | "number") => schema.get("minimum").is_some() && schema.get("maximum").is_some(),
+        Some("string") => {
+            ["pattern", "enum", "format"].iter().any(|bound| schema.get(bound).is_some())
+        }
+        Some("integer" | "number") => {
+            schema.get("minimum").is_some() && schema.get("maximum").is_some()
+        }
         Some("array") => schema.get("maxItems").is_some(),
-        Some("object") => schema["additionalProperties"] == false || schema.get("maxProperties").is_some(),
+        Some("object") => {
+            schema["additionalProperties"] == false || schema.get("maxProperties").is_some()
+        }
         _ => true,
     };
     let mut seen = BTreeSet::new();
@@ -244,56 +264,94 @@ fn every_text_and_every_number_that_comes_in_has_bounds() {
                 .flatten()
                 .map(|(_, c)| c["schema"].clone()),
         );
-        open.extend(operation["parameters"].as_array().into_iter().flatten().map(|p| p["schema"].clone()));
+        open.extend(
+            operation["parameters"].as_array().into_iter().flatten().map(|p| p["schema"].clone()),
+        );
     }
     let mut looked_at = 0;
     while let Some(schema) = open.pop() {
         // A limit for everybody is a limit that has to say what it is per.
-        if schema == json!({"type": "object", "required": ["per"]}) || !seen.insert(schema.to_string()) {
+        if schema == json!({"type": "object", "required": ["per"]})
+            || !seen.insert(schema.to_string())
+        {
             continue;
         }
         let schema = resolved(&document, &schema);
         assert!(bounded(schema), "has no bounds: {schema}");
         looked_at += 1;
-        let variants = ["oneOf", "allOf"].iter().filter_map(|kind| schema.get(kind)?.as_array()).flatten();
+        let variants =
+            ["oneOf", "allOf"].iter().filter_map(|kind| schema.get(kind)?.as_array()).flatten();
         open.extend(variants.cloned());
         open.extend(schema.get("items").cloned());
         open.extend(schema.get("additionalProperties").filter(|more| more.is_object()).cloned());
-        open.extend(schema["properties"].as_object().into_iter().flatten().map(|(_, member)| member.clone()));
+        open.extend(
+            schema["properties"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(_, member)| member.clone()),
+        );
     }
     assert!(looked_at > 60, "only {looked_at} schemas were looked at");
 }
 
 #[test]
-fn every_call_has_a_name_of_its_own_a_summary_a_known_tag_and_says_how_it_fails_and_who_may_make_it() {
+fn every_call_has_a_name_of_its_own_a_summary_a_known_tag_and_says_how_it_fails_and_who_may_make_it()
+ {
     let document = document(&node());
-    let tags: BTreeSet<_> =
-        document["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).map(Value::to_string).collect();
+    let tags: BTreeSet<_> = document["tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tag| &tag["name"])
+        .map(Value::to_string)
+        .collect();
     let mut ids = BTreeSet::new();
     for (path, method, operation) in operations(&document) {
         let at = format!("{method} {path}");
         assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{at}");
         for member in ["summary", "description"] {
-            assert!(operation[member].as_str().is_some_and(|text| !text.is_empty()), "{at} has no {member}");
+            assert!(
+                operation[member].as_str().is_some_and(|text| !text.is_empty()),
+                "{at} has no {member}"
+            );
         }
         let tag = operation["tags"].as_array().unwrap();
         assert!(tag.len() == 1 && tags.contains(&tag[0].to_string()), "{at}: {tag:?}");
         let answers = operation["responses"].as_object().unwrap();
-        assert!(answers.keys().any(|status| status.starts_with('2') || status.starts_with('3')), "{at}");
+        assert!(
+            answers.keys().any(|status| status.starts_with('2') || status.starts_with('3')),
+            "{at}"
+        );
         assert!(answers.keys().any(|status| status.starts_with('4')), "{at}");
         let guarded = answers.contains_key("401");
-        assert_eq!(operation["security"].as_array().is_some_and(|ways| !ways.is_empty()), guarded, "{at}");
+        assert_eq!(
+            operation["security"].as_array().is_some_and(|ways| !ways.is_empty()),
+            guarded,
+            "{at}"
+        );
         for (status, answer) in answers {
             let answer = resolved(&document, answer);
-            assert!(answer["description"].as_str().is_some_and(|text| !text.is_empty()), "{at} {status}");
+            assert!(
+                answer["description"].as_str().is_some_and(|text| !text.is_empty()),
+                "{at} {status}"
+            );
             if status.starts_with('4') || status == "500" {
-                assert!(answer["content"].get("application/problem+json").is_some(), "{at} {status}");
+                assert!(
+                    answer["content"].get("application/problem+json").is_some(),
+                    "{at} {status}"
+                );
             }
         }
         // Every part of the path is a parameter, and the other way round.
         let parts: BTreeSet<_> = path.split(['{', '}']).skip(1).step_by(2).collect();
-        let parameters = operation["parameters"].as_array().unwrap().iter().filter(|p| p["in"] == "path");
-        assert_eq!(parameters.map(|p| p["name"].as_str().unwrap()).collect::<BTreeSet<_>>(), parts, "{at}");
+        let parameters =
+            operation["parameters"].as_array().unwrap().iter().filter(|p| p["in"] == "path");
+        assert_eq!(
+            parameters.map(|p| p["name"].as_str().unwrap()).collect::<BTreeSet<_>>(),
+            parts,
+            "{at}"
+        );
     }
 }
 
@@ -304,11 +362,13 @@ fn strict(document: &Value) -> Value {
     let mut parts = BTreeSet::new();
     for schema in schemas.values() {
         for part in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
-            parts.extend(part["$ref"].as_str().and_then(|r| r.rsplit('/').next()).map(String::from));
+            parts
+                .extend(part["$ref"].as_str().and_then(|r| r.rsplit('/').next()).map(String::from));
         }
     }
     for (name, schema) in schemas {
-        let object = schema.get("properties").is_some() && schema.get("additionalProperties").is_none();
+        let object =
+            schema.get("properties").is_some() && schema.get("additionalProperties").is_none();
         if object && !parts.contains(name) || schema.get("allOf").is_some() {
             schema["unevaluatedProperties"] = json!(false);
         }
@@ -321,24 +381,33 @@ fn hold(document: &Value, method: &str, path: &str, answer: &Answer) {
     let at = format!("{method} {path} {}", answer.status);
     let operation = &document["paths"][path][method];
     let described = operation["responses"].get(answer.status.to_string());
-    let described =
-        resolved(document, described.unwrap_or_else(|| panic!("{at} is not described: {}", answer.text())));
-    let kind = answer.header("content-type").map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let described = resolved(
+        document,
+        described.unwrap_or_else(|| panic!("{at} is not described: {}", answer.text())),
+    );
+    let kind =
+        answer.header("content-type").map(|kind| kind.split(';').next().unwrap_or_default().trim());
     match (kind, described["content"].as_object()) {
         (None, None) => assert!(answer.body.is_empty(), "{at}"),
         (Some(kind), Some(content)) => {
-            let content = content.get(kind).unwrap_or_else(|| panic!("{at}: {kind} is not described"));
-            let body = if kind.ends_with("json") { answer.json() } else { Value::from(answer.text()) };
+            let content =
+                content.get(kind).unwrap_or_else(|| panic!("{at}: {kind} is not described"));
+            let body =
+                if kind.ends_with("json") { answer.json() } else { Value::from(answer.text()) };
             let mut root = strict(document);
             root["allOf"] = json!([content["schema"]]);
-            // What stands in an allOf is open by itself, so that its neighbours may have members of their own.
+            // What stands in an allOf is open by itself, so that its neighbours may have members of
+            // their own.
             root["unevaluatedProperties"] = json!(!body.is_object());
             if content["schema"]["$ref"] == "#/components/schemas/OpenApi" {
                 root["unevaluatedProperties"] = json!(true);
             }
-            let validator = jsonschema::options().should_validate_formats(true).build(&root).unwrap();
-            let faults: Vec<_> =
-                validator.iter_errors(&body).map(|e| format!("{}: {e}", e.instance_path())).collect();
+            let validator =
+                jsonschema::options().should_validate_formats(true).build(&root).unwrap();
+            let faults: Vec<_> = validator
+                .iter_errors(&body)
+                .map(|e| format!("{}: {e}", e.instance_path()))
+                .collect();
             assert!(faults.is_empty(), "{at}: {faults:#?} in {body}");
         }
         (kind, content) => panic!("{at}: {kind:?} is not {content:?}"),
@@ -477,8 +546,20 @@ fn answers_are_what_the_document_says() {
         Ask(200, "get", "/v1/tenants", "?limit=2", Value::Null),
         Ask(400, "get", "/v1/tenants", "?limit=0", Value::Null),
         Ask(200, "post", "/v1/tenants/{tenant}/reset", "", Value::Null),
-        Ask(200, "put", "/v1/policy", "?dry_run=true", json!({"default_tier": "t", "tiers": {"t": {}}})),
-        Ask(400, "put", "/v1/policy", "?dry_run=maybe", json!({"default_tier": "t", "tiers": {"t": {}}})),
+        Ask(
+            200,
+            "put",
+            "/v1/policy",
+            "?dry_run=true",
+            json!({"default_tier": "t", "tiers": {"t": {}}}),
+        ),
+        Ask(
+            400,
+            "put",
+            "/v1/policy",
+            "?dry_run=maybe",
+            json!({"default_tier": "t", "tiers": {"t": {}}}),
+        ),
         Ask(422, "put", "/v1/policy", "", json!({"default_tier": "t", "tiers": {}})),
         Ask(200, "put", "/v1/policy/enforce", "", json!({"enforce": true})),
         Ask(422, "put", "/v1/policy/enforce", "", json!({"enforce": "yes"})),
@@ -517,13 +598,25 @@ fn answers_are_what_the_document_says() {
         Ask(200, "put", "/api/config/global", "", quantity()),
         Ask(422, "put", "/api/config/global", "", json!({"max_tenant_queue_size": 1})),
         Ask(200, "put", "/api/config/tenant/{tenant}/action/{action}", "", quantity()),
-        Ask(200, "put", "/api/config/tenant/{tenant}/client/{client}/action/{action}", "", quantity()),
+        Ask(
+            200,
+            "put",
+            "/api/config/tenant/{tenant}/client/{client}/action/{action}",
+            "",
+            quantity(),
+        ),
         Ask(400, "put", "/api/config/tenant/{tenant}/action/{action}", "", json!({})),
         Ask(200, "get", "/api/config", "?limit=1", Value::Null),
         Ask(200, "get", "/api/config/tenant/{tenant}", "", Value::Null),
         Ask(200, "delete", "/api/config/tenant/{tenant}/action/{action}", "", Value::Null),
         Ask(404, "delete", "/api/config/tenant/{tenant}/action/{action}", "", Value::Null),
-        Ask(200, "delete", "/api/config/tenant/{tenant}/client/{client}/action/{action}", "", Value::Null),
+        Ask(
+            200,
+            "delete",
+            "/api/config/tenant/{tenant}/client/{client}/action/{action}",
+            "",
+            Value::Null,
+        ),
         Ask(200, "put", "/v1/tenants/{tenant}/limits/{name}", "", limit.clone()),
         Ask(200, "delete", "/v1/tenants/{tenant}/limits/{name}", "", Value::Null),
         Ask(404, "delete", "/v1/tenants/{tenant}/limits/{name}", "", Value::Null),
@@ -580,7 +673,8 @@ fn answers_are_what_the_document_says() {
 fn answers_in_every_dialect_and_every_envelope_are_what_the_document_says() {
     for body in ["problem", "enveloped_problem", "enveloped_code"] {
         let responses = format!(
-            "[responses]\nheaders = [\"draft8\", \"legacy\", \"x\", \"per_window\"]\ndenial_body = \"{body}\"\n"
+            "[responses]\nheaders = [\"draft8\", \"legacy\", \"x\", \
+                                 \"per_window\"]\ndenial_body = \"{body}\"\n"
         );
         let node = Home::new(
             &format!(
@@ -601,7 +695,8 @@ fn answers_in_every_dialect_and_every_envelope_are_what_the_document_says() {
         }
         let headers = [("x-tenant-id", "acme")];
         for query in ["", "?deny_status=403"] {
-            let answer = node.connect().call("GET", &format!("/v1/forward-auth{query}"), &headers, b"");
+            let answer =
+                node.connect().call("GET", &format!("/v1/forward-auth{query}"), &headers, b"");
             hold(&document, "get", "/v1/forward-auth", &answer);
         }
         let answer = node.connect().call("GET", "/v1/forward-auth", &[("x-tenant-id", "a b")], b"");
@@ -612,11 +707,13 @@ fn answers_in_every_dialect_and_every_envelope_are_what_the_document_says() {
 
 #[test]
 fn refusals_of_a_token_or_a_version_are_what_the_document_says() {
-    let auth = "[[auth.tokens]]\nname = \"c\"\nrole = \"check\"\nvalue = \"check-secret-0123456789\"\n\
-                [[auth.tokens]]\nname = \"a\"\nrole = \"admin\"\nvalue = \"admin-secret-0123456789\"\n";
+    let auth = "[[auth.tokens]]\nname = \"c\"\nrole = \"check\"\nvalue = \
+                \"check-secret-0123456789\"\n[[auth.tokens]]\nname = \"a\"\nrole = \
+                \"admin\"\nvalue = \"admin-secret-0123456789\"\n";
     let node = Home::new(POLICY, auth).start();
     let document = document(&node);
-    let (nobody, stale) = ([], [("x-tidegate-token", "admin-secret-0123456789"), ("if-match", "\"99\"")]);
+    let (nobody, stale) =
+        ([], [("x-tidegate-token", "admin-secret-0123456789"), ("if-match", "\"99\"")]);
     let decider = [("authorization", "Bearer check-secret-0123456789"), ("x-request-id", "abc")];
     for (status, method, path, headers) in [
         (401, "post", "/v1/check", &nobody[..]),
@@ -644,7 +741,8 @@ fn every_example_is_valid() {
         for example in examples.filter(|_| !at.ends_with("/properties")) {
             let mut root = document.clone();
             root["allOf"] = json!([value]);
-            let validator = jsonschema::options().should_validate_formats(true).build(&root).unwrap();
+            let validator =
+                jsonschema::options().should_validate_formats(true).build(&root).unwrap();
             let faults: Vec<_> = validator.iter_errors(&example).map(|e| e.to_string()).collect();
             assert!(faults.is_empty(), "{at}: {faults:?} in {example}");
             shown += 1;
@@ -671,7 +769,10 @@ fn the_page_loads_nothing_from_elsewhere_and_says_so_to_the_browser() {
         assert!(!policy.contains("http") && !policy.contains('*'), "{policy}");
     }
     let starts = node.call("GET", "/docs/swagger-initializer.js", "").text();
-    assert!(starts.contains("../openapi.json") && starts.contains(r#""validatorUrl": "none""#), "{starts}");
+    assert!(
+        starts.contains("../openapi.json") && starts.contains(r#""validatorUrl": "none""#),
+        "{starts}"
+    );
     node.call("GET", "/docs/nothing.js", "").problem(404);
     node.call("GET", "/docs/..%2f..%2fetc%2fpasswd", "").problem(404);
 }

@@ -62,7 +62,9 @@ fn a_peek_is_answered_as_a_check_would_be_with_the_same_members() {
     let denied = node.peek(check.clone());
     assert_eq!((&denied["allowed"], &denied["remaining"]), (&json!(false), &json!(2)));
     assert_eq!(denied["denied_by"], node.check(check)["denied_by"]);
-    assert!(denied["retry_after_ms"].as_u64().is_some_and(|ms| (7_140_000..=7_200_000).contains(&ms)));
+    assert!(
+        denied["retry_after_ms"].as_u64().is_some_and(|ms| (7_140_000..=7_200_000).contains(&ms))
+    );
 }
 
 #[test]
@@ -112,15 +114,27 @@ fn a_peek_makes_no_tenant_known() {
 fn a_peek_asks_the_lists_too() {
     let node = node(POLICY);
     let denied = node.peek(json!({"tenant": "acme", "client": "mallory"}));
-    assert_eq!(denied["denied_by"], json!({"name": "banned", "scope": ["client"], "reason": "deny_list"}));
+    assert_eq!(
+        denied["denied_by"],
+        json!({"name": "banned", "scope": ["client"], "reason": "deny_list"})
+    );
     let allowed = node.peek(json!({"tenant": "acme", "client": "alice"}));
-    assert_eq!((&allowed["limit"], &allowed["bypass"]["list"]), (&json!("unlimited"), &json!("friend")));
+    assert_eq!(
+        (&allowed["limit"], &allowed["bypass"]["list"]),
+        (&json!("unlimited"), &json!("friend"))
+    );
 }
 
 #[test]
 fn a_bad_question_is_refused_as_it_is_in_a_check() {
     let node = node(POLICY);
-    assert_eq!(node.post("/v1/peek", json!({"tenant": "acme", "cost": 0})).fault_paths(400), ["cost"]);
-    assert_eq!(node.post("/v1/peek", json!({"tenant": "acme", "tier": "gold"})).fault_paths(422), ["tier"]);
+    assert_eq!(
+        node.post("/v1/peek", json!({"tenant": "acme", "cost": 0})).fault_paths(400),
+        ["cost"]
+    );
+    assert_eq!(
+        node.post("/v1/peek", json!({"tenant": "acme", "tier": "gold"})).fault_paths(422),
+        ["tier"]
+    );
     node.send(&Request::new("POST", "/v1/peek").body("")).problem(400);
 }

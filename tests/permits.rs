@@ -50,7 +50,10 @@ fn a_check_that_asks_for_a_permit_gets_one_and_sees_how_many_are_left() {
 #[test]
 fn a_permit_without_a_time_lasts_half_a_minute() {
     let node = node(TWO);
-    assert_eq!(node.check(json!({"tenant": "acme", "permit": {}}))["permit"]["expires_in_ms"], 30_000);
+    assert_eq!(
+        node.check(json!({"tenant": "acme", "permit": {}}))["permit"]["expires_in_ms"],
+        30_000
+    );
 }
 
 #[test]
@@ -126,7 +129,8 @@ fn a_renewed_permit_outlives_its_first_time_and_a_released_one_is_404() {
     let node = node(TWO);
     let id = granted(&node, "acme", 2_000);
     granted(&node, "acme", 600_000);
-    let renew = |ttl_ms: u64| node.post(&format!("/v1/permits/{id}/renew"), json!({"ttl_ms": ttl_ms}));
+    let renew =
+        |ttl_ms: u64| node.post(&format!("/v1/permits/{id}/renew"), json!({"ttl_ms": ttl_ms}));
     let answer = renew(60_000);
     assert_eq!((answer.status, answer.json()), (200, json!({"id": id, "expires_in_ms": 60_000})));
     wait_ms(2_100);
@@ -160,7 +164,10 @@ fn a_permit_lasts_a_second_to_an_hour() {
     let id = granted(&node, "acme", 1_000);
     granted(&node, "acme", 3_600_000);
     for ttl_ms in [0, 999, 3_600_001] {
-        assert_eq!(node.post("/v1/check", asking("acme", ttl_ms)).fault_paths(400), ["permit.ttl_ms"]);
+        assert_eq!(
+            node.post("/v1/check", asking("acme", ttl_ms)).fault_paths(400),
+            ["permit.ttl_ms"]
+        );
         let renewal = node.post(&format!("/v1/permits/{id}/renew"), json!({"ttl_ms": ttl_ms}));
         assert_eq!(renewal.fault_paths(400), ["ttl_ms"]);
     }
@@ -258,7 +265,11 @@ fn a_killed_node_grants_no_sixth_permit_until_the_five_have_expired() {
     let denied = node.check(asking("acme", 1_000));
     assert_eq!(
         (&denied["denied_by"]["reason"], &denied["mode"], &denied["degraded"]),
-        (&json!("concurrency"), &json!("approximate"), &json!({"reason": "cold_start", "share": "0"}))
+        (
+            &json!("concurrency"),
+            &json!("approximate"),
+            &json!({"reason": "cold_start", "share": "0"})
+        )
     );
     let wait = denied["retry_after_ms"].as_u64().unwrap();
     assert!((1..=10_000).contains(&wait), "{denied}");

@@ -1,4 +1,5 @@
-//! The sample policies: each is valid, says what it is there to say, and decides as its comments promise.
+//! The sample policies: each is valid, says what it is there to say, and decides as its comments
+//! promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,7 +8,9 @@ use tidegate::check::{ApiKeyDigest, Check, Cost, Label, Limit, Method, Name, Pat
 use tidegate::clock::{Now, SECOND};
 use tidegate::limit::{Outcome, Rule, State};
 use tidegate::placement::Secret;
-use tidegate::policy::{BucketKey, Document, List, Plan, Policy, Selected, TierSource, limit_to_json};
+use tidegate::policy::{
+    BucketKey, Document, List, Plan, Policy, Selected, TierSource, limit_to_json,
+};
 
 /// Every file in `policies/`, by its name without the extension.
 fn samples() -> BTreeMap<String, String> {
@@ -240,7 +243,11 @@ fn minute_hour_and_month_are_judged_together() {
 #[test]
 fn a_tier_without_limits_has_nothing_to_be_judged_by() {
     let policy = policy("minute-and-hour-windows");
-    let admin = Check { tier: Some(name("platform_admin")), permit_ttl_ms: Some(1_000), ..check("whoever") };
+    let admin = Check {
+        tier: Some(name("platform_admin")),
+        permit_ttl_ms: Some(1_000),
+        ..check("whoever")
+    };
     assert_eq!(names(&selected(&policy, &admin)), [""; 0]);
     assert_eq!(plan(&policy, &admin, 0).max_concurrent(), None);
 }
@@ -313,7 +320,10 @@ fn a_tenants_own_limits_outlive_the_expiry_of_its_tier() {
         let plan = plan(&policy, &check(tenant), 0);
         plan.max_concurrent().map(|limit| limit.rule.capacity())
     };
-    assert_eq!((permits("acme"), permits("ent-7"), permits("whoever")), (Some(150), Some(100), Some(10)));
+    assert_eq!(
+        (permits("acme"), permits("ent-7"), permits("whoever")),
+        (Some(150), Some(100), Some(10))
+    );
 }
 
 /// A check that carries everything a limit of `multi-level` can be keyed by.
@@ -351,7 +361,10 @@ fn every_level_and_every_pair_of_levels_has_buckets_of_its_own() {
         (with(|c| c.path = Path::new("/users")), &["per-endpoint", endpoint]),
         (with(|c| c.path = Path::new("/users/2")), &[]),
         (with(|c| c.api_key = Some(ApiKeyDigest::of("eves-key"))), &["per-api-key"]),
-        (with(|c| drop(c.attributes.insert(name("region"), Label::new("us").unwrap()))), &["per-region"]),
+        (
+            with(|c| drop(c.attributes.insert(name("region"), Label::new("us").unwrap()))),
+            &["per-region"],
+        ),
         (with(|c| c.action = Label::new("read")), &[]),
     ] {
         let after = buckets(&policy, &other);
@@ -373,7 +386,8 @@ fn leaving_something_out_lifts_no_limit_within_a_tenant() {
     for within in ["per-user", "per-user-and-endpoint", "per-user-and-ip", "per-region"] {
         assert_ne!(bare[within], full[within], "{within}");
     }
-    // Those shared by tenants are for checks that carry what they are keyed by, and the global one is for all.
+    // Those shared by tenants are for checks that carry what they are keyed by, and the global one
+    // is for all.
     for shared in ["per-ip", "per-endpoint", "per-api-key"] {
         assert!(!bare.contains_key(shared) && full.contains_key(shared), "{shared}");
     }
@@ -419,7 +433,8 @@ fn an_environment_multiplies_every_limit_of_every_sample_and_its_rates_exactly()
         let plain = Policy::new(1, document.clone(), Some(name("production")));
         let half = Policy::new(1, document.clone(), Some(name("development")));
         for tenant in document.tiers.keys() {
-            let check = Check { tier: Some(tenant.clone()), action: Label::new("login"), ..whole() };
+            let check =
+                Check { tier: Some(tenant.clone()), action: Label::new("login"), ..whole() };
             let permits = |policy| {
                 let plan = plan(policy, &check, 0);
                 plan.max_concurrent().map(|limit| limit.rule.capacity())
@@ -477,7 +492,8 @@ fn a_bucket_told_to_start_empty_starts_empty() {
 }
 
 #[test]
-fn a_call_costs_what_it_says_or_its_endpoint_or_the_default_times_its_tiers_multiplier_rounded_up() {
+fn a_call_costs_what_it_says_or_its_endpoint_or_the_default_times_its_tiers_multiplier_rounded_up()
+{
     let policy = policy("metered-api");
     let own = |units| Check { cost: Cost::new(units), ..call("acme", "POST", "/documents") };
     for (check, trial, invoiced) in [
@@ -540,7 +556,8 @@ fn beyond_its_quota_the_prepaid_tier_is_denied_and_the_invoiced_one_counted() {
 fn comments_of_samples_promise_nothing_that_is_missing() {
     // What this version doesn't have: reservations, usage reports and waiting.
     for (name, text) in samples() {
-        for comment in text.lines().filter_map(|line| Some(line.split_once('#')?.1.to_lowercase())) {
+        for comment in text.lines().filter_map(|line| Some(line.split_once('#')?.1.to_lowercase()))
+        {
             for missing in ["reserv", "settle", "usage", "/charges", "queue", "wait_ms"] {
                 assert!(!comment.contains(missing), "{name}: {comment}");
             }

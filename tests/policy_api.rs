@@ -38,7 +38,8 @@ fn with_if_match(method: &str, path: &str, tag: &str, body: &Value) -> Request {
     Request::new(method, path).header("If-Match", tag).json(body)
 }
 
-// -------------------------------------------------------------------------------- the whole document
+// -------------------------------------------------------------------------------- the whole
+// document
 
 #[test]
 fn the_policy_is_read_as_json_with_its_version_as_etag() {
@@ -72,7 +73,9 @@ fn the_policy_is_read_as_toml_where_accept_says_so_and_means_the_same() {
     let toml = node.send(&Request::new("GET", "/v1/policy").header("accept", "application/toml"));
     assert_eq!((toml.header("content-type"), toml.header("etag")), ("application/toml", "\"1\""));
     let before = document(&node);
-    let put = Request::new("PUT", "/v1/policy").header("content-type", "application/toml").body(toml.body);
+    let put = Request::new("PUT", "/v1/policy")
+        .header("content-type", "application/toml")
+        .body(toml.body);
     assert_eq!(node.send(&put).version(), 1);
     assert_eq!(document(&node), before);
 }
@@ -89,7 +92,8 @@ fn every_sample_policy_is_taken_as_it_is_and_as_the_node_prints_it() {
         "requests-per-minute.toml",
     ] {
         let put = |kind: &str, body: String| {
-            node.send(&Request::new("PUT", "/v1/policy").header("content-type", kind).body(body)).version()
+            node.send(&Request::new("PUT", "/v1/policy").header("content-type", kind).body(body))
+                .version()
         };
         put("application/toml", support::sample(file));
         let printed = document(&node);
@@ -130,8 +134,8 @@ fn a_write_for_another_version_is_412_whatever_its_body_and_says_which_there_is(
         ("DELETE", "/v1/tenants/acme/limits/log"),
     ] {
         for tag in ["\"1\"", "1", "\"3\"", "\"x\"", "W/\"2\""] {
-            let answer =
-                node.send(&Request::new(method, path).header("If-Match", tag).body("{ not even JSON"));
+            let answer = node
+                .send(&Request::new(method, path).header("If-Match", tag).body("{ not even JSON"));
             answer.problem(412);
             assert_eq!(answer.header("etag"), "\"2\"", "{method} {path} {tag}");
         }
@@ -144,8 +148,13 @@ fn a_write_for_the_current_version_or_for_any_is_made() {
     let node = node(POLICY);
     for (tag, expected) in [("\"1\"", 2), ("2", 3), ("*", 4), ("\"4\"", 5)] {
         assert_eq!(
-            node.send(&with_if_match("PUT", "/v1/tiers/spare", tag, &json!({"max_concurrent": expected})))
-                .version(),
+            node.send(&with_if_match(
+                "PUT",
+                "/v1/tiers/spare",
+                tag,
+                &json!({"max_concurrent": expected})
+            ))
+            .version(),
             expected,
             "{tag}"
         );
@@ -173,7 +182,8 @@ fn many_writes_at_once_are_all_made_each_under_a_version_of_its_own() {
     let node = node(POLICY);
     let versions: BTreeSet<u64> = std::thread::scope(|scope| {
         let node = &node;
-        let put = |i: usize| node.put(&format!("/v1/tenants/t{i}"), json!({"tier": "free"})).version();
+        let put =
+            |i: usize| node.put(&format!("/v1/tenants/t{i}"), json!({"tier": "free"})).version();
         let writers: Vec<_> = (0..16).map(|i| scope.spawn(move || put(i))).collect();
         writers.into_iter().map(|writer| writer.join().unwrap()).collect()
     });
@@ -219,7 +229,8 @@ fn a_document_that_can_not_be_is_422_with_the_path_of_every_fault_and_changes_no
             {"name": "c", "algorithm": "sliding_log", "limit": 10_001, "window": "1m"}]}},
     });
     for path in ["/v1/policy", "/v1/policy?dry_run=true"] {
-        let faults: BTreeSet<_> = node.put(path, bad.clone()).fault_paths(422).into_iter().collect();
+        let faults: BTreeSet<_> =
+            node.put(path, bad.clone()).fault_paths(422).into_iter().collect();
         let expected = [
             "default_tier",
             "environments.development.multiplier",
@@ -250,7 +261,8 @@ fn a_body_that_can_not_be_read_is_400() {
         ("application/toml", "a ="),
         ("", "default_tier = 1"),
     ] {
-        node.send(&Request::new("PUT", "/v1/policy").header("content-type", kind).body(body)).problem(400);
+        node.send(&Request::new("PUT", "/v1/policy").header("content-type", kind).body(body))
+            .problem(400);
     }
     node.send(&Request::new("PUT", "/v1/tiers/pro").body("{")).problem(400);
     assert_eq!(version(&node), 1);
@@ -343,9 +355,11 @@ client = "tenants = {}"
 #[test]
 fn what_is_printed_and_put_again_is_printed_as_the_same_bytes() {
     let node = node(POLICY);
-    let print = |kind: &str| node.send(&Request::new("GET", "/v1/policy").header("accept", kind)).body;
+    let print =
+        |kind: &str| node.send(&Request::new("GET", "/v1/policy").header("accept", kind)).body;
     let put = |kind: &str, body: &str| {
-        node.send(&Request::new("PUT", "/v1/policy").header("content-type", kind).body(body)).version()
+        node.send(&Request::new("PUT", "/v1/policy").header("content-type", kind).body(body))
+            .version()
     };
     let samples = ["builtin.toml", "metered-api.toml", "multi-level.toml"].map(support::sample);
     for policy in samples.iter().map(String::as_str).chain([EVERYTHING]) {
@@ -371,7 +385,9 @@ fn what_the_command_line_gets_and_applies_again_it_gets_as_the_same_bytes() {
         assert!(ran.status.success(), "{line}: {ran:?}");
         ran.stdout
     };
-    for (file, get) in [("p.toml", "policy get"), ("p.json", "policy get -o json"), ("p", "policy get")] {
+    for (file, get) in
+        [("p.toml", "policy get"), ("p.json", "policy get -o json"), ("p", "policy get")]
+    {
         let before = tidegate(get);
         std::fs::write(node.file(file), &before).unwrap();
         node.put("/v1/policy", json!({"default_tier": "only", "tiers": {"only": {}}})).version();
@@ -390,7 +406,8 @@ fn the_kill_switch_is_thrown_and_taken_back_by_itself() {
     assert_eq!(node.check(costly.clone())["allowed"], false);
     assert_eq!(node.put("/v1/policy/enforce", json!({"enforce": false})).version(), 2);
     assert_eq!(document(&node)["enforce"], false);
-    // Judged, counted and reported as a limit in shadow mode is, and never denied; but for the deny list.
+    // Judged, counted and reported as a limit in shadow mode is, and never denied; but for the deny
+    // list.
     for denies in [false, true] {
         let passed = node.check(costly.clone());
         assert_eq!((&passed["allowed"], &passed["denied_by"]), (&json!(true), &json!(null)));
@@ -403,7 +420,10 @@ fn the_kill_switch_is_thrown_and_taken_back_by_itself() {
         .collect();
     assert_eq!(would_deny.iter().filter(|denies| **denies).count(), 2, "{would_deny:?}");
     let sent = node.check(json!({"tenant": "y", "cost": 9, "limits": [sent("own", 5)]}));
-    assert_eq!((&sent["allowed"], &limit(&sent, "own")["would_deny"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&sent["allowed"], &limit(&sent, "own")["would_deny"]),
+        (&json!(true), &json!(true))
+    );
     assert_eq!(node.check(json!({"tenant": "bad"}))["denied_by"]["reason"], "deny_list");
     // What was taken meanwhile was taken.
     assert_eq!(node.put("/v1/policy/enforce", json!({"enforce": true})).version(), 3);
@@ -455,7 +475,10 @@ fn a_tier_is_put_read_and_deleted() {
 fn a_tier_that_is_used_can_not_be_deleted() {
     let node = node(POLICY);
     assert_eq!(node.delete("/v1/tiers/free").fault_paths(422), ["default_tier"]);
-    assert_eq!(node.delete("/v1/tiers/pro").fault_paths(422), ["tier_patterns[0].tier", "tenants.acme.tier"]);
+    assert_eq!(
+        node.delete("/v1/tiers/pro").fault_paths(422),
+        ["tier_patterns[0].tier", "tenants.acme.tier"]
+    );
     assert_eq!(version(&node), 1);
     assert_eq!(node.delete("/v1/tiers/spare").version(), 2);
 }
@@ -513,7 +536,11 @@ fn the_faults_of_a_part_are_named_by_their_paths_in_it() {
             vec!["tier_expires", "tire"],
         ),
         ("/v1/tenants/a", json!({"tier_expires": "2030-01-01T00:00:00Z"}), vec!["tier_expires"]),
-        ("/v1/tiers/a", json!({"max_concurrent": 0, "weight": 2}), vec!["weight", "max_concurrent"]),
+        (
+            "/v1/tiers/a",
+            json!({"max_concurrent": 0, "weight": 2}),
+            vec!["weight", "max_concurrent"],
+        ),
     ] {
         assert_eq!(node.put(path, body.clone()).fault_paths(422), faults, "{path} {body}");
     }
@@ -545,7 +572,11 @@ fn a_changed_limit_acts_on_the_next_check_and_what_is_spent_stays_spent() {
         assert_eq!(node.peek(json!({"tenant": "acme"}))["remaining"], 140, "{rule}");
         put(50);
         let denied = node.check(json!({"tenant": "acme"}));
-        assert_eq!((&denied["allowed"], &denied["remaining"]), (&json!(false), &json!(0)), "{rule}");
+        assert_eq!(
+            (&denied["allowed"], &denied["remaining"]),
+            (&json!(false), &json!(0)),
+            "{rule}"
+        );
         put(61);
         assert_eq!(node.allowed_of(3, json!({"tenant": "acme"})), 1, "{rule}");
     }
@@ -570,7 +601,8 @@ fn once_a_write_is_answered_every_connection_is_decided_by_it() {
 #[test]
 fn a_tier_with_an_expiry_ends_then_and_the_rest_of_the_rules_stays() {
     let node = node(POLICY);
-    let rules = |expires: String| json!({"tier": "pro", "tier_expires": expires, "max_concurrent": 3});
+    let rules =
+        |expires: String| json!({"tier": "pro", "tier_expires": expires, "max_concurrent": 3});
     node.put("/v1/tenants/globex", rules(instant_in_ms(3_600_000))).version();
     assert_eq!(node.check(json!({"tenant": "globex"}))["tier"], "pro");
     // Until then the request's own word doesn't count; from then on it does.
@@ -622,7 +654,8 @@ fn tenants_are_listed_once_page_by_page_the_named_ones_first_and_in_order() {
         assert!(pages.iter().all(|page| page.len() <= most), "{most}");
         let all: Vec<_> = pages.into_iter().flatten().collect();
         assert_eq!(all[..5], named, "{most}");
-        let others: BTreeSet<_> = all[5..].iter().map(|tenant| tenant["id"].as_str().unwrap()).collect();
+        let others: BTreeSet<_> =
+            all[5..].iter().map(|tenant| tenant["id"].as_str().unwrap()).collect();
         assert_eq!(
             (all.len(), others),
             (11, BTreeSet::from(["b2", "b4", "b6", "ent-3", "z1", "z5"])),
@@ -646,18 +679,24 @@ fn a_page_that_is_none_is_400() {
         assert_eq!(node.get(&format!("/v1/tenants?{query}")).fault_paths(400), [fault], "{query}");
     }
     // A cursor beyond the end is the end.
-    assert_eq!(node.get("/v1/tenants?after=active:99:9:9").json(), json!({"tenants": [], "next": null}));
+    assert_eq!(
+        node.get("/v1/tenants?after=active:99:9:9").json(),
+        json!({"tenants": [], "next": null})
+    );
 }
 
 #[test]
 fn a_tenant_is_shown_with_its_rules_and_how_it_stands() {
     let node = node(POLICY);
-    node.check(json!({"tenant": "acme", "cost": 7, "permit": {"ttl_ms": 300_000}, "request_id": "r-1"}));
+    node.check(
+        json!({"tenant": "acme", "cost": 7, "permit": {"ttl_ms": 300_000}, "request_id": "r-1"}),
+    );
     let answer = node.get("/v1/tenants/acme");
     assert_eq!((answer.status, answer.header("etag")), (200, "\"1\""));
     let mut shown = answer.json();
-    let resets: Vec<_> =
-        (0..2).map(|i| support::take_number(&mut shown["state"]["limits"][i], "reset_after_ms")).collect();
+    let resets: Vec<_> = (0..2)
+        .map(|i| support::take_number(&mut shown["state"]["limits"][i], "reset_after_ms"))
+        .collect();
     assert!(resets.iter().all(|ms| (200_000..=3_600_000).contains(ms)), "{resets:?}");
     assert_eq!(
         shown,
@@ -674,7 +713,10 @@ fn a_tenant_is_shown_with_its_rules_and_how_it_stands() {
     assert_eq!(node.peek(json!({"tenant": "acme"}))["remaining"], 993);
     let unknown = node.get("/v1/tenants/ent-9").json();
     assert_eq!(unknown["policy"], json!(null));
-    assert_eq!((&unknown["state"]["tier_source"], &unknown["state"]["keys"]), (&json!("pattern"), &json!(0)));
+    assert_eq!(
+        (&unknown["state"]["tier_source"], &unknown["state"]["keys"]),
+        (&json!("pattern"), &json!(0))
+    );
     node.get("/v1/tenants/a%20b").problem(400);
 }
 
@@ -692,7 +734,8 @@ fn a_reset_forgets_what_one_tenant_has_spent_and_leaves_permits_out() {
     assert_eq!(version(&node), 1);
 }
 
-// -------------------------------------------------------------------------------- stops and crashes
+// -------------------------------------------------------------------------------- stops and
+// crashes
 
 /// A limit that tenants share, beside the policy above.
 fn shared() -> String {
@@ -708,8 +751,10 @@ fn after_a_graceful_stop_the_policy_and_what_was_spent_are_there_again() {
     }
     let spent = node.check(json!({"tenant": "globex", "cost": 30, "ip": "192.0.2.2"}));
     assert_eq!(spent["allowed"], true);
-    let (before, left) =
-        (document(&node), node.get("/v1/tenants/t4").json()["state"]["limits"][0]["remaining"].clone());
+    let (before, left) = (
+        document(&node),
+        node.get("/v1/tenants/t4").json()["state"]["limits"][0]["remaining"].clone(),
+    );
     let node = node.stop().start();
     assert_eq!((version(&node), document(&node)), (2, before));
     assert_eq!(node.get("/v1/tenants/t4").json()["state"]["limits"][0]["remaining"], left);
@@ -723,13 +768,15 @@ fn after_a_graceful_stop_the_policy_and_what_was_spent_are_there_again() {
 #[test]
 fn what_was_spent_is_found_again_by_another_number_of_workers() {
     let node = Setup::policy(&shared()).section("[limits]\nworkers = 1").start();
-    let check = |i: u64| json!({"tenant": format!("t{i}"), "cost": i + 1, "ip": format!("192.0.2.{i}")});
+    let check =
+        |i: u64| json!({"tenant": format!("t{i}"), "cost": i + 1, "ip": format!("192.0.2.{i}")});
     for i in 0..20 {
         assert_eq!(node.check(check(i))["allowed"], true);
     }
     let place = node.stop();
     let config = std::fs::read_to_string(place.file("cluster.toml")).unwrap();
-    std::fs::write(place.file("cluster.toml"), config.replace("workers = 1", "workers = 4")).unwrap();
+    std::fs::write(place.file("cluster.toml"), config.replace("workers = 1", "workers = 4"))
+        .unwrap();
     let node = place.start();
     for i in 0..20 {
         let left = node.peek(check(i));
@@ -746,7 +793,10 @@ fn the_policy_survives_a_kill_9_right_after_each_answer() {
         let before = document(&node);
         node = node.kill().start();
         let answer = node.get("/v1/policy");
-        assert_eq!((answer.header("etag"), answer.json()), (format!("\"{version}\"").as_str(), before));
+        assert_eq!(
+            (answer.header("etag"), answer.json()),
+            (format!("\"{version}\"").as_str(), before)
+        );
         assert_eq!(node.check(json!({"tenant": format!("t{round}")}))["tier"], "pro");
     }
 }
@@ -765,7 +815,8 @@ fn the_policy_file_is_read_at_the_very_first_start_only() {
 #[test]
 fn a_policy_file_with_faults_is_refused_at_the_start_with_all_of_them() {
     let place =
-        Setup::policy("default_tier = \"gold\"\ntires = 1\n[tiers.pro]\nmax_concurrent = 0\n").place();
+        Setup::policy("default_tier = \"gold\"\ntires = 1\n[tiers.pro]\nmax_concurrent = 0\n")
+            .place();
     let (code, stderr) = place.refuse();
     assert_eq!(code, 2, "{stderr}");
     for path in ["tires: ", "tiers.pro.max_concurrent: "] {
@@ -779,8 +830,8 @@ fn a_second_process_on_the_same_data_exits_1_and_says_why() {
     let data = first.file("data/n1");
     let second = Setup::policy(POLICY).place();
     let config = std::fs::read_to_string(second.file("cluster.toml")).unwrap();
-    let config =
-        config.replace("id = \"n1\"", &format!("id = \"n1\"\ndata_dir = {:?}", data.to_str().unwrap()));
+    let config = config
+        .replace("id = \"n1\"", &format!("id = \"n1\"\ndata_dir = {:?}", data.to_str().unwrap()));
     std::fs::write(second.file("cluster.toml"), config).unwrap();
     let (code, stderr) = second.refuse();
     assert_eq!(code, 1, "{stderr}");

@@ -1,4 +1,5 @@
-//! The versions of the policy that were: what made them, their documents, the way back; and the log of all changes.
+//! The versions of the policy that were: what made them, their documents, the way back; and the log
+//! of all changes.
 
 mod support;
 
@@ -29,7 +30,8 @@ fn rollback(node: &Node, version: u64) -> Answer {
 
 #[test]
 fn the_history_says_what_made_each_version_newest_first() {
-    let auth = "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"open-sesame-for-ops\"\n";
+    let auth =
+        "[[auth.tokens]]\nname = \"ops\"\nrole = \"admin\"\nvalue = \"open-sesame-for-ops\"\n";
     let node = Setup::policy(POLICY).section(auth).start();
     let send = |method: &str, path: &str, body: Value| {
         let request = Request::new(method, path).header("x-tidegate-token", "open-sesame-for-ops");
@@ -91,7 +93,10 @@ fn an_earlier_document_is_read_by_its_version_in_both_formats() {
         node.get(&format!("/v1/policy?version={missing}")).problem(404);
     }
     for nonsense in ["0", "-1", "x", "1.5", "", "9223372036854775808"] {
-        assert_eq!(node.get(&format!("/v1/policy?version={nonsense}")).fault_paths(400), ["version"]);
+        assert_eq!(
+            node.get(&format!("/v1/policy?version={nonsense}")).fault_paths(400),
+            ["version"]
+        );
     }
 }
 
@@ -118,8 +123,9 @@ fn a_rollback_makes_the_old_document_a_new_version_that_acts_on_the_next_check()
 fn a_dry_run_of_a_rollback_says_what_would_differ_and_changes_nothing() {
     let node = node(POLICY);
     three_changes(&node);
-    let dry_run =
-        |version: u64| node.post("/v1/policy/rollback?dry_run=true", json!({"version": version})).json();
+    let dry_run = |version: u64| {
+        node.post("/v1/policy/rollback?dry_run=true", json!({"version": version})).json()
+    };
     assert_eq!(
         dry_run(2),
         json!({"dry_run": true, "version": 4, "changes": [
@@ -142,7 +148,10 @@ fn a_rollback_for_another_version_is_412_and_one_to_nowhere_is_422() {
         assert_eq!(send("\"3\"", query).problem(412)["status"], 412, "{query}");
         for nowhere in [5, 9_223_372_036_854_775_807_u64] {
             let body = json!({"version": nowhere});
-            assert_eq!(node.post(&format!("/v1/policy/rollback{query}"), body).fault_paths(422), ["version"]);
+            assert_eq!(
+                node.post(&format!("/v1/policy/rollback{query}"), body).fault_paths(422),
+                ["version"]
+            );
         }
     }
     assert_eq!(send("\"4\"", "").version(), 5);
@@ -160,7 +169,11 @@ fn a_rollback_that_says_nothing_readable_is_400() {
         (json!({"version": 1, "why": "x"}), vec!["why"]),
         (json!([1]), vec![""]),
     ] {
-        assert_eq!(node.post("/v1/policy/rollback", body.clone()).fault_paths(400), faults, "{body}");
+        assert_eq!(
+            node.post("/v1/policy/rollback", body.clone()).fault_paths(400),
+            faults,
+            "{body}"
+        );
     }
     node.send(&Request::new("POST", "/v1/policy/rollback").body("{")).problem(400);
     node.send(&Request::new("POST", "/v1/policy/rollback")).problem(400);

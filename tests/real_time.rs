@@ -1,8 +1,10 @@
-//! Over HTTP and in real time every algorithm admits what its definition admits, and whoever waits as told gets in.
+//! Over HTTP and in real time every algorithm admits what its definition admits, and whoever waits
+//! as told gets in.
 //!
-//! The caller sees when it sent a check and when the answer came; the node decided somewhere in between. Each model here is
-//! the definition of its algorithm, written for such spans: it says *yes* or *no* where every instant in the span leads to
-//! the same verdict, whenever in their own spans the admissions before it happened, and holds its tongue otherwise.
+//! The caller sees when it sent a check and when the answer came; the node decided somewhere in
+//! between. Each model here is the definition of its algorithm, written for such spans: it says
+//! *yes* or *no* where every instant in the span leads to the same verdict, whenever in their own
+//! spans the admissions before it happened, and holds its tongue otherwise.
 
 mod rig;
 
@@ -12,7 +14,8 @@ use rig::{Home, Node, Wire};
 use serde_json::{Value, json};
 use tidegate::clock::{Clock, MS, Now, SECOND, SystemClock};
 
-/// By how much two processes may disagree on the wall clock, and a wait on it with one on the boot clock.
+/// By how much two processes may disagree on the wall clock, and a wait on it with one on the boot
+/// clock.
 const WALL_SLACK: u64 = 2 * MS;
 
 /// What is known of the instant of a decision, in nanoseconds.
@@ -48,8 +51,13 @@ impl<'n> Caller<'n> {
         let answer = self.wire.call("POST", "/v1/check", &[], body.as_bytes());
         let got = self.clock.now();
         assert_eq!(answer.status, 200, "{}", answer.text());
-        let span = |of: fn(Now) -> u64, slack: u64| Span { from: of(sent) - slack, to: of(got) + slack };
-        Told { boot: span(|now| now.boot, 0), wall: span(|now| now.wall, WALL_SLACK), answer: answer.json() }
+        let span =
+            |of: fn(Now) -> u64, slack: u64| Span { from: of(sent) - slack, to: of(got) + slack };
+        Told {
+            boot: span(|now| now.boot, 0),
+            wall: span(|now| now.wall, WALL_SLACK),
+            answer: answer.json(),
+        }
     }
 
     fn sleep_until(&self, boot: u64) {
@@ -64,7 +72,8 @@ impl Told {
     }
 }
 
-// ----------------------------------------------------------------------------------------------------------- models
+// -----------------------------------------------------------------------------------------------------------
+// models
 
 trait Model {
     /// Whether a cost decided within the span passes; none where that depends on the instant.
@@ -73,7 +82,8 @@ trait Model {
     fn take(&mut self, told: &Told, cost: u64);
 }
 
-/// A debt that `rate` units a second pay off, and that may reach `burst`: token bucket and leaky bucket.
+/// A debt that `rate` units a second pay off, and that may reach `burst`: token bucket and leaky
+/// bucket.
 struct Bucket {
     rate: u64,
     burst: u64,
@@ -139,7 +149,8 @@ struct Windows {
 }
 
 impl Windows {
-    /// Units times a second that count at `at` in window `index`; each admission falls into the window `of` its span.
+    /// Units times a second that count at `at` in window `index`; each admission falls into the
+    /// window `of` its span.
     fn counted(&self, index: u64, at: u64, of: impl Fn(&Span) -> u64) -> u64 {
         let in_window = |index: u64| -> u64 {
             let fitting = self.taken.iter().filter(|(span, _)| of(span) == index);
@@ -171,7 +182,8 @@ impl Model for Windows {
     }
 }
 
-// -------------------------------------------------------------------------------------------------- against the models
+// --------------------------------------------------------------------------------------------------
+// against the models
 
 const MODELLED: &str = r#"
 default_tier = "token_bucket"
@@ -256,7 +268,8 @@ fn every_algorithm_admits_what_its_definition_admits() {
     });
 }
 
-// ------------------------------------------------------------------------------------------------------ waiting as told
+// ------------------------------------------------------------------------------------------------------
+// waiting as told
 
 const WAITING: &str = r#"
 default_tier = "free"

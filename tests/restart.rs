@@ -1,4 +1,5 @@
-//! A node that stops finishes what it accepted and remembers what was spent; one that can't start says why.
+//! A node that stops finishes what it accepted and remembers what was spent; one that can't start
+//! says why.
 
 mod rig;
 
@@ -153,7 +154,8 @@ fn a_change_of_the_file_changes_nothing_after_the_first_start() {
     assert_eq!(node.call("GET", "/v1/policy", "").header("etag"), Some("\"1\""));
 }
 
-// --------------------------------------------------------------------------------------------------------- stopping
+// ---------------------------------------------------------------------------------------------------------
+// stopping
 
 const CHECK: &str = r#"{"tenant":"t","tier":"log"}"#;
 
@@ -170,7 +172,8 @@ fn a_stopping_node_finishes_what_it_accepted_and_takes_nothing_new() {
     std::thread::sleep(Duration::from_millis(300));
     node.process.signal(Signal::TERM);
 
-    // Idle connections are closed; a new one is refused, or at least told that the node is not ready.
+    // Idle connections are closed; a new one is refused, or at least told that the node is not
+    // ready.
     assert!(idle.answer().is_none());
     if let Ok(mut late) = rig::Wire::to(node.addr) {
         let answer = late.ask(head("GET", "/readyz", &[], 0));
@@ -270,11 +273,13 @@ fn a_node_without_outputs_serves_and_counts_the_lines_it_lost() {
             (wire.call("GET", "/readyz", &[], b"").status == 200)
                 .then(|| wire.call("GET", "/metrics", &[], b"").text())
         });
-        let lost = scraped.lines().find_map(|line| line.strip_prefix("tidegate_log_lines_lost_total "));
+        let lost =
+            scraped.lines().find_map(|line| line.strip_prefix("tidegate_log_lines_lost_total "));
         let lost: f64 = lost.unwrap().parse().unwrap();
         // What is closed before the beginning is replaced by /dev/null, which takes everything.
         assert_eq!(lost > 0.0, matches!(outputs, Outputs::Broken), "{outputs:?}: {lost}");
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM)
+            .unwrap();
         assert_eq!(rig::until("its end", || child.try_wait().unwrap()).code(), Some(0));
     }
 }
@@ -295,15 +300,18 @@ fn without_outputs(home: &Home, outputs: Outputs) -> std::process::Child {
         }
     };
     let config = home.path("cluster.toml");
-    let mut child = command.env("TIDEGATE_CONFIG", config).env("TIDEGATE_NODE", "n1").spawn().unwrap();
+    let mut child =
+        command.env("TIDEGATE_CONFIG", config).env("TIDEGATE_NODE", "n1").spawn().unwrap();
     drop((child.stdout.take(), child.stderr.take()));
     child
 }
 
 #[test]
 fn a_request_that_never_ends_holds_a_stop_no_longer_than_allowed() {
-    let home =
-        Home::new(POLICY, "[limits]\nbody_ms = 60000\nheader_ms = 60000\nidle_ms = 60000\ndrain_ms = 1000");
+    let home = Home::new(
+        POLICY,
+        "[limits]\nbody_ms = 60000\nheader_ms = 60000\nidle_ms = 60000\ndrain_ms = 1000",
+    );
     let node = home.start();
     assert!(allowed(&node, &json!({"tenant": "t", "tier": "log"})));
     let mut endless = node.connect();
@@ -336,7 +344,8 @@ fn a_second_signal_ends_a_stopping_node_at_once() {
     }
 }
 
-// --------------------------------------------------------------------------------------------------------- starting
+// ---------------------------------------------------------------------------------------------------------
+// starting
 
 /// Runs the program to its end, which has to be `code`, and answers what it said of it.
 fn fails(home: &Home, code: i32) -> String {
@@ -556,7 +565,8 @@ fn systemd_hears_when_a_node_is_ready_and_when_it_stops() {
     assert_eq!(said, "STOPPING=1\nSTATUS=stopping\n");
 }
 
-/// All that lies in a folder, with the modes; what the test itself writes down of its processes is left out.
+/// All that lies in a folder, with the modes; what the test itself writes down of its processes is
+/// left out.
 fn tree(folder: &Path) -> BTreeMap<String, u32> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -598,7 +608,8 @@ fn what_a_node_keeps_is_for_its_user_alone() {
     let (status, log) = node.stop();
     assert!(status.success(), "{log}");
     let kept = |mode: fn(&str) -> u32| {
-        let names = ["data", "data/counts.state", "data/peers.keys", "data/raft.redb", "data/stats.redb"];
+        let names =
+            ["data", "data/counts.state", "data/peers.keys", "data/raft.redb", "data/stats.redb"];
         names.map(|name| (name.to_string(), mode(name))).into_iter().collect::<BTreeMap<_, _>>()
     };
     let private = kept(|name| if name == "data" { 0o700 } else { 0o600 });
@@ -649,8 +660,15 @@ fn a_data_directory_of_another_user_is_told_with_the_cure() {
     set_mode(&program, 0o755);
     fs::create_dir(home.path("data")).unwrap();
     let program = program.to_str().unwrap();
-    let words =
-        ["--reuid=65532", "--regid=65532", "--clear-groups", program, "serve", "--config", "cluster.toml"];
+    let words = [
+        "--reuid=65532",
+        "--regid=65532",
+        "--clear-groups",
+        program,
+        "serve",
+        "--config",
+        "cluster.toml",
+    ];
     let mut refused = home.run_program(setpriv, &words);
     assert_eq!(refused.end().code(), Some(1), "{}", refused.log());
     let data = home.path("data");

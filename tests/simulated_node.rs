@@ -1,5 +1,5 @@
-//! The same node that runs on sockets and threads runs on a simulated network, with one worker, a clock that the test holds
-//! and a seed: what a seeded simulation of a cluster stands on.
+//! The same node that runs on sockets and threads runs on a simulated network, with one worker, a
+//! clock that the test holds and a seed: what a seeded simulation of a cluster stands on.
 
 mod sim;
 
@@ -19,7 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 async fn ask(body: &str) -> io::Result<String> {
     let mut stream = turmoil::net::TcpStream::connect(("node", 7070)).await?;
     let head = format!(
-        "POST /v1/check HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "POST /v1/check HTTP/1.1\r\nhost: localhost\r\ncontent-length: \
+                        {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;
@@ -29,11 +30,13 @@ async fn ask(body: &str) -> io::Result<String> {
     Ok(answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_string())
 }
 
-/// Twelve checks of a bucket of ten, each with a permit so that chance shows in the answers; one more half a second later.
+/// Twelve checks of a bucket of ten, each with a permit so that chance shows in the answers; one
+/// more half a second later.
 fn run_seed(seed: u64) -> Vec<String> {
     let clock = ManualClock::at(Now { boot: 10 * SECOND, wall: 1_000_000 * SECOND });
     let answers = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let mut sim = turmoil::Builder::new().rng_seed(seed).simulation_duration(Duration::from_secs(60)).build();
+    let mut sim =
+        turmoil::Builder::new().rng_seed(seed).simulation_duration(Duration::from_secs(60)).build();
     let node_clock = clock.clone();
     sim.host("node", move || {
         let clock = node_clock.clone();
@@ -81,7 +84,8 @@ fn run_seed(seed: u64) -> Vec<String> {
 
 #[test]
 fn a_simulated_node_decides_by_the_clock_it_is_given() {
-    let allowed: Vec<_> = run_seed(7).iter().map(|answer| answer.contains("\"allowed\":true")).collect();
+    let allowed: Vec<_> =
+        run_seed(7).iter().map(|answer| answer.contains("\"allowed\":true")).collect();
     assert_eq!(allowed[..12], [[true; 10].as_slice(), &[false; 2]].concat());
     // Half a second at 5/s is two and a half tokens.
     assert!(allowed[12]);

@@ -1,5 +1,5 @@
-//! Links on a simulated network: a partition fails the calls on the way within their deadlines, and its end brings the link
-//! back without anybody's help.
+//! Links on a simulated network: a partition fails the calls on the way within their deadlines, and
+//! its end brings the link back without anybody's help.
 
 mod sim;
 
@@ -11,8 +11,8 @@ use tidegate::check::Name;
 use tidegate::clock::ManualClock;
 use tidegate::net::{self, Network};
 use tidegate::peer::{
-    self, BootId, Call, CallError, Class, Failure, Handler, Hello, Identity, Kind, Lineage, LinkArgs,
-    LinkState, Opaque, VERSIONS, link,
+    self, BootId, Call, CallError, Class, Failure, Handler, Hello, Identity, Kind, Lineage,
+    LinkArgs, LinkState, Opaque, VERSIONS, link,
 };
 use tidegate::random::Seed;
 
@@ -59,12 +59,14 @@ fn identity(node: &str) -> Identity {
     }
 }
 
-/// Whether a caller on n1 is answered, call after call, where the network between n1 and n2 is whole; between the rounds it is
-/// cut for a while.
+/// Whether a caller on n1 is answered, call after call, where the network between n1 and n2 is
+/// whole; between the rounds it is cut for a while.
 fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let mut sim =
-        turmoil::Builder::new().rng_seed(seed).simulation_duration(Duration::from_secs(120)).build();
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(seed)
+        .simulation_duration(Duration::from_secs(120))
+        .build();
     sim.host("n2", || async { Ok(serve_echo().await?) });
     let says = seen.clone();
     sim.client("n1", async move {
@@ -104,7 +106,8 @@ fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
             assert!(matches!(ask("down".into()).await, Err(CallError::NotConnected(_))));
             tokio::time::sleep(Duration::from_secs(5)).await;
             turmoil::repair("n1", "n2");
-            // A dial that was on its way may have to time out first; then come a back-off and a handshake.
+            // A dial that was on its way may have to time out first; then come a back-off and a
+            // handshake.
             tokio::time::timeout(Duration::from_secs(4), link.connected()).await?;
             let answer = ask(format!("{round} back")).await;
             says.lock().unwrap().push(answer.is_ok());
@@ -126,7 +129,8 @@ fn a_link_outlives_partitions() {
 
 #[test]
 fn a_peer_that_crashes_and_comes_back_is_found_again() {
-    let mut sim = turmoil::Builder::new().rng_seed(1).simulation_duration(Duration::from_secs(60)).build();
+    let mut sim =
+        turmoil::Builder::new().rng_seed(1).simulation_duration(Duration::from_secs(60)).build();
     sim.host("n2", || async { Ok(serve_echo().await?) });
     let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
     let made = calls.clone();

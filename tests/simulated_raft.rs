@@ -1,10 +1,11 @@
-//! Three nodes whose Raft goes over links, on a simulated network that breaks, with disks that outlive the nodes and lose power in
-//! the middle of a write.
+//! Three nodes whose Raft goes over links, on a simulated network that breaks, with disks that
+//! outlive the nodes and lose power in the middle of a write.
 //!
-//! While faults come and go, a client on each node proposes commands. Whatever happens: a command that was answered as done is
-//! in the log for good, one that was answered as not done never is, versions rise with every command and never otherwise,
-//! within a term leaders' numbers only rise, and nodes that have applied the same entries have the same state, to the byte. When the
-//! faults end, all nodes are expected to agree again, and to do what they are asked, within seconds.
+//! While faults come and go, a client on each node proposes commands. Whatever happens: a command
+//! that was answered as done is in the log for good, one that was answered as not done never is,
+//! versions rise with every command and never otherwise, within a term leaders' numbers only rise,
+//! and nodes that have applied the same entries have the same state, to the byte. When the faults
+//! end, all nodes are expected to agree again, and to do what they are asked, within seconds.
 
 mod sim;
 
@@ -33,8 +34,9 @@ const DOCUMENT: &str = r#"{"default_tier":"t0","tiers":{"t0":{"limits":[]}}}"#;
 /// Faults come from the second to the last of these times.
 const FAULTS_FROM: Duration = Duration::from_secs(2);
 const FAULTS_END: Duration = Duration::from_secs(32);
-/// How long it may take after that until all agree. A link for bulk notices within some twelve seconds that it leads nowhere and
-/// dials within two more; then a node gets the snapshot that it needs.
+/// How long it may take after that until all agree. A link for bulk notices within some twelve
+/// seconds that it leads nowhere and dials within two more; then a node gets the snapshot that it
+/// needs.
 const HEALED_WITHIN: Duration = Duration::from_secs(15);
 /// How long a client waits for the answer to a command.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -83,8 +85,8 @@ impl Books {
         }
     }
 
-    /// A node says that it leads. A vote is for a term and a number, and is only ever changed for a higher one: within a term,
-    /// whoever comes to lead later has the higher number.
+    /// A node says that it leads. A vote is for a term and a number, and is only ever changed for a
+    /// higher one: within a term, whoever comes to lead later has the higher number.
     fn leads(&self, term: u64, leader: NodeId) {
         let mut seen = self.seen();
         let known = seen.leaders.entry(term).or_default();
@@ -107,7 +109,9 @@ impl Books {
         let before = (before.applied.0, self::version(&before));
         self.check(same, || format!("after entry {index}, two nodes have different states"));
         let rises = before.0 < index && before.1 <= version;
-        self.check(rises, || format!("n{} goes from {before:?} to {:?}", node + 1, (index, version)));
+        self.check(rises, || {
+            format!("n{} goes from {before:?} to {:?}", node + 1, (index, version))
+        });
     }
 
     /// A node's process has begun: what it has applied begins anew.
@@ -119,11 +123,14 @@ impl Books {
         seen.lives[node]
     }
 
-    /// A client was told that its command made a version; it had begun when `newest` was the newest that anybody knew of.
+    /// A client was told that its command made a version; it had begun when `newest` was the newest
+    /// that anybody knew of.
     fn done(&self, tenant: TenantId, version: u64, newest: u64) {
         let other = self.seen().done.insert(version, tenant);
         self.check(other.is_none(), || format!("version {version} was made twice"));
-        self.check(version > newest, || format!("a command began after version {newest} and made {version}"));
+        self.check(version > newest, || {
+            format!("a command began after version {newest} and made {version}")
+        });
     }
 
     /// A node's term has risen with what `candidate` asked of it, and it has answered.
@@ -165,7 +172,9 @@ impl Books {
         let once = made == tenants.len() as u64;
         self.check(once, || format!("{made} versions were made of {} commands", tenants.len()));
         let busy = seen.done.len() > 30 && !seen.leaders.is_empty();
-        self.check(busy, || format!("only {} commands were done: this shows nothing", seen.done.len()));
+        self.check(busy, || {
+            format!("only {} commands were done: this shows nothing", seen.done.len())
+        });
     }
 }
 
@@ -236,7 +245,8 @@ async fn live(seed: u64, own: usize, medium: Medium, books: Books) -> turmoil::R
         control: tokio::runtime::Handle::current(),
         workers: Vec::new(),
     }));
-    let members: Vec<_> = (0..NODES).map(|node| (number(node), name(node), address(node))).collect();
+    let members: Vec<_> =
+        (0..NODES).map(|node| (number(node), name(node), address(node))).collect();
     links.update(&members);
     let place = Place::Medium(medium.clone());
     let claim = Claim::first(number(own), name(own), us.cluster.clone());
@@ -268,14 +278,23 @@ async fn live(seed: u64, own: usize, medium: Medium, books: Books) -> turmoil::R
 
 /// The first of them begins the cluster, however often that takes.
 async fn begin(own: usize, node: &Node, mut chance: Generator) {
-    let seeds: Vec<_> =
-        (0..NODES).map(|node| (number(node), Address::new(name(node).as_str(), address(node)))).collect();
-    let member =
-        |node| NewMember { name: name(node), http: address(node), peer: address(node), weight: Weight::ONE };
+    let seeds: Vec<_> = (0..NODES)
+        .map(|node| (number(node), Address::new(name(node).as_str(), address(node))))
+        .collect();
+    let member = |node| NewMember {
+        name: name(node),
+        http: address(node),
+        peer: address(node),
+        weight: Weight::ONE,
+    };
     let members = (0..NODES).map(member).collect();
     let what = What::Begin { secret: Secret::new(1, 2).into(), document: DOCUMENT.into(), members };
-    let command =
-        Command { request: RequestId(chance.next_u128()), time: 1, by: "the first start".into(), what };
+    let command = Command {
+        request: RequestId(chance.next_u128()),
+        time: 1,
+        by: "the first start".into(),
+        what,
+    };
     while own == 0 && node.view().state.agreed().is_none() {
         let _ = node.bootstrap(&seeds, command.clone(), WITHIN).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -317,7 +336,8 @@ async fn ask(own: usize, life: u64, node: &Node, books: &Books, mut chance: Gene
             break;
         } else if version > 0 {
             let tenant = TenantId::new(&format!("n{}-{life}-{i}", own + 1)).unwrap();
-            // Some are for the version that this node knows; where it is behind, or somebody is quicker, they are refused.
+            // Some are for the version that this node knows; where it is behind, or somebody is
+            // quicker, they are refused.
             let expected = chance.next_u64().is_multiple_of(4).then_some(version);
             client.propose(tenant, expected, chance.next_u128(), WITHIN).await;
         }
@@ -371,9 +391,10 @@ async fn end(node: &Node, medium: &Medium, books: &Books) {
     std::future::pending::<()>().await;
 }
 
-/// Takes the power of whoever has just voted, and lets the others vote again. The leader dies; of the two that are left, one
-/// votes for the other, and a vote that isn't on its disk is gone. The other leads by it, cut off. The two that died come back: if they
-/// don't know of the vote, they agree on entries that the cut-off leader then replaces.
+/// Takes the power of whoever has just voted, and lets the others vote again. The leader dies; of
+/// the two that are left, one votes for the other, and a vote that isn't on its disk is gone. The
+/// other leads by it, cut off. The two that died come back: if they don't know of the vote, they
+/// agree on entries that the cut-off leader then replaces.
 struct LostVotes {
     chance: Generator,
     /// When the next leader dies.
@@ -413,8 +434,9 @@ impl Director for LostVotes {
         let mut seen = books.seen();
         if let Some((voter, candidate)) = seen.voted.take() {
             self.votes += 1;
-            let mut later =
-                |from: u64, to: u64| now + Duration::from_millis(from + self.chance.next_u64() % (to - from));
+            let mut later = |from: u64, to: u64| {
+                now + Duration::from_millis(from + self.chance.next_u64() % (to - from))
+            };
             let (back, healed) = (later(15, 60), later(1_500, 3_000));
             self.todo = vec![
                 (now + Duration::from_millis(8), Fault::Isolate(candidate)),
@@ -441,8 +463,8 @@ impl Director for LostVotes {
     }
 }
 
-/// Slows all links of the leader down for a while, again and again. Commands keep the contact with a
-/// majority alive where heartbeats are too late, so another leader is allowed, and not asked for.
+/// Slows all links of the leader down for a while, again and again. Commands keep the contact with
+/// a majority alive where heartbeats are too late, so another leader is allowed, and not asked for.
 struct SlowLeaders {
     chance: Generator,
     /// When the next leader gets slow.
@@ -484,7 +506,8 @@ impl Director for SlowLeaders {
     fn next(&mut self, now: Duration, books: &Books) -> Option<Fault> {
         let newest = books.newest();
         let Some(slow) = &mut self.slow else {
-            let leader = books.seen().leaders.last_key_value().and_then(|(_, by)| by.last().copied())?;
+            let leader =
+                books.seen().leaders.last_key_value().and_then(|(_, by)| by.last().copied())?;
             if now < self.next {
                 return None;
             }
@@ -498,7 +521,9 @@ impl Director for SlowLeaders {
         }
         let silent = now - slow.newest.1;
         let node = slow.node;
-        books.check(silent <= GOES_ON_WITHIN, || format!("nothing is done while n{} is slow", node + 1));
+        books.check(silent <= GOES_ON_WITHIN, || {
+            format!("nothing is done while n{} is slow", node + 1)
+        });
         if now < slow.until {
             return None;
         }
@@ -538,7 +563,9 @@ fn run_with(seed: u64, plan: Plan, mut director: Option<&mut dyn Director>) -> S
         books.trace.assert_sound();
     };
     while sim.elapsed() < FAULTS_END {
-        if let Some(fault) = director.as_mut().and_then(|director| director.next(sim.elapsed(), &books)) {
+        if let Some(fault) =
+            director.as_mut().and_then(|director| director.next(sim.elapsed(), &books))
+        {
             nemesis.make(&mut sim, fault);
         }
         step(&mut sim, &mut nemesis);
@@ -554,7 +581,9 @@ fn run_with(seed: u64, plan: Plan, mut director: Option<&mut dyn Director>) -> S
     }
     books.judge();
     let shown = director.is_none_or(|director| director.has_shown());
-    books.check(shown, || "what the director is about hardly ever happened: this shows nothing".into());
+    books.check(shown, || {
+        "what the director is about hardly ever happened: this shows nothing".into()
+    });
     books.trace.assert_sound();
     books.trace.text()
 }

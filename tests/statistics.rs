@@ -1,4 +1,5 @@
-//! Statistics and alerts: what was decided in the last hour, day and week, and on a date; kept over a restart.
+//! Statistics and alerts: what was decided in the last hour, day and week, and on a date; kept over
+//! a restart.
 
 mod support;
 
@@ -47,7 +48,8 @@ fn expect_sixteen(summary: &Value) {
 
 /// A date so many days from today, UTC.
 fn date(days: i64) -> String {
-    let wall = i128::from(SystemClock::new().now().wall) + i128::from(days) * 86_400 * i128::from(SECOND);
+    let wall =
+        i128::from(SystemClock::new().now().wall) + i128::from(days) * 86_400 * i128::from(SECOND);
     jiff::Timestamp::from_nanosecond(wall).unwrap().to_string()[..10].to_string()
 }
 

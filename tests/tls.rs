@@ -1,4 +1,5 @@
-//! HTTP under TLS: what the door shows, whom the command line believes, and certificates that change while a node runs.
+//! HTTP under TLS: what the door shows, whom the command line believes, and certificates that
+//! change while a node runs.
 
 mod rig;
 
@@ -22,8 +23,8 @@ const POLICY: &str = r#"
     limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
 "#;
 
-const TLS: &str = "[cluster]\nname = \"demo\"\n\
-                   [tls]\nca = \"certs/ca.pem\"\ncert = \"certs/{node}.pem\"\nkey = \"certs/{node}.key\"\n";
+const TLS: &str = "[cluster]\nname = \"demo\"\n[tls]\nca = \"certs/ca.pem\"\ncert = \
+                   \"certs/{node}.pem\"\nkey = \"certs/{node}.key\"\n";
 
 /// A folder with certificates for n1, and the configuration that names them, and then `rest`.
 fn home(rest: &str) -> Home {
@@ -34,7 +35,8 @@ fn home(rest: &str) -> Home {
 
 type Secured = StreamOwned<ClientConnection, TcpStream>;
 
-/// A connection to the node at `addr`, which is believed if `ca` has signed its certificate; with the protocol both chose.
+/// A connection to the node at `addr`, which is believed if `ca` has signed its certificate; with
+/// the protocol both chose.
 fn connect(addr: SocketAddr, ca: &Path, protocols: &[&str]) -> std::io::Result<Secured> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
@@ -80,12 +82,19 @@ fn said(output: &Output) -> (Option<i32>, String) {
 fn http_is_served_over_tls_to_whoever_believes_the_authority() {
     let home = home("");
     let node = home.start();
-    assert!(node.process.out().contains(&format!("https://{}", node.addr)), "{}", node.process.out());
+    assert!(
+        node.process.out().contains(&format!("https://{}", node.addr)),
+        "{}",
+        node.process.out()
+    );
     let ca = home.path("certs/ca.pem");
     let mut stream = connect(node.addr, &ca, &["http/1.1"]).unwrap();
     assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     let answer = ask(&mut stream, "POST", "/v1/check", r#"{"tenant":"acme"}"#);
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"remaining\":99"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"remaining\":99"),
+        "{answer}"
+    );
     // Somebody else's signature is nobody's.
     home.certify("--cluster demo --dir foreign n1");
     let refused = connect(node.addr, &home.path("foreign/ca.pem"), &[]).err().unwrap();
@@ -104,7 +113,8 @@ fn clients_that_speak_http_2_are_answered_in_it() {
     let node = home.start();
     let mut stream = connect(node.addr, &home.path("certs/ca.pem"), &["h2", "http/1.1"]).unwrap();
     assert_eq!(stream.conn.alpn_protocol(), Some(&b"h2"[..]));
-    // The preface, no settings, and on stream 1 a request for /livez without a body: GET, https, the path, an authority.
+    // The preface, no settings, and on stream 1 a request for /livez without a body: GET, https,
+    // the path, an authority.
     let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     let headers = b"\x82\x87\x04\x06/livez\x01\x01x";
     request.extend([0, 0, headers.len() as u8, 1, 0x05, 0, 0, 0, 1]);
@@ -137,8 +147,12 @@ fn the_command_line_asks_whom_it_is_told_to_believe() {
     let (code, text) = ran(&https, None, "check acme");
     assert!(code == Some(2) && text.contains("--ca-cert"), "{text}");
     let (code, text) = ran(&https, Some("foreign/ca.pem"), "check acme");
-    assert!(code == Some(1) && text.contains("signed by nobody whose certificate is in the file"), "{text}");
-    let (code, text) = ran(&https.replace("127.0.0.1", "127.0.0.2"), Some("certs/ca.pem"), "check acme");
+    assert!(
+        code == Some(1) && text.contains("signed by nobody whose certificate is in the file"),
+        "{text}"
+    );
+    let (code, text) =
+        ran(&https.replace("127.0.0.1", "127.0.0.2"), Some("certs/ca.pem"), "check acme");
     assert!(code != Some(0), "{text}");
     // What speaks TLS is no HTTP, and what speaks HTTP no TLS.
     let (code, text) = ran(&http, None, "check acme");
@@ -201,7 +215,11 @@ fn certificates_are_read_again_at_sighup_and_broken_ones_are_not_taken() {
     assert!(ask(&mut kept, "GET", "/livez", "").starts_with("HTTP/1.1 200 OK\r\n"));
     fs::write(home.path("certs/n1.key"), "nonsense").unwrap();
     reload(&node, "what is in force stays");
-    assert!(node.process.log().contains("n1.key has no private key in it"), "{}", node.process.log());
+    assert!(
+        node.process.log().contains("n1.key has no private key in it"),
+        "{}",
+        node.process.log()
+    );
     assert!(connect(node.addr, &new, &[]).is_ok());
 }
 

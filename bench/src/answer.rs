@@ -1,9 +1,10 @@
-//! Whether an answer is the one this benchmark pays for. A server that refuses, degrades, leaves out a limit
-//! or has another node decide is fast or slow for the wrong reason, so such a run must fail instead of
-//! counting.
+//! Whether an answer is the one this benchmark pays for. A server that refuses, degrades, leaves
+//! out a limit or has another node decide is fast or slow for the wrong reason, so such a run must
+//! fail instead of counting.
 //!
-//! Reading every answer whole would cost the generator as much as the server spends. So the outcome of a
-//! single check is looked up in every answer, and everything else in one answer of `READ_EVERY`.
+//! Reading every answer whole would cost the generator as much as the server spends. So the outcome
+//! of a single check is looked up in every answer, and everything else in one answer of
+//! `READ_EVERY`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +14,8 @@ use serde::de::IgnoredAny;
 
 use crate::scenario::{Call, Tier};
 
-/// A connection reads its first answer whole, and then every fiftieth: about 1 % of a generator's time.
+/// A connection reads its first answer whole, and then every fiftieth: about 1 % of a generator's
+/// time.
 pub const READ_EVERY: u64 = 50;
 
 /// How many decisions went which way.
@@ -49,8 +51,8 @@ impl Outcomes {
         (all > 0).then(|| self.denied as f64 / all as f64)
     }
 
-    /// The share of decisions that another node made than the one asked, from 0 to 1; `None` if no answer was
-    /// read whole.
+    /// The share of decisions that another node made than the one asked, from 0 to 1; `None` if no
+    /// answer was read whole.
     pub fn forwarded_share(self) -> Option<f64> {
         let all = self.by_asked + self.by_other;
         (all > 0).then(|| self.by_other as f64 / all as f64)
@@ -113,9 +115,12 @@ struct Decisions<'a> {
 /// Reads an answer of the node `asked` whole, and holds it against what was asked.
 pub fn read(body: &[u8], call: Call, tier: Tier, asked: &str) -> Result<Outcomes, AnswerError> {
     let decisions = match call {
-        Call::Peek | Call::Single => vec![serde_json::from_slice(body).map_err(AnswerError::Unreadable)?],
+        Call::Peek | Call::Single => {
+            vec![serde_json::from_slice(body).map_err(AnswerError::Unreadable)?]
+        }
         Call::Batch(_) => {
-            let batch: Decisions<'_> = serde_json::from_slice(body).map_err(AnswerError::Unreadable)?;
+            let batch: Decisions<'_> =
+                serde_json::from_slice(body).map_err(AnswerError::Unreadable)?;
             batch.decisions
         }
     };
@@ -128,7 +133,10 @@ pub fn read(body: &[u8], call: Call, tier: Tier, asked: &str) -> Result<Outcomes
             return Err(AnswerError::Mode(decision.mode.into_owned()));
         }
         if decision.limits.len() != tier.limits() {
-            return Err(AnswerError::Limits { expected: tier.limits(), actual: decision.limits.len() });
+            return Err(AnswerError::Limits {
+                expected: tier.limits(),
+                actual: decision.limits.len(),
+            });
         }
         outcomes.count(decision.allowed);
         if decision.node == asked {
@@ -146,11 +154,14 @@ pub fn decider(body: &[u8]) -> Result<String, AnswerError> {
     Ok(decision.node.into_owned())
 }
 
-/// The outcome of a single check without reading the rest; at once where it is the first member, as it
-/// usually is.
+/// The outcome of a single check without reading the rest; at once where it is the first member, as
+/// it usually is.
 pub fn glance(body: &[u8]) -> Result<bool, AnswerError> {
     const MEMBER: &[u8] = br#""allowed":"#;
-    let at = body.windows(MEMBER.len()).position(|window| window == MEMBER).ok_or(AnswerError::NoOutcome)?;
+    let at = body
+        .windows(MEMBER.len())
+        .position(|window| window == MEMBER)
+        .ok_or(AnswerError::NoOutcome)?;
     match &body[at + MEMBER.len()..] {
         [b't', ..] => Ok(true),
         [b'f', ..] => Ok(false),

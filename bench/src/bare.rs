@@ -1,12 +1,14 @@
-//! The yardstick: an axum service on the work-stealing runtime that reads a check, decides nothing, and
-//! answers what a node would answer, in as many bytes and as many headers.
+//! The yardstick: an axum service on the work-stealing runtime that reads a check, decides nothing,
+//! and answers what a node would answer, in as many bytes and as many headers.
 //!
-//! It is held to the best that plain axum gives: the body goes straight into `serde_json` (axum's `Json`
-//! would also trace the path of an error), unknown members are refused, what never changes is built once.
-//! What it leaves out is the decision: no tenant is looked up, no clock is read, nothing is remembered.
+//! It is held to the best that plain axum gives: the body goes straight into `serde_json` (axum's
+//! `Json` would also trace the path of an error), unknown members are refused, what never changes
+//! is built once. What it leaves out is the decision: no tenant is looked up, no clock is read,
+//! nothing is remembered.
 //!
-//! It runs in a process of its own, as a node does, so that both are measured from outside. In tests it also plays
-//! the nodes of a cluster: then it names the node that would have decided, and knows how its cluster stands.
+//! It runs in a process of its own, as a node does, so that both are measured from outside. In
+//! tests it also plays the nodes of a cluster: then it names the node that would have decided, and
+//! knows how its cluster stands.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -187,8 +189,11 @@ impl Template {
             Tier::Day => &[SECOND, DAY],
             Tier::Denied => &[USED_UP],
         };
-        let denied_by =
-            (tier == Tier::Denied).then_some(DeniedBy { name: "second", scope: ["tenant"], reason: "rate" });
+        let denied_by = (tier == Tier::Denied).then_some(DeniedBy {
+            name: "second",
+            scope: ["tenant"],
+            reason: "rate",
+        });
         let policy: Vec<String> = limits
             .iter()
             .map(|limit| {
@@ -270,7 +275,8 @@ async fn serve(part: Part) -> Result<(), Box<dyn Error + Send + Sync>> {
         .route("/v1/cluster", get(async move || standing(part)))
         .route("/v1/cluster/breakers", get(async move || links(part)))
         .with_state(template);
-    let listener = tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    let listener =
+        tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
     println!("{ADDRESS_PREFIX}{}", listener.local_addr()?);
     // An answer longer than a segment must not wait for the acknowledgement of the first.
     let listener = listener.tap_io(|stream| {
@@ -284,8 +290,9 @@ async fn serve(part: Part) -> Result<(), Box<dyn Error + Send + Sync>> {
 
 /// The first node leads, for ever.
 fn standing(part: Part) -> Json<Value> {
-    let nodes: Vec<_> =
-        (0..usize::from(part.nodes)).map(|index| json!({"id": node_name(index), "partitions": 1})).collect();
+    let nodes: Vec<_> = (0..usize::from(part.nodes))
+        .map(|index| json!({"id": node_name(index), "partitions": 1}))
+        .collect();
     Json(json!({"leader": node_name(0), "term": 1, "nodes": nodes}))
 }
 
@@ -293,7 +300,10 @@ fn links(part: Part) -> Json<Value> {
     Json(json!({"breakers": vec![json!({"connected": true}); usize::from(part.nodes) - 1]}))
 }
 
-async fn check(State(template): State<&'static Template>, body: Bytes) -> Result<Response, StatusCode> {
+async fn check(
+    State(template): State<&'static Template>,
+    body: Bytes,
+) -> Result<Response, StatusCode> {
     let check: Check = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let mut response = json(&template.decision(&check))?;
     let headers = response.headers_mut();
@@ -306,7 +316,10 @@ async fn check(State(template): State<&'static Template>, body: Bytes) -> Result
     Ok(response)
 }
 
-async fn batch(State(template): State<&'static Template>, body: Bytes) -> Result<Response, StatusCode> {
+async fn batch(
+    State(template): State<&'static Template>,
+    body: Bytes,
+) -> Result<Response, StatusCode> {
     let batch: Batch = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     json(&Decisions {
         allowed: template.denied_by.is_none(),
@@ -357,7 +370,8 @@ mod tests {
     #[test]
     fn as_a_node_among_others_it_names_the_one_that_would_have_decided() {
         let template = Template::new(Tier::Two, 3).unwrap();
-        let owners: Vec<_> = ["t-0", "t-1", "t-2", "t-3"].map(|tenant| template.owner(tenant)).into();
+        let owners: Vec<_> =
+            ["t-0", "t-1", "t-2", "t-3"].map(|tenant| template.owner(tenant)).into();
         assert_eq!(owners, ["n1", "n2", "n3", "n1"]);
     }
 
@@ -365,7 +379,10 @@ mod tests {
     fn its_headers_are_in_the_form_of_the_ratelimit_draft() {
         let template = Template::new(Tier::Two, 1).unwrap();
         assert_eq!(template.policy_header, r#""second";q=1000000;w=1, "minute";q=100000000;w=60"#);
-        assert_eq!(template.rate_limit_header(), r#""second";r=999999;t=1, "minute";r=99999990;t=60"#);
+        assert_eq!(
+            template.rate_limit_header(),
+            r#""second";r=999999;t=1, "minute";r=99999990;t=60"#
+        );
     }
 
     #[test]

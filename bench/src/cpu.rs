@@ -1,10 +1,10 @@
-//! Processor time as the kernel books it, read from `/proc`: what a process spent, and what the whole machine
-//! spent.
+//! Processor time as the kernel books it, read from `/proc`: what a process spent, and what the
+//! whole machine spent.
 //!
-//! Example: a server at 120 ticks before a run and 420 after it spent 3.00 s; over 500,000 decisions that is
-//! 6.0 µs each. The kernel counts in ticks of 10 ms, so a run of three seconds on two cores is known to about
-//! half a percent. Work done in interrupts (some of loopback networking) is booked to nobody; that holds for
-//! all candidates alike.
+//! Example: a server at 120 ticks before a run and 420 after it spent 3.00 s; over 500,000
+//! decisions that is 6.0 µs each. The kernel counts in ticks of 10 ms, so a run of three seconds on
+//! two cores is known to about half a percent. Work done in interrupts (some of loopback
+//! networking) is booked to nobody; that holds for all candidates alike.
 
 use std::fmt;
 use std::fs;
@@ -62,7 +62,8 @@ pub struct Spent {
 impl Reading {
     /// Reads all three, the server first: the time between the reads goes to nobody's account.
     pub fn take(server_pids: &[u32]) -> Result<Self, CpuError> {
-        let server = server_pids.iter().map(|pid| process(&pid.to_string())).sum::<Result<_, _>>()?;
+        let server =
+            server_pids.iter().map(|pid| process(&pid.to_string())).sum::<Result<_, _>>()?;
         Ok(Self { server, own: process("self")?, machine: machine()? })
     }
 
@@ -92,8 +93,8 @@ fn read(path: &str) -> Result<String, CpuError> {
     fs::read_to_string(path).map_err(|cause| CpuError::Unreadable { path: path.to_owned(), cause })
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`. Counted from the last parenthesis, since the command name (field 2)
-/// may itself contain blanks and parentheses.
+/// Fields 14 and 15 of `/proc/PID/stat`. Counted from the last parenthesis, since the command name
+/// (field 2) may itself contain blanks and parentheses.
 fn process_time(stat: &str) -> Option<Duration> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11); // field 3 is the first one here
@@ -123,7 +124,8 @@ mod tests {
 
     #[test]
     fn user_and_system_time_are_added() {
-        let stat = "4242 (tidegate) S 1 4242 4242 0 -1 4194560 900 0 0 0 120 35 7 8 20 0 5 0 1000 1 2";
+        let stat =
+            "4242 (tidegate) S 1 4242 4242 0 -1 4194560 900 0 0 0 120 35 7 8 20 0 5 0 1000 1 2";
         assert_eq!(process_time(stat), Some(Duration::from_millis(1550)));
     }
 

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM end a benchmark by way of an ordinary error, so that every server it started is
-//! dropped, and thereby killed, on the way out.
+//! Ctrl-C and SIGTERM end a benchmark by way of an ordinary error, so that every server it started
+//! is dropped, and thereby killed, on the way out.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,8 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// Listens from now on, on a thread of its own that lives as long as the process.
 pub fn listen() -> Result<(), Box<dyn Error + Send + Sync>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Registered before this returns: a signal that comes a moment later must not find the default handler.
+    // Registered before this returns: a signal that comes a moment later must not find the default
+    // handler.
     let (mut interrupt, mut terminate) = {
         let _context = runtime.enter();
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)

@@ -1,18 +1,19 @@
-//! The load generator: a fixed number of keep-alive connections, each of which asks, waits for the answer,
-//! and asks again.
+//! The load generator: a fixed number of keep-alive connections, each of which asks, waits for the
+//! answer, and asks again.
 //!
 //! It talks to the socket itself, with requests built beforehand and a reader that knows only
-//! `Content-Length`, because it shares the machine with the server: what it burns, the server can't use. One
-//! thread a core, each with its own current-thread runtime and its share of the connections, so that no
-//! connection ever changes threads.
+//! `Content-Length`, because it shares the machine with the server: what it burns, the server can't
+//! use. One thread a core, each with its own current-thread runtime and its share of the
+//! connections, so that no connection ever changes threads.
 //!
-//! The loop is closed: a slow answer delays the next question on that connection. Latencies are therefore
-//! those of callers who wait, not those of arrivals at a fixed rate, and a stall counts once per connection. With a
-//! rate each connection asks at fixed times, and a call that had to wait for the one before it is timed from when it was
-//! due: whoever stalls pays for all that it held up.
+//! The loop is closed: a slow answer delays the next question on that connection. Latencies are
+//! therefore those of callers who wait, not those of arrivals at a fixed rate, and a stall counts
+//! once per connection. With a rate each connection asks at fixed times, and a call that had to
+//! wait for the one before it is timed from when it was due: whoever stalls pays for all that it
+//! held up.
 //!
-//! Tenants are drawn by a seeded generator, a seed per connection: every run asks for the same tenants in the
-//! same order.
+//! Tenants are drawn by a seeded generator, a seed per connection: every run asks for the same
+//! tenants in the same order.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -41,7 +42,8 @@ const OVERTIME_MAX: Duration = Duration::from_secs(10);
 const FILL_WAIT_MAX: Duration = Duration::from_secs(300);
 /// What an error shows of an answer.
 const COMPLAINT_BYTES_MAX: usize = 300;
-/// Of the scenario that denies, this share must be denials. Everything was used up before, so nearly all are.
+/// Of the scenario that denies, this share must be denials. Everything was used up before, so
+/// nearly all are.
 const DENIED_SHARE_MIN: f64 = 0.9;
 
 /// One stretch of a run.
@@ -100,8 +102,8 @@ pub struct Plan {
     pub deciders: Deciders,
     /// Over all servers together, each with one call under way. At least 1.
     pub connections: u32,
-    /// Calls a second, over all connections together, in phases that ask for random tenants; without it each connection asks as
-    /// soon as it is answered.
+    /// Calls a second, over all connections together, in phases that ask for random tenants;
+    /// without it each connection asks as soon as it is answered.
     pub rate: Option<u32>,
 }
 
@@ -205,8 +207,12 @@ struct Thread {
 
 impl Load {
     /// Opens the plan's connections to `servers` in turn, of which there is at least one.
-    pub fn connect(servers: &[SocketAddr], plan: Plan) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_MAX);
+    pub fn connect(
+        servers: &[SocketAddr],
+        plan: Plan,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let count =
+            std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_MAX);
         let mut threads = Vec::new();
         for _ in 0..count {
             threads.push(Thread {
@@ -234,18 +240,24 @@ impl Load {
         Ok(Self { threads, plan })
     }
 
-    /// Runs one phase on all connections and returns when the last answer is in. An error if any call failed,
-    /// was refused or was answered otherwise than the plan has it.
+    /// Runs one phase on all connections and returns when the last answer is in. An error if any
+    /// call failed, was refused or was answered otherwise than the plan has it.
     pub fn run(&mut self, phase: Phase) -> Result<Tally, Box<dyn Error + Send + Sync>> {
         let start = clock::now();
-        let tallies: Vec<Result<Tally, Box<dyn Error + Send + Sync>>> = std::thread::scope(|scope| {
-            let running: Vec<_> =
-                self.threads.iter_mut().map(|thread| scope.spawn(move || thread.run(phase, start))).collect();
-            running
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        });
+        let tallies: Vec<Result<Tally, Box<dyn Error + Send + Sync>>> =
+            std::thread::scope(|scope| {
+                let running: Vec<_> = self
+                    .threads
+                    .iter_mut()
+                    .map(|thread| scope.spawn(move || thread.run(phase, start)))
+                    .collect();
+                running
+                    .into_iter()
+                    .map(|thread| {
+                        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    })
+                    .collect()
+            });
         let mut all = Tally::new();
         for tally in tallies {
             all.merge(tally?);
@@ -366,8 +378,8 @@ impl Connection {
         Ok((self, tally))
     }
 
-    /// Sends the request, reads the answer, and returns when it had come, which is also when the next one is
-    /// sent: one reading of the clock per call.
+    /// Sends the request, reads the answer, and returns when it had come, which is also when the
+    /// next one is sent: one reading of the clock per call.
     async fn call(
         &mut self,
         sent: Instant,
@@ -398,10 +410,11 @@ impl Connection {
         tally.decisions += call.checks() as u64;
         tally.bytes += head.response_bytes() as u64;
         let read = match call {
-            _ if whole => {
-                answer::read(body, call, tier, &self.asks.node).map(|outcomes| tally.outcomes.add(outcomes))
+            _ if whole => answer::read(body, call, tier, &self.asks.node)
+                .map(|outcomes| tally.outcomes.add(outcomes)),
+            Call::Peek | Call::Single => {
+                answer::glance(body).map(|allowed| tally.outcomes.count(allowed))
             }
-            Call::Peek | Call::Single => answer::glance(body).map(|allowed| tally.outcomes.count(allowed)),
             Call::Batch(_) => Ok(()),
         };
         if let Err(error) = read {
@@ -419,7 +432,11 @@ impl Asks {
             [all] => (all.clone(), index, plan.connections),
             parts => {
                 let (servers, first) = (servers as u32, server as u32);
-                (parts[server].clone(), index / servers, (plan.connections - first).div_ceil(servers))
+                (
+                    parts[server].clone(),
+                    index / servers,
+                    (plan.connections - first).div_ceil(servers),
+                )
             }
         };
         Self { call, tier, tenants, node: node_name(server), index, of }
@@ -437,8 +454,8 @@ fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(shown).into_owned()
 }
 
-/// Marsaglia's xorshift with 64 bits of state (2003; shifts 13, 7, 17): a nanosecond a number, and random
-/// enough to pick tenants.
+/// Marsaglia's xorshift with 64 bits of state (2003; shifts 13, 7, 17): a nanosecond a number, and
+/// random enough to pick tenants.
 #[derive(Clone, Debug)]
 struct XorShift(u64);
 
@@ -508,7 +525,9 @@ mod tests {
     fn connections_that_keep_a_rate_take_turns() {
         assert_eq!(Pace::new(&plan(vec![Tenants::First(1)], 4), 0), None);
         let plan = Plan { rate: Some(100), ..plan(vec![Tenants::First(1)], 4) };
-        let of = |index| Pace::new(&plan, index).map(|pace| (pace.first.as_millis(), pace.every.as_millis()));
+        let of = |index| {
+            Pace::new(&plan, index).map(|pace| (pace.first.as_millis(), pace.every.as_millis()))
+        };
         assert_eq!([0, 1, 3].map(of), [Some((0, 40)), Some((10, 40)), Some((30, 40))]);
     }
 
@@ -578,7 +597,8 @@ mod tests {
     fn one_refused_call_fails_the_run_and_is_quoted() {
         let mut all = tally(1000, 0);
         all.merge(Tally { refused: 1, complaint: Some("503: busy".to_owned()), ..Tally::new() });
-        let error = all.judge(Phase::For(Duration::ZERO), &plan(vec![Tenants::First(1)], 1)).unwrap_err();
+        let error =
+            all.judge(Phase::For(Duration::ZERO), &plan(vec![Tenants::First(1)], 1)).unwrap_err();
         assert!(error.to_string().ends_with("503: busy"), "{error}");
     }
 }

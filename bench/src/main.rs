@@ -1,21 +1,25 @@
-//! What one check costs at a node's HTTP door, measured against a service that does everything but decide.
+//! What one check costs at a node's HTTP door, measured against a service that does everything but
+//! decide.
 //!
-//! An absolute figure says more about a machine and its afternoon than about a program, so every figure comes
-//! with its ratio to a bare axum service: same requests, same answers, same load, in turns (A B A B …),
-//! medians of the rounds. Example: if in a round the node spent 3.0 s of processor time on 500,000 decisions
-//! and the bare service 3.2 s on as many, the node costs 6.0 µs a decision and 0.94 times the bare service.
+//! An absolute figure says more about a machine and its afternoon than about a program, so every
+//! figure comes with its ratio to a bare axum service: same requests, same answers, same load, in
+//! turns (A B A B …), medians of the rounds. Example: if in a round the node spent 3.0 s of
+//! processor time on 500,000 decisions and the bare service 3.2 s on as many, the node costs 6.0 µs
+//! a decision and 0.94 times the bare service.
 //!
-//! A scenario starts one server process per candidate, asks once for every tenant, and then, per round and
-//! candidate, warms up, reads the server's processor time, loads it for a while, and reads the time again
-//! (`load`, `cpu`). An answer that isn't 200, or not the decision that was asked for, fails the run
-//! (`answer`).
+//! A scenario starts one server process per candidate, asks once for every tenant, and then, per
+//! round and candidate, warms up, reads the server's processor time, loads it for a while, and
+//! reads the time again (`load`, `cpu`). An answer that isn't 200, or not the decision that was
+//! asked for, fails the run (`answer`).
 //!
-//! What a node costs that passes checks on to other nodes is measured in the same way, against a node that
-//! doesn't (`cluster`). Whether a node that says ready decides its first check is counted over many starts (`starts`).
+//! What a node costs that passes checks on to other nodes is measured in the same way, against a
+//! node that doesn't (`cluster`). Whether a node that says ready decides its first check is counted
+//! over many starts (`starts`).
 //!
-//! What it can't say: what a network adds (all is loopback), what callers see who don't wait for their answers (`load`), or what the processor time is made
-//! of (use a profiler). The generator shares the machine with the server, so decisions per second depend on
-//! both; processor time per decision does much less.
+//! What it can't say: what a network adds (all is loopback), what callers see who don't wait for
+//! their answers (`load`), or what the processor time is made of (use a profiler). The generator
+//! shares the machine with the server, so decisions per second depend on both; processor time per
+//! decision does much less.
 
 mod answer;
 mod bare;
@@ -62,7 +66,8 @@ struct CommandLine {
 enum Role {
     /// Times deciding alone, without HTTP, beside governor
     Micro(micro::Settings),
-    /// Times a cluster of three nodes against one, and checks passed on against checks decided at once
+    /// Times a cluster of three nodes against one, and checks passed on against checks decided at
+    /// once
     Cluster(cluster::Settings),
     /// Times a million tenants moving from one node to another while checks go on
     Moves(moves::Settings),
@@ -153,12 +158,16 @@ fn main() -> ExitCode {
 fn compare(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
         eprintln!(
-            "warning: this is a debug build; its bare service is no yardstick (build with --profile dist)"
+            "warning: this is a debug build; its bare service is no yardstick (build with \
+                   --profile dist)"
         );
     }
     interrupt::listen()?;
-    let scenarios =
-        if settings.scenarios.is_empty() { Scenario::value_variants() } else { &settings.scenarios };
+    let scenarios = if settings.scenarios.is_empty() {
+        Scenario::value_variants()
+    } else {
+        &settings.scenarios
+    };
     let mut comparisons = Vec::new();
     for scenario in once_each(scenarios) {
         let comparison =
@@ -175,7 +184,10 @@ fn compare(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     settings.output.print(|| report.table(), &report)
 }
 
-fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dyn Error + Send + Sync>> {
+fn measure(
+    settings: &Settings,
+    scenario: Scenario,
+) -> Result<Comparison, Box<dyn Error + Send + Sync>> {
     let plan = Plan {
         call: scenario.call(),
         tier: scenario.tier(),
@@ -191,8 +203,8 @@ fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dy
             Candidate::Release => &settings.release_binary,
             Candidate::Tidegate | Candidate::Bare => &settings.node_binary,
         };
-        let mut server =
-            Server::start(candidate, binary, scenario.tier()).map_err(|error| format!("{name}: {error}"))?;
+        let mut server = Server::start(candidate, binary, scenario.tier())
+            .map_err(|error| format!("{name}: {error}"))?;
         let load = Load::connect(server.addresses(), plan.clone())
             .and_then(|mut load| load.run(Phase::Fill).map(|_| load))
             .map_err(|error| format!("{name}: {error}{}", server.last_words()))?;
@@ -200,7 +212,8 @@ fn measure(settings: &Settings, scenario: Scenario) -> Result<Comparison, Box<dy
         servers.push(server);
     }
     let length = Duration::from_secs(u64::from(settings.seconds));
-    let measured = rounds::measure(scenario.name(), &mut servers, &mut contenders, settings.rounds, length)?;
+    let measured =
+        rounds::measure(scenario.name(), &mut servers, &mut contenders, settings.rounds, length)?;
     Comparison::new(scenario.name(), Candidate::Bare.name(), &measured)
         .ok_or_else(|| "nothing was measured".into())
 }
@@ -224,9 +237,12 @@ mod tests {
     #[test]
     fn the_command_line_is_sound_and_bounded() {
         CommandLine::command().debug_assert();
-        for arguments in
-            [["--rounds", "0"], ["--seconds", "61"], ["--connections", "1025"], ["--tenants", "10000001"]]
-        {
+        for arguments in [
+            ["--rounds", "0"],
+            ["--seconds", "61"],
+            ["--connections", "1025"],
+            ["--tenants", "10000001"],
+        ] {
             let given = ["tidegate-bench"].into_iter().chain(arguments);
             assert!(CommandLine::try_parse_from(given).is_err(), "{arguments:?}");
         }
@@ -234,7 +250,8 @@ mod tests {
 
     #[test]
     fn a_scenario_named_twice_is_measured_once() {
-        let given = ["tidegate-bench", "--scenario", "hot", "--scenario", "batch-10", "--scenario", "hot"];
+        let given =
+            ["tidegate-bench", "--scenario", "hot", "--scenario", "batch-10", "--scenario", "hot"];
         let settings = CommandLine::try_parse_from(given).unwrap().settings;
         assert_eq!(once_each(&settings.scenarios), [Scenario::Hot, Scenario::Batch10]);
         assert_eq!(settings.candidates, [Candidate::Tidegate, Candidate::Bare]);

@@ -1,10 +1,11 @@
-//! All tenants of a node move to another while checks go on, and then are backed up: how long that takes, what it sends, and what it costs
-//! those who ask.
+//! All tenants of a node move to another while checks go on, and then are backed up: how long that
+//! takes, what it sends, and what it costs those who ask.
 //!
-//! A node is filled with tenants that it has to remember for a day. A second node joins, and the first is drained: all 4096 partitions go
-//! over, in batches. Meanwhile checks are asked of the first node at a fixed rate, far below what it could do, each timed from
-//! when it was due. The same load runs before, when the first node decides all, and afterwards, when it passes everything on.
-//! A check that is refused, or answered approximately, fails the run.
+//! A node is filled with tenants that it has to remember for a day. A second node joins, and the
+//! first is drained: all 4096 partitions go over, in batches. Meanwhile checks are asked of the
+//! first node at a fixed rate, far below what it could do, each timed from when it was due. The
+//! same load runs before, when the first node decides all, and afterwards, when it passes
+//! everything on. A check that is refused, or answered approximately, fails the run.
 //!
 //! ```text
 //! before   n1 owns 4096   n1 decides
@@ -109,16 +110,21 @@ struct Waits {
 /// Measures it, and prints it.
 pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build; its figures say little (build with --profile dist)");
+        eprintln!(
+            "warning: this is a debug build; its figures say little (build with --profile dist)"
+        );
     }
     interrupt::listen()?;
     let mut server = Server::start_nodes(&settings.node_binary, Tier::Day, 1)?;
-    let figures =
-        measure(settings, &mut server).map_err(|error| format!("{error}{}", server.last_words()))?;
+    let figures = measure(settings, &mut server)
+        .map_err(|error| format!("{error}{}", server.last_words()))?;
     settings.output.print(|| figures.table(), &figures)
 }
 
-fn measure(settings: &Settings, server: &mut Server) -> Result<Figures, Box<dyn Error + Send + Sync>> {
+fn measure(
+    settings: &Settings,
+    server: &mut Server,
+) -> Result<Figures, Box<dyn Error + Send + Sync>> {
     let plan = Plan {
         call: Call::Batch(100),
         tier: Tier::Day,
@@ -132,7 +138,8 @@ fn measure(settings: &Settings, server: &mut Server) -> Result<Figures, Box<dyn 
     let singly = Plan { call: Call::Single, rate: Some(settings.rate), ..plan };
     let mut load = Load::connect(server.addresses(), singly)?;
     let length = Duration::from_secs(u64::from(settings.seconds));
-    let quietly = |load: &mut Load| load.run(Phase::For(WARM_UP)).and_then(|_| load.run(Phase::For(length)));
+    let quietly =
+        |load: &mut Load| load.run(Phase::For(WARM_UP)).and_then(|_| load.run(Phase::For(length)));
     let before = quietly(&mut load)?;
     eprintln!("{} joins, and everything moves there", node_name(1));
     server.join(&settings.node_binary)?;
@@ -141,7 +148,9 @@ fn measure(settings: &Settings, server: &mut Server) -> Result<Figures, Box<dyn 
     eprintln!("moved after {:.1} s", moving.as_secs_f64());
     let handed_over = HandedOver::read(&server.metrics_of_first()?)?;
     if handed_over.partitions < PARTITIONS {
-        return Err(format!("{} partitions have moved, of {PARTITIONS}", handed_over.partitions).into());
+        return Err(
+            format!("{} partitions have moved, of {PARTITIONS}", handed_over.partitions).into()
+        );
     }
     let after = quietly(&mut load)?;
     eprintln!("{} makes a back-up", node_name(0));
@@ -200,13 +209,15 @@ fn has_moved(standing: &Standing) -> bool {
 impl HandedOver {
     fn read(metrics: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let value = |series: &str| -> Result<f64, Box<dyn Error + Send + Sync>> {
-            let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            let line =
+                metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
             Ok(line.ok_or_else(|| format!("the metrics have no {series}"))?.parse()?)
         };
         const FROZEN: &str = "tidegate_handoff_frozen_seconds";
         let batches = value(&format!("{FROZEN}_count"))?;
         let bucket = |line: &str| {
-            let (bound, count) = line.strip_prefix(&format!("{FROZEN}_bucket{{le=\""))?.split_once("\"} ")?;
+            let (bound, count) =
+                line.strip_prefix(&format!("{FROZEN}_bucket{{le=\""))?.split_once("\"} ")?;
             Some((bound.parse::<f64>().ok()?, count.parse::<f64>().ok()?))
         };
         let bounds = metrics.lines().filter_map(bucket).filter(|(_, count)| *count == batches);
@@ -246,8 +257,9 @@ impl Figures {
             format!("none for longer than {ms:.0} ms")
         });
         let mut text = format!(
-            "{partitions} partitions of {tenants} tenants moved in {moving_seconds:.1} s: {:.1} MB, {batches} batches, frozen for \
-             {frozen_ms_mean:.1} ms on average and {longest}.\n\n{rate} checks a second over {connections} connections, all \
+            "{partitions} partitions of {tenants} tenants moved in {moving_seconds:.1} s: {:.1} \
+             MB, {batches} batches, frozen for {frozen_ms_mean:.1} ms on average and \
+             {longest}.\n\n{rate} checks a second over {connections} connections, all \
              answered:\n\n{:8} {:>9} {:>10} {:>9} {:>9} {:>9} {:>10}\n",
             *bytes as f64 / 1e6,
             "",
@@ -269,10 +281,14 @@ impl Figures {
             let Waits { calls, forwarded_share, p50_us, p99_us, p999_us, slowest_us } = waits;
             let forwarded = format!("{:.0} %", forwarded_share * 100.0);
             text.push_str(&format!(
-                "{name:8} {calls:>9} {forwarded:>10} {p50_us:>9.0} {p99_us:>9.0} {p999_us:>9.0} {slowest_us:>10.0}\n"
+                "{name:8} {calls:>9} {forwarded:>10} {p50_us:>9.0} \
+                                    {p99_us:>9.0} {p999_us:>9.0} {slowest_us:>10.0}\n"
             ));
         }
-        text.push_str(&format!("\nThe back-up took {seconds:.1} s and has {:.1} MB.\n", *bytes as f64 / 1e6));
+        text.push_str(&format!(
+            "\nThe back-up took {seconds:.1} s and has {:.1} MB.\n",
+            *bytes as f64 / 1e6
+        ));
         text
     }
 }
@@ -311,7 +327,8 @@ tidegate_handoff_frozen_seconds_count 2
         let standing = |owned: [u64; 2]| -> Standing {
             let node = |id, partitions| serde_json::json!({"id": id, "partitions": partitions});
             let nodes = [node("n1", owned[0]), node("n2", owned[1])];
-            serde_json::from_value(serde_json::json!({"leader": "n1", "term": 1, "nodes": nodes})).unwrap()
+            serde_json::from_value(serde_json::json!({"leader": "n1", "term": 1, "nodes": nodes}))
+                .unwrap()
         };
         assert!(has_moved(&standing([0, 4_096])));
         assert!(!has_moved(&standing([1, 4_095])));

@@ -1,9 +1,10 @@
 //! From the rounds of a scenario to the figures that are compared, and those to a table or JSON.
 //!
-//! Absolute figures are medians over the rounds. One candidate is the base of the others: the bare service, or a
-//! node alone. A ratio to it is the median of the rounds' own ratios, since the two runs of a round follow each other and share the machine's mood: with 6.0, 9.0 and 6.2 µs against 5.0,
-//! 7.5 and 5.0 the ratio is 1.20, whatever happened in round two. It can therefore differ a little from the
-//! quotient of the medians beside it.
+//! Absolute figures are medians over the rounds. One candidate is the base of the others: the bare
+//! service, or a node alone. A ratio to it is the median of the rounds' own ratios, since the two
+//! runs of a round follow each other and share the machine's mood: with 6.0, 9.0 and 6.2 µs against
+//! 5.0, 7.5 and 5.0 the ratio is 1.20, whatever happened in round two. It can therefore differ a
+//! little from the quotient of the medians beside it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -30,11 +31,13 @@ pub struct Round {
     pub p99_us: f64,
     /// Of the decisions that were looked at, from 0 to 1.
     pub denied_share: f64,
-    /// Of the decisions whose answer was read whole, from 0 to 1: made by another node than the one asked.
+    /// Of the decisions whose answer was read whole, from 0 to 1: made by another node than the one
+    /// asked.
     pub forwarded_share: f64,
     /// Head and body.
     pub answer_bytes: f64,
-    /// Of the machine's processor time, from 0 to 1: what neither the server nor the generator spent.
+    /// Of the machine's processor time, from 0 to 1: what neither the server nor the generator
+    /// spent.
     pub others_share: f64,
 }
 
@@ -99,14 +102,15 @@ pub struct Report {
 }
 
 impl Comparison {
-    /// The candidates that were `measured`, by their names, one of which may be the base. `None` if one has no
-    /// round.
+    /// The candidates that were `measured`, by their names, one of which may be the base. `None` if
+    /// one has no round.
     pub fn new(
         scenario: &'static str,
         base: &'static str,
         measured: &[(&'static str, Vec<Round>)],
     ) -> Option<Self> {
-        let to = measured.iter().find(|(candidate, _)| *candidate == base).map(|(_, rounds)| rounds);
+        let to =
+            measured.iter().find(|(candidate, _)| *candidate == base).map(|(_, rounds)| rounds);
         let results = measured
             .iter()
             .map(|(candidate, rounds)| {
@@ -128,7 +132,10 @@ impl Comparison {
         added
             .map(|(candidate, Ratios { p50_added_us, p99_added_us, .. })| {
                 let Self { scenario, base, .. } = self;
-                format!("{scenario}: {candidate} adds {p50_added_us:.0} µs to the p50 of {base}, {p99_added_us:.0} µs to its p99.")
+                format!(
+                    "{scenario}: {candidate} adds {p50_added_us:.0} µs to the p50 of {base}, \
+                         {p99_added_us:.0} µs to its p99."
+                )
             })
             .collect()
     }
@@ -140,7 +147,8 @@ impl Comparison {
             let busiest = result.rounds.iter().map(|round| round.others_share).fold(0.0, f64::max);
             if busiest > OTHERS_SHARE_MAX {
                 warnings.push(format!(
-                    "{} {}: other processes took up to {:.0} % of the machine; measure again when it is idle",
+                    "{} {}: other processes took up to {:.0} % of the machine; measure again when \
+                     it is idle",
                     self.scenario,
                     result.candidate,
                     busiest * 100.0
@@ -148,8 +156,9 @@ impl Comparison {
             }
         }
         let sizes = self.results.iter().map(|result| result.median.answer_bytes);
-        let (least, most) = sizes
-            .fold((f64::INFINITY, 0.0), |(least, most), size| (f64::min(least, size), f64::max(most, size)));
+        let (least, most) = sizes.fold((f64::INFINITY, 0.0), |(least, most), size| {
+            (f64::min(least, size), f64::max(most, size))
+        });
         if most > least * SIZE_RATIO_MAX {
             warnings.push(format!(
                 "{}: answers of {least:.0} and of {most:.0} bytes are compared",
@@ -180,7 +189,10 @@ impl Report {
         let mut rows = vec![head];
         for comparison in &self.comparisons {
             rows.extend(
-                comparison.results.iter().map(|result| result.row(comparison.scenario, any_forwarded)),
+                comparison
+                    .results
+                    .iter()
+                    .map(|result| result.row(comparison.scenario, any_forwarded)),
             );
         }
         let mut text = aligned(&rows);
@@ -188,7 +200,8 @@ impl Report {
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
-            "\nMedians of {rounds} rounds of {seconds} s, {connections} connections, {tenants} tenants."
+            "\nMedians of {rounds} rounds of {seconds} s, {connections} \
+                                connections, {tenants} tenants."
         );
         for added in self.comparisons.iter().flat_map(Comparison::added) {
             let _ = writeln!(text, "{added}");
@@ -231,7 +244,8 @@ fn same(one: &'static str, other: &'static str) -> &'static str {
     if one == other { one } else { "" }
 }
 
-/// Columns as wide as their widest cell; names to the left, figures to the right. All rows are of one length.
+/// Columns as wide as their widest cell; names to the left, figures to the right. All rows are of
+/// one length.
 fn aligned(rows: &[Vec<String>]) -> String {
     const NAMES: usize = 2;
     let mut widths = vec![0; rows.first().map_or(0, Vec::len)];
@@ -315,7 +329,9 @@ mod tests {
     #[test]
     fn a_ratio_is_the_median_of_the_rounds_ratios_and_what_is_added_that_of_their_differences() {
         let comparison = compared(&[6.0, 9.0, 6.2].map(round), &[5.0, 7.5, 5.0].map(round));
-        let [tidegate, bare] = &comparison.results[..] else { panic!("two candidates: {comparison:?}") };
+        let [tidegate, bare] = &comparison.results[..] else {
+            panic!("two candidates: {comparison:?}")
+        };
         assert!((tidegate.to_base.unwrap().cpu_per_decision - 1.2).abs() < 1e-9);
         assert!((tidegate.median.cpu_us_per_decision - 6.2).abs() < 1e-9);
         assert!((bare.to_base.unwrap().cpu_per_decision - 1.0).abs() < 1e-9);
@@ -380,7 +396,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_where_letters_take_two_bytes() {
-        let rows = [["a", "b", "µs"], ["long", "c", "100"]].map(|row| row.map(str::to_owned).to_vec());
+        let rows =
+            [["a", "b", "µs"], ["long", "c", "100"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(aligned(&rows), "a     b   µs\nlong  c  100\n");
     }
 }

@@ -1,10 +1,10 @@
-//! The least HTTP/1.1 client reading that a benchmark can trust: a status, a `Content-Length` and that many
-//! bytes.
+//! The least HTTP/1.1 client reading that a benchmark can trust: a status, a `Content-Length` and
+//! that many bytes.
 //!
-//! Bytes go into `spare`, as many as came are `advance`d, and `next` yields the response's head as soon as
-//! all of the response is there. No more than one request is ever under way on a connection, so bytes behind
-//! a response are an error, as are chunked bodies: both would mean that the server isn't what this benchmark
-//! takes it for.
+//! Bytes go into `spare`, as many as came are `advance`d, and `next` yields the response's head as
+//! soon as all of the response is there. No more than one request is ever under way on a
+//! connection, so bytes behind a response are an error, as are chunked bodies: both would mean that
+//! the server isn't what this benchmark takes it for.
 
 use std::fmt;
 
@@ -82,8 +82,8 @@ impl ResponseReader {
         self.filled += bytes;
     }
 
-    /// The response's head if all of the response came, `None` if more must be read. A response comes out
-    /// once.
+    /// The response's head if all of the response came, `None` if more must be read. A response
+    /// comes out once.
     pub fn next(&mut self) -> Result<Option<Head>, ResponseError> {
         if self.head.is_none() {
             self.head = head(&self.buffer[..self.filled])?;
@@ -110,7 +110,8 @@ impl ResponseReader {
         Ok(Some(head))
     }
 
-    /// The body of the response that `next` just yielded; empty once the room for the next one was asked for.
+    /// The body of the response that `next` just yielded; empty once the room for the next one was
+    /// asked for.
     pub fn body(&self) -> &[u8] {
         match self.head {
             Some(head) if self.done => &self.buffer[head.bytes..head.response_bytes()],

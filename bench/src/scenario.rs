@@ -1,23 +1,23 @@
 //! What is asked, of whom, and under which limits: one line of the benchmark's table each.
 //!
-//! Every scenario starts a node of its own, whose policy has the scenario's tier as its default tier, so that
-//! no request names one and all scenarios resolve their limits the same way. The limits are far above what
-//! any machine reaches: a check costs the whole arithmetic and is admitted. The tier `denied` is the
-//! opposite, one unit a day.
+//! Every scenario starts a node of its own, whose policy has the scenario's tier as its default
+//! tier, so that no request names one and all scenarios resolve their limits the same way. The
+//! limits are far above what any machine reaches: a check costs the whole arithmetic and is
+//! admitted. The tier `denied` is the opposite, one unit a day.
 //!
-//! `uniform` is `hot`'s counterpart and has 100,000 tenants whatever was asked for; with the default
-//! `--tenants` it is the load of `two-limits` over again, and what lies between the two is the noise of the
-//! run.
+//! `uniform` is `hot`'s counterpart and has 100,000 tenants whatever was asked for; with the
+//! default `--tenants` it is the load of `two-limits` over again, and what lies between the two is
+//! the noise of the run.
 
 use std::ops::Range;
 
 use clap::ValueEnum;
 
-/// Tenant ids have this many digits, so that a request is aimed at another tenant without changing its
-/// length.
+/// Tenant ids have this many digits, so that a request is aimed at another tenant without changing
+/// its length.
 const TENANT_DIGITS: usize = 8;
-/// The most tenants that a run may have: the target for many tenants, and what the digits allow ten times
-/// over.
+/// The most tenants that a run may have: the target for many tenants, and what the digits allow ten
+/// times over.
 pub const TENANTS_MAX: u32 = 10_000_000;
 const UNIFORM_TENANTS: u32 = 100_000;
 
@@ -77,7 +77,9 @@ impl Scenario {
         match self {
             Self::OneLimit => Tier::One,
             Self::Denials => Tier::Denied,
-            Self::TwoLimits | Self::Hot | Self::Uniform | Self::Batch10 | Self::Batch100 => Tier::Two,
+            Self::TwoLimits | Self::Hot | Self::Uniform | Self::Batch10 | Self::Batch100 => {
+                Tier::Two
+            }
         }
     }
 
@@ -191,7 +193,8 @@ impl Request {
             }
         };
         let mut bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
+                     application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();
@@ -237,7 +240,9 @@ mod tests {
         request.aim(|| 1234);
         let text = std::str::from_utf8(request.bytes()).unwrap();
         assert!(text.starts_with("POST /v1/check HTTP/1.1\r\n"), "{text}");
-        assert!(text.ends_with(r#"{"tenant":"t-00001234","client":"user-1","action":"api_call","cost":1}"#));
+        assert!(text.ends_with(
+            r#"{"tenant":"t-00001234","client":"user-1","action":"api_call","cost":1}"#
+        ));
         assert_eq!(text.len(), length);
     }
 

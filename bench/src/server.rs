@@ -1,9 +1,9 @@
-//! Starting what is measured, and stopping it again whatever happens: a `Server` that is dropped is killed
-//! and waited for.
+//! Starting what is measured, and stopping it again whatever happens: a `Server` that is dropped is
+//! killed and waited for.
 //!
-//! A node, or the nodes of a cluster, get a directory of their own with `cluster.toml`, `policy.toml`, their
-//! data and their logs; the directory goes when they do. No `TIDEGATE_…` variable of the caller's environment
-//! reaches them.
+//! A node, or the nodes of a cluster, get a directory of their own with `cluster.toml`,
+//! `policy.toml`, their data and their logs; the directory goes when they do. No `TIDEGATE_…`
+//! variable of the caller's environment reaches them.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -23,8 +23,8 @@ use crate::clock;
 use crate::interrupt;
 use crate::scenario::{TENANTS_MAX, Tier, policy};
 
-/// A lone node elects itself and listens within a second, a cluster in two; a machine busy with a build takes
-/// longer.
+/// A lone node elects itself and listens within a second, a cluster in two; a machine busy with a
+/// build takes longer.
 const READY_WAIT_MAX: Duration = Duration::from_secs(30);
 const READY_ASK_EVERY: Duration = Duration::from_millis(20);
 /// A back-up of millions of tenants takes some seconds.
@@ -57,7 +57,8 @@ impl Candidate {
     }
 }
 
-/// A candidate's processes, which answer on their addresses: one, or one for each node of a cluster.
+/// A candidate's processes, which answer on their addresses: one, or one for each node of a
+/// cluster.
 #[derive(Debug)]
 pub struct Server {
     processes: Vec<Process>,
@@ -107,16 +108,16 @@ impl Server {
         }
     }
 
-    /// Starts `count` nodes of one cluster, at least one, and returns once each of them owns its part and is
-    /// connected to all others.
+    /// Starts `count` nodes of one cluster, at least one, and returns once each of them owns its
+    /// part and is connected to all others.
     pub fn start_nodes(
         binary: &Path,
         tier: Tier,
         count: usize,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let mut server = Self::begin_nodes(binary, tier, count)?;
-        let ready =
-            server.wait_until(|node| is_ready(node) && is_placed(node, count) && is_linked(node, count));
+        let ready = server
+            .wait_until(|node| is_ready(node) && is_placed(node, count) && is_linked(node, count));
         ready.map_err(|cause| format!("{cause}{}", server.last_words()))?;
         Ok(server)
     }
@@ -140,14 +141,15 @@ impl Server {
         Ok(Self { processes, addresses: addresses.to_vec(), home: Some(home) })
     }
 
-    /// Starts one more node, which joins the first one's cluster, and returns once it is admitted. It is not waited for until it owns
-    /// anything.
+    /// Starts one more node, which joins the first one's cluster, and returns once it is admitted.
+    /// It is not waited for until it owns anything.
     pub fn join(&mut self, binary: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
         let home = self.home.as_ref().ok_or("the bare service has no cluster")?;
         let (index, first) = (self.addresses.len(), self.addresses[0]);
         let (name, nodes) = (node_name(index), free_addresses(2)?);
         let [http, peer] = [nodes[0], nodes[1]].map(|address| address.to_string());
-        let joins = ["--http", &http, "--peer", &peer, "--data-dir", &format!("data/{name}"), "--join"];
+        let joins =
+            ["--http", &http, "--peer", &peer, "--data-dir", &format!("data/{name}"), "--join"];
         let joins = joins.into_iter().map(str::to_owned).chain([format!("http://{first}")]);
         self.processes.push(start_node(&found(binary)?, home.path(), index, joins)?);
         self.addresses.push(nodes[0]);
@@ -157,19 +159,25 @@ impl Server {
 
     /// Has its first node hand everything over to the others.
     pub fn drain_first(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let answer = ask(self.addresses[0], "POST", &format!("/v1/cluster/nodes/{}/drain", node_name(0)))?;
+        let answer =
+            ask(self.addresses[0], "POST", &format!("/v1/cluster/nodes/{}/drain", node_name(0)))?;
         match answer.starts_with(b"HTTP/1.1 202") {
             true => Ok(()),
-            false => Err(format!("it may not be drained: {}", String::from_utf8_lossy(&answer)).into()),
+            false => {
+                Err(format!("it may not be drained: {}", String::from_utf8_lossy(&answer)).into())
+            }
         }
     }
 
     /// Has its first node make a back-up of them all, and reads it; its bytes.
     pub fn back_up(&self) -> Result<usize, Box<dyn Error + Send + Sync>> {
-        let answer = ask_within(BACK_UP_WAIT_MAX, self.addresses[0], "GET", "/v1/cluster/backup", u64::MAX)?;
+        let answer =
+            ask_within(BACK_UP_WAIT_MAX, self.addresses[0], "GET", "/v1/cluster/backup", u64::MAX)?;
         match answer.starts_with(b"HTTP/1.1 200") {
             true => Ok(answer.len()),
-            false => Err(format!("there is no back-up: {}", String::from_utf8_lossy(&answer)).into()),
+            false => {
+                Err(format!("there is no back-up: {}", String::from_utf8_lossy(&answer)).into())
+            }
         }
     }
 
@@ -193,7 +201,8 @@ impl Server {
         self.addresses.iter().map(|node| standing(*node)).collect()
     }
 
-    /// What can be added to an error that this server may have caused: how it ended, and the end of its log.
+    /// What can be added to an error that this server may have caused: how it ended, and the end of
+    /// its log.
     pub fn last_words(&mut self) -> String {
         let mut words = String::new();
         for (index, process) in self.processes.iter_mut().enumerate() {
@@ -215,8 +224,8 @@ impl Server {
             .args(["bare", "--port", "0", "--tier", tier.name()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut process =
-            Process::start(command).map_err(|cause| format!("cannot start the bare service: {cause}"))?;
+        let mut process = Process::start(command)
+            .map_err(|cause| format!("cannot start the bare service: {cause}"))?;
         let mut line = String::new();
         if let Some(output) = process.0.stdout.take() {
             BufReader::new(output).read_line(&mut line)?;
@@ -231,7 +240,10 @@ impl Server {
         Ok(server)
     }
 
-    fn wait_until(&mut self, fits: impl Fn(SocketAddr) -> bool) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn wait_until(
+        &mut self,
+        fits: impl Fn(SocketAddr) -> bool,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         let deadline = clock::now() + READY_WAIT_MAX;
         while !self.addresses.iter().all(|node| fits(*node)) {
             interrupt::check()?;
@@ -252,7 +264,8 @@ impl Server {
 fn found(binary: &Path) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
     fs::canonicalize(binary).map_err(|cause| {
         format!(
-            "no node at {}: {cause}; build one with `cargo build --profile dist`, or name it with --node-binary",
+            "no node at {}: {cause}; build one with `cargo build --profile dist`, or name it \
+                 with --node-binary",
             binary.display()
         )
         .into()
@@ -280,7 +293,8 @@ fn start_node(
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
-    Process::start(command).map_err(|cause| format!("cannot start {}: {cause}", binary.display()).into())
+    Process::start(command)
+        .map_err(|cause| format!("cannot start {}: {cause}", binary.display()).into())
 }
 
 /// A child that doesn't outlive its handle.
@@ -311,24 +325,27 @@ fn log_of(home: &Path, index: usize) -> PathBuf {
     home.join(format!("{}.log", node_name(index)))
 }
 
-/// The configuration of as many nodes as there are addresses, each of which can take in whoever is asked for.
+/// The configuration of as many nodes as there are addresses, each of which can take in whoever is
+/// asked for.
 fn cluster(addresses: &[SocketAddr], peers: &[SocketAddr]) -> String {
     let mut text = format!(
-        "[cluster]\nname = \"bench\"\n\n[policy]\nfile = \"policy.toml\"\n\n[limits]\nunknown_tenants = {}\nkeys = {}\n",
+        "[cluster]\nname = \"bench\"\n\n[policy]\nfile = \
+         \"policy.toml\"\n\n[limits]\nunknown_tenants = {}\nkeys = {}\n",
         2 * TENANTS_MAX,
         4 * TENANTS_MAX
     );
     for (index, (http, peer)) in addresses.iter().zip(peers).enumerate() {
         let name = node_name(index);
         text.push_str(&format!(
-            "\n[[nodes]]\nid = \"{name}\"\nhttp = \"{http}\"\ndata_dir = \"data/{name}\"\npeer = \"{peer}\"\n"
+            "\n[[nodes]]\nid = \"{name}\"\nhttp = \"{http}\"\ndata_dir = \
+                                \"data/{name}\"\npeer = \"{peer}\"\n"
         ));
     }
     text
 }
 
-/// Addresses that were free a moment ago, all of them different. Should somebody take one meanwhile, a node
-/// doesn't start and the run fails.
+/// Addresses that were free a moment ago, all of them different. Should somebody take one
+/// meanwhile, a node doesn't start and the run fails.
 fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
     let listeners: std::io::Result<Vec<_>> =
         (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
@@ -342,21 +359,26 @@ pub fn is_ready(node: SocketAddr) -> bool {
 
 /// Whether each of `count` members owns a part of the tenants, as this node sees it.
 fn is_placed(node: SocketAddr, count: usize) -> bool {
-    let owns = |standing: &Standing| standing.nodes.iter().filter(|member| member.partitions > 0).count();
+    let owns =
+        |standing: &Standing| standing.nodes.iter().filter(|member| member.partitions > 0).count();
     standing(node).is_ok_and(|standing| owns(&standing) == count)
 }
 
 /// Whether it is connected to all others of `count`.
 fn is_linked(node: SocketAddr, count: usize) -> bool {
     let links: Result<Links, _> = get_json(node, "/v1/cluster/breakers");
-    links.is_ok_and(|links| links.breakers.iter().filter(|link| link.connected).count() + 1 == count)
+    links
+        .is_ok_and(|links| links.breakers.iter().filter(|link| link.connected).count() + 1 == count)
 }
 
 fn standing(node: SocketAddr) -> Result<Standing, Box<dyn Error + Send + Sync>> {
     get_json(node, "/v1/cluster")
 }
 
-fn get_json<T: DeserializeOwned>(node: SocketAddr, path: &str) -> Result<T, Box<dyn Error + Send + Sync>> {
+fn get_json<T: DeserializeOwned>(
+    node: SocketAddr,
+    path: &str,
+) -> Result<T, Box<dyn Error + Send + Sync>> {
     let answer = get(node, path)?;
     let body = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|at| &answer[at + 4..]);
     Ok(serde_json::from_slice(body.unwrap_or_default())?)
@@ -379,7 +401,8 @@ pub fn post(node: SocketAddr, path: &str, body: &str) -> std::io::Result<Vec<u8>
     let length = body.len();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "POST {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\nContent-Length: \
+                    {length}\r\n\r\n{body}"
     )?;
     let mut answer = Vec::new();
     stream.take(PROBE_BYTES_MAX).read_to_end(&mut answer)?;
@@ -418,8 +441,9 @@ mod tests {
 
     #[test]
     fn a_missing_node_is_named_with_the_way_to_get_one() {
-        let error =
-            Server::start(Candidate::Tidegate, Path::new("no/such/node"), Tier::Two).unwrap_err().to_string();
+        let error = Server::start(Candidate::Tidegate, Path::new("no/such/node"), Tier::Two)
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("no node at no/such/node"), "{error}");
         assert!(error.contains("--node-binary"), "{error}");
     }
@@ -453,7 +477,10 @@ mod tests {
         for (index, (http, peer)) in addresses[..3].iter().zip(&addresses[3..]).enumerate() {
             let name = node_name(index);
             assert!(text.contains(&format!("id = \"{name}\"\nhttp = \"{http}\"\n")), "{text}");
-            assert!(text.contains(&format!("data_dir = \"data/{name}\"\npeer = \"{peer}\"\n")), "{text}");
+            assert!(
+                text.contains(&format!("data_dir = \"data/{name}\"\npeer = \"{peer}\"\n")),
+                "{text}"
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The first check after a node says that it is ready, over many starts: each of them has to be decided.
+//! The first check after a node says that it is ready, over many starts: each of them has to be
+//! decided.
 //!
-//! A node, or three of one cluster, are started with empty folders. Each is asked for `/readyz` again and again, and
-//! the moment it answers 200 it gets checks of several tenants, so that in a cluster every owner is asked through every
-//! node. A check that is refused, or not answered, is counted and fails the run. Then the nodes are killed and their
-//! folders removed.
+//! A node, or three of one cluster, are started with empty folders. Each is asked for `/readyz`
+//! again and again, and the moment it answers 200 it gets checks of several tenants, so that in a
+//! cluster every owner is asked through every node. A check that is refused, or not answered, is
+//! counted and fails the run. Then the nodes are killed and their folders removed.
 //!
 //! ```text
 //! start    process begins         … /readyz is refused, 503, 503, 200   ready after
@@ -91,11 +92,17 @@ pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     settings.output.print(|| figures.table(), &figures)?;
     match figures.rows.iter().map(|row| row.undecided).sum::<u64>() {
         0 => Ok(()),
-        undecided => Err(format!("{undecided} checks were not decided by nodes that had said ready").into()),
+        undecided => {
+            Err(format!("{undecided} checks were not decided by nodes that had said ready").into())
+        }
     }
 }
 
-fn measure(settings: &Settings, nodes: usize, starts: u32) -> Result<Row, Box<dyn Error + Send + Sync>> {
+fn measure(
+    settings: &Settings,
+    nodes: usize,
+    starts: u32,
+) -> Result<Row, Box<dyn Error + Send + Sync>> {
     let (mut ready, mut first) = (Latencies::new(), Latencies::new());
     let (mut checks, mut undecided, mut shown) = (0, 0, 0);
     for start in 1..=starts {
@@ -103,13 +110,15 @@ fn measure(settings: &Settings, nodes: usize, starts: u32) -> Result<Row, Box<dy
         let begun = clock::now();
         let mut server = Server::begin_nodes(&settings.node_binary, Tier::Two, nodes)?;
         let started: Vec<_> = std::thread::scope(|scope| {
-            let asking = server.addresses().iter().map(|node| scope.spawn(move || start_of(*node, begun)));
+            let asking =
+                server.addresses().iter().map(|node| scope.spawn(move || start_of(*node, begun)));
             asking.collect::<Vec<_>>().into_iter().map(|asked| asked.join()).collect()
         });
         for started in started {
             let started = started.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let started = started
-                .map_err(|error| format!("start {start} of {nodes}: {error}{}", server.last_words()))?;
+            let started = started.map_err(|error| {
+                format!("start {start} of {nodes}: {error}{}", server.last_words())
+            })?;
             ready.record(started.ready);
             first.record(started.first);
             checks += TENANTS as u64;
@@ -141,13 +150,15 @@ fn measure(settings: &Settings, nodes: usize, starts: u32) -> Result<Row, Box<dy
 fn start_of(node: SocketAddr, begun: Instant) -> Result<Started, Box<dyn Error + Send + Sync>> {
     while !is_ready(node) {
         if clock::now() - begun > READY_WITHIN {
-            let said = ask(node, "GET", "/readyz").map(|said| String::from_utf8_lossy(&said).into_owned());
+            let said =
+                ask(node, "GET", "/readyz").map(|said| String::from_utf8_lossy(&said).into_owned());
             return Err(format!("{node} was not ready within {READY_WITHIN:?}: {said:?}").into());
         }
         clock::pause(ASK_EVERY);
     }
     let ready = clock::now();
-    let mut started = Started { ready: ready - begun, first: Duration::ZERO, undecided: Vec::new() };
+    let mut started =
+        Started { ready: ready - begun, first: Duration::ZERO, undecided: Vec::new() };
     for tenant in 0..TENANTS {
         let answer = post(node, "/v1/check", &format!("{{\"tenant\":\"t{tenant}\"}}"));
         if tenant == 0 {
@@ -155,7 +166,9 @@ fn start_of(node: SocketAddr, begun: Instant) -> Result<Started, Box<dyn Error +
         }
         match answer {
             Ok(answer) if answer.starts_with(b"HTTP/1.1 200") => {}
-            Ok(answer) => started.undecided.push(format!("{node}: {}", String::from_utf8_lossy(&answer))),
+            Ok(answer) => {
+                started.undecided.push(format!("{node}: {}", String::from_utf8_lossy(&answer)))
+            }
             Err(error) => started.undecided.push(format!("{node}: {error}")),
         }
     }

@@ -1,14 +1,15 @@
 //! Medians of a few rounds, and percentiles of millions of latencies in fixed memory.
 //!
-//! A `Latencies` keeps no single value: it counts how many fell into each of 3,968 slots, 128 to every
-//! doubling, so a percentile is off by less than 1 % however long the run was. Example: 1,000,000 ns falls
-//! into the slot 999,424 to 1,003,519 ns and is reported as 1,003,519.
+//! A `Latencies` keeps no single value: it counts how many fell into each of 3,968 slots, 128 to
+//! every doubling, so a percentile is off by less than 1 % however long the run was. Example:
+//! 1,000,000 ns falls into the slot 999,424 to 1,003,519 ns and is reported as 1,003,519.
 
 use std::time::Duration;
 
 /// Slots to a doubling, as a power of two: 128, hence the 1 %.
 const PRECISION_BITS: u32 = 7;
-/// Latencies from 2^37 ns (137 s) up share the last slot; no phase of a run waits that long for one answer.
+/// Latencies from 2^37 ns (137 s) up share the last slot; no phase of a run waits that long for one
+/// answer.
 const TOP_BITS: u32 = 37;
 const SLOTS: usize = ((TOP_BITS - PRECISION_BITS + 1) as usize) << PRECISION_BITS;
 
@@ -49,8 +50,8 @@ impl Latencies {
         self.count += other.count;
     }
 
-    /// The least latency that `percent` of all did not exceed (the nearest rank), rounded up to its slot's
-    /// end. `None` if nothing was recorded. `percent` from 1 to 100.
+    /// The least latency that `percent` of all did not exceed (the nearest rank), rounded up to its
+    /// slot's end. `None` if nothing was recorded. `percent` from 1 to 100.
     pub fn percentile(&self, percent: u64) -> Option<Duration> {
         self.per_mille(percent * 10)
     }

@@ -1,6 +1,7 @@
-//! The benchmark as a whole, on few tenants and for a second: that it measures, and that it refuses to measure the
-//! wrong thing. A node is played by the benchmark's own bare service, behind a script that reads the port from
-//! the configuration that a node would be given; so are those of a cluster.
+//! The benchmark as a whole, on few tenants and for a second: that it measures, and that it refuses
+//! to measure the wrong thing. A node is played by the benchmark's own bare service, behind a
+//! script that reads the port from the configuration that a node would be given; so are those of a
+//! cluster.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,8 @@ use std::process::{Command, Output};
 
 const BENCH: &str = env!("CARGO_BIN_EXE_tidegate-bench");
 
-const SHORT: [&str; 8] = ["--rounds", "1", "--seconds", "1", "--connections", "3", "--tenants", "25"];
+const SHORT: [&str; 8] =
+    ["--rounds", "1", "--seconds", "1", "--connections", "3", "--tenants", "25"];
 
 fn bench(arguments: &[&str]) -> Output {
     Command::new(BENCH).args(SHORT).args(arguments).output().unwrap()

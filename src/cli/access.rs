@@ -110,7 +110,8 @@ struct AddArgs {
     ip: Option<String>,
     /// The API key it names
     ///
-    /// Other users of the machine can see it in the list of processes; --api-key-sha256 shows them nothing.
+    /// Other users of the machine can see it in the list of processes; --api-key-sha256 shows them
+    /// nothing.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
     /// The SHA-256 of the API key it names
@@ -159,14 +160,20 @@ struct Listed {
     expires: Option<String>,
 }
 
-fn list(client: &Client, of: Option<List>, limit: Option<u64>, out: &mut Output<'_>) -> Result<(), Failure> {
+fn list(
+    client: &Client,
+    of: Option<List>,
+    limit: Option<u64>,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
     let path = of.map_or("/v1/access".into(), |of| format!("/v1/access?list={}", of.word()));
     let pages = Pages::read(client, &path, "entries", limit)?;
     pages.note(out);
     if out.is_json() {
         return out.json(&json!({"entries": pages.items, "next": pages.next}).to_string());
     }
-    let columns = ["ID", "LIST", "NAMES", "ADDED BY", "ADDED AT", "EXPIRES", "REASON"].map(Column::Left);
+    let columns =
+        ["ID", "LIST", "NAMES", "ADDED BY", "ADDED AT", "EXPIRES", "REASON"].map(Column::Left);
     let rows: Result<Vec<_>, Failure> = pages.items.into_iter().map(row).collect();
     out.table(&columns, &rows?)
 }
@@ -174,13 +181,16 @@ fn list(client: &Client, of: Option<List>, limit: Option<u64>, out: &mut Output<
 fn row(entry: Value) -> Result<Vec<String>, Failure> {
     let strange = |e| Failure::Failed(format!("the node's answer is not what was expected: {e}"));
     let entry: Listed = serde_json::from_value(entry).map_err(strange)?;
-    let key = entry.api_key_sha256.map(|digest| match digest.char_indices().nth(DIGEST_DIGITS_SHOWN) {
-        Some((at, _)) => format!("{}…", &digest[..at]),
-        None => digest,
-    });
-    let named = [("tenant", entry.tenant), ("client", entry.client), ("ip", entry.ip), ("api key", key)];
+    let key =
+        entry.api_key_sha256.map(|digest| match digest.char_indices().nth(DIGEST_DIGITS_SHOWN) {
+            Some((at, _)) => format!("{}…", &digest[..at]),
+            None => digest,
+        });
+    let named =
+        [("tenant", entry.tenant), ("client", entry.client), ("ip", entry.ip), ("api key", key)];
     let named = named.into_iter().find_map(|(kind, value)| Some(format!("{kind} {}", value?)));
-    let or_dash = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".into());
+    let or_dash =
+        |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".into());
     Ok(vec![
         entry.id,
         entry.list,
@@ -210,7 +220,8 @@ fn add(client: &Client, entry: AddArgs, out: &mut Output<'_>) -> Result<(), Fail
         ("expires", entry.expires),
         ("id", entry.id),
     ];
-    let said = members.into_iter().filter_map(|(member, value)| Some((member.to_string(), json!(value?))));
+    let said =
+        members.into_iter().filter_map(|(member, value)| Some((member.to_string(), json!(value?))));
     let body = Value::Object(said.collect::<Map<_, _>>());
     let answer = client.send(Request::post("/v1/access").json(&body))?;
     if !out.is_json() {
@@ -228,8 +239,10 @@ mod tests {
     fn add_sends_what_was_said_and_an_api_key_as_its_digest() {
         let added = || Reply::status(201, r#"{"id":"e1","version":13,"pending":[]}"#);
         let server = Server::replying([added(), added(), added()]);
-        let ran = server
-            .run("tidegate access add deny --ip 192.0.2.0/24 --reason abuse --expires 2100-01-01T00:00:00Z");
+        let ran = server.run(
+            "tidegate access add deny --ip 192.0.2.0/24 --reason abuse --expires \
+                              2100-01-01T00:00:00Z",
+        );
         assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "added e1\npolicy version 13\n"));
         let ran = server.run("tidegate access add allow --tenant acme --id e1 -o json");
         assert_eq!(ran.data, "{\n  \"id\": \"e1\",\n  \"version\": 13,\n  \"pending\": []\n}\n");
@@ -272,9 +285,11 @@ mod tests {
         let ran = server.run("tidegate access list");
         assert_eq!(
             ran.data,
-            "ID  LIST   NAMES                  ADDED BY  ADDED AT              EXPIRES               REASON\n\
-             a   allow  tenant acme            ops       2026-01-01T00:00:00Z  -                     -\n\
-             b   deny   api key 2c26b46b68ff…  -         -                     2100-01-01T00:00:00Z  leaked\n"
+            "ID  LIST   NAMES                  ADDED BY  ADDED AT              \
+                              EXPIRES               REASON\na   allow  tenant acme            \
+                              ops       2026-01-01T00:00:00Z  -                     -\nb   deny   \
+                              api key 2c26b46b68ff…  -         -                     \
+                              2100-01-01T00:00:00Z  leaked\n"
         );
         let lines: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
         assert_eq!(lines, ["GET /v1/access?limit=1000", "GET /v1/access?limit=1000&after=a"]);
@@ -282,7 +297,8 @@ mod tests {
 
     #[test]
     fn list_of_one_list_stops_at_its_limit() {
-        let server = Server::replying([Reply::ok(r#"{"entries":[{"id":"a","list":"deny"}],"next":"a"}"#)]);
+        let server =
+            Server::replying([Reply::ok(r#"{"entries":[{"id":"a","list":"deny"}],"next":"a"}"#)]);
         let ran = server.run("tidegate access list --list deny --limit 1");
         assert_eq!(ran.notes, "the first 1; more may follow\n");
         assert_eq!(server.seen()[0].line, "GET /v1/access?list=deny&limit=1");

@@ -1,4 +1,5 @@
-//! `tidegate cluster certs`: an authority for a cluster, and a certificate and a key for each of its nodes.
+//! `tidegate cluster certs`: an authority for a cluster, and a certificate and a key for each of
+//! its nodes.
 //!
 //! ```text
 //! $ tidegate cluster certs --cluster demo n1 n2
@@ -10,8 +11,8 @@
 //! …
 //! ```
 //!
-//! Where the authority is there already, it signs for more nodes. Nothing is ever overwritten: a node's new certificate takes
-//! the old one's removal first. All files are made, or none.
+//! Where the authority is there already, it signs for more nodes. Nothing is ever overwritten: a
+//! node's new certificate takes the old one's removal first. All files are made, or none.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -57,7 +58,8 @@ pub struct CertsArgs {
     /// The cluster's name, as in [cluster] of cluster.toml
     #[arg(long, value_name = "NAME", default_value = "tidegate", value_parser = name)]
     cluster: Name,
-    /// A name or an address by which clients reach these nodes over HTTP, beside localhost, 127.0.0.1 and ::1; once for each
+    /// A name or an address by which clients reach these nodes over HTTP, beside localhost,
+    /// 127.0.0.1 and ::1; once for each
     #[arg(long = "host", value_name = "HOST", value_delimiter = ',', value_parser = host)]
     hosts: Vec<ServerName<'static>>,
 }
@@ -87,7 +89,8 @@ impl CertsArgs {
         self.judge()?;
         let now = Timestamp::from_second((SystemClock::new().now().wall / SECOND).cast_signed());
         let today = now.map_err(failed)?.to_zoned(TimeZone::UTC).date();
-        fs::create_dir_all(&self.dir).map_err(|e| Failure::Failed(format!("{}: {e}", self.dir.display())))?;
+        fs::create_dir_all(&self.dir)
+            .map_err(|e| Failure::Failed(format!("{}: {e}", self.dir.display())))?;
         let (authority, mut files) = self.authority(today)?;
         for node in &self.nodes {
             files.extend(self.node(&authority, node, today)?);
@@ -123,7 +126,8 @@ impl CertsArgs {
         let there = (kept(&pem)?, kept(&key)?);
         match there {
             (Some(certificate), Some(secret)) => {
-                let unfit = |error: AuthorityError| Failure::Failed(format!("{}: {error}", pem.display()));
+                let unfit =
+                    |error: AuthorityError| Failure::Failed(format!("{}: {error}", pem.display()));
                 Ok((Authority::from_pem(&certificate, &secret).map_err(unfit)?, Vec::new()))
             }
             (None, None) => {
@@ -163,7 +167,8 @@ impl CertsArgs {
         if out.is_json() {
             let files: Vec<_> =
                 files.iter().map(|made| json!({"file": path(made), "what": made.what})).collect();
-            return out.json(&json!({"cluster": self.cluster.as_str(), "files": files}).to_string());
+            return out
+                .json(&json!({"cluster": self.cluster.as_str(), "files": files}).to_string());
         }
         let columns = [Column::Left("FILE"), Column::Left("WHAT")];
         let rows: Vec<_> = files.iter().map(|made| vec![path(made), made.what.clone()]).collect();
@@ -220,7 +225,8 @@ fn write_all(files: &[Made]) -> Result<(), Failure> {
                 .map_err(|error| (error, i + 1))
         });
         if let Err((error, begun)) = written {
-            // What can't be removed either is of no use to anybody: its key was never shown to a node.
+            // What can't be removed either is of no use to anybody: its key was never shown to a
+            // node.
             files[..begun].iter().for_each(|made| drop(fs::remove_file(&made.path)));
             return Err(Failure::Failed(match error.kind() {
                 ErrorKind::AlreadyExists => {
@@ -264,7 +270,8 @@ mod tests {
     #[test]
     fn an_authority_and_each_node_get_a_certificate_for_all_and_a_key_for_nobody_else() {
         let folder = tempfile::tempdir().unwrap();
-        let (exit, data, _) = ran(folder.path(), "--dir DIR --cluster demo n1 n2 --host gateway.example");
+        let (exit, data, _) =
+            ran(folder.path(), "--dir DIR --cluster demo n1 n2 --host gateway.example");
         assert_eq!(exit, Exit::Done);
         let made = files(folder.path());
         let names: Vec<_> = made.iter().map(|(file, _)| file.as_str()).collect();
@@ -299,14 +306,23 @@ mod tests {
         let (pem, key) = (folder.path().join("ca.pem"), folder.path().join("ca.key"));
         let kept = fs::read(&key).unwrap();
         fs::remove_file(&key).unwrap();
-        assert_eq!(ran(folder.path(), "--dir DIR n2").2, "error: ca.pem is there, and ca.key isn't\n");
+        assert_eq!(
+            ran(folder.path(), "--dir DIR n2").2,
+            "error: ca.pem is there, and ca.key isn't\n"
+        );
         fs::rename(&pem, folder.path().join("old.pem")).unwrap();
         fs::write(&key, kept).unwrap();
-        assert_eq!(ran(folder.path(), "--dir DIR n2").2, "error: ca.key is there, and ca.pem isn't\n");
+        assert_eq!(
+            ran(folder.path(), "--dir DIR n2").2,
+            "error: ca.key is there, and ca.pem isn't\n"
+        );
         assert_eq!(ran(&key, "--dir DIR n2").0, Exit::Failed);
         fs::copy(folder.path().join("n1.pem"), &pem).unwrap();
         let said = ran(folder.path(), "--dir DIR n2").2;
-        assert_eq!(said, "error: ca.pem: the certificate is not that of an authority that may sign others\n");
+        assert_eq!(
+            said,
+            "error: ca.pem: the certificate is not that of an authority that may sign others\n"
+        );
         assert!(!folder.path().join("n2.pem").exists());
     }
 

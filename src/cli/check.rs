@@ -7,8 +7,8 @@
 //! minute  tenant  token_bucket    97  100  1m 00s   1.8s  exact
 //! ```
 //!
-//! It is a real check: what it takes is taken. A denial is an answer, so it is printed on stdout as data; only the exit code
-//! (3) tells it from the other answer.
+//! It is a real check: what it takes is taken. A denial is an answer, so it is printed on stdout as
+//! data; only the exit code (3) tells it from the other answer.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,7 +23,8 @@ use super::failure::Failure;
 use super::limits::{self, LimitState, scope_words};
 use super::output::{Colour, Output, plain, span};
 
-/// The longest wait that can be asked for, in milliseconds: an hour. What the node allows is less, and its own affair.
+/// The longest wait that can be asked for, in milliseconds: an hour. What the node allows is less,
+/// and its own affair.
 const WAIT_MS_MAX: u64 = 3_600_000;
 
 /// Ask whether a tenant may do a thing now
@@ -66,7 +67,8 @@ pub struct CheckArgs {
     tier: Option<String>,
     /// The API key
     ///
-    /// Other users of the machine can see the flag in the list of processes; they can't see the variable.
+    /// Other users of the machine can see the flag in the list of processes; they can't see the
+    /// variable.
     #[arg(long, value_name = "KEY", env = "TIDEGATE_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
     /// A name for this check: the same one within a minute is the same check and takes nothing more
@@ -127,7 +129,8 @@ impl CheckArgs {
         Ok(if decision.allowed { Exit::Done } else { Exit::Denied })
     }
 
-    /// The check as the API takes it: only what was given, so that the node's defaults stay the node's.
+    /// The check as the API takes it: only what was given, so that the node's defaults stay the
+    /// node's.
     fn into_body(self) -> Value {
         let mut body = Map::from_iter([("tenant".to_string(), json!(self.tenant))]);
         let texts = [
@@ -140,9 +143,13 @@ impl CheckArgs {
             ("api_key", self.api_key),
             ("request_id", self.request_id),
         ];
-        body.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_string(), json!(text?)))));
+        body.extend(
+            texts.into_iter().filter_map(|(name, text)| Some((name.to_string(), json!(text?)))),
+        );
         let numbers = [("cost", self.cost.map(u64::from)), ("wait_ms", self.wait)];
-        body.extend(numbers.into_iter().filter_map(|(name, n)| Some((name.to_string(), json!(n?)))));
+        body.extend(
+            numbers.into_iter().filter_map(|(name, n)| Some((name.to_string(), json!(n?)))),
+        );
         Value::Object(body)
     }
 }
@@ -157,7 +164,8 @@ impl Decision {
         let tier = self.tier.as_ref().map(|tier| format!("tier {tier}"));
         let cost = self.cost.map(|cost| format!("cost {cost}"));
         let about: Vec<_> = [tier, cost].into_iter().flatten().collect();
-        let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
+        let about =
+            if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
         out.line(&format!("{word}: {}{}", plain(&self.tenant), plain(&about)))?;
         for line in self.remarks() {
             out.line(&plain(&line))?;
@@ -180,7 +188,9 @@ impl Decision {
             lines.push(format!("by {} (per {scope}), reason {}; {retry}", by.name, by.reason));
         }
         match &self.bypass {
-            Some(bypass) => lines.push(format!("by the allow list's {}: {}", bypass.list, bypass.reason)),
+            Some(bypass) => {
+                lines.push(format!("by the allow list's {}: {}", bypass.list, bypass.reason))
+            }
             None if self.allowed && self.limits.is_empty() => lines.push("no limit applies".into()),
             None => {}
         }
@@ -253,10 +263,17 @@ mod tests {
         ]);
         assert_eq!(
             server.run("tidegate check a --cost 900").data,
-            "denied: a (cost 900)\nby rate (per everybody), reason cost_exceeds_capacity; waiting won't help\n"
+            "denied: a (cost 900)\nby rate (per everybody), reason cost_exceeds_capacity; waiting \
+             won't help\n"
         );
-        assert_eq!(server.run("tidegate check a").data, "allowed: a (tier vip, cost 1)\nno limit applies\n");
-        assert_eq!(server.run("tidegate check a").data, "allowed: a\nby the allow list's staff: us\n");
+        assert_eq!(
+            server.run("tidegate check a").data,
+            "allowed: a (tier vip, cost 1)\nno limit applies\n"
+        );
+        assert_eq!(
+            server.run("tidegate check a").data,
+            "allowed: a\nby the allow list's staff: us\n"
+        );
     }
 
     #[test]
@@ -264,7 +281,11 @@ mod tests {
         let server = Server::replying([Reply::ok(DENIED)]);
         let ran = server.run("tidegate check acme -o json");
         assert_eq!(ran.exit, Exit::Denied);
-        assert!(ran.data.starts_with("{\n  \"allowed\": false,\n  \"tenant\": \"acme\",\n"), "{}", ran.data);
+        assert!(
+            ran.data.starts_with("{\n  \"allowed\": false,\n  \"tenant\": \"acme\",\n"),
+            "{}",
+            ran.data
+        );
         let printed: Value = serde_json::from_str(&ran.data).unwrap();
         assert_eq!(printed, serde_json::from_str::<Value>(DENIED).unwrap());
     }
@@ -274,8 +295,8 @@ mod tests {
         let server = Server::replying([Reply::ok(ALLOWED), Reply::ok(ALLOWED)]);
         server.run("tidegate check acme --token t");
         server.run(
-            "tidegate check acme --client u --action a --method POST --path /x --ip ::1 --cost 3 --wait 20 --tier pro \
-             --api-key k --request-id r",
+            "tidegate check acme --client u --action a --method POST --path /x --ip ::1 \
+                    --cost 3 --wait 20 --tier pro --api-key k --request-id r",
         );
         let seen = server.seen();
         assert_eq!(seen[0].line, "POST /v1/check");

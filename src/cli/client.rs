@@ -1,11 +1,11 @@
 //! Asks a node over HTTP.
 //!
-//! A [`Request`] is a method, a path and what goes with them; the [`Client`] adds the base URL and the token, and gives
-//! back an [`Answer`] with a 2xx status or a [`Failure`].
+//! A [`Request`] is a method, a path and what goes with them; the [`Client`] adds the base URL and
+//! the token, and gives back an [`Answer`] with a 2xx status or a [`Failure`].
 //!
-//! Neither proxies named by the environment nor redirects are followed: the token is for the node that the user named and
-//! for nobody else. With an https URL the node has to show a certificate that an authority of `--ca-cert` has signed; there is no
-//! other list of authorities.
+//! Neither proxies named by the environment nor redirects are followed: the token is for the node
+//! that the user named and for nobody else. With an https URL the node has to show a certificate
+//! that an authority of `--ca-cert` has signed; there is no other list of authorities.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,7 +50,8 @@ pub struct ServerArgs {
     pub url: String,
     /// The token to show it
     ///
-    /// Other users of the machine can see the flag in the list of processes; they can't see the variable.
+    /// Other users of the machine can see the flag in the list of processes; they can't see the
+    /// variable.
     #[arg(
         long,
         global = true,
@@ -78,7 +79,9 @@ impl ServerArgs {
             (false, _) => Vec::new(),
             (true, Some(path)) => authorities(path)?,
             (true, None) => {
-                let why = format!("{base} asks for TLS: say with --ca-cert whose certificates to believe");
+                let why = format!(
+                    "{base} asks for TLS: say with --ca-cert whose certificates to believe"
+                );
                 return Err(Failure::Usage(why));
             }
         };
@@ -128,8 +131,8 @@ fn base_of(url: &str) -> Result<String, Failure> {
 /// The certificates in a file.
 fn authorities(path: &Path) -> Result<Vec<ureq::tls::Certificate<'static>>, Failure> {
     let usage = |why: String| Failure::Usage(format!("{} (--ca-cert) {why}", path.display()));
-    let pem =
-        std::fs::read(path).map_err(|e| Failure::Usage(format!("{} (--ca-cert): {e}", path.display())))?;
+    let pem = std::fs::read(path)
+        .map_err(|e| Failure::Usage(format!("{} (--ca-cert): {e}", path.display())))?;
     let mut found = Vec::new();
     for item in parse_pem(&pem) {
         match item {
@@ -147,7 +150,9 @@ fn authorities(path: &Path) -> Result<Vec<ureq::tls::Certificate<'static>>, Fail
 fn authorization_of(token: &str) -> Result<Option<String>, Failure> {
     let token = token.trim();
     if !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Failure::Usage("the token (--token) holds characters that can't be sent".into()));
+        return Err(Failure::Usage(
+            "the token (--token) holds characters that can't be sent".into(),
+        ));
     }
     Ok((!token.is_empty()).then(|| format!("Bearer {token}")))
 }
@@ -177,7 +182,14 @@ pub struct Request {
 
 impl Request {
     fn new(method: http::Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), accept: JSON, body: None, if_match: None, wait: Duration::ZERO }
+        Self {
+            method,
+            path: path.into(),
+            accept: JSON,
+            body: None,
+            if_match: None,
+            wait: Duration::ZERO,
+        }
     }
 
     /// `GET` of a path that begins with a slash.
@@ -242,8 +254,9 @@ pub struct Answer {
 impl Answer {
     /// The body, understood.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_str(&self.text)
-            .map_err(|e| Failure::Failed(format!("the node's answer is not what was expected: {e}")))
+        serde_json::from_str(&self.text).map_err(|e| {
+            Failure::Failed(format!("the node's answer is not what was expected: {e}"))
+        })
     }
 }
 
@@ -294,7 +307,8 @@ impl Client {
         Err(Failure::Problem(problem))
     }
 
-    /// Sends a request whose answer is text under any status. Returns both; errs where no answer came.
+    /// Sends a request whose answer is text under any status. Returns both; errs where no answer
+    /// came.
     pub fn text(&self, request: Request) -> Result<(u16, String), Failure> {
         let mut response = self.exchange(request).map_err(|e| self.failure(e, false))?;
         let status = response.status().as_u16();
@@ -319,7 +333,8 @@ impl Client {
         let stall = patience.max(Some(STALL_TIMEOUT));
         match request.body {
             Some((content_type, bytes)) => {
-                let request = builder.header(http::header::CONTENT_TYPE, content_type).body(bytes)?;
+                let request =
+                    builder.header(http::header::CONTENT_TYPE, content_type).body(bytes)?;
                 let configured = self.agent.configure_request(request);
                 let configured = configured.timeout_recv_response(patience).timeout_per_read(stall);
                 self.agent.run(configured.build())
@@ -332,7 +347,8 @@ impl Client {
         }
     }
 
-    /// A failure to get any answer. After a write that was sent it matters that nobody knows what became of it.
+    /// A failure to get any answer. After a write that was sent it matters that nobody knows what
+    /// became of it.
     fn failure(&self, error: ureq::Error, writes: bool) -> Failure {
         use ureq::Timeout::{Connect, Resolve};
         if let Some(why) = tls_error(&error) {
@@ -369,7 +385,8 @@ fn tls_error(error: &ureq::Error) -> Option<String> {
     };
     Some(match error {
         InvalidCertificate(UnknownIssuer | BadSignature) => {
-            "its certificate is signed by nobody whose certificate is in the file of --ca-cert".into()
+            "its certificate is signed by nobody whose certificate is in the file of --ca-cert"
+                .into()
         }
         InvalidMessage(_) => "it speaks no TLS; without, its URL begins with http:".into(),
         error => error.to_string(),
@@ -418,11 +435,15 @@ mod tests {
         let server = Server::replying(replies);
         let client = client(&server.url, None);
         let refusal = || client.send(Request::get("/v1/policy")).unwrap_err().to_string();
-        assert_eq!(refusal(), "Unauthorized (HTTP 401)\n  give a token with --token or TIDEGATE_TOKEN");
+        assert_eq!(
+            refusal(),
+            "Unauthorized (HTTP 401)\n  give a token with --token or TIDEGATE_TOKEN"
+        );
         assert_eq!(refusal(), "No leader (HTTP 503)\n  try again in 2 s");
         assert_eq!(
             refusal(),
-            "Moved Permanently (HTTP 301)\n  redirects are not followed; this one leads to https://h/"
+            "Moved Permanently (HTTP 301)\n  redirects are not followed; this \
+                               one leads to https://h/"
         );
     }
 
@@ -446,9 +467,13 @@ mod tests {
     fn a_write_whose_answer_never_came_may_have_taken_effect() {
         let server = Server::replying([Reply::hang_up(), Reply::hang_up()]);
         let client = client(&server.url, None);
-        let written = client.send(Request::put("/v1/policy").body(JSON, b"{}".to_vec())).unwrap_err();
+        let written =
+            client.send(Request::put("/v1/policy").body(JSON, b"{}".to_vec())).unwrap_err();
         assert_eq!(written.exit(), Exit::Unreachable);
-        assert!(written.to_string().ends_with("it may have taken effect all the same"), "{written}");
+        assert!(
+            written.to_string().ends_with("it may have taken effect all the same"),
+            "{written}"
+        );
         let read = client.send(Request::get("/v1/policy")).unwrap_err();
         assert!(!read.to_string().contains("taken effect"), "{read}");
     }

@@ -16,8 +16,9 @@
 //! n1 to n4: 64 partitions are moving, 277 more to go
 //! ```
 //!
-//! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask it with `--url`. How nodes
-//! leave and are drained is in [`members`], how settings are changed in [`set`]; how a cluster is kept for bad days in [`backup`], and how it goes on after them in
+//! What is unwise about it goes to stderr, a warning a line. Another node may see it otherwise: ask
+//! it with `--url`. How nodes leave and are drained is in [`members`], how settings are changed in
+//! [`set`]; how a cluster is kept for bad days in [`backup`], and how it goes on after them in
 //! [`restore`] and [`recover`].
 
 pub(super) mod backup;
@@ -186,7 +187,8 @@ fn status(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
         Column::Right("PARTITIONS"),
         Column::Left("HTTP"),
     ];
-    let waiting = status.nodes.iter().filter_map(|node| Some((node.id.clone(), node.waits_for.clone()?)));
+    let waiting =
+        status.nodes.iter().filter_map(|node| Some((node.id.clone(), node.waits_for.clone()?)));
     let waiting: Vec<_> = waiting.collect();
     out.table(&columns, &status.nodes.into_iter().map(row).collect::<Vec<_>>())?;
     for (at, Moves { from, to, moving, waiting }) in status.moves.iter().enumerate() {
@@ -289,7 +291,8 @@ fn breakers(client: &Client, out: &mut Output<'_>) -> Result<(), Failure> {
 }
 
 fn reset(client: &Client, peer: &str, out: &mut Output<'_>) -> Result<(), Failure> {
-    let answer = client.send(Request::post(format!("/v1/cluster/breakers/{}/reset", encode(peer))))?;
+    let answer =
+        client.send(Request::post(format!("/v1/cluster/breakers/{}/reset", encode(peer))))?;
     match out.is_json() {
         true => out.json(&answer.text),
         false => out.line(&format!("{peer}: breaker closed")),
@@ -338,7 +341,10 @@ n2 to n1: 64 partitions are moving, 277 more to go
     fn the_settings_are_a_line_of_the_status() {
         for (settings, shown) in [
             (r#"{"version":2,"round_trip_ms":300,"restart":[]}"#, "version 2: round_trip_ms 300"),
-            (r#"{"version":0,"round_trip_ms":null,"restart":[]}"#, "as the configuration of each node says"),
+            (
+                r#"{"version":0,"round_trip_ms":null,"restart":[]}"#,
+                "as the configuration of each node says",
+            ),
         ] {
             let settings = format!("\"settings\":{settings},\"policy_version\":12");
             let answer = ANSWER.replace("\"policy_version\":12", &settings);
@@ -349,7 +355,8 @@ n2 to n1: 64 partitions are moving, 277 more to go
 
     #[test]
     fn a_kill_switch_that_is_thrown_is_shown() {
-        let answer = ANSWER.replace("\"policy_version\":12", "\"policy_version\":12,\"enforce\":false");
+        let answer =
+            ANSWER.replace("\"policy_version\":12", "\"policy_version\":12,\"enforce\":false");
         let ran = Server::replying([Reply::ok(&answer)]).run("tidegate cluster status");
         let expected = "policy       version 12, kill switch thrown: no limit denies\n";
         assert!(ran.data.contains(expected), "{}", ran.data);
@@ -374,7 +381,8 @@ n2 to n1: 64 partitions are moving, 277 more to go
 
     #[test]
     fn json_is_the_nodes_answer() {
-        let server = Server::replying([Reply::ok(ANSWER), Reply::ok(r#"{"node":"n1","breakers":[]}"#)]);
+        let server =
+            Server::replying([Reply::ok(ANSWER), Reply::ok(r#"{"node":"n1","breakers":[]}"#)]);
         let ran = server.run("tidegate cluster status -o json");
         let (printed, answered): (serde_json::Value, serde_json::Value) =
             (serde_json::from_str(&ran.data).unwrap(), serde_json::from_str(ANSWER).unwrap());
@@ -389,7 +397,8 @@ n2 to n1: 64 partitions are moving, 277 more to go
             {"id":"n2","state":"closed","failures":0,"opened":0,"retry_after_ms":null,"connected":true,"why":null},
             {"id":"n3","state":"open","failures":5,"opened":2,"retry_after_ms":250,"connected":false,
              "why":"connection refused"}]}"#;
-        let server = Server::replying([Reply::ok(answer), Reply::ok(r#"{"id":"n 3","reset":true}"#)]);
+        let server =
+            Server::replying([Reply::ok(answer), Reply::ok(r#"{"id":"n 3","reset":true}"#)]);
         let ran = server.run("tidegate cluster breakers");
         let expected = "\
 PEER  BREAKER  CONNECTED  FAILURES  OPENED  RETRY IN  WHY

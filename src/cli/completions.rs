@@ -5,7 +5,8 @@
 //! $ tidegate pol<TAB> di<TAB> --u<TAB>
 //! ```
 //!
-//! The script is made from the commands as this program reads them, so the two can't disagree; it asks no node.
+//! The script is made from the commands as this program reads them, so the two can't disagree; it
+//! asks no node.
 
 use clap::CommandFactory;
 use clap_complete::{Generator, Shell};
@@ -38,7 +39,9 @@ impl CompletionsArgs {
         command.build();
         let mut script = Vec::new();
         let made = self.shell.try_generate(&command, &mut script);
-        made.map_err(|e| Failure::Failed(format!("can't write the script for {}: {e}", self.shell)))?;
+        made.map_err(|e| {
+            Failure::Failed(format!("can't write the script for {}: {e}", self.shell))
+        })?;
         out.line(&String::from_utf8_lossy(&script))?;
         Ok(Exit::Done)
     }
@@ -71,11 +74,15 @@ mod tests {
             let script = script(shell);
             for (name, command) in commands() {
                 assert!(script.contains(command.get_name()), "{shell} {name}");
-                // A short name may occur by chance; bash shows nothing more, and is asked to complete below.
+                // A short name may occur by chance; bash shows nothing more, and is asked to
+                // complete below.
                 let about = command.get_about().map(ToString::to_string).unwrap_or_default();
                 let about = about.split(['\'', ':']).next().unwrap();
                 let is_root = !name.contains(' ');
-                assert!(shell == "bash" || is_root || script.contains(about), "{shell} {name}: {about}");
+                assert!(
+                    shell == "bash" || is_root || script.contains(about),
+                    "{shell} {name}: {about}"
+                );
                 for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
                     // fish writes the name of a flag without its dashes
                     assert!(script.contains(flag), "{shell} {name} --{flag}");
@@ -94,7 +101,8 @@ mod tests {
     fn faults_by(shell: &Path) -> String {
         let name = shell.file_name().and_then(|name| name.to_str()).unwrap();
         let pipes = (Stdio::piped(), Stdio::null(), Stdio::piped());
-        let started = Command::new(shell).arg("-n").stdin(pipes.0).stdout(pipes.1).stderr(pipes.2).spawn();
+        let started =
+            Command::new(shell).arg("-n").stdin(pipes.0).stdout(pipes.1).stderr(pipes.2).spawn();
         let mut child = started.unwrap();
         child.stdin.take().unwrap().write_all(script(name).as_bytes()).unwrap();
         let ended = child.wait_with_output().unwrap();
@@ -118,7 +126,8 @@ mod tests {
             let words = line.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
             let (last, before) = (line.len() - 1, line.len() - 2);
             let call = format!(
-                "{}\nCOMP_WORDS=({words}); COMP_CWORD={last}\n_tidegate tidegate '{}' '{}'\necho \"${{COMPREPLY[*]}}\"\n",
+                "{}\nCOMP_WORDS=({words}); COMP_CWORD={last}\n_tidegate tidegate '{}' '{}'\necho \
+                 \"${{COMPREPLY[*]}}\"\n",
                 script("bash"),
                 line[last],
                 line[before]

@@ -12,8 +12,9 @@
 //! stop    Ctrl-C
 //! ```
 //!
-//! Each node is a process of its own, so that one can be killed or paused to see what the others do. What they log comes out
-//! here, each line with its node's name before it. At the end they are stopped and the folder is removed; nothing stays.
+//! Each node is a process of its own, so that one can be killed or paused to see what the others
+//! do. What they log comes out here, each line with its node's name before it. At the end they are
+//! stopped and the folder is removed; nothing stays.
 //!
 //! `processes` starts, watches and stops them. What a cluster does is the nodes' business.
 
@@ -34,7 +35,8 @@ use processes::{Processes, Spec};
 
 /// Nodes of one local cluster: their ports are a base and a digit.
 const NODES_MAX: u16 = 9;
-/// How long all nodes together may take to be ready. A cluster that elects a leader takes about two seconds.
+/// How long all nodes together may take to be ready. A cluster that elects a leader takes about two
+/// seconds.
 const READY_MAX: Duration = Duration::from_secs(30);
 /// How long they may take to stop before they are killed: [`DRAIN_MS`], and what it takes to save.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -81,21 +83,25 @@ impl DevArgs {
         }
         let reserved = (http.reserve(self.nodes)?, peer.reserve(self.nodes)?);
         let folder = tempfile::Builder::new().prefix("tidegate-dev-").tempdir();
-        let folder = folder.map_err(|e| Failure::Failed(format!("can't make a temporary folder: {e}")))?;
+        let folder =
+            folder.map_err(|e| Failure::Failed(format!("can't make a temporary folder: {e}")))?;
         let nodes = nodes(folder.path(), &reserved.0, &reserved.1)?;
         let config = write_files(folder.path(), &nodes, policy)?;
         let program = std::env::current_exe();
-        let program = program.map_err(|e| Failure::Failed(format!("can't find this program: {e}")))?;
+        let program =
+            program.map_err(|e| Failure::Failed(format!("can't find this program: {e}")))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Failure::Failed(format!("can't start a runtime: {e}")))?;
+        let runtime =
+            runtime.map_err(|e| Failure::Failed(format!("can't start a runtime: {e}")))?;
         // They are the nodes' from here on.
         drop(reserved);
         let ran = runtime.block_on(watch(&program, &config, &nodes, out));
         // A node that is asked whether it is ready, and hangs, is not waited for.
         runtime.shutdown_background();
         let path = folder.path().to_path_buf();
-        let removed =
-            folder.close().map_err(|e| Failure::Failed(format!("can't remove {}: {e}", path.display())));
+        let removed = folder
+            .close()
+            .map_err(|e| Failure::Failed(format!("can't remove {}: {e}", path.display())));
         ran.and(removed).map(|()| Exit::Done)
     }
 }
@@ -126,7 +132,8 @@ impl Wanted {
         self.base != 0 && other.base != 0 && self.base.abs_diff(other.base) < nodes
     }
 
-    /// Takes the ports until the nodes are started, so that one which somebody else has is named before anything begins.
+    /// Takes the ports until the nodes are started, so that one which somebody else has is named
+    /// before anything begins.
     fn reserve(&self, nodes: u16) -> Result<Vec<TcpListener>, Failure> {
         let Self { base, flag, what } = self;
         if *base > u16::MAX - nodes {
@@ -154,7 +161,8 @@ struct Node {
 }
 
 fn nodes(folder: &Path, http: &[TcpListener], peer: &[TcpListener]) -> Result<Vec<Node>, Failure> {
-    let addresses = http.iter().zip(peer).map(|(http, peer)| Ok((http.local_addr()?, peer.local_addr()?)));
+    let addresses =
+        http.iter().zip(peer).map(|(http, peer)| Ok((http.local_addr()?, peer.local_addr()?)));
     let addresses: std::io::Result<Vec<_>> = addresses.collect();
     let addresses = addresses.map_err(|e| Failure::Failed(format!("can't take ports: {e}")))?;
     let node = |(number, (http, peer))| {
@@ -173,7 +181,9 @@ fn write_files(
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
         let written = std::fs::write(&path, bytes);
-        written.map_err(|e| Failure::Failed(format!("can't write {}: {e}", path.display()))).map(|()| path)
+        written
+            .map_err(|e| Failure::Failed(format!("can't write {}: {e}", path.display())))
+            .map(|()| path)
     };
     let file = policy.as_ref().map(|(name, _)| *name);
     if let Some((name, bytes)) = &policy {
@@ -185,11 +195,13 @@ fn write_files(
 /// `cluster.toml` of a cluster whose nodes share the machine's processors and stop without delay.
 fn configuration(nodes: &[Node], policy: Option<&str>) -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut text =
-        String::from("# Made by `tidegate dev`, and gone when it ends.\n[cluster]\nname = \"dev\"\n");
+    let mut text = String::from(
+        "# Made by `tidegate dev`, and gone when it ends.\n[cluster]\nname = \"dev\"\n",
+    );
     for Node { id, http, peer, .. } in nodes {
         text.push_str(&format!(
-            "\n[[nodes]]\nid = \"{id}\"\nhttp = \"{http}\"\npeer = \"{peer}\"\ndata_dir = \"{id}\"\n"
+            "\n[[nodes]]\nid = \"{id}\"\nhttp = \"{http}\"\npeer = \
+                                \"{peer}\"\ndata_dir = \"{id}\"\n"
         ));
     }
     if let Some(file) = policy {
@@ -199,8 +211,14 @@ fn configuration(nodes: &[Node], policy: Option<&str>) -> String {
     text + &format!("\n[limits]\nworkers = {workers}\nnotice_ms = 0\ndrain_ms = {DRAIN_MS}\n")
 }
 
-/// Starts the nodes, says where they are once all are ready, and watches them until it is told to stop.
-async fn watch(program: &Path, config: &Path, nodes: &[Node], out: &mut Output<'_>) -> Result<(), Failure> {
+/// Starts the nodes, says where they are once all are ready, and watches them until it is told to
+/// stop.
+async fn watch(
+    program: &Path,
+    config: &Path,
+    nodes: &[Node],
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
     let mut processes = Processes::new()?;
     let ran = run(&mut processes, program, config, nodes, out).await;
     // Whatever went wrong, none may stay behind.
@@ -222,11 +240,13 @@ async fn run(
             config.into(),
             "--node".into(),
             node.id.clone().into(),
-            // What ends this process, be it SIGKILL, closes its end of their standard input, and so ends them.
+            // What ends this process, be it SIGKILL, closes its end of their standard input, and so
+            // ends them.
             "--stop-at-eof".into(),
         ];
         let client =
-            ServerArgs { url: format!("http://{}", node.http), token: None, ca_cert: None }.client()?;
+            ServerArgs { url: format!("http://{}", node.http), token: None, ca_cert: None }
+                .client()?;
         processes.start(Spec { id: &node.id, program, words: &words, client })?;
     }
     if processes.until_ready(READY_MAX, out).await? {
@@ -237,14 +257,20 @@ async fn run(
 }
 
 /// Says who is where, and what to try.
-fn introduce(config: &Path, nodes: &[Node], pids: &[u32], out: &mut Output<'_>) -> Result<(), Failure> {
+fn introduce(
+    config: &Path,
+    nodes: &[Node],
+    pids: &[u32],
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
     let each = || nodes.iter().zip(pids);
     if out.is_json() {
         let nodes = each().map(|(node, pid)| {
             let Node { id, http, peer, data_dir } = node;
             json!({"id": id, "http": http, "peer": peer, "pid": pid, "data_dir": data_dir})
         });
-        return out.json(&json!({"config": config, "nodes": nodes.collect::<Vec<_>>()}).to_string());
+        return out
+            .json(&json!({"config": config, "nodes": nodes.collect::<Vec<_>>()}).to_string());
     }
     let columns = [
         Column::Left("NODE"),
@@ -261,7 +287,10 @@ fn introduce(config: &Path, nodes: &[Node], pids: &[u32], out: &mut Output<'_>) 
     out.line(&format!("\nconfig  {}", config.display()))?;
     if let Some(first) = nodes.first() {
         out.line(&format!("ask     export TIDEGATE_URL=http://{}", first.http))?;
-        out.line(&format!("try     curl -s http://{}/v1/check -d '{{\"tenant\":\"acme\"}}'", first.http))?;
+        out.line(&format!(
+            "try     curl -s http://{}/v1/check -d '{{\"tenant\":\"acme\"}}'",
+            first.http
+        ))?;
     }
     out.line("stop    Ctrl-C")
 }
@@ -289,7 +318,8 @@ mod tests {
             let text = configuration(&three(), policy);
             for node in ["n1", "n2", "n3"] {
                 let config =
-                    Config::read(text.as_bytes(), Path::new("/tmp/x"), Some(node), |_| None).unwrap();
+                    Config::read(text.as_bytes(), Path::new("/tmp/x"), Some(node), |_| None)
+                        .unwrap();
                 assert_eq!(config.data_dir, Path::new("/tmp/x").join(node));
                 assert_eq!(config.policy_file, policy.map(|file| Path::new("/tmp/x").join(file)));
                 assert_eq!((config.nodes.len(), config.limits.drain_ms), (3, DRAIN_MS));
@@ -302,7 +332,8 @@ mod tests {
     fn a_port_that_somebody_has_is_named_and_nothing_is_started() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let ran = run_words(words(&format!("tidegate dev --nodes 1 --http-port {port} --peer-port 0")));
+        let ran =
+            run_words(words(&format!("tidegate dev --nodes 1 --http-port {port} --peer-port 0")));
         assert_eq!((ran.exit, ran.data.as_str()), (Exit::Failed, ""));
         let starts = format!("error: n1 can't have port {port} for HTTP: ");
         assert!(ran.notes.starts_with(&starts), "{}", ran.notes);

@@ -12,9 +12,10 @@
 //! 1 added, 2 changed, 1 removed
 //! ```
 //!
-//! The node compares (`PUT /v1/policy?dry_run=true`) and answers with paths and values; with `-o json` that is printed as it
-//! came, complete. Here its changes are only put in order and into words. What becomes of the counts is told by the member that
-//! changed: a bucket is known by its limit's name, algorithm and `per`, so only a change of these begins a new one.
+//! The node compares (`PUT /v1/policy?dry_run=true`) and answers with paths and values; with `-o
+//! json` that is printed as it came, complete. Here its changes are only put in order and into
+//! words. What becomes of the counts is told by the member that changed: a bucket is known by its
+//! limit's name, algorithm and `per`, so only a change of these begins a new one.
 
 use std::collections::BTreeSet;
 
@@ -24,12 +25,15 @@ use serde_json::{Map, Value};
 use super::failure::Failure;
 use super::output::{Colour, Output, plain};
 
-/// Changes that are printed one by one; past it they are only counted. More is nothing to read, and `-o json` has them all.
+/// Changes that are printed one by one; past it they are only counted. More is nothing to read, and
+/// `-o json` has them all.
 const CHANGES_SHOWN_MAX: usize = 200;
-/// A value's length in characters; a longer one is cut. Two of these and a path still fit a wide terminal's line or two.
+/// A value's length in characters; a longer one is cut. Two of these and a path still fit a wide
+/// terminal's line or two.
 const VALUE_CHARS_MAX: usize = 160;
 
-/// The document's sections, in the order of interest, and their heads. What is in none of them is a setting.
+/// The document's sections, in the order of interest, and their heads. What is in none of them is a
+/// setting.
 const SECTIONS: [(&str, &str); 8] = [
     ("limits", "limits for everybody"),
     ("tiers", "tiers"),
@@ -77,8 +81,10 @@ impl DryRun {
 
     /// What it was compared with, for messages.
     pub fn base(&self) -> String {
-        self.version
-            .map_or_else(|| "the policy in force".into(), |version| format!("policy version {version}"))
+        self.version.map_or_else(
+            || "the policy in force".into(),
+            |version| format!("policy version {version}"),
+        )
     }
 
     /// Prints the changes by section, and how many there are.
@@ -97,8 +103,10 @@ impl DryRun {
                     out.line(&format!("{gap}{head}:"))?;
                 }
                 let (sign, colour) = change.op.sign();
-                let note = change.note(&afresh).map(|note| format!("  ({note})")).unwrap_or_default();
-                let line = format!("{sign} {}: {}{note}", shown_path(&change.path), change.values());
+                let note =
+                    change.note(&afresh).map(|note| format!("  ({note})")).unwrap_or_default();
+                let line =
+                    format!("{sign} {}: {}{note}", shown_path(&change.path), change.values());
                 out.line(&out.painted(colour, &plain(&line)))?;
                 shown += 1;
             }
@@ -143,7 +151,8 @@ impl Change {
         SECTIONS.iter().find(|(name, _)| *name == section).map_or(SETTINGS, |(_, head)| head)
     }
 
-    /// The limit that it is about, by its path, and the limit's member; none if it is about no limit or a whole one.
+    /// The limit that it is about, by its path, and the limit's member; none if it is about no
+    /// limit or a whole one.
     fn limit_member(&self) -> Option<(&str, &str)> {
         // A match may hold any text. It ends at the last bracket, since no member's name has one.
         let (list, _) = self.path.split_once('[')?;
@@ -166,7 +175,11 @@ impl Change {
         if self.path == "enforce" {
             // Left out it is true.
             let silent = self.to == Some(Value::Bool(false));
-            return Some(if silent { "the kill switch: no limit denies" } else { "limits deny again" });
+            return Some(if silent {
+                "the kill switch: no limit denies"
+            } else {
+                "limits deny again"
+            });
         }
         if self.makes_new_buckets() {
             return Some("its buckets start afresh");
@@ -177,7 +190,8 @@ impl Change {
                 stays.then_some("spent stays spent")
             }
             None => {
-                let is_number = self.from.as_ref().or(self.to.as_ref()).is_some_and(Value::is_number);
+                let is_number =
+                    self.from.as_ref().or(self.to.as_ref()).is_some_and(Value::is_number);
                 let stays = is_number && self.path.ends_with(".max_concurrent");
                 stays.then_some("permits that are out stay out")
             }
@@ -198,16 +212,19 @@ fn dimensions(per: Option<&Value>) -> BTreeSet<&str> {
     per.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// A path as people say it: `limits[minute].limit` is `limits.minute.limit`, and a match stands in braces behind the name,
-/// `limits.minute{action="export"}.limit`. What is no limit keeps its brackets.
+/// A path as people say it: `limits[minute].limit` is `limits.minute.limit`, and a match stands in
+/// braces behind the name, `limits.minute{action="export"}.limit`. What is no limit keeps its
+/// brackets.
 fn shown_path(path: &str) -> String {
     let parts = path.split_once('[').and_then(|(list, rest)| Some((list, rest.rsplit_once(']')?)));
     match parts {
         Some((list, (label, member))) if list == "limits" || list.ends_with(".limits") => {
             let (name, when) = label.split_once(' ').unwrap_or((label, ""));
             let when = serde_json::from_str::<Map<String, Value>>(when).unwrap_or_default();
-            let when: Vec<_> = when.iter().map(|(member, value)| format!("{member}={value}")).collect();
-            let when = if when.is_empty() { String::new() } else { format!("{{{}}}", when.join(",")) };
+            let when: Vec<_> =
+                when.iter().map(|(member, value)| format!("{member}={value}")).collect();
+            let when =
+                if when.is_empty() { String::new() } else { format!("{{{}}}", when.join(",")) };
             format!("{list}.{name}{when}{member}")
         }
         _ => path.to_string(),
@@ -232,7 +249,8 @@ fn write_value(value: &Value, text: &mut String) {
         Value::Object(members) if members.is_empty() => text.push_str("{}"),
         Value::Object(members) => {
             // A name says what the rest is about.
-            let (first, rest): (Vec<_>, Vec<_>) = members.iter().partition(|(member, _)| *member == "name");
+            let (first, rest): (Vec<_>, Vec<_>) =
+                members.iter().partition(|(member, _)| *member == "name");
             for (at, (member, value)) in first.into_iter().chain(rest).enumerate() {
                 text.push_str(if at == 0 { "{ " } else { ", " });
                 text.push_str(member);
@@ -260,7 +278,8 @@ mod tests {
     use super::*;
 
     fn printed(changes: Value) -> String {
-        let dry_run: DryRun = serde_json::from_value(json!({"version": 1, "changes": changes})).unwrap();
+        let dry_run: DryRun =
+            serde_json::from_value(json!({"version": 1, "changes": changes})).unwrap();
         let (mut data, mut notes) = (Vec::new(), Vec::new());
         let mut out = Output::new(Format::Table, false, &mut data, &mut notes);
         dry_run.print(&mut out).unwrap();
@@ -285,19 +304,13 @@ mod tests {
         ]));
         assert_eq!(
             text,
-            "settings:\n\
-             ~ default_tier: \"free\" → \"pro\"\n\n\
-             limits for everybody:\n\
-             + limits.per-ip: { name = \"per-ip\", algorithm = \"fixed_window\", limit = 5, per = [\"ip\"], window = \"1m\" }\n\n\
-             tiers:\n\
-             ~ tiers.pro.limits.m.enforce: true → false\n\n\
-             tenants:\n\
-             - tenants.acme: {}\n\n\
-             costs:\n\
-             ~ costs[POST /a].cost: 1 → 2\n\n\
-             allow and deny lists:\n\
-             + access.spam: { ip = \"192.0.2.1\", list = \"deny\", reason = \"spam\" }\n\n\
-             2 added, 3 changed, 1 removed\n"
+            "settings:\n~ default_tier: \"free\" → \"pro\"\n\nlimits for \
+                          everybody:\n+ limits.per-ip: { name = \"per-ip\", algorithm = \
+                          \"fixed_window\", limit = 5, per = [\"ip\"], window = \"1m\" \
+                          }\n\ntiers:\n~ tiers.pro.limits.m.enforce: true → false\n\ntenants:\n- \
+                          tenants.acme: {}\n\ncosts:\n~ costs[POST /a].cost: 1 → 2\n\nallow and \
+                          deny lists:\n+ access.spam: { ip = \"192.0.2.1\", list = \"deny\", \
+                          reason = \"spam\" }\n\n2 added, 3 changed, 1 removed\n"
         );
         assert_eq!(printed(json!([])), "no differences\n");
     }
@@ -320,8 +333,11 @@ mod tests {
 
     #[test]
     fn a_changed_number_of_a_limit_says_that_spent_stays_spent() {
-        for (member, from, to) in [("limit", json!(100), json!(200)), ("rate", json!("5/s"), json!("6/s"))] {
-            let text = printed(json!([change(&format!("tiers.pro.limits[minute].{member}"), from, to)]));
+        for (member, from, to) in
+            [("limit", json!(100), json!(200)), ("rate", json!("5/s"), json!("6/s"))]
+        {
+            let text =
+                printed(json!([change(&format!("tiers.pro.limits[minute].{member}"), from, to)]));
             assert!(text.contains(&format!("~ tiers.pro.limits.minute.{member}: ")), "{text}");
             assert!(text.contains("  (spent stays spent)\n"), "{text}");
         }
@@ -338,7 +354,8 @@ mod tests {
             change("limits[c].per", json!(["ip"]), json!(["ip", "action"])),
             change("limits[d].per", json!(["ip", "action"]), json!(["action", "ip"])),
         ]));
-        let notes: Vec<_> = text.lines().map(|line| line.split_once("  (").map(|(_, note)| note)).collect();
+        let notes: Vec<_> =
+            text.lines().map(|line| line.split_once("  (").map(|(_, note)| note)).collect();
         let (afresh, stays) = (Some("its buckets start afresh)"), Some("spent stays spent)"));
         // The limit `a` begins anew, so nothing that it has spent could stay.
         assert_eq!(notes[1..6], [afresh, None, stays, afresh, None], "{text}");
@@ -362,12 +379,15 @@ mod tests {
 
     #[test]
     fn long_values_are_cut_and_many_changes_counted() {
-        let many: Vec<_> =
-            (0..250).map(|n| json!({"path": format!("tenants.t{n:03}"), "op": "add", "to": {}})).collect();
+        let many: Vec<_> = (0..250)
+            .map(|n| json!({"path": format!("tenants.t{n:03}"), "op": "add", "to": {}}))
+            .collect();
         let text = printed(json!(many));
         assert_eq!(text.lines().filter(|line| line.starts_with("+ ")).count(), CHANGES_SHOWN_MAX);
         assert!(
-            text.ends_with("tenants.t199: {}\n\n… and 50 more; -o json has them all\n\n250 added\n"),
+            text.ends_with(
+                "tenants.t199: {}\n\n… and 50 more; -o json has them all\n\n250 added\n"
+            ),
             "{text}"
         );
 
@@ -379,7 +399,8 @@ mod tests {
 
     #[test]
     fn nothing_in_a_value_can_fake_a_line_or_a_colour() {
-        let text = printed(json!([change("access.a\n.reason", json!("x\n+ y"), json!("\u{1b}[32m"))]));
+        let text =
+            printed(json!([change("access.a\n.reason", json!("x\n+ y"), json!("\u{1b}[32m"))]));
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
     }

@@ -52,7 +52,8 @@ impl Failure {
             Self::Failed(_) => Exit::Failed,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Unsafe(_) => Exit::Unsafe,
-            // Of all refusals only this one says that the request was fine and its consequences were not.
+            // Of all refusals only this one says that the request was fine and its consequences
+            // were not.
             Self::Problem(problem) if problem.status == http::StatusCode::CONFLICT => Exit::Unsafe,
             Self::Problem(_) => Exit::Failed,
         }
@@ -67,12 +68,14 @@ impl Failure {
         }
     }
 
-    /// Whether the cluster didn't find the node that asks to be admitted at its address. A node there
-    /// that speaks plain text to a cluster with TLS will not be found later either.
+    /// Whether the cluster didn't find the node that asks to be admitted at its address. A node
+    /// there that speaks plain text to a cluster with TLS will not be found later either.
     pub fn is_not_found_at_its_address(&self) -> bool {
         let Self::Problem(problem) = self else { return false };
         let mut faults = problem.faults.iter().filter(|fault| fault.starts_with("peer: "));
-        faults.any(|fault| fault.contains("does not answer at") && !fault.contains("this cluster uses TLS"))
+        faults.any(|fault| {
+            fault.contains("does not answer at") && !fault.contains("this cluster uses TLS")
+        })
     }
 
     /// Whether it is about a state that has changed since it was read.
@@ -115,9 +118,16 @@ impl Problem {
             Ok(problem) => {
                 let faults: Vec<_> = problem.errors.into_iter().map(ProblemFault::line).collect();
                 // A detail that begins with the first fault only says again what stands below it.
-                let said = |detail: &String| faults.first().is_some_and(|first| detail.starts_with(first));
+                let said =
+                    |detail: &String| faults.first().is_some_and(|first| detail.starts_with(first));
                 let detail = problem.detail.filter(|detail| !said(detail));
-                (vec![problem.title.unwrap_or_else(|| reason.into()), detail.unwrap_or_default()], faults)
+                (
+                    vec![
+                        problem.title.unwrap_or_else(|| reason.into()),
+                        detail.unwrap_or_default(),
+                    ],
+                    faults,
+                )
             }
             Err(_) => {
                 let first = text.trim().lines().next().unwrap_or_default();

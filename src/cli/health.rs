@@ -71,7 +71,10 @@ impl HealthArgs {
         let (status, text) = server.client()?.text(Request::get(path))?;
         let (is_ok, text) = ((200..300).contains(&status), text.trim_end());
         if !is_ok && status != 503 {
-            return Err(Failure::Failed(format!("{path} was answered with HTTP {status}: {}", plain(text))));
+            return Err(Failure::Failed(format!(
+                "{path} was answered with HTTP {status}: {}",
+                plain(text)
+            )));
         }
         match out.is_json() {
             true => out.json(&json!({"ok": is_ok, "text": text}).to_string())?,
@@ -81,8 +84,8 @@ impl HealthArgs {
     }
 }
 
-/// The URL to ask: `url`, or where the node says that it listens if that is only the default. An address that means all
-/// interfaces becomes the loopback address.
+/// The URL to ask: `url`, or where the node says that it listens if that is only the default. An
+/// address that means all interfaces becomes the loopback address.
 fn url_of(url: &str, listens_at: Option<&str>) -> String {
     let own: Option<SocketAddr> = listens_at.and_then(|address| address.parse().ok());
     let url = match own {
@@ -114,7 +117,11 @@ mod tests {
         ] {
             let node = Server::replying([Reply::status(status, text)]);
             let ran = node.run(line);
-            assert_eq!((ran.exit, ran.data.as_str(), ran.notes.as_str()), (exit, text, ""), "{line}");
+            assert_eq!(
+                (ran.exit, ran.data.as_str(), ran.notes.as_str()),
+                (exit, text, ""),
+                "{line}"
+            );
             let seen = node.seen();
             assert_eq!((seen[0].line.as_str(), seen[0].header("authorization")), (asked, None));
         }
@@ -131,7 +138,8 @@ mod tests {
 
     #[test]
     fn as_json_it_says_both() {
-        let ran = Server::replying([Reply::status(503, "stopping\n")]).run("tidegate health -o json");
+        let ran =
+            Server::replying([Reply::status(503, "stopping\n")]).run("tidegate health -o json");
         let said: serde_json::Value = serde_json::from_str(&ran.data).unwrap();
         assert_eq!((ran.exit, said), (Exit::Failed, json!({"ok": false, "text": "stopping"})));
     }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::output::{Column, Output, span};
 
-/// One limit in an answer. What is missing is shown as `-`, so that an older or newer node can still be read.
+/// One limit in an answer. What is missing is shown as `-`, so that an older or newer node can
+/// still be read.
 #[derive(Deserialize)]
 pub struct LimitState {
     name: String,
@@ -48,7 +49,8 @@ pub fn print(limits: &[LimitState], out: &mut Output<'_>) -> Result<(), Failure>
 }
 
 fn row(limit: &LimitState) -> Vec<String> {
-    let or_dash = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".into());
+    let or_dash =
+        |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".into());
     let of = match &limit.limit {
         Value::Null => None,
         Value::String(word) => Some(word.clone()),

@@ -5,7 +5,8 @@
 //! $ tidegate man /usr/local/share/man/man1       # tidegate.1, tidegate-check.1, tidegate-policy-diff.1, …
 //! ```
 //!
-//! What `--help` says and what a page says is one text. No page carries a date: the same program writes the same bytes.
+//! What `--help` says and what a page says is one text. No page carries a date: the same program
+//! writes the same bytes.
 
 use std::path::{Path, PathBuf};
 
@@ -60,17 +61,20 @@ fn pages() -> Result<Vec<Page>, Failure> {
     while let Some(command) = commands.pop() {
         // The last of the pile comes next, so that a group's verbs follow it in their order.
         commands.extend(command.get_subcommands().cloned().collect::<Vec<_>>().into_iter().rev());
-        let end = command.get_after_help().map(|help| end_of_page(&help.to_string())).unwrap_or_default();
+        let end =
+            command.get_after_help().map(|help| end_of_page(&help.to_string())).unwrap_or_default();
         let man = Man::new(command.after_help(None::<&str>)).source(source.clone());
         let mut text = Vec::new();
-        man.render(&mut text).map_err(|e| Failure::Failed(format!("{}: {e}", man.get_filename())))?;
+        man.render(&mut text)
+            .map_err(|e| Failure::Failed(format!("{}: {e}", man.get_filename())))?;
         let text = String::from_utf8_lossy(&text).into_owned() + &end;
         pages.push(Page { file: man.get_filename(), text });
     }
     Ok(pages)
 }
 
-/// What `--help` says below the flags, as sections. The library would fill it like prose, and examples would run together.
+/// What `--help` says below the flags, as sections. The library would fill it like prose, and
+/// examples would run together.
 fn end_of_page(help: &str) -> String {
     let (mut page, mut section) = (String::new(), "");
     let mut begin = |page: &mut String, title: &'static str| {
@@ -95,15 +99,17 @@ fn end_of_page(help: &str) -> String {
     page
 }
 
-/// A line that stands for itself: no command for the typesetter, and with dashes that can be copied.
+/// A line that stands for itself: no command for the typesetter, and with dashes that can be
+/// copied.
 fn as_roff(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-");
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
 }
 
 fn write(pages: &[Page], dir: &Path, out: &mut Output<'_>) -> Result<(), Failure> {
-    let unwritable =
-        |path: &Path, e: std::io::Error| Failure::Failed(format!("can't write {}: {e}", path.display()));
+    let unwritable = |path: &Path, e: std::io::Error| {
+        Failure::Failed(format!("can't write {}: {e}", path.display()))
+    };
     std::fs::create_dir_all(dir).map_err(|e| unwritable(dir, e))?;
     let mut written = Vec::new();
     for page in pages {
@@ -158,7 +164,9 @@ mod tests {
     #[test]
     fn notes_are_filled_and_examples_keep_their_lines() {
         assert_eq!(
-            end_of_page(".a \\ note\nof two lines\n\nExamples:\n  run --it\n  run it\n\nExit codes"),
+            end_of_page(
+                ".a \\ note\nof two lines\n\nExamples:\n  run --it\n  run it\n\nExit codes"
+            ),
             ".SH NOTES\n\\&.a \\e note\nof two lines\n.PP\n.SH EXAMPLES\n.nf\nrun \\-\\-it\n.fi\n\
              .nf\nrun it\n.fi\n.PP\n.SH NOTES\nExit codes\n"
         );

@@ -1,8 +1,9 @@
 //! The command line: what can be asked for, and what each outcome's exit code is.
 //!
-//! A line is read into a [`Line`] by clap and then run: `serve` becomes a node, and `dev` starts several; every other command
-//! asks a node over HTTP (or nobody: `policy validate`, `completions`, `man`), prints its data on stdout and everything else
-//! on stderr, and ends with an [`Exit`]. One file a verb group; `client` and `output` are what the groups share.
+//! A line is read into a [`Line`] by clap and then run: `serve` becomes a node, and `dev` starts
+//! several; every other command asks a node over HTTP (or nobody: `policy validate`, `completions`,
+//! `man`), prints its data on stdout and everything else on stderr, and ends with an [`Exit`]. One
+//! file a verb group; `client` and `output` are what the groups share.
 //!
 //! ```text
 //! $ tidegate check acme --cost 3 ; echo $?
@@ -12,8 +13,9 @@
 //! 3
 //! ```
 //!
-//! Three sources, in this order: the flag, its environment variable, the default. Connection and node settings have a variable
-//! ([`variables`]), and an empty variable counts as absent. What a node does once it runs is the library's business.
+//! Three sources, in this order: the flag, its environment variable, the default. Connection and
+//! node settings have a variable ([`variables`]), and an empty variable counts as absent. What a
+//! node does once it runs is the library's business.
 
 mod access;
 mod certs;
@@ -92,8 +94,8 @@ impl Exit {
     name = "tidegate",
     version,
     about = "A clustered rate limiter: runs a node, or asks one",
-    long_about = "A clustered rate limiter. Without a command it runs a node, as `tidegate serve` does; the other \
-                  commands ask the node at --url.",
+    long_about = "A clustered rate limiter. Without a command it runs a node, as `tidegate serve` \
+                  does; the other commands ask the node at --url.",
     after_help = "\
 Examples:
   tidegate                                      one node on 127.0.0.1:7070, the built-in policy
@@ -156,31 +158,42 @@ Examples:
 struct ServeArgs {
     #[command(flatten)]
     place: NodeArgs,
-    /// Join the cluster of the node at this URL (or host and port), or form one with the nodes that the configuration lists, if
-    /// this is one of them and there is no cluster yet; ignored where the folder holds a node already
+    /// Join the cluster of the node at this URL (or host and port), or form one with the nodes that
+    /// the configuration lists, if this is one of them and there is no cluster yet; ignored where
+    /// the folder holds a node already
     #[arg(long, value_name = "URL", env = "TIDEGATE_JOIN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     join: Option<String>,
-    /// With --join: if a member of this name has lost its data, give it up and join in its place, under a new number
+    /// With --join: if a member of this name has lost its data, give it up and join in its place,
+    /// under a new number
     #[arg(long)]
     rejoin: bool,
-    /// How much of the load it takes beside the others, if it joins: from 0, which owns nothing, to 16
+    /// How much of the load it takes beside the others, if it joins: from 0, which owns nothing, to
+    /// 16
     #[arg(long, value_name = "N", env = "TIDEGATE_WEIGHT", value_parser = weight)]
     weight: Option<Weight>,
-    /// Names under which callers reach it, with commas between them: beside IP addresses and what is
-    /// advertised, and in place of those that the configuration lists
+    /// Names under which callers reach it, with commas between them: beside IP addresses and what
+    /// is advertised, and in place of those that the configuration lists
     #[arg(long, value_name = "NAMES", env = "TIDEGATE_HTTP_HOSTS", value_delimiter = ',', value_parser = host)]
     http_hosts: Option<Vec<String>>,
-    /// Listen on an address that is open to other machines without any token: whoever reaches it may change the policy
+    /// Listen on an address that is open to other machines without any token: whoever reaches it
+    /// may change the policy
     #[arg(long, env = "TIDEGATE_INSECURE_NO_AUTH", value_parser = BoolishValueParser::new())]
     insecure_no_auth: bool,
-    /// What is logged: info, tidegate=debug, warn,tidegate::http=trace, …; without it, what [log] of the configuration says,
-    /// or info,openraft=error,rustls=error
+    /// What is logged: info, tidegate=debug, warn,tidegate::http=trace, …; without it, what [log]
+    /// of the configuration says, or info,openraft=error,rustls=error
     #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG")]
     log: Option<Filter>,
     /// What a log line looks like
-    #[arg(long, value_enum, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "TIDEGATE_LOG_FORMAT",
+        default_value = "text"
+    )]
     log_format: LogFormat,
-    /// Stop, as at SIGTERM, when standard input ends: for programs that start a node and may die without stopping it
+    /// Stop, as at SIGTERM, when standard input ends: for programs that start a node and may die
+    /// without stopping it
     #[arg(long, env = "TIDEGATE_STOP_AT_EOF", value_parser = BoolishValueParser::new())]
     stop_at_eof: bool,
 }
@@ -194,7 +207,8 @@ struct NodeArgs {
     /// Which node this one is: one of the configuration's, or a new one
     #[arg(long, value_name = "ID", env = "TIDEGATE_NODE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     node: Option<String>,
-    /// Where it listens for HTTP, rather than where the configuration says: an IP address or localhost, and a port
+    /// Where it listens for HTTP, rather than where the configuration says: an IP address or
+    /// localhost, and a port
     #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_HTTP", value_parser = listen_at)]
     http: Option<SocketAddr>,
     /// Where clients reach it, if not where it listens: a host and a port
@@ -215,9 +229,18 @@ impl NodeArgs {
     /// What is said of the node on the line. Without a file its tokens may come from elsewhere.
     fn own(&self) -> Own {
         let Self { http, peer, .. } = *self;
-        let (http_advertise, peer_advertise) = (self.http_advertise.clone(), self.peer_advertise.clone());
+        let (http_advertise, peer_advertise) =
+            (self.http_advertise.clone(), self.peer_advertise.clone());
         let (data_dir, may_have_tokens) = (self.data_dir.clone(), self.config.is_none());
-        Own { http, http_advertise, peer, peer_advertise, data_dir, may_have_tokens, ..Own::default() }
+        Own {
+            http,
+            http_advertise,
+            peer,
+            peer_advertise,
+            data_dir,
+            may_have_tokens,
+            ..Own::default()
+        }
     }
 
     /// The configuration of that node, and the variables that it looks up.
@@ -294,15 +317,16 @@ impl From<LogFormat> for log::Format {
 pub struct Line(Cli);
 
 impl Line {
-    /// Reads the program's arguments, and the environment where they leave something open. The error is also how `--help`
-    /// and `--version` come out.
+    /// Reads the program's arguments, and the environment where they leave something open. The
+    /// error is also how `--help` and `--version` come out.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut command = without_empty_variables(Cli::command());
         let matches = command.try_get_matches_from_mut(arguments)?;
         let mut cli = Cli::from_arg_matches(&matches)?;
         match (&mut cli.command, matches.subcommand()) {
             (Some(Command::Serve(serve)), Some((_, after))) => {
-                // What follows the word `serve` counts before what precedes it, and anything typed before a variable.
+                // What follows the word `serve` counts before what precedes it, and anything typed
+                // before a variable.
                 if !typed(after, "config") {
                     serve.place.config = cli.serve.place.config.take();
                 }
@@ -350,11 +374,13 @@ impl Line {
                 }
             }
             (Some(_), Some((name, _))) => {
-                // Else `tidegate --node n2 check acme` would ask the default node and look as if it had asked n2.
+                // Else `tidegate --node n2 check acme` would ask the default node and look as if it
+                // had asked n2.
                 let misplaced = SERVING.into_iter().find(|id| typed(&matches, id));
                 if let Some(id) = misplaced {
                     let id = id.replace('_', "-");
-                    let why = format!("--{id} is for running a node: `tidegate {name}` doesn't take it");
+                    let why =
+                        format!("--{id} is for running a node: `tidegate {name}` doesn't take it");
                     return Err(command.error(ErrorKind::ArgumentConflict, why));
                 }
             }
@@ -412,7 +438,8 @@ fn typed(matches: &ArgMatches, id: &str) -> bool {
     matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
-/// An empty variable is an absent one: compose files and unit files set `TIDEGATE_TOKEN=` to mean nothing.
+/// An empty variable is an absent one: compose files and unit files set `TIDEGATE_TOKEN=` to mean
+/// nothing.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     command
         .mut_args(|argument| {
@@ -478,17 +505,20 @@ mod tests {
     fn where_a_node_is_and_whom_it_asks_is_said_before_or_after_the_word_serve() {
         for line in [
             "tidegate --http 127.0.0.1:7074 --peer 127.0.0.1:7174 --data-dir d --join http://h:1",
-            "tidegate serve --http 127.0.0.1:7074 --peer 127.0.0.1:7174 --data-dir d --join http://h:1",
-            "tidegate --http 127.0.0.1:7074 --data-dir d serve --peer 127.0.0.1:7174 --join http://h:1",
-            "tidegate --http 127.0.0.1:1 --data-dir e --peer 127.0.0.1:7174 serve --http 127.0.0.1:7074 \
-             --data-dir d --join http://h:1",
+            "tidegate serve --http 127.0.0.1:7074 --peer 127.0.0.1:7174 --data-dir d --join \
+             http://h:1",
+            "tidegate --http 127.0.0.1:7074 --data-dir d serve --peer 127.0.0.1:7174 --join \
+             http://h:1",
+            "tidegate --http 127.0.0.1:1 --data-dir e --peer 127.0.0.1:7174 serve --http \
+             127.0.0.1:7074 --data-dir d --join http://h:1",
         ] {
             let cli = read(line).unwrap();
             let serve = match cli.command {
                 Some(Command::Serve(serve)) => serve,
                 _ => cli.serve,
             };
-            let ports = (serve.place.http.map(|at| at.port()), serve.place.peer.map(|at| at.port()));
+            let ports =
+                (serve.place.http.map(|at| at.port()), serve.place.peer.map(|at| at.port()));
             assert_eq!(ports, (Some(7074), Some(7174)), "{line}");
             assert_eq!(serve.place.data_dir.as_deref(), Some(std::path::Path::new("d")), "{line}");
             assert_eq!(serve.join.as_deref(), Some("http://h:1"), "{line}");
@@ -543,10 +573,12 @@ mod tests {
             for argument in command.get_arguments() {
                 let flag = argument.get_long().unwrap_or_default();
                 let is_for_one_entry = name == "tidegate access add" && flag == "api-key";
-                // A variable that says where a node keeps its data must not make this another command.
+                // A variable that says where a node keeps its data must not make this another
+                // command.
                 let is_of_stopped = name.ends_with(" backup") && flag == "data-dir";
                 let may = WITH.contains(&flag) && !is_for_one_entry && !is_of_stopped;
-                let variable = argument.get_env().map(|variable| variable.to_string_lossy().into_owned());
+                let variable =
+                    argument.get_env().map(|variable| variable.to_string_lossy().into_owned());
                 assert_eq!(variable.is_some(), may && name != "tidegate dev", "{name} --{flag}");
                 assert!(
                     variables::warnings(variable.into_iter(), &BTreeSet::new()).is_empty(),
@@ -571,12 +603,17 @@ mod tests {
         let mut seen = std::collections::BTreeMap::new();
         // These two are there a second time, under a longer or a shorter name.
         let again = ["tidegate serve", "tidegate backup"];
-        for (name, command) in commands().into_iter().filter(|(name, _)| !again.contains(&name.as_str())) {
+        for (name, command) in
+            commands().into_iter().filter(|(name, _)| !again.contains(&name.as_str()))
+        {
             for argument in command.get_arguments() {
                 if let Some(variable) = argument.get_env() {
                     let flag = format!("{name} {}", argument.get_id());
                     let other = seen.insert(variable.to_owned(), flag.clone());
-                    assert!(other.is_none() || of_place.contains(&argument.get_id()), "{flag}: {other:?}");
+                    assert!(
+                        other.is_none() || of_place.contains(&argument.get_id()),
+                        "{flag}: {other:?}"
+                    );
                 }
             }
         }
@@ -631,7 +668,11 @@ mod tests {
             (false, None, false),
             (false, set("1"), false),
         ] {
-            assert_eq!(is_coloured(is_terminal, no_color.clone()), coloured, "{is_terminal} {no_color:?}");
+            assert_eq!(
+                is_coloured(is_terminal, no_color.clone()),
+                coloured,
+                "{is_terminal} {no_color:?}"
+            );
         }
     }
 

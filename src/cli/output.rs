@@ -1,9 +1,11 @@
 //! What a command prints: data on stdout, as a table or as JSON, and notes on stderr.
 //!
-//! JSON is the node's answer laid out on lines, with its members in the order and its numbers in the digits that the node
-//! wrote. A table is for people: aligned columns, and colour only on a terminal and only without `NO_COLOR`.
+//! JSON is the node's answer laid out on lines, with its members in the order and its numbers in
+//! the digits that the node wrote. A table is for people: aligned columns, and colour only on a
+//! terminal and only without `NO_COLOR`.
 //!
-//! A reader that has seen enough (`tidegate tenant list | head`) is no failure: the command ends as it would have ended.
+//! A reader that has seen enough (`tidegate tenant list | head`) is no failure: the command ends as
+//! it would have ended.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -49,7 +51,12 @@ pub struct Output<'a> {
 
 impl<'a> Output<'a> {
     /// Data to one place, notes to the other.
-    pub fn new(format: Format, colour: bool, data: &'a mut dyn Write, notes: &'a mut dyn Write) -> Self {
+    pub fn new(
+        format: Format,
+        colour: bool,
+        data: &'a mut dyn Write,
+        notes: &'a mut dyn Write,
+    ) -> Self {
         Self { format, colour, data, notes }
     }
 
@@ -78,9 +85,12 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Prints what is known of one thing, a line each: the name, then the value, which may be anybody's words.
+    /// Prints what is known of one thing, a line each: the name, then the value, which may be
+    /// anybody's words.
     pub fn facts(&mut self, facts: &[(&str, String)]) -> Result<(), Failure> {
-        facts.iter().try_for_each(|(name, value)| self.line(&format!("{name:<12} {}", plain(value))))
+        facts
+            .iter()
+            .try_for_each(|(name, value)| self.line(&format!("{name:<12} {}", plain(value))))
     }
 
     /// Prints bytes as they are.
@@ -112,7 +122,8 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Text from elsewhere, made harmless for a terminal: a control character could move the cursor or fake a line.
+/// Text from elsewhere, made harmless for a terminal: a control character could move the cursor or
+/// fake a line.
 pub fn plain(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         Cow::Owned(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
@@ -121,7 +132,8 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Milliseconds for people, never less than they are: `850ms`, `1.8s`, `2m 05s`, `3h 12m`, `12d 4h`.
+/// Milliseconds for people, never less than they are: `850ms`, `1.8s`, `2m 05s`, `3h 12m`, `12d
+/// 4h`.
 pub fn span(ms: u64) -> String {
     let tenths = ms.div_ceil(100);
     let seconds = ms.div_ceil(1_000);
@@ -164,7 +176,8 @@ fn aligned(columns: &[Column], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// JSON on lines, two spaces a level. The text has to be JSON; nothing but blanks between its parts changes.
+/// JSON on lines, two spaces a level. The text has to be JSON; nothing but blanks between its parts
+/// changes.
 fn laid_out(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -222,7 +235,8 @@ mod tests {
         let lines = laid_out(text);
         assert_eq!(
             lines,
-            "{\n  \"b\": 18446744073709551616,\n  \"a\": [],\n  \"c\": {},\n  \"d\": [\n    1,\n    \"x, {\\\"y\\\\\"\n  ],\n  \"e\": 1.50\n}"
+            "{\n  \"b\": 18446744073709551616,\n  \"a\": [],\n  \"c\": {},\n  \"d\": \
+                           [\n    1,\n    \"x, {\\\"y\\\\\"\n  ],\n  \"e\": 1.50\n}"
         );
         assert_eq!(laid_out(&lines), lines);
     }
@@ -269,7 +283,8 @@ mod tests {
             }
         }
         let mut notes = Vec::new();
-        for (kind, fine) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::StorageFull, false)] {
+        for (kind, fine) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::StorageFull, false)]
+        {
             let mut data = Broken(kind);
             let mut out = Output::new(Format::Table, false, &mut data, &mut notes);
             assert_eq!(out.line("x").is_ok(), fine, "{kind}");

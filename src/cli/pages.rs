@@ -1,6 +1,7 @@
 //! Lists that a node gives out page by page, put together.
 //!
-//! Nothing is handed on before all of it is there, so that half a list is never taken for the whole.
+//! Nothing is handed on before all of it is there, so that half a list is never taken for the
+//! whole.
 
 use serde_json::{Map, Value};
 
@@ -20,13 +21,19 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// All items of the list at `path` (with its query, if it has one), or the first `limit` of them. An answer has them in
-    /// the member `items`.
-    pub fn read(client: &Client, path: &str, items: &str, limit: Option<u64>) -> Result<Self, Failure> {
+    /// All items of the list at `path` (with its query, if it has one), or the first `limit` of
+    /// them. An answer has them in the member `items`.
+    pub fn read(
+        client: &Client,
+        path: &str,
+        items: &str,
+        limit: Option<u64>,
+    ) -> Result<Self, Failure> {
         let mut pages = Self { items: Vec::new(), next: None };
         let separator = if path.contains('?') { '&' } else { '?' };
         loop {
-            let wanted = limit.map_or(u64::MAX, |limit| limit.saturating_sub(pages.items.len() as u64));
+            let wanted =
+                limit.map_or(u64::MAX, |limit| limit.saturating_sub(pages.items.len() as u64));
             let mut page = format!("{path}{separator}limit={}", wanted.min(PAGE_ITEMS_MAX));
             if let Some(after) = &pages.next {
                 page.push_str(&format!("&after={}", encode(after)));
@@ -39,7 +46,9 @@ impl Pages {
             let next = page.get("next").and_then(Value::as_str).map(str::to_string);
             if next.is_some() && next == pages.next {
                 // It would go on for ever.
-                return Err(Failure::Failed(format!("the node's list of {items} makes no progress")));
+                return Err(Failure::Failed(format!(
+                    "the node's list of {items} makes no progress"
+                )));
             }
             let complete = found.len() as u64 >= wanted;
             pages.items.extend(found);

@@ -7,8 +7,9 @@
 //! policy version 3
 //! ```
 //!
-//! `validate` needs no node: it is the same reader that a node uses. What `diff` and `apply` send is the file as it is;
-//! whether it is TOML or JSON is told by its name, and where that says nothing, by its first character.
+//! `validate` needs no node: it is the same reader that a node uses. What `diff` and `apply` send
+//! is the file as it is; whether it is TOML or JSON is told by its name, and where that says
+//! nothing, by its first character.
 
 use std::fs::File;
 use std::io::Read;
@@ -168,7 +169,11 @@ impl PolicyArgs {
             }
             Verb::History => history(server, out),
             Verb::Rollback { to, dry_run, if_version } => {
-                let path = if dry_run { "/v1/policy/rollback?dry_run=true" } else { "/v1/policy/rollback" };
+                let path = if dry_run {
+                    "/v1/policy/rollback?dry_run=true"
+                } else {
+                    "/v1/policy/rollback"
+                };
                 let request = Request::post(path).json(&json!({"version": to}));
                 change(request, dry_run, if_version, server, out)
             }
@@ -194,7 +199,8 @@ struct Written {
 
 impl Written {
     fn read(file: &Path) -> Result<Self, Failure> {
-        let unreadable = |e: std::io::Error| Failure::Failed(format!("can't read {}: {e}", name_of(file)));
+        let unreadable =
+            |e: std::io::Error| Failure::Failed(format!("can't read {}: {e}", name_of(file)));
         let source: Box<dyn Read> = if is_stdin(file) {
             Box::new(std::io::stdin())
         } else {
@@ -244,7 +250,9 @@ fn validate(file: &Path, out: &mut Output<'_>) -> Result<Exit, Failure> {
         Ok(document) => {
             if !out.is_json() {
                 let (tiers, tenants) = (document.tiers.len(), document.tenants.len());
-                out.line(&format!("{name}: valid, {tiers} tiers and {tenants} tenants with rules"))?;
+                out.line(&format!(
+                    "{name}: valid, {tiers} tiers and {tenants} tenants with rules"
+                ))?;
             }
             Ok(Exit::Done)
         }
@@ -265,9 +273,14 @@ fn validate(file: &Path, out: &mut Output<'_>) -> Result<Exit, Failure> {
     }
 }
 
-fn get(at_version: Option<u64>, server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
+fn get(
+    at_version: Option<u64>,
+    server: &ServerArgs,
+    out: &mut Output<'_>,
+) -> Result<Exit, Failure> {
     let accept = if out.is_json() { JSON } else { TOML };
-    let path = at_version.map_or("/v1/policy".into(), |version| format!("/v1/policy?version={version}"));
+    let path =
+        at_version.map_or("/v1/policy".into(), |version| format!("/v1/policy?version={version}"));
     let answer = server.client()?.send(Request::get(path).accept(accept))?;
     if out.is_json() {
         out.json(&answer.text)?;
@@ -370,7 +383,8 @@ fn history(server: &ServerArgs, out: &mut Output<'_>) -> Result<Exit, Failure> {
         out.json(&answer.text)?;
         return Ok(Exit::Done);
     }
-    let columns = [Column::Right("VERSION"), Column::Left("TIME"), Column::Left("BY"), Column::Left("WHAT")];
+    let columns =
+        [Column::Right("VERSION"), Column::Left("TIME"), Column::Left("BY"), Column::Left("WHAT")];
     let row = |past: Past| vec![past.version.to_string(), past.time, past.by, past.what];
     let rows: Vec<_> = answer.read::<History>()?.versions.into_iter().map(row).collect();
     out.table(&columns, &rows)?;
@@ -383,7 +397,8 @@ fn enforce(
     server: &ServerArgs,
     out: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    let request = Request::put("/v1/policy/enforce").json(&json!({"enforce": switch == Switch::On}));
+    let request =
+        Request::put("/v1/policy/enforce").json(&json!({"enforce": switch == Switch::On}));
     print_applied(&server.client()?.send(conditional(request, if_version))?, out)?;
     if switch == Switch::Off && !out.is_json() {
         out.note("no limit denies any more; the deny list still does");
@@ -439,17 +454,23 @@ mod tests {
     #[test]
     fn validate_accepts_toml_and_json_by_name_or_content_without_a_node() {
         let json = r#" {"default_tier": "free", "tiers": {"free": {"limits": []}}}"#;
-        for (name, text) in [("p.toml", POLICY), ("p.JSON", json), ("policy", POLICY), ("policy.txt", json)] {
+        for (name, text) in
+            [("p.toml", POLICY), ("p.JSON", json), ("policy", POLICY), ("policy.txt", json)]
+        {
             let (_folder, path) = file(name, text);
             let ran = run_on(&path, "validate", "--url nonsense");
             assert_eq!(ran.exit, Exit::Done, "{ran:?}");
-            assert_eq!(ran.data, format!("{}: valid, 1 tiers and 0 tenants with rules\n", path.display()));
+            assert_eq!(
+                ran.data,
+                format!("{}: valid, 1 tiers and 0 tenants with rules\n", path.display())
+            );
         }
     }
 
     #[test]
     fn validate_prints_every_fault_with_its_path_and_exits_1() {
-        let text = "default_tier = \"free\"\n[tiers.free]\nweigth = \"1\"\nmax_concurrent = 0\nlimits = []\n";
+        let text = "default_tier = \"free\"\n[tiers.free]\nweigth = \"1\"\nmax_concurrent = \
+                    0\nlimits = []\n";
         let (_folder, path) = file("p.toml", text);
         let ran = run_on(&path, "validate", "");
         assert_eq!(ran.exit, Exit::Failed);
@@ -472,14 +493,21 @@ mod tests {
         let missing = folder.path().join("missing.toml");
         let ran = run_on(&missing, "validate", "");
         assert_eq!(ran.exit, Exit::Failed);
-        assert!(ran.notes.contains("can't read") && ran.notes.contains("missing.toml"), "{}", ran.notes);
+        assert!(
+            ran.notes.contains("can't read") && ran.notes.contains("missing.toml"),
+            "{}",
+            ran.notes
+        );
     }
 
     #[test]
     fn get_prints_toml_as_it_is_or_json_in_lines() {
         let server = Server::replying([Reply::ok(POLICY), Reply::ok(r#"{"default_tier":"free"}"#)]);
         assert_eq!(server.run("tidegate policy get").data, POLICY);
-        assert_eq!(server.run("tidegate policy get -o json").data, "{\n  \"default_tier\": \"free\"\n}\n");
+        assert_eq!(
+            server.run("tidegate policy get -o json").data,
+            "{\n  \"default_tier\": \"free\"\n}\n"
+        );
         let seen = server.seen();
         assert_eq!(seen[0].line, "GET /v1/policy");
         assert_eq!(seen[0].header("accept"), Some("application/toml"));
@@ -494,8 +522,10 @@ mod tests {
         assert_eq!(ran.exit, Exit::Failed);
         assert_eq!(
             ran.data,
-            "tiers:\n- tiers.old: { limits = [] }\n~ tiers.pro.limits.minute.limit: 100 → 200  (spent stays spent)\n\n\
-             tenants:\n+ tenants.acme: { tier = \"pro\" }\n\n1 added, 1 changed, 1 removed\n"
+            "tiers:\n- tiers.old: { limits = [] }\n~ \
+                              tiers.pro.limits.minute.limit: 100 → 200  (spent stays \
+                              spent)\n\ntenants:\n+ tenants.acme: { tier = \"pro\" }\n\n1 added, 1 \
+                              changed, 1 removed\n"
         );
         assert_eq!(ran.notes, "compared with policy version 12\n");
         let seen = server.seen();
@@ -519,7 +549,10 @@ mod tests {
         assert_eq!((same.exit, same.data.as_str()), (Exit::Done, "no differences\n"));
         let invalid = run_on(&path, "diff", &url);
         assert_eq!((invalid.exit, invalid.data.as_str()), (Exit::Usage, ""));
-        assert_eq!(invalid.notes, "error: Invalid policy (HTTP 422)\n  default_tier: is required\n");
+        assert_eq!(
+            invalid.notes,
+            "error: Invalid policy (HTTP 422)\n  default_tier: is required\n"
+        );
         let gone = run_on(&path, "diff", &url);
         assert_eq!(gone.exit, Exit::Unreachable);
     }
@@ -535,7 +568,10 @@ mod tests {
         let ran = run_on(&path, "apply", &url);
         assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "policy version 13\n"));
         let ran = run_on(&path, "apply", &format!("--if-version 13 {url}"));
-        assert_eq!(ran.data, "policy version 14\npending on n2, n3, which will follow once reached\n");
+        assert_eq!(
+            ran.data,
+            "policy version 14\npending on n2, n3, which will follow once reached\n"
+        );
         let seen = server.seen();
         assert_eq!(seen[0].line, "PUT /v1/policy");
         assert_eq!(seen[0].header("if-match"), None);
@@ -573,12 +609,15 @@ mod tests {
              9  2026-01-01T00:00:00Z  admin-1  replaced\u{fffd} the policy\n"
         );
         let ran = server.run("tidegate policy history -o json");
-        assert!(serde_json::from_str::<Value>(&ran.data).is_ok_and(|printed| printed["version"] == 10));
+        assert!(
+            serde_json::from_str::<Value>(&ran.data).is_ok_and(|printed| printed["version"] == 10)
+        );
     }
 
     #[test]
     fn rollback_names_the_version_and_prints_what_would_change_if_asked() {
-        let server = Server::replying([Reply::ok(CHANGES), Reply::ok(r#"{"version":13,"pending":[]}"#)]);
+        let server =
+            Server::replying([Reply::ok(CHANGES), Reply::ok(r#"{"version":13,"pending":[]}"#)]);
         let ran = server.run("tidegate policy rollback 7 --dry-run");
         assert!(ran.data.ends_with("\n1 added, 1 changed, 1 removed\n"), "{}", ran.data);
         assert_eq!(ran.notes, "a dry run: policy version 12 stays in force\n");
@@ -607,7 +646,10 @@ mod tests {
             (seen[0].line.as_str(), seen[0].json()),
             ("PUT /v1/policy/enforce", json!({"enforce": false}))
         );
-        assert_eq!((seen[1].json(), seen[1].header("if-match")), (json!({"enforce": true}), Some("\"13\"")));
+        assert_eq!(
+            (seen[1].json(), seen[1].header("if-match")),
+            (json!({"enforce": true}), Some("\"13\""))
+        );
     }
 
     #[test]
@@ -619,6 +661,9 @@ mod tests {
         )]);
         let ran = run_on(&path, "apply", &format!("--if-version 13 --url {}", server.url));
         assert_eq!(ran.exit, Exit::Failed);
-        assert_eq!(ran.notes, "error: Stale: policy is at version 14, the change expects 13 (HTTP 412)\n");
+        assert_eq!(
+            ran.notes,
+            "error: Stale: policy is at version 14, the change expects 13 (HTTP 412)\n"
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! `tidegate [serve]`: runs a node on real sockets until it is told to stop, or has left its cluster.
+//! `tidegate [serve]`: runs a node on real sockets until it is told to stop, or has left its
+//! cluster.
 //!
-//! Who the node is, its data says, if there is any. A node without data is one of the configuration's; or with `--join` one that
-//! asks a cluster to admit it ([`join`]). One that turns out to have to join only while it runs is stopped, and started again.
+//! Who the node is, its data says, if there is any. A node without data is one of the
+//! configuration's; or with `--join` one that asks a cluster to admit it ([`join`]). One that turns
+//! out to have to join only while it runs is stopped, and started again.
 
 mod hangup;
 mod join;
@@ -25,7 +27,8 @@ use tidegate::cluster::peer_keys::PEER_KEYS_FILE;
 use tidegate::cluster::raft::{FILE, Place};
 use tidegate::cluster::{InForce, MemberError, PolicyStore, peer_keys};
 use tidegate::config::{
-    ADMIN_VARIABLE, Config, Own, PEER_VARIABLE, PeerKeySource, PeerSecret, Role, Tls, unused_admin_variable,
+    ADMIN_VARIABLE, Config, Own, PEER_VARIABLE, PeerKeySource, PeerSecret, Role, Tls,
+    unused_admin_variable,
 };
 use tidegate::files;
 use tidegate::input::Fault;
@@ -43,7 +46,8 @@ use hangup::{Hangups, Reloaded};
 use join::{Joining, Settled};
 use service::Service;
 
-/// A node outlives the reader of its log: a line that can't be written is lost, where the standard macros panic.
+/// A node outlives the reader of its log: a line that can't be written is lost, where the standard
+/// macros panic.
 macro_rules! println {
     ($($text:tt)*) => { print(&(format!($($text)*) + "\n")) };
 }
@@ -69,7 +73,8 @@ const KEPT_FILES: [&str; 6] =
 /// How long the introduction of a node that is alone waits until it may be asked: a fsync or two.
 const STARTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long an address that an earlier run of this process had may take to be free, and how often that is tried.
+/// How long an address that an earlier run of this process had may take to be free, and how often
+/// that is tried.
 const FREE_WITHIN: Duration = Duration::from_secs(5);
 const FREE_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -103,7 +108,9 @@ async fn configured(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
     let (filter, config) = config;
     let running = tidegate::telemetry::log::start(log_format.into(), &filter);
     let reloaded = Arc::new(Reloaded::default());
-    if let Some(path) = place.config.clone().filter(|_| log.is_none() && config.log_filter.is_some()) {
+    if let Some(path) =
+        place.config.clone().filter(|_| log.is_none() && config.log_filter.is_some())
+    {
         reloaded.log_of(running, path);
     }
     tokio::spawn(hangups.answer(reloaded.clone()));
@@ -134,7 +141,9 @@ async fn configured(arguments: ServeArgs, server: ServerArgs) -> ExitCode {
 fn filter_of(log: Option<Filter>, config: &Config) -> Result<Filter, Vec<Fault>> {
     match (log, &config.log_filter) {
         (Some(filter), _) => Ok(filter),
-        (None, Some(text)) => text.parse().map_err(|why: String| vec![Fault::new("log.filter", why)]),
+        (None, Some(text)) => {
+            text.parse().map_err(|why: String| vec![Fault::new("log.filter", why)])
+        }
         (None, None) => Ok(Filter::default()),
     }
 }
@@ -159,11 +168,17 @@ fn refuse(what: &str, faults: &[Fault]) -> ExitCode {
 enum Run {
     /// The process ends too.
     Ended(ExitCode),
-    /// A cluster was found that this node is no member of: it is to be started again, and to ask for admission.
+    /// A cluster was found that this node is no member of: it is to be started again, and to ask
+    /// for admission.
     Joins,
 }
 
-async fn serve(config: Config, mut joining: Joining, reloaded: Arc<Reloaded>, stop_at_eof: bool) -> ExitCode {
+async fn serve(
+    config: Config,
+    mut joining: Joining,
+    reloaded: Arc<Reloaded>,
+    stop_at_eof: bool,
+) -> ExitCode {
     raise_descriptor_limit();
     if let Err(error) = ignore_other_signals() {
         return fail(error);
@@ -211,7 +226,8 @@ async fn serve_once(
     }
 }
 
-/// Takes `address`, so that a port in use is told first; it is listened on once the node answers. A run that follows another one of this process waits a moment for the address to be free again.
+/// Takes `address`, so that a port in use is told first; it is listened on once the node answers. A
+/// run that follows another one of this process waits a moment for the address to be free again.
 async fn bind_again(address: SocketAddr, follows: bool) -> std::io::Result<Bound> {
     let mut waited = Duration::ZERO;
     loop {
@@ -297,7 +313,11 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     };
     reloaded.node_of(&config, node.tokens());
     if let Some(keys) = to_keep {
-        tokio::spawn(keep_peer_keys(node.member().in_force().clone(), config.data_dir.clone(), keys));
+        tokio::spawn(keep_peer_keys(
+            node.member().in_force().clone(),
+            config.data_dir.clone(),
+            keys,
+        ));
     }
     if members.len() == 1 {
         // Nobody else is needed for it. Should it take long, the log says why.
@@ -325,7 +345,10 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
 }
 
 /// The outcome of `work`, if the node wasn't told to stop before.
-async fn or_stopped<T>(work: impl Future<Output = T>, stop: Pin<&mut impl Future<Output = ()>>) -> Option<T> {
+async fn or_stopped<T>(
+    work: impl Future<Output = T>,
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Option<T> {
     tokio::select! {
         biased;
         () = stop => None,
@@ -343,7 +366,8 @@ fn initial(file: Option<&Path>) -> Result<Document, Vec<Fault>> {
     let Some(path) = file else {
         return Ok(tidegate::policy::builtin());
     };
-    let bytes = std::fs::read(path).map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])?;
+    let bytes = std::fs::read(path)
+        .map_err(|e| vec![Fault::new("", format!("{}: {e}", path.display()))])?;
     policy_of(path, &bytes)
 }
 
@@ -357,7 +381,8 @@ pub fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json")
 }
 
-/// Every connection takes a descriptor, and the usual soft limit of 1024 is less than a node may have.
+/// Every connection takes a descriptor, and the usual soft limit of 1024 is less than a node may
+/// have.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
@@ -367,7 +392,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// From here on no signal ends the node but those that stop it and SIGKILL. (The standard library ignores SIGPIPE.)
+/// From here on no signal ends the node but those that stop it and SIGKILL. (The standard library
+/// ignores SIGPIPE.)
 fn ignore_other_signals() -> std::io::Result<()> {
     let ignored = [
         (SignalKind::user_defined1(), "SIGUSR1"),
@@ -385,8 +411,8 @@ fn ignore_other_signals() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Done at the first SIGTERM or SIGINT, or at the end of standard input where that counts; a signal after that ends the
-/// process at once.
+/// Done at the first SIGTERM or SIGINT, or at the end of standard input where that counts; a signal
+/// after that ends the process at once.
 fn stop_signal(at_eof: bool) -> std::io::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -407,7 +433,8 @@ fn stop_signal(at_eof: bool) -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Says when standard input has ended. A thread waits for it: one of the runtime's would keep the process from ending.
+/// Says when standard input has ended. A thread waits for it: one of the runtime's would keep the
+/// process from ending.
 fn end_of_input() -> std::io::Result<oneshot::Receiver<()>> {
     let (sender, receiver) = oneshot::channel();
     std::thread::Builder::new().name("input".into()).spawn(move || {
@@ -445,7 +472,8 @@ fn introduce(
     }
     println!("  data    {}", config.data_dir.display());
     if let Some(tls) = &config.tls {
-        let until = tls.until.map(|until| format!(", certificate until {until}")).unwrap_or_default();
+        let until =
+            tls.until.map(|until| format!(", certificate until {until}")).unwrap_or_default();
         println!("  tls     {}{until}", if tls.http { "peers and HTTP" } else { "peers" });
     }
     println!("  access  {}", access_of(config, http));
@@ -462,36 +490,44 @@ fn url_of(config: &Config, http: SocketAddr) -> String {
     format!("{}://{http}", if has_tls { "https" } else { "http" })
 }
 
-/// The keys by which this node and its peers know each other, and where the one to prove with is from.
+/// The keys by which this node and its peers know each other, and where the one to prove with is
+/// from.
 fn peer_keys(config: &Config) -> Result<(PeerKeys, PeerKeySource), String> {
     let kept = peer_keys::load(&config.data_dir).map_err(|error| error.to_string())?;
     let are_kept = kept.is_some();
     let kept: Vec<_> = kept.unwrap_or_default().iter().map(|key| *key.bytes()).collect();
     let (keys, source) = config.peer_keys(&kept);
     let lists_auth = config.peer_secrets.contains(&PeerSecret::Auth);
-    if lists_auth && kept.is_empty() && config.tokens.iter().all(|token| token.role != Role::Admin) {
-        let why = "\"auth\" among the peer secrets is the secret that follows from the admin tokens, and there is none";
+    if lists_auth && kept.is_empty() && config.tokens.iter().all(|token| token.role != Role::Admin)
+    {
+        let why = "\"auth\" among the peer secrets is the secret that follows from the admin \
+                   tokens, and there is none";
         return Err(why.into());
     }
     Ok((PeerKeys { keys: keys.into_iter().map(Key::new).collect(), are_kept }, source))
 }
 
-/// Keeps the keys in the data directory once this node is part of its cluster: until then they may be wrong.
+/// Keeps the keys in the data directory once this node is part of its cluster: until then they may
+/// be wrong.
 async fn keep_peer_keys(in_force: Arc<InForce>, directory: PathBuf, keys: Vec<Key>) {
     in_force.until(InForce::is_registered).await;
     let saved = tokio::task::spawn_blocking(move || peer_keys::save(&directory, &keys)).await;
     if let Ok(Err(error)) = saved {
-        tracing::error!(%error, "the peer keys are not kept: a start without the same secret has another key");
+        tracing::error!(%error, "the peer keys are not kept: a start without the same secret has \
+                                 another key");
     }
 }
 
-/// Narrows the modes of the data directory and its files, and returns a warning for what others than this
-/// process's user may read all the same: the directory, a TLS key, the file of a token or a peer secret.
+/// Narrows the modes of the data directory and its files, and returns a warning for what others
+/// than this process's user may read all the same: the directory, a TLS key, the file of a token or
+/// a peer secret.
 fn open_to_others(config: &Config) -> Vec<String> {
     let mut warnings = files::narrow(&config.data_dir, &KEPT_FILES);
     let keys = config.tls.iter().flat_map(Tls::keys).map(|path| ("the TLS key", path));
-    let tokens = config.tokens.iter().filter_map(|token| Some(("the token file", token.file.as_deref()?)));
-    let secrets = config.peer_secret_files.iter().map(|path| ("the file of the peer secret", path.as_path()));
+    let tokens =
+        config.tokens.iter().filter_map(|token| Some(("the token file", token.file.as_deref()?)));
+    let secrets =
+        config.peer_secret_files.iter().map(|path| ("the file of the peer secret", path.as_path()));
     for (what, path) in keys.chain(tokens).chain(secrets) {
         warnings.extend(files::too_open(what, path).filter(|told| !warnings.contains(told)));
     }
@@ -504,8 +540,12 @@ fn peers_of(config: &Config, source: PeerKeySource) -> &'static str {
         (PeerKeySource::Configured, _) => "by secret ([peers] secret or TIDEGATE_PEER_SECRET)",
         (PeerKeySource::Kept, _) => "by secret (peers.keys in the data directory)",
         (PeerKeySource::AdminTokens, _) => "by secret (from the admin tokens)",
-        (PeerKeySource::Nowhere, true) => "by certificate alone (no [peers] secret, no admin token)",
-        (PeerKeySource::Nowhere, false) => "open (no [peers] secret, no admin token; loopback only)",
+        (PeerKeySource::Nowhere, true) => {
+            "by certificate alone (no [peers] secret, no admin token)"
+        }
+        (PeerKeySource::Nowhere, false) => {
+            "open (no [peers] secret, no admin token; loopback only)"
+        }
     }
 }
 
@@ -541,7 +581,8 @@ fn call_to_try(config: &Config, http: SocketAddr) -> String {
     format!("{call} {}/v1/check -d '{{\"tenant\":\"acme\"}}'", url_of(config, dialled(http)))
 }
 
-/// An address by which this machine reaches itself: a node that listens everywhere is on loopback too.
+/// An address by which this machine reaches itself: a node that listens everywhere is on loopback
+/// too.
 fn dialled(http: SocketAddr) -> SocketAddr {
     let ip = match http.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -560,8 +601,8 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Warns that the policy of the configuration is not the one in force, where that is so. A node reads the file at its
-/// cluster's very first start and never again.
+/// Warns that the policy of the configuration is not the one in force, where that is so. A node
+/// reads the file at its cluster's very first start and never again.
 fn warn_of_ignored_policy(file: &Path, node: &Node, server: &str) {
     let current = node.member().current();
     let same = match initial(Some(file)) {
@@ -574,8 +615,8 @@ fn warn_of_ignored_policy(file: &Path, node: &Node, server: &str) {
         version => format!("version {version}"),
     };
     tracing::warn!(
-        "[policy] file {file} is ignored{same}: this node has data, and the policy in force is {in_force}; to put the file in \
-         force: tidegate policy apply {file} {server}",
+        "[policy] file {file} is ignored{same}: this node has data, and the policy in force is \
+         {in_force}; to put the file in force: tidegate policy apply {file} {server}",
         file = quoted(&std::path::absolute(file).as_deref().unwrap_or(file).display().to_string()),
     );
 }

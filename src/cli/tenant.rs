@@ -5,8 +5,9 @@
 //! policy version 13
 //! ```
 //!
-//! A tier is one member of a tenant's rule, so setting it is read, change, write. The write names the version that was read
-//! (`If-Match`); where somebody else was faster it is all done again, so neither change is lost.
+//! A tier is one member of a tenant's rule, so setting it is read, change, write. The write names
+//! the version that was read (`If-Match`); where somebody else was faster it is all done again, so
+//! neither change is lost.
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
@@ -21,7 +22,8 @@ use super::output::{Column, Output};
 use super::pages::Pages;
 use super::policy::print_applied;
 
-/// How often a tier is set anew because the policy changed meanwhile. Each time somebody else's write went through.
+/// How often a tier is set anew because the policy changed meanwhile. Each time somebody else's
+/// write went through.
 const SET_TIER_TRIES_MAX: usize = 5;
 
 /// Tenants: who there is, how they stand, their tiers
@@ -148,8 +150,12 @@ fn list(client: &Client, limit: Option<u64>, out: &mut Output<'_>) -> Result<(),
     if out.is_json() {
         return out.json(&json!({"tenants": pages.items, "next": pages.next}).to_string());
     }
-    let columns =
-        [Column::Left("TENANT"), Column::Left("TIER"), Column::Left("NAMED"), Column::Left("ACTIVE")];
+    let columns = [
+        Column::Left("TENANT"),
+        Column::Left("TIER"),
+        Column::Left("NAMED"),
+        Column::Left("ACTIVE"),
+    ];
     let rows: Result<Vec<_>, Failure> = pages.items.into_iter().map(row).collect();
     out.table(&columns, &rows?)
 }
@@ -233,7 +239,8 @@ fn set_tier(
     loop {
         let answer = client.send(Request::get(path.as_str()))?;
         let Some(tag) = answer.etag.clone() else {
-            let why = "the node names no version (ETag) of the tenant's rule, so it can't be changed safely";
+            let why = "the node names no version (ETag) of the tenant's rule, so it can't be \
+                       changed safely";
             return Err(Failure::Failed(why.into()));
         };
         let mut rule = answer.read::<Ruled>()?.policy.unwrap_or_default();
@@ -270,7 +277,8 @@ struct NamedLimit {
 fn reset(client: &Client, arguments: ResetArgs, out: &mut Output<'_>) -> Result<(), Failure> {
     let ResetArgs { tenant, client: of_client, action, ip, limit } = arguments;
     let named = [("client", of_client), ("action", action), ("ip", ip), ("limit", limit)];
-    let named = named.into_iter().filter_map(|(member, value)| Some((member.into(), json!(value?))));
+    let named =
+        named.into_iter().filter_map(|(member, value)| Some((member.into(), json!(value?))));
     let body: Map<String, Value> = named.collect();
     let mut request = Request::post(format!("{}/reset", path_of(&tenant)));
     if !body.is_empty() {
@@ -309,7 +317,9 @@ mod tests {
             Reply::ok(
                 r#"{"tenants":[{"id":"acme","tier":"pro","named":true,"active":false}],"next":"ac me"}"#,
             ),
-            Reply::ok(r#"{"tenants":[{"id":"b","tier":"free","named":false,"active":true}],"next":null}"#),
+            Reply::ok(
+                r#"{"tenants":[{"id":"b","tier":"free","named":false,"active":true}],"next":null}"#,
+            ),
         ]);
         let ran = server.run("tidegate tenant list");
         assert_eq!(ran.exit, Exit::Done, "{ran:?}");
@@ -319,13 +329,17 @@ mod tests {
         );
         assert_eq!(ran.notes, "");
         let lines: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
-        assert_eq!(lines, ["GET /v1/tenants?limit=1000", "GET /v1/tenants?limit=1000&after=ac%20me"]);
+        assert_eq!(
+            lines,
+            ["GET /v1/tenants?limit=1000", "GET /v1/tenants?limit=1000&after=ac%20me"]
+        );
     }
 
     #[test]
     fn list_stops_at_its_limit_and_says_that_more_may_follow() {
-        let page =
-            |id: &str| Reply::ok(&format!(r#"{{"tenants":[{{"id":"{id}","tier":"free"}}],"next":"{id}"}}"#));
+        let page = |id: &str| {
+            Reply::ok(&format!(r#"{{"tenants":[{{"id":"{id}","tier":"free"}}],"next":"{id}"}}"#))
+        };
         let server = Server::replying([page("a"), page("b")]);
         let ran = server.run("tidegate tenant list --limit 2 -o json");
         assert_eq!(ran.notes, "the first 2; more may follow\n");
@@ -358,10 +372,12 @@ mod tests {
         let ran = server.run("tidegate tenant show a/b");
         assert_eq!(
             ran.data,
-            "tenant       a/b\ntier         pro (by tenant)\npermits      0\nkeys         1\nrequest ids  2\n\n\
-             LIMIT  PER     ALGORITHM     LEFT  OF  WINDOW  RESET  MODE\n\
-             m      tenant  fixed_window     4   5  1m 00s  900ms  exact\n\n\
-             rules of its own:\ntier = \"pro\"\ntier_expires = \"2027-01-01T00:00:00Z\"\n\n[[limits]]\nlimit = 5\nname = \"m\"\n"
+            "tenant       a/b\ntier         pro (by tenant)\npermits      \
+                              0\nkeys         1\nrequest ids  2\n\nLIMIT  PER     ALGORITHM     \
+                              LEFT  OF  WINDOW  RESET  MODE\nm      tenant  fixed_window     4   \
+                              5  1m 00s  900ms  exact\n\nrules of its own:\ntier = \
+                              \"pro\"\ntier_expires = \
+                              \"2027-01-01T00:00:00Z\"\n\n[[limits]]\nlimit = 5\nname = \"m\"\n"
         );
         assert_eq!(server.seen()[0].line, "GET /v1/tenants/a%2Fb");
     }
@@ -421,7 +437,10 @@ mod tests {
     fn reset_asks_for_just_that() {
         let server = Server::replying([Reply::status(204, ""), Reply::ok(r#"{"reset":true}"#)]);
         assert_eq!(server.run("tidegate tenant reset acme").data, "acme: reset\n");
-        assert_eq!(server.run("tidegate tenant reset acme -o json").data, "{\n  \"reset\": true\n}\n");
+        assert_eq!(
+            server.run("tidegate tenant reset acme -o json").data,
+            "{\n  \"reset\": true\n}\n"
+        );
         assert_eq!(server.seen()[0].line, "POST /v1/tenants/acme/reset");
     }
 }

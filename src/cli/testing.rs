@@ -1,4 +1,5 @@
-//! A fake node for tests: a loopback server that gives prepared replies and remembers what it was asked.
+//! A fake node for tests: a loopback server that gives prepared replies and remembers what it was
+//! asked.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -69,7 +70,8 @@ impl Seen {
     }
 }
 
-/// A fake node. It takes one request a connection, as many as it has replies, and then refuses connections.
+/// A fake node. It takes one request a connection, as many as it has replies, and then refuses
+/// connections.
 pub struct Server {
     /// Where it listens.
     pub url: String,

@@ -1,7 +1,8 @@
 //! The environment variables that the program reads, and a word about those that it does not.
 //!
-//! Connection and node settings have variables. What is done once, or can't be undone, has none: a variable that somebody
-//! exported yesterday must not decide it. `TIDEGATE_DATADIR` would be ignored without a word, so it is warned of.
+//! Connection and node settings have variables. What is done once, or can't be undone, has none: a
+//! variable that somebody exported yesterday must not decide it. `TIDEGATE_DATADIR` would be
+//! ignored without a word, so it is warned of.
 
 use std::collections::BTreeSet;
 
@@ -45,13 +46,18 @@ pub fn ours() -> impl Iterator<Item = String> {
     names.filter(|name| name.starts_with(PREFIX))
 }
 
-/// A warning for each of `names` that the program does not read and the configuration, which names `referred_to`, neither.
-pub fn warnings(names: impl Iterator<Item = String>, referred_to: &BTreeSet<String>) -> Vec<String> {
+/// A warning for each of `names` that the program does not read and the configuration, which names
+/// `referred_to`, neither.
+pub fn warnings(
+    names: impl Iterator<Item = String>,
+    referred_to: &BTreeSet<String>,
+) -> Vec<String> {
     let is_read = |name: &str| KNOWN.contains(&name) || referred_to.contains(name);
     let unread = names.filter(|name| !is_read(name) && !is_of_a_service(name));
     let mut warnings: Vec<_> = unread
         .map(|name| {
-            let hint = nearest(&name, KNOWN.into_iter()).map(|known| format!("; did you mean {known}?"));
+            let hint =
+                nearest(&name, KNOWN.into_iter()).map(|known| format!("; did you mean {known}?"));
             format!("the environment variable {name} is not read{}", hint.unwrap_or_default())
         })
         .collect();
@@ -59,14 +65,16 @@ pub fn warnings(names: impl Iterator<Item = String>, referred_to: &BTreeSet<Stri
     warnings
 }
 
-/// Whether Kubernetes sets a variable of that name in every container beside a service called `tidegate` or `tidegate-…`:
-/// `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT`, `TIDEGATE_PEERS_PORT_7070_TCP_ADDR`.
+/// Whether Kubernetes sets a variable of that name in every container beside a service called
+/// `tidegate` or `tidegate-…`: `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT`,
+/// `TIDEGATE_PEERS_PORT_7070_TCP_ADDR`.
 fn is_of_a_service(name: &str) -> bool {
     let is_port = |rest: &str| {
         let number = rest.split('_').next().unwrap_or_default();
         rest.is_empty() || !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
     };
-    let port = name.rsplit_once("_PORT").is_some_and(|(_, rest)| is_port(rest.trim_start_matches('_')));
+    let port =
+        name.rsplit_once("_PORT").is_some_and(|(_, rest)| is_port(rest.trim_start_matches('_')));
     name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || port
 }
 
@@ -85,7 +93,8 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "the environment variable TIDEGATE_DATADIR is not read; did you mean TIDEGATE_DATA_DIR?",
+                "the environment variable TIDEGATE_DATADIR is not read; did you mean \
+                 TIDEGATE_DATA_DIR?",
                 "the environment variable TIDEGATE_RECOVER_FORCE is not read",
             ]
         );

@@ -1,12 +1,13 @@
 //! Whom a node looks for, and where.
 //!
-//! Numbers and names come from the best source there is: the members that the log names; Raft's own records, which are readable
-//! before the log has been applied; what a node was given as it was admitted; and only at the first start of a cluster the list
-//! of the configuration, in its order. Whoever still gets the log without being a member (it has left, and is to hear of it)
-//! is one too.
+//! Numbers and names come from the best source there is: the members that the log names; Raft's own
+//! records, which are readable before the log has been applied; what a node was given as it was
+//! admitted; and only at the first start of a cluster the list of the configuration, in its order.
+//! Whoever still gets the log without being a member (it has left, and is to hear of it) is one
+//! too.
 //!
-//! Where they are comes from the same source. Where the configuration lists a node of that name elsewhere it is looked for there,
-//! too, by its link (`links/reach.rs`).
+//! Where they are comes from the same source. Where the configuration lists a node of that name
+//! elsewhere it is looked for there, too, by its link (`links/reach.rs`).
 
 use std::collections::BTreeMap;
 
@@ -21,15 +22,23 @@ pub fn number(place: usize) -> NodeId {
     NodeId(place as u64 + 1)
 }
 
-/// All but the node of `claim` itself: number, name and address. `listed` is what the configuration says.
-pub fn acquaintances(claim: &Claim, view: &View, listed: &[SeedNode]) -> Vec<(NodeId, Name, String)> {
+/// All but the node of `claim` itself: number, name and address. `listed` is what the configuration
+/// says.
+pub fn acquaintances(
+    claim: &Claim,
+    view: &View,
+    listed: &[SeedNode],
+) -> Vec<(NodeId, Name, String)> {
     let mut known = BTreeMap::new();
     for (id, address) in &view.nodes {
         known.extend(Name::new(&address.name).map(|name| (*id, (name, address.peer.clone()))));
     }
     if let Some(agreed) = view.state.agreed() {
         known.extend(
-            agreed.members.iter().map(|(id, member)| (id, (member.name.clone(), member.peer.clone()))),
+            agreed
+                .members
+                .iter()
+                .map(|(id, member)| (id, (member.name.clone(), member.peer.clone()))),
         );
     }
     if known.is_empty() {
@@ -44,11 +53,15 @@ fn at_first(claim: &Claim, listed: &[SeedNode]) -> BTreeMap<NodeId, (Name, Strin
     match &claim.admission {
         Some(admission) => {
             let members = admission.members.iter();
-            members.map(|member| (member.number, (member.name.clone(), member.peer.clone()))).collect()
+            members
+                .map(|member| (member.number, (member.name.clone(), member.peer.clone())))
+                .collect()
         }
         None => {
             let numbered = (0..).zip(listed);
-            numbered.map(|(at, seed)| (number(at), (seed.name.clone(), seed.peer.clone()))).collect()
+            numbered
+                .map(|(at, seed)| (number(at), (seed.name.clone(), seed.peer.clone())))
+                .collect()
         }
     }
 }
@@ -121,7 +134,8 @@ mod tests {
 
     #[test]
     fn the_log_knows_where_the_members_are_and_records_know_who_has_just_left() {
-        let nodes = [(NodeId(2), Address::new("n2", "old:2")), (NodeId(9), Address::new("n9", "a:9"))];
+        let nodes =
+            [(NodeId(2), Address::new("n2", "old:2")), (NodeId(9), Address::new("n9", "a:9"))];
         let state = agreed(&[("n1", "a:1"), ("n2", "new:2")]);
         let view = View { applied: LogIndex(3), state, nodes: nodes.into() };
         assert_eq!(shown(&claim(1), &view, &[]), "2 n2 new:2, 9 n9 a:9");
@@ -140,7 +154,8 @@ mod tests {
             members: vec![acquaintance(1, "n1"), acquaintance(57, "n4")],
             tokens: Vec::new(),
         };
-        let claim = Claim { node: NodeId(57), name: name("n4"), admission: Some(admission), ..claim(57) };
+        let claim =
+            Claim { node: NodeId(57), name: name("n4"), admission: Some(admission), ..claim(57) };
         assert_eq!(shown(&claim, &View::default(), &[]), "1 n1 n1:7171");
         assert_eq!(shown(&claim, &View::default(), &listed(&[("n4", "x:4")])), "1 n1 n1:7171");
     }

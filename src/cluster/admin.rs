@@ -1,11 +1,13 @@
 //! What administrators want of the members: one is to be admitted, to leave, to own nothing.
 //!
-//! An order may be given to any node, and is judged by the leader: it alone knows who answers whom it needs for a majority. What
-//! the order does then stands in the log; the rest is the [steward](super::steward)'s work.
+//! An order may be given to any node, and is judged by the leader: it alone knows who answers whom
+//! it needs for a majority. What the order does then stands in the log; the rest is the
+//! [steward](super::steward)'s work.
 //!
-//! An order is refused where it would cost what can't be had back: the majority, the last node that may own partitions, or
-//! what a node has counted that could still hand it over. So nobody is admitted who doesn't answer where it says that it can
-//! be reached, since who can't be reached and gets a vote is one that others have to make up for.
+//! An order is refused where it would cost what can't be had back: the majority, the last node that
+//! may own partitions, or what a node has counted that could still hand it over. So nobody is
+//! admitted who doesn't answer where it says that it can be reached, since who can't be reached and
+//! gets a vote is one that others have to make up for.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::member::Member;
 use super::raft::ProposeError;
-use super::state::{self, Agreed, Done, Leaving, LogIndex, Made, NewMember, Refusal, Seating, What};
+use super::state::{
+    self, Agreed, Done, Leaving, LogIndex, Made, NewMember, Refusal, Seating, What,
+};
 use super::steward::{Facts, GIVEN_UP_AFTER, SILENT_AFTER, Steward};
 use super::voters::needs_vote_of;
 use crate::check::Name;
@@ -127,8 +131,8 @@ pub enum Denied {
 pub type Administering<'a> = Pin<Box<dyn Future<Output = Result<Granted, Denied>> + Send + 'a>>;
 
 impl Member {
-    /// Has an order carried out, by the leader; answers once this node knows of it, too. Where this node
-    /// can't reach the leader, another member passes the order on.
+    /// Has an order carried out, by the leader; answers once this node knows of it, too. Where this
+    /// node can't reach the leader, another member passes the order on.
     pub(super) async fn order(&self, order: Order, by: String) -> Result<Granted, Denied> {
         let leader = self.raft.leader().ok_or(Denied::NoLeader)?;
         let granted = match leader == self.me().node || self.links.is_up(leader) {
@@ -156,7 +160,12 @@ impl Member {
     }
 
     /// Has another member pass an order on to `leader`, which this node can't reach.
-    async fn relay_order(&self, leader: NodeId, order: Order, by: String) -> Result<Granted, Denied> {
+    async fn relay_order(
+        &self,
+        leader: NodeId,
+        order: Order,
+        by: String,
+    ) -> Result<Granted, Denied> {
         let others = self.raft.roster().nodes.into_keys();
         for id in others.filter(|id| *id != leader && self.links.is_up(*id)) {
             let Some(peer) = self.links.peer(id) else { continue };
@@ -177,17 +186,29 @@ impl Member {
         if !self.raft.is_leader() {
             return Err(Denied::NoLeader);
         }
-        // Boxed: each layer of an order adds to the depth of the futures that the compiler lays out.
+        // Boxed: each layer of an order adds to the depth of the futures that the compiler lays
+        // out.
         let taken = Box::pin(async {
             match order {
                 Order::Admit(new) => self.admit(new, by).await,
                 Order::Leave { node, how } => self.let_leave(node, how, by).await,
                 Order::Drain { node, draining } => {
-                    self.set(node, |member| member.draining == draining, |id| What::Drain(id, draining), by)
-                        .await
+                    self.set(
+                        node,
+                        |member| member.draining == draining,
+                        |id| What::Drain(id, draining),
+                        by,
+                    )
+                    .await
                 }
                 Order::Weigh { node, weight } => {
-                    self.set(node, |member| member.weight == weight, |id| What::Weigh(id, weight), by).await
+                    self.set(
+                        node,
+                        |member| member.weight == weight,
+                        |id| What::Weigh(id, weight),
+                        by,
+                    )
+                    .await
                 }
             }
         });
@@ -195,15 +216,17 @@ impl Member {
     }
 
     async fn admit(&self, new: NewMember, by: String) -> Result<Granted, Denied> {
-        let judged =
-            self.with_facts(|_, facts| judge_admission(facts.agreed, &new)).ok_or(Denied::NoLeader)?;
+        let judged = self
+            .with_facts(|_, facts| judge_admission(facts.agreed, &new))
+            .ok_or(Denied::NoLeader)?;
         match judged? {
             Admission::Is(node) => {
                 return Ok(Granted { node, at: self.raft.view().applied, is_new: false });
             }
             Admission::Moves(node) => {
                 self.find(&new).await?;
-                let seating = Seating { boot: BootId::NEVER, http: new.http.clone(), peer: new.peer.clone() };
+                let seating =
+                    Seating { boot: BootId::NEVER, http: new.http.clone(), peer: new.peer.clone() };
                 let moved = granted(&new.name, self.propose(What::Seat(node, seating), by).await)?;
                 return Ok(Granted { is_new: false, ..moved });
             }
@@ -291,13 +314,15 @@ enum Admission {
     New,
     /// A member that has never been there.
     Is(NodeId),
-    /// The same, at other addresses: its container was restarted before its first start was through.
+    /// The same, at other addresses: its container was restarted before its first start was
+    /// through.
     Moves(NodeId),
 }
 
 /// Returns what becomes of the request; errs where the node can't be admitted.
 fn judge_admission(agreed: &Agreed, new: &NewMember) -> Result<Admission, Denied> {
-    let impossible = |path: &str, detail: String| Err(Denied::Impossible { path: path.into(), detail });
+    let impossible =
+        |path: &str, detail: String| Err(Denied::Impossible { path: path.into(), detail });
     let same = named(agreed, &new.name).ok();
     match same {
         Some((id, member)) if member.was_there() => {
@@ -308,15 +333,24 @@ fn judge_admission(agreed: &Agreed, new: &NewMember) -> Result<Admission, Denied
         }
         _ => {}
     }
-    for (_, member) in agreed.members.iter().filter(|(id, _)| same.is_none_or(|(same, _)| same != *id)) {
-        for (path, theirs, ours) in [("http", &member.http, &new.http), ("peer", &member.peer, &new.peer)] {
+    for (_, member) in
+        agreed.members.iter().filter(|(id, _)| same.is_none_or(|(same, _)| same != *id))
+    {
+        for (path, theirs, ours) in
+            [("http", &member.http, &new.http), ("peer", &member.peer, &new.peer)]
+        {
             if theirs == ours {
-                return impossible(path, format!("{ours} is the {path} address of {} already", member.name));
+                return impossible(
+                    path,
+                    format!("{ours} is the {path} address of {} already", member.name),
+                );
             }
         }
         if member.peer.is_empty() {
-            let detail =
-                format!("{} is alone: it has no peer address where others could reach it", member.name);
+            let detail = format!(
+                "{} is alone: it has no peer address where others could reach it",
+                member.name
+            );
             return impossible("", detail);
         }
     }
@@ -341,25 +375,28 @@ fn judge_leaving(
         Leaving::Abandoned if silence < GIVEN_UP_AFTER => {
             return Err(Denied::Unsafe(match id == facts.me || steward.has_heard(facts, id) {
                 true => format!(
-                    "{name} was heard of in the last {GIVEN_UP_AFTER:?}: it can hand over what it has counted; only a node \
-                     that is gone is given up"
+                    "{name} was heard of in the last {GIVEN_UP_AFTER:?}: it can hand \
+                                 over what it has counted; only a node that is gone is given up"
                 ),
                 false => format!(
-                    "{name} may still run: the leader has led for {silence:.1?} and has not heard of it in that time; only a \
-                     node that was silent for {GIVEN_UP_AFTER:?} is given up: ask again in a few seconds"
+                    "{name} may still run: the leader has led for {silence:.1?} and \
+                                  has not heard of it in that time; only a node that was silent \
+                                  for {GIVEN_UP_AFTER:?} is given up: ask again in a few seconds"
                 ),
             }));
         }
         Leaving::HandingOver if silence > SILENT_AFTER && owned > 0 => {
             return Err(Denied::Unsafe(format!(
-                "{name} can't be reached, so the {owned} partitions that it owns can't be handed over: bring it back, or \
-                 give it up, and they begin as spent elsewhere"
+                "{name} can't be reached, so the {owned} partitions that it owns can't be handed \
+                 over: bring it back, or give it up, and they begin as spent elsewhere"
             )));
         }
         Leaving::Abandoned | Leaving::HandingOver => {}
     }
     match needs_vote_of(&steward.standings(facts), id) {
-        Some(why) => Err(Denied::Unsafe(format!("the cluster can't do without the vote of {name}: {why}"))),
+        Some(why) => {
+            Err(Denied::Unsafe(format!("the cluster can't do without the vote of {name}: {why}")))
+        }
         None => Ok((id, true)),
     }
 }
@@ -376,7 +413,9 @@ fn granted(name: &Name, proposed: Result<Done, ProposeError>) -> Result<Granted,
     })?;
     match done.made {
         Made::Member(node) => Ok(Granted { node, at: done.at, is_new: true }),
-        Made::Version(_) | Made::Placement | Made::Level(_) | Made::Settings { .. } => Err(Denied::Unknown),
+        Made::Version(_) | Made::Placement | Made::Level(_) | Made::Settings { .. } => {
+            Err(Denied::Unknown)
+        }
     }
 }
 
@@ -385,9 +424,9 @@ fn refused(name: &Name, refusal: &Refusal) -> Denied {
     match refusal {
         Refusal::NoSuchMember(_) => Denied::NoSuchNode(name.clone()),
         Refusal::LastMember(_) => Denied::Unsafe(format!("{name} is the last member")),
-        Refusal::LastOwner(_) => {
-            Denied::Unsafe(format!("{name} is the last node that may own partitions: nobody could decide"))
-        }
+        Refusal::LastOwner(_) => Denied::Unsafe(format!(
+            "{name} is the last node that may own partitions: nobody could decide"
+        )),
         Refusal::NotBegun => Denied::NoLeader,
         other => Denied::Impossible { path: String::new(), detail: other.to_string() },
     }
@@ -419,15 +458,20 @@ mod tests {
     /// Nodes 1 to 3, all there, and node 4, which was admitted and hasn't come.
     fn agreed() -> State {
         let document = r#"{"default_tier":"t0","tiers":{"t0":{"limits":[]}}}"#.into();
-        let begin =
-            What::Begin { secret: Secret::new(1, 2).into(), document, members: [1, 2, 3].map(new).into() };
+        let begin = What::Begin {
+            secret: Secret::new(1, 2).into(),
+            document,
+            members: [1, 2, 3].map(new).into(),
+        };
         let seat = |node| {
-            let seating = Seating { boot: BootId(1), http: format!("h{node}:1"), peer: format!("p{node}:1") };
+            let seating =
+                Seating { boot: BootId(1), http: format!("h{node}:1"), peer: format!("p{node}:1") };
             What::Seat(NodeId(node), seating)
         };
         let mut state = State::default();
         for (at, what) in (3..).zip([begin, seat(1), seat(2), seat(3), What::Admit(new(4))]) {
-            let command = Command { request: RequestId(at.into()), time: 1, by: "ops".into(), what };
+            let command =
+                Command { request: RequestId(at.into()), time: 1, by: "ops".into(), what };
             state.apply(LogIndex(at), &command).unwrap();
         }
         state
@@ -462,7 +506,8 @@ mod tests {
 
     const NEVER_HEARD: u64 = u64::MAX;
 
-    /// What becomes of the order that node `node` leave, where each of the others has been silent for so many seconds.
+    /// What becomes of the order that node `node` leave, where each of the others has been silent
+    /// for so many seconds.
     fn leaving(node: u64, how: Leaving, silent: [u64; 3]) -> String {
         let state = agreed();
         let heard = |(id, silent): (u64, u64)| {
@@ -477,8 +522,13 @@ mod tests {
             is_settled: true,
         };
         let agreed = state.agreed().unwrap();
-        let facts =
-            Facts { me: NodeId(1), agreed, roster: &roster, following: &following, now: 100 * SECOND };
+        let facts = Facts {
+            me: NodeId(1),
+            agreed,
+            roster: &roster,
+            following: &following,
+            now: 100 * SECOND,
+        };
         match judge_leaving(&Steward::default(), &facts, &name(node), how) {
             Ok((id, is_new)) => format!("{id} {is_new}"),
             Err(denied) => denied.to_string(),
@@ -505,8 +555,8 @@ mod tests {
 
     #[test]
     fn nobody_leaves_whose_vote_the_majority_needs() {
-        let why = "the cluster can't do without the vote of n3: of the 2 others that vote 1 can be reached, and 2 of 3 are the \
-                   majority";
+        let why = "the cluster can't do without the vote of n3: of the 2 others that vote 1 can be \
+                   reached, and 2 of 3 are the majority";
         assert_eq!(leaving(3, Leaving::HandingOver, [9, 0, 0]), why);
         assert_eq!(leaving(2, Leaving::Abandoned, [9, 9, 0]), why.replace("n3", "n2"));
     }

@@ -1,5 +1,5 @@
-//! A cluster is made anew of one node's data, while no process has it, after the loss of the majority; or of a back-up, after the loss
-//! of everything.
+//! A cluster is made anew of one node's data, while no process has it, after the loss of the
+//! majority; or of a back-up, after the loss of everything.
 //!
 //! ```text
 //! n1, n2 are lost, n3 is stopped     recover: n3 is the only member and voter, under a lineage of its own
@@ -8,8 +8,8 @@
 //! n1, n2 with their old data         n3 refuses them, and they end as they hear of it
 //! ```
 //!
-//! What n1 and n2 knew and n3 didn't is lost: entries of the log that had not reached it, and all that they had counted. Nothing of
-//! that can be found out here, so a person decides.
+//! What n1 and n2 knew and n3 didn't is lost: entries of the log that had not reached it, and all
+//! that they had counted. Nothing of that can be found out here, so a person decides.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,8 @@ pub struct Restoring {
     pub unlisted: Option<Name>,
     /// The number of the new lineage.
     pub lineage: u64,
-    /// A life of the node that is over when it is started: what is in the back-up is what that one counted.
+    /// A life of the node that is over when it is started: what is in the back-up is what that one
+    /// counted.
     pub boot: BootId,
     /// The wall's.
     pub time: u64,
@@ -78,7 +79,8 @@ pub struct Restoring {
     pub what: String,
 }
 
-/// Makes the data of a node of it in `directory`, where nothing is, with what was counted in the file `counts`; whole, or not at all.
+/// Makes the data of a node of it in `directory`, where nothing is, with what was counted in the
+/// file `counts`; whole, or not at all.
 pub fn restore(
     backup: Backup,
     directory: &Path,
@@ -118,15 +120,20 @@ pub fn restore(
     // Beside its place, so that what is there is all there.
     let directory = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.into());
     let beside = beside(&directory);
-    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = directory
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     files::make_directory(parent).map_err(|error| at_path(parent, error))?;
     if beside.exists() {
         return Err(at_path(&beside, io::ErrorKind::AlreadyExists.into()));
     }
     files::make_directory(&beside).map_err(|error| at_path(&beside, error))?;
-    let renamed = || std::fs::rename(&beside, &directory).map_err(|error| at_path(&directory, error));
-    let made =
-        fill(&beside, &founding, counts, counted, time).and_then(|()| renamed()).and_then(|()| sync(parent));
+    let renamed =
+        || std::fs::rename(&beside, &directory).map_err(|error| at_path(&directory, error));
+    let made = fill(&beside, &founding, counts, counted, time)
+        .and_then(|()| renamed())
+        .and_then(|()| sync(parent));
     if made.is_err() {
         // What it failed of says more than that it can't be tidied up.
         let _ = std::fs::remove_dir_all(&beside);
@@ -154,9 +161,13 @@ fn fill(
     wall: u64,
 ) -> Result<(), AnewError> {
     raft::found(&Place::Directory(folder.into()), founding)?;
-    if let (Some(mut counted), Some(agreed)) = (SavedState::joined(counted), founding.state.agreed()) {
-        counted.epochs = agreed.table.rows().map(|(partition, row)| (partition, row.epoch)).collect();
-        // A back-up has no permits: those of the cluster that it was made of may be in flight still.
+    if let (Some(mut counted), Some(agreed)) =
+        (SavedState::joined(counted), founding.state.agreed())
+    {
+        counted.epochs =
+            agreed.table.rows().map(|(partition, row)| (partition, row.epoch)).collect();
+        // A back-up has no permits: those of the cluster that it was made of may be in flight
+        // still.
         counted.lose_permits(wall);
         let path = folder.join(counts);
         shard::save(&path, &counted).map_err(|error| AnewError::Io { path, error })?;
@@ -186,7 +197,8 @@ pub struct Plan {
     pub http: String,
     /// The last entry of the log that it has.
     pub last: LogIndex,
-    /// Of the last entries, those of which it doesn't know that a majority has them. They are taken.
+    /// Of the last entries, those of which it doesn't know that a majority has them. They are
+    /// taken.
     pub unconfirmed: u64,
     /// The version of the policy.
     pub policy_version: u64,
@@ -227,7 +239,8 @@ impl Recovery {
         }
     }
 
-    /// Does it: durable when it answers. `drawn` is the number of the new lineage, `time` the wall's.
+    /// Does it: durable when it answers. `drawn` is the number of the new lineage, `time` the
+    /// wall's.
     pub fn carry_out(self, drawn: u64, time: u64) -> Result<(), AnewError> {
         let Self { lying, peer, .. } = self;
         let (at, who) = (next(&lying), Alone::Stays(lying.claim.node));

@@ -9,11 +9,13 @@
 //! SHA-256 of all that comes before it
 //! ```
 //!
-//! The state is policy, history, lists, audit log, members, placement and secret. Long limits are quotas, and windows of an hour or
-//! longer ([`crate::limit::LONG_WINDOW_MIN`]); what is counted of shorter ones is over before anybody has restored anything. Not in
-//! it: permits, request ids, what stands in for others beyond a cap, statistics, and the tokens and certificates of the nodes.
+//! The state is policy, history, lists, audit log, members, placement and secret. Long limits are
+//! quotas, and windows of an hour or longer ([`crate::limit::LONG_WINDOW_MIN`]); what is counted of
+//! shorter ones is over before anybody has restored anything. Not in it: permits, request ids, what
+//! stands in for others beyond a cap, statistics, and the tokens and certificates of the nodes.
 //!
-//! Writing and reading is all that is here; `collect` asks the nodes, and `offline` makes a back-up of a node that is stopped.
+//! Writing and reading is all that is here; `collect` asks the nodes, and `offline` makes a back-up
+//! of a node that is stopped.
 
 mod collect;
 pub mod offline;
@@ -114,7 +116,8 @@ pub enum BackUpError {
     Busy,
     /// What this node knows may be old.
     #[error(
-        "no majority is heard of, so what this node knows may be old; with partial it is taken all the same"
+        "no majority is heard of, so what this node knows may be old; with partial it is taken \
+             all the same"
     )]
     NoMajority,
     /// Not everybody who has counted can be asked.
@@ -171,7 +174,8 @@ pub fn read(bytes: &[u8]) -> Result<Backup, ReadError> {
     if found != FORMAT {
         return Err(ReadError::Format { found, known: FORMAT });
     }
-    let (body, sum) = bytes.split_last_chunk::<SUM_BYTES>().ok_or(ReadError::Damaged("it is cut off"))?;
+    let (body, sum) =
+        bytes.split_last_chunk::<SUM_BYTES>().ok_or(ReadError::Damaged("it is cut off"))?;
     if Sha256::digest(body)[..] != sum[..] {
         return Err(ReadError::Damaged("its checksum is not that of its bytes"));
     }
@@ -181,18 +185,25 @@ pub fn read(bytes: &[u8]) -> Result<Backup, ReadError> {
         let (length, behind) =
             behind.split_first_chunk().ok_or(ReadError::Damaged("a part has no length"))?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let (part, behind) =
-            behind.split_at_checked(length).ok_or(ReadError::Damaged("a part is longer than the file"))?;
+        let (part, behind) = behind
+            .split_at_checked(length)
+            .ok_or(ReadError::Damaged("a part is longer than the file"))?;
         match *kind {
             HEADER if header.is_none() => header = Some(codec::decode(part)?),
             STATE if state.is_none() => state = Some(State::decode(part)?),
             COUNTS => counts.push(codec::decode(part)?),
-            _ => return Err(ReadError::Damaged("a part is of no kind that is known, or is there twice")),
+            _ => {
+                return Err(ReadError::Damaged(
+                    "a part is of no kind that is known, or is there twice",
+                ));
+            }
         }
         rest = behind;
     }
     match (header, state) {
-        (Some(header), Some(state)) if state.agreed().is_some() => Ok(Backup { header, state, counts }),
+        (Some(header), Some(state)) if state.agreed().is_some() => {
+            Ok(Backup { header, state, counts })
+        }
         _ => Err(ReadError::Damaged("a part is missing")),
     }
 }
@@ -201,14 +212,16 @@ impl Backup {
     /// Buckets of which something was counted.
     pub fn counters(&self) -> usize {
         let of = |counts: &SavedState| {
-            counts.accounts.iter().map(|account| account.buckets.len()).sum::<usize>() + counts.shared.len()
+            counts.accounts.iter().map(|account| account.buckets.len()).sum::<usize>()
+                + counts.shared.len()
         };
         self.counts.iter().map(of).sum()
     }
 
     /// Accounts that have counted something.
     pub fn accounts(&self) -> usize {
-        let ids = self.counts.iter().flat_map(|counts| counts.accounts.iter().map(|account| &account.id));
+        let ids =
+            self.counts.iter().flat_map(|counts| counts.accounts.iter().map(|account| &account.id));
         ids.collect::<BTreeSet<_>>().len()
     }
 }

@@ -1,15 +1,17 @@
 //! Whose a node's data is: written down before anything else, and read before the log.
 //!
-//! A node is who its data says it is, not who a file says. At the first start of a cluster the numbers follow the list of the
-//! configuration; a node that was admitted later brings its number along. From then on the number stands here:
+//! A node is who its data says it is, not who a file says. At the first start of a cluster the
+//! numbers follow the list of the configuration; a node that was admitted later brings its number
+//! along. From then on the number stands here:
 //!
 //! ```text
 //! n2 of demo, node 2              the second of the list, at the first start
 //! n4 of demo, node 57             admitted by the log's entry 57, with what it was given to begin with
 //! ```
 //!
-//! So the list may be put in another order afterwards, or name other nodes: who begins with this data is still node 2. And the
-//! data of one node is not taken for another's: the number, the name and the cluster's name have to be the same.
+//! So the list may be put in another order afterwards, or name other nodes: who begins with this
+//! data is still node 2. And the data of one node is not taken for another's: the number, the name
+//! and the cluster's name have to be the same.
 
 use std::fmt;
 
@@ -32,7 +34,8 @@ pub struct Claim {
     pub admission: Option<Admission>,
 }
 
-/// What a cluster gives a node that it admits: enough to be found, to find the others, and to know who may ask.
+/// What a cluster gives a node that it admits: enough to be found, to find the others, and to know
+/// who may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
     /// Which of the policy's environments the cluster runs in.
@@ -138,11 +141,12 @@ impl Admitted {
         self.round_trip_ms
     }
 
-    /// The keys by which the members know each other; none from a node of an earlier program, and no
-    /// key from a cluster that has no secret, or that gives it to no node.
+    /// The keys by which the members know each other; none from a node of an earlier program, and
+    /// no key from a cluster that has no secret, or that gives it to no node.
     pub fn peer_keys(&self) -> Result<Option<Vec<Key>>, StrangeKey> {
-        let read =
-            |keys: &Vec<String>| keys.iter().map(|hex| bytes(hex).map(Key::new).ok_or(StrangeKey)).collect();
+        let read = |keys: &Vec<String>| {
+            keys.iter().map(|hex| bytes(hex).map(Key::new).ok_or(StrangeKey)).collect()
+        };
         self.peer_keys.as_ref().map(read).transpose()
     }
 
@@ -205,7 +209,8 @@ mod tests {
         assert_eq!(claim.to_string(), "n2 of the cluster demo (node 2)");
         let token = TokenDigest { name: "ops".into(), role: "admin".into(), sha256: [0xab; 32] };
         assert_eq!(format!("{token:?}"), "TokenDigest(ops, admin)");
-        let admission = Admission { environment: name("production"), members: vec![], tokens: vec![token] };
+        let admission =
+            Admission { environment: name("production"), members: vec![], tokens: vec![token] };
         let admitted = Claim { admission: Some(admission), ..claim.clone() };
         assert!(admitted.is_of(&claim) && admitted != claim);
         for other in [

@@ -25,7 +25,11 @@ struct Message {
     read: fn(&[u8]) -> Result<String, codec::CodecError>,
 }
 
-fn message<T: Serialize + DeserializeOwned + std::fmt::Debug>(kind: Kind, what: &str, value: &T) -> Message {
+fn message<T: Serialize + DeserializeOwned + std::fmt::Debug>(
+    kind: Kind,
+    what: &str,
+    value: &T,
+) -> Message {
     Message {
         row: format!("{:04x} {what}", kind.0),
         bytes: codec::encode(value).unwrap(),
@@ -55,10 +59,19 @@ fn orders() -> Vec<Message> {
     let order = |order| OrderAsk { order, by: by() };
     let mut messages = vec![
         question("order to admit", &order(Order::Admit(new_member("n6", 3)))),
-        question("order to leave", &order(Order::Leave { node: node(), how: Leaving::HandingOver })),
-        question("order to give up", &order(Order::Leave { node: node(), how: Leaving::Abandoned })),
+        question(
+            "order to leave",
+            &order(Order::Leave { node: node(), how: Leaving::HandingOver }),
+        ),
+        question(
+            "order to give up",
+            &order(Order::Leave { node: node(), how: Leaving::Abandoned }),
+        ),
         question("order to drain", &order(Order::Drain { node: node(), draining: true })),
-        question("order to weigh", &order(Order::Weigh { node: node(), weight: Weight::new(2).unwrap() })),
+        question(
+            "order to weigh",
+            &order(Order::Weigh { node: node(), weight: Weight::new(2).unwrap() }),
+        ),
     ];
     let granted = Granted { node: NodeId(6), at: LogIndex(33), is_new: true };
     messages.push(answer::<OrderAsk>("granted", &Ok(granted)));

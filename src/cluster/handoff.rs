@@ -1,7 +1,7 @@
 //! How partitions go from one node to another, and no count is lost and none is kept twice.
 //!
-//! The log says that partitions are to move (`moving` in their rows) and, in the end, that they have moved. In between their owner,
-//! the *source*, hands what it knows to the *target*:
+//! The log says that partitions are to move (`moving` in their rows) and, in the end, that they
+//! have moved. In between their owner, the *source*, hands what it knows to the *target*:
 //!
 //! ```text
 //! log      begin: partitions 7 and 9, n1 → n2
@@ -12,11 +12,12 @@
 //! log      moved     n2 decides, from what it kept; n1 sends those who waited after it, and forgets
 //! ```
 //!
-//! What goes wrong before anything was installed, the source undoes by itself. Once something may have been installed only the log
-//! decides: the source gives the move up *there*, and stays frozen until the log answers. Were it to go on by its own clock, a
-//! commit that was on its way would make two owners. [`Source`] is that rule, as a machine without a clock or a wire; a test
-//! searches all that can happen to it. `source` does what it says, `target` is the other end, `rebalance` is how the leader
-//! decides what is to move.
+//! What goes wrong before anything was installed, the source undoes by itself. Once something may
+//! have been installed only the log decides: the source gives the move up *there*, and stays frozen
+//! until the log answers. Were it to go on by its own clock, a commit that was on its way would
+//! make two owners. [`Source`] is that rule, as a machine without a clock or a wire; a test
+//! searches all that can happen to it. `source` does what it says, `target` is the other end,
+//! `rebalance` is how the leader decides what is to move.
 
 mod counts;
 mod rebalance;
@@ -87,7 +88,8 @@ impl Source {
         (Self::Copying, Effect::Copy)
     }
 
-    /// What follows from an event: where the move stands then, and what is to be done, in this order.
+    /// What follows from an event: where the move stands then, and what is to be done, in this
+    /// order.
     pub fn on(self, event: Event) -> (Self, &'static [Effect]) {
         match (self, event) {
             (Self::Over, _) | (_, Event::Moved | Event::Stayed) => (Self::Over, &[]),
@@ -98,7 +100,8 @@ impl Source {
             (Self::Installing, Event::Installed) => (Self::Committing, &[Effect::Commit]),
             // The target may have it all, and only the answer was lost: the log decides.
             (Self::Installing, Event::Failed) => (Self::GivingUp, &[Effect::GiveUp]),
-            // Whether it was proposed is not known. Again is harmless: the log moves what is still moving, once.
+            // Whether it was proposed is not known. Again is harmless: the log moves what is still
+            // moving, once.
             (Self::Committing, Event::Failed) => (Self::Committing, &[Effect::Commit]),
             (Self::GivingUp, Event::Failed) => (Self::GivingUp, &[Effect::GiveUp]),
             // An answer that came twice.

@@ -1,7 +1,7 @@
 //! What this node goes by: the policy and the placement in force, and the secret of the hashes.
 //!
-//! The cluster writes it as the log is applied; shards and routing read it, without a lock, for every check. Whoever finds it
-//! older than what another node goes by waits here until it isn't.
+//! The cluster writes it as the log is applied; shards and routing read it, without a lock, for
+//! every check. Whoever finds it older than what another node goes by waits here until it isn't.
 
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +23,8 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// Nothing is agreed on yet: `me` owns nothing, and goes by `policy` once anything is decided, which it isn't.
+    /// Nothing is agreed on yet: `me` owns nothing, and goes by `policy` once anything is decided,
+    /// which it isn't.
     pub fn new(me: Seat, policy: Policy) -> Self {
         Self {
             policy: Arc::new(PolicyCell::new(Arc::new(policy))),
@@ -90,8 +91,9 @@ impl InForce {
     /// Whether the log names this incarnation as the owner of all that is placed on this node.
     pub fn is_registered(&self) -> bool {
         let places = self.places.load();
-        // A member that is placed to own nothing is registered once it is known, which its cluster says with the first
-        // table.
-        places.version().0 > 0 && places.table().owned_by(places.me().node).all(|p| places.is_here(p))
+        // A member that is placed to own nothing is registered once it is known, which its cluster
+        // says with the first table.
+        places.version().0 > 0
+            && places.table().owned_by(places.me().node).all(|p| places.is_here(p))
     }
 }

@@ -1,19 +1,22 @@
 //! The links of this node to all other members.
 //!
-//! Each of them is a [`Peer`]: three links, one for each class of traffic, and the breaker of the one for checks. Whoever
-//! watches the members says who they are ([`Links::update`]); links that are missing are made, those of members that are gone are
-//! dropped, and one whose member moved is made anew. All others stay as they are, and so do the calls on them.
+//! Each of them is a [`Peer`]: three links, one for each class of traffic, and the breaker of the
+//! one for checks. Whoever watches the members says who they are ([`Links::update`]); links that
+//! are missing are made, those of members that are gone are dropped, and one whose member moved is
+//! made anew. All others stay as they are, and so do the calls on them.
 //!
 //! ```text
 //! update n1 n2 n3, on n1     links to n2 and n3; a node has none to itself
 //! update n1 n3 n4            n2's are dropped, n4's are made, n3's go on
 //! ```
 //!
-//! A link is kept up by its driver. Drivers of checks run on the workers, in turn, beside those who ask; those of Raft and of bulk
-//! transfers run on the control runtime, where a snapshot delays no check. For the same reason Raft's messages that come
-//! in on a worker are handled on the control runtime ([`Links::serve_raft`]).
+//! A link is kept up by its driver. Drivers of checks run on the workers, in turn, beside those who
+//! ask; those of Raft and of bulk transfers run on the control runtime, where a snapshot delays no
+//! check. For the same reason Raft's messages that come in on a worker are handled on the control
+//! runtime ([`Links::serve_raft`]).
 //!
-//! Whoever asks looks its peer up in a map that is never changed in place: no lock, whatever the members do meanwhile.
+//! Whoever asks looks its peer up in a map that is never changed in place: no lock, whatever the
+//! members do meanwhile.
 
 mod inbound;
 mod reach;
@@ -35,19 +38,19 @@ use crate::check::Name;
 use crate::clock::{MS, SharedClock};
 use crate::net::Network;
 use crate::peer::{
-    self, Breaker, BreakerState, Call, CallError, Class, Failure, Guard, Hello, Identity, Kind, Link,
-    LinkArgs, LinkState, Opaque, Outcome, Pass, link,
+    self, Breaker, BreakerState, Call, CallError, Class, Failure, Guard, Hello, Identity, Kind,
+    Link, LinkArgs, LinkState, Opaque, Outcome, Pass, link,
 };
 use crate::placement::{BootId, FormatLevel, NodeId};
 use crate::random::{Generator, Seed};
 
 /// Stands for all whose number this node doesn't know; it is nobody's.
 const STRANGER: NodeId = NodeId(0);
-/// A call that had less time than this says nothing about its peer: callers choose their deadlines, and some who choose them too
-/// short must not close the way for all.
+/// A call that had less time than this says nothing about its peer: callers choose their deadlines,
+/// and some who choose them too short must not close the way for all.
 const SHORTEST_JUDGED: Duration = Duration::from_millis(50);
-/// For how long calls that find no connection say nothing about the peer, in nanoseconds: a peer that restarts is back
-/// within that, and its callers wait. Beyond it they open the breaker.
+/// For how long calls that find no connection say nothing about the peer, in nanoseconds: a peer
+/// that restarts is back within that, and its callers wait. Beyond it they open the breaker.
 const RECONNECT_MAX: u64 = 500 * MS;
 
 /// What links are made of.
@@ -159,7 +162,8 @@ pub enum AskError {
 }
 
 impl AskError {
-    /// Whether the call had no effect, for certain, so that it may be made again elsewhere without being counted twice.
+    /// Whether the call had no effect, for certain, so that it may be made again elsewhere without
+    /// being counted twice.
     pub fn was_not_handled(&self) -> bool {
         match self {
             Self::Open(_) => true,
@@ -199,8 +203,8 @@ impl Peer {
         &self.breaker
     }
 
-    /// Asks over the link for checks, if the breaker lets it, and tells the breaker how that went. Waits for the answer, at most
-    /// for `ttl`; a caller that drops the call takes it back.
+    /// Asks over the link for checks, if the breaker lets it, and tells the breaker how that went.
+    /// Waits for the answer, at most for `ttl`; a caller that drops the call takes it back.
     pub async fn call(&self, request: Opaque, ttl: Duration) -> Result<Opaque, AskError> {
         let Some(pass) = self.breaker.ask(self.clock.now().boot) else {
             return Err(AskError::Open(self.name.clone()));
@@ -208,14 +212,17 @@ impl Peer {
         let heard = self.checks.heard();
         let ended = self.checks.call(request, ttl).await;
         match &ended {
-            // One answer took longer than somebody was willing to wait, but the peer is there. A pass that is let go says nothing.
-            Err(CallError::DeadlinePassed(_)) if self.checks.heard() != heard || ttl < SHORTEST_JUDGED => {}
+            // One answer took longer than somebody was willing to wait, but the peer is there. A
+            // pass that is let go says nothing.
+            Err(CallError::DeadlinePassed(_))
+                if self.checks.heard() != heard || ttl < SHORTEST_JUDGED => {}
             ended => self.judge(pass, ended, self.clock.now().boot),
         }
         Ok(ended?)
     }
 
-    /// Tells the breaker how a call went that it let through, at `now`: for whoever calls [`Peer::checks`] himself.
+    /// Tells the breaker how a call went that it let through, at `now`: for whoever calls
+    /// [`Peer::checks`] himself.
     pub fn judge<T>(&self, pass: Pass<'_>, ended: &Result<T, CallError>, now: u64) {
         let outcome = match ended {
             Err(CallError::NotConnected(_)) if self.is_reconnecting(now) => Outcome::Nothing,
@@ -236,7 +243,8 @@ impl Peer {
         matches!(self.checks.state(), LinkState::Connected { .. })
     }
 
-    /// Whether the connection for checks is missing for so short a time that it is about to come back.
+    /// Whether the connection for checks is missing for so short a time that it is about to come
+    /// back.
     fn is_reconnecting(&self, now: u64) -> bool {
         match self.checks.state() {
             LinkState::Connecting { since, .. } => now.saturating_sub(since) < RECONNECT_MAX,
@@ -244,8 +252,8 @@ impl Peer {
         }
     }
 
-    /// Whether the links for checks and for Raft are connected. That for bulk transfers is not asked:
-    /// it takes ten seconds to notice a cut.
+    /// Whether the links for checks and for Raft are connected. That for bulk transfers is not
+    /// asked: it takes ten seconds to notice a cut.
     fn is_connected(&self) -> bool {
         let links = [&self.checks, &self.raft];
         links.iter().all(|link| matches!(link.state(), LinkState::Connected { .. }))
@@ -311,7 +319,12 @@ impl Links {
                 guard: guarded.clone(),
                 peer: wanted.peer.clone(),
                 class: wanted.class,
-                dial: Reach::new(network.clone(), wanted.peer, wanted.address, other_places.clone()),
+                dial: Reach::new(
+                    network.clone(),
+                    wanted.peer,
+                    wanted.address,
+                    other_places.clone(),
+                ),
                 clock: time.clone(),
                 chance: wanted.chance,
                 breaker: wanted.breaker,
@@ -319,7 +332,8 @@ impl Links {
             wanted.runs_on.spawn(driver);
             link
         };
-        let maker = Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
+        let maker =
+            Maker { make: Box::new(make), seed, control: control.clone(), workers, made: 0 };
         let (known, knock) = (ArcSwap::default(), Box::new(knock));
         let inbound = Inbound::default();
         let maker = Mutex::new(maker);
@@ -331,13 +345,15 @@ impl Links {
         self.elsewhere.list(listed);
     }
 
-    /// Takes note of where the peer `name` says that it is. Returns whether that is news; ignored where there is no such peer.
+    /// Takes note of where the peer `name` says that it is. Returns whether that is news; ignored
+    /// where there is no such peer.
     pub fn is_at(&self, name: &Name, address: &str) -> bool {
         let known = self.known.load();
         let Some(peer) = known.numbers.get(name).and_then(|number| known.peers.get(number)) else {
             return false;
         };
-        let is_news = peer.address != address && self.elsewhere.of(name).as_deref() != Some(address);
+        let is_news =
+            peer.address != address && self.elsewhere.of(name).as_deref() != Some(address);
         self.elsewhere.said_by_itself(name, address);
         is_news
     }
@@ -349,20 +365,25 @@ impl Links {
         }
     }
 
-    /// Where each peer is, as far as this node knows: where it says itself that it is, or else what the log says.
+    /// Where each peer is, as far as this node knows: where it says itself that it is, or else what
+    /// the log says.
     pub fn addresses(&self) -> Vec<(NodeId, String)> {
         let known = self.known.load();
         let peers = known.peers.values();
-        peers.map(|p| (p.number, self.elsewhere.of(&p.name).unwrap_or_else(|| p.address.clone()))).collect()
+        peers
+            .map(|p| (p.number, self.elsewhere.of(&p.name).unwrap_or_else(|| p.address.clone())))
+            .collect()
     }
 
-    /// Takes note of who the members are: number, name, and where other nodes reach them. This node may be among them.
+    /// Takes note of who the members are: number, name, and where other nodes reach them. This node
+    /// may be among them.
     pub fn update(&self, members: &[(NodeId, Name, String)]) {
         // Whole between any two statements: what panicked while holding the lock left it so.
         let mut maker = self.maker.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, mut next) = (self.known.load_full(), Known::default());
         for (number, name, address) in members.iter().filter(|(_, name, _)| *name != self.us) {
-            let as_it_was = before.peers.get(number).filter(|p| p.name == *name && p.address == *address);
+            let as_it_was =
+                before.peers.get(number).filter(|p| p.name == *name && p.address == *address);
             let peer = match as_it_was {
                 Some(peer) => peer.clone(),
                 None => Arc::new(maker.peer(*number, name, address, &self.clock)),
@@ -374,16 +395,19 @@ impl Links {
         self.known.store(Arc::new(next));
     }
 
-    /// Looks for the node `name` at `address`, where it isn't a peer yet. Returns the format level of
-    /// its program, or why it isn't found. The caller must bound the wait.
+    /// Looks for the node `name` at `address`, where it isn't a peer yet. Returns the format level
+    /// of its program, or why it isn't found. The caller must bound the wait.
     pub async fn knock(&self, name: &Name, address: &str) -> Result<FormatLevel, String> {
         (self.knock)(name.clone(), address.into()).await
     }
 
-    /// For how long each peer has refused this node as no member, in nanoseconds up to `now`; none for one that it hasn't.
+    /// For how long each peer has refused this node as no member, in nanoseconds up to `now`; none
+    /// for one that it hasn't.
     pub fn unknown_for(&self, now: u64) -> BTreeMap<NodeId, Option<u64>> {
         let unknown = |peer: &Arc<Peer>| match peer.raft.state() {
-            LinkState::Connecting { no_member_since, .. } => no_member_since.map(|at| now.saturating_sub(at)),
+            LinkState::Connecting { no_member_since, .. } => {
+                no_member_since.map(|at| now.saturating_sub(at))
+            }
             LinkState::Connected { .. } => None,
         };
         self.known.load().peers.iter().map(|(number, peer)| (*number, unknown(peer))).collect()
@@ -392,8 +416,9 @@ impl Links {
     /// Somebody whose cluster was made anew without this node, if anybody has said so.
     pub fn gave_up(&self) -> Option<Name> {
         let known = self.known.load();
-        let gave_up =
-            |peer: &&Arc<Peer>| matches!(peer.raft.state(), LinkState::Connecting { given_up: true, .. });
+        let gave_up = |peer: &&Arc<Peer>| {
+            matches!(peer.raft.state(), LinkState::Connecting { given_up: true, .. })
+        };
         known.peers.values().find(gave_up).map(|peer| peer.name.clone())
     }
 
@@ -402,12 +427,14 @@ impl Links {
         &self.guard
     }
 
-    /// Returns a peer that is there and that this node can't speak with, since one of the two refuses the
-    /// other, and why.
+    /// Returns a peer that is there and that this node can't speak with, since one of the two
+    /// refuses the other, and why.
     pub fn refused(&self) -> Option<(Name, String)> {
         let known = self.known.load();
         known.peers.values().find_map(|peer| match peer.raft.state() {
-            LinkState::Connecting { refused: true, why: Some(why), .. } => Some((peer.name.clone(), why)),
+            LinkState::Connecting { refused: true, why: Some(why), .. } => {
+                Some((peer.name.clone(), why))
+            }
             _ => None,
         })
     }
@@ -449,8 +476,8 @@ impl Links {
         self.known.load().peers.get(&number)?.raft.round_trip()
     }
 
-    /// Takes note of a peer that has connected to this node. It is up, so it is dialled now where there is no connection
-    /// to it, not after the back-off.
+    /// Takes note of a peer that has connected to this node. It is up, so it is dialled now where
+    /// there is no connection to it, not after the back-off.
     pub fn peer_connected(&self, hello: &Hello) {
         if hello.class == Class::Checks {
             self.inbound.connected(&hello.who.node, self.clock.now().boot);
@@ -469,16 +496,20 @@ impl Links {
         }
     }
 
-    /// The peers that reach this node and that this node has not been able to dial for a while, and why it can't.
+    /// The peers that reach this node and that this node has not been able to dial for a while, and
+    /// why it can't.
     pub fn one_sided(&self, now: u64) -> Vec<(Name, String)> {
         let known = self.known.load();
         let one_sided = known.peers.values().filter(|peer| self.inbound.is_up(&peer.name, now));
         one_sided
-            .filter_map(|peer| Some((peer.name.clone(), inbound::undialled(&peer.checks.state(), now)?)))
+            .filter_map(|peer| {
+                Some((peer.name.clone(), inbound::undialled(&peer.checks.state(), now)?))
+            })
             .collect()
     }
 
-    /// The peers that this node has been connected to for a while without a connection from their side.
+    /// The peers that this node has been connected to for a while without a connection from their
+    /// side.
     pub fn unanswered(&self, now: u64) -> Vec<Name> {
         let known = self.known.load();
         let is_silent = |peer: &&Arc<Peer>| {
@@ -508,7 +539,8 @@ impl Links {
         found.inspect(|peer| peer.breaker.reset()).is_some()
     }
 
-    /// Answers a call of the kind [`Kind::RAFT`] or [`Kind::RAFT_LATER`] that a peer has made: its bytes are for the Raft that `node` has.
+    /// Answers a call of the kind [`Kind::RAFT`] or [`Kind::RAFT_LATER`] that a peer has made: its
+    /// bytes are for the Raft that `node` has.
     pub async fn serve_raft<N>(&self, node: &Arc<N>, call: Call) -> Result<Opaque, Failure>
     where
         N: AsRef<raft::Node> + Send + Sync + 'static,
@@ -517,8 +549,9 @@ impl Links {
         let from = self.number_of(&call.from.who.node).unwrap_or(STRANGER);
         let (node, kind) = (node.clone(), call.request.kind);
         // A snapshot or a large policy takes its time to be read: not on a worker.
-        let handling =
-            self.control.spawn(async move { (*node).as_ref().serve(from, &call.request.bytes).await });
+        let handling = self
+            .control
+            .spawn(async move { (*node).as_ref().serve(from, &call.request.bytes).await });
         let answer = AbortOnDropHandle::new(handling).await;
         let bytes = answer.map_err(|error| Failure::Failed(error.to_string()))?.into();
         Ok(Opaque { kind, bytes })
@@ -582,7 +615,9 @@ impl Transport for Links {
             match link.call(request, within).await {
                 Ok(answer) => Ok(answer.bytes.into()),
                 Err(CallError::Failed(_, Failure::UnknownKind)) => Err(TransportError::Unknown),
-                Err(error) if error.was_not_handled() => Err(TransportError::NotSent(error.to_string())),
+                Err(error) if error.was_not_handled() => {
+                    Err(TransportError::NotSent(error.to_string()))
+                }
                 Err(CallError::DeadlinePassed(_)) => Err(TransportError::Late(within)),
                 Err(error) => Err(TransportError::NoAnswer(error.to_string())),
             }

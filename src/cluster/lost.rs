@@ -1,9 +1,11 @@
-//! Whether a node that begins with nothing may take part: whether there is a cluster already, and whether it was part of it.
+//! Whether a node that begins with nothing may take part: whether there is a cluster already, and
+//! whether it was part of it.
 //!
-//! A node whose data is lost must not take part under its old number: it would vote again where it has voted before, and say of
-//! entries that it never had them which a majority counts on. Nor may the nodes of a list form a second cluster beside one that
-//! exists. So one of several that begins with nothing stays out of Raft until its peers have told it that it is new. It asks
-//! the others of its list:
+//! A node whose data is lost must not take part under its old number: it would vote again where it
+//! has voted before, and say of entries that it never had them which a majority counts on. Nor may
+//! the nodes of a list form a second cluster beside one that exists. So one of several that begins
+//! with nothing stays out of Raft until its peers have told it that it is new. It asks the others
+//! of its list:
 //!
 //! ```text
 //! one says that it was there               its data is lost: it ends, or joins under a new number if it was told to
@@ -13,8 +15,9 @@
 //! anything else                            it waits, isn't ready, and logs which nodes have not answered
 //! ```
 //!
-//! The first of the list forms the cluster once all others take part, so whoever takes part later has a majority to learn
-//! from. A node that was admitted later is told apart by the cluster as it asks again.
+//! The first of the list forms the cluster once all others take part, so whoever takes part later
+//! has a majority to learn from. A node that was admitted later is told apart by the cluster as it
+//! asks again.
 
 use std::time::Duration;
 
@@ -31,7 +34,8 @@ use crate::placement::NodeId;
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long to wait before all are asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// After how long, in nanoseconds, the nodes are logged that have not answered: at first, and then again and again.
+/// After how long, in nanoseconds, the nodes are logged that have not answered: at first, and then
+/// again and again.
 const TELL_AFTER: u64 = 3 * SECOND;
 const TELL_EVERY: u64 = 30 * SECOND;
 
@@ -41,9 +45,11 @@ pub enum Newcomer {
     /// It ends, and says how it can join.
     #[default]
     Ends,
-    /// It is to join ([`Member::is_to_join`]), unless a member of its name was there before: then it ends.
+    /// It is to join ([`Member::is_to_join`]), unless a member of its name was there before: then
+    /// it ends.
     Joins,
-    /// It is to join in any case; the member of its name that was there before has to be given up first.
+    /// It is to join in any case; the member of its name that was there before has to be given up
+    /// first.
     Rejoins,
 }
 
@@ -89,8 +95,8 @@ enum Verdict {
     AsksAgain,
 }
 
-/// Returns what follows from what the nodes of the list say, in its order. The node itself says nothing, and neither does a
-/// node that doesn't answer.
+/// Returns what follows from what the nodes of the list say, in its order. The node itself says
+/// nothing, and neither does a node that doesn't answer.
 fn judge(own: usize, answers: &[Option<Known>]) -> Verdict {
     let said = |known| answers.contains(&Some(known));
     let mut others = answers.iter().enumerate().filter(|(at, _)| *at != own);
@@ -118,8 +124,9 @@ impl Member {
         }
     }
 
-    /// Resolves once it is known that this node has to join a cluster that exists: it must be stopped, and started again as
-    /// a node that asks to be admitted. Only for a node of the list that begins with nothing and was told that it may join.
+    /// Resolves once it is known that this node has to join a cluster that exists: it must be
+    /// stopped, and started again as a node that asks to be admitted. Only for a node of the list
+    /// that begins with nothing and was told that it may join.
     pub async fn is_to_join(&self) {
         // Its sender lives as long as this node takes part.
         let _ = self.to_join.subscribe().wait_for(|joins| *joins).await;
@@ -130,19 +137,25 @@ impl Member {
         self.newcomer != Newcomer::Ends && !self.raft.listens()
     }
 
-    /// Has this node take part once it is sure that it never did; ends it where it did, or has it join.
+    /// Has this node take part once it is sure that it never did; ends it where it did, or has it
+    /// join.
     pub(super) async fn make_sure(&self) {
-        let Some(own) = self.seeds.iter().position(|seed| seed.name == self.own.name) else { return };
+        let Some(own) = self.seeds.iter().position(|seed| seed.name == self.own.name) else {
+            return;
+        };
         let mut next_telling = self.clock.now().boot + TELL_AFTER;
         while !self.raft.listens() {
             let answers = self.ask_all(own).await;
-            // Whoever begins the cluster has made sure that all others are empty, and is soon known to them in this very life.
+            // Whoever begins the cluster has made sure that all others are empty, and is soon known
+            // to them in this very life.
             if self.raft.is_initialized().await {
                 return self.raft.listen();
             }
             match (judge(own, &answers), self.newcomer) {
                 (Verdict::TakesPart, _) => self.raft.listen(),
-                (Verdict::IsLost, Newcomer::Ends | Newcomer::Joins) => return self.end(self.lost()),
+                (Verdict::IsLost, Newcomer::Ends | Newcomer::Joins) => {
+                    return self.end(self.lost());
+                }
                 (Verdict::IsLost, Newcomer::Rejoins)
                 | (Verdict::IsStranger, Newcomer::Joins | Newcomer::Rejoins) => {
                     self.to_join.send_replace(true);
@@ -163,8 +176,9 @@ impl Member {
     fn lost(&self) -> String {
         let (claim, name) = (&self.claim, &self.claim.name);
         format!(
-            "{claim} was there before, and its data is lost: it can't take part under its old number. Give it up (tidegate \
-             cluster leave {name} --force), and with --join it comes back as another node; --join with --rejoin does both"
+            "{claim} was there before, and its data is lost: it can't take part under its old \
+                 number. Give it up (tidegate cluster leave {name} --force), and with --join it \
+                 comes back as another node; --join with --rejoin does both"
         )
     }
 
@@ -180,7 +194,8 @@ impl Member {
             ),
             false => tracing::warn!(
                 nodes = silent.join(", "),
-                "waiting for all nodes of the list: a cluster is formed once each says that it is empty"
+                "waiting for all nodes of the list: a cluster is formed once each says that it is \
+                 empty"
             ),
         }
     }
@@ -191,7 +206,8 @@ impl Member {
             let peer = self.links.peer(number(at)).filter(|_| at != own)?;
             match peer.raft().ask(&ask, ANSWER_WITHIN).await {
                 Ok(known) => Some(known),
-                // A node of a cluster that works refuses the greeting of a node that is no member of it.
+                // A node of a cluster that works refuses the greeting of a node that is no member
+                // of it.
                 Err(_) => match peer.raft().state() {
                     LinkState::Connecting { no_member_since: Some(_), .. }
                     | LinkState::Connecting { given_up: true, .. } => Some(Known::Absent),
@@ -219,7 +235,8 @@ mod tests {
             (0, &[None, Some(Empty), Some(Empty)], Verdict::TakesPart),
             (0, &[None, None], Verdict::AsksAgain),
             (0, &[None, Some(Empty)], Verdict::TakesPart),
-            // The first has begun, which it does once all take part; or it has data from before, and the two others lost theirs.
+            // The first has begun, which it does once all take part; or it has data from before,
+            // and the two others lost theirs.
             (1, &[Some(NotYet), None, Some(Empty)], Verdict::AsksAgain),
             (2, &[Some(NotYet), Some(NotYet), None], Verdict::AsksAgain),
             (2, &[Some(Expected), Some(NotYet), None], Verdict::TakesPart),

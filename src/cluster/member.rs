@@ -1,6 +1,8 @@
-//! This node as a member of its cluster: what it proposes, and how what was agreed on comes into force here.
+//! This node as a member of its cluster: what it proposes, and how what was agreed on comes into
+//! force here.
 //!
-//! Who it is stands with its log ([`Claim`]); at the very first start its place in the configuration's list says it.
+//! Who it is stands with its log ([`Claim`]); at the very first start its place in the
+//! configuration's list says it.
 //!
 //! ```text
 //! first start     n1 begins the cluster, once n2 and n3 say that they are empty: policy, secret, members, placement
@@ -8,9 +10,10 @@
 //! a write         any node → leader → log → every node puts the version into force → the answer, with who hasn't yet
 //! ```
 //!
-//! What is applied is put into force by one task, in the log's order: policy, placement, the links to the members. A write
-//! (`policy_store`) is answered once every member that can be reached has done so, and after a second at the latest; the others are
-//! named. How all of it stands is in `status`.
+//! What is applied is put into force by one task, in the log's order: policy, placement, the links
+//! to the members. A write (`policy_store`) is answered once every member that can be reached has
+//! done so, and after a second at the latest; the others are named. How all of it stands is in
+//! `status`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,13 +32,17 @@ use super::peer_keys::{cluster_id, older_members};
 use super::raft::{self, Address, Node, ProposeError, Settings, Timers, Transport, View};
 use super::readiness::Startup;
 use super::settings::RoundTripSetting;
-use super::state::{Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What};
+use super::state::{
+    Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What,
+};
 use super::steward::Steward;
 use crate::check::Name;
 use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
 use crate::peer::{Ask, Kind, Lineage};
-use crate::placement::{BootId, FormatLevel, NodeId, Partition, Places, Seat, Secret, TableVersion, Weight};
+use crate::placement::{
+    BootId, FormatLevel, NodeId, Partition, Places, Seat, Secret, TableVersion, Weight,
+};
 use crate::policy::{Document, Policy, document_level};
 use crate::random::{Generator, Seed};
 use crate::watch;
@@ -52,16 +59,17 @@ const TIDY_EVERY: u32 = 50;
 /// After how many of those looks the leader looks whether every member reads a higher format level.
 const RAISE_EVERY: u32 = 5;
 
-/// How long the others have to say that they know of no such member until a node believes it: longer than any of them takes
-/// to catch up after a restart.
+/// How long the others have to say that they know of no such member until a node believes it:
+/// longer than any of them takes to catch up after a restart.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 /// Who the audit log says has tidied up.
 pub(super) const TIDIER: &str = "the cluster";
 
-/// How long a node that stops waits for a majority, or for another node that can be reached, in nanoseconds: an election
-/// takes as long.
+/// How long a node that stops waits for a majority, or for another node that can be reached, in
+/// nanoseconds: an election takes as long.
 const ALONE_MAX: u64 = 2 * SECOND;
-/// How long a move may be under way before the leader gives it up, in nanoseconds: its source or its target is not what it was.
+/// How long a move may be under way before the leader gives it up, in nanoseconds: its source or
+/// its target is not what it was.
 const MOVE_MAX: u64 = 10 * SECOND;
 
 /// A node as it stands in the configuration.
@@ -86,7 +94,8 @@ pub struct MemberArgs {
     pub cluster: Name,
     /// This node.
     pub own: SeedNode,
-    /// The nodes that the configuration lists: those that the cluster begins with, if it hasn't begun.
+    /// The nodes that the configuration lists: those that the cluster begins with, if it hasn't
+    /// begun.
     pub seeds: Vec<SeedNode>,
     /// Which life of it.
     pub boot: BootId,
@@ -94,7 +103,8 @@ pub struct MemberArgs {
     pub environment: Option<Name>,
     /// Where its log is.
     pub place: raft::Place,
-    /// The round trip, in milliseconds, that the configuration says. The log's wins where it says one.
+    /// The round trip, in milliseconds, that the configuration says. The log's wins where it says
+    /// one.
     pub round_trip_ms: Option<u64>,
     /// The links to the others.
     pub links: Arc<Links>,
@@ -106,7 +116,8 @@ pub struct MemberArgs {
     pub initial: Initial,
     /// What it does if it begins with nothing and finds a cluster there.
     pub newcomer: Newcomer,
-    /// Whether it was admitted by a node whose program is older than the proof that peers give each other.
+    /// Whether it was admitted by a node whose program is older than the proof that peers give each
+    /// other.
     pub admitted_by_older: bool,
 }
 
@@ -121,14 +132,14 @@ pub enum MemberError {
     Place(#[from] raft::OpenError),
     /// It has left.
     #[error(
-        "{0} has left, and its number is spent: nobody can begin with its data again. With an empty directory and --join it \
-         can come back as another node"
+        "{0} has left, and its number is spent: nobody can begin with its data again. With an \
+             empty directory and --join it can come back as another node"
     )]
     HasLeft(Box<Claim>),
     /// Neither the list nor its data says who it is.
     #[error(
-        "there is no node {name} in the list of the nodes that the cluster {cluster} begins with; with --join it asks to be \
-         admitted"
+        "there is no node {name} in the list of the nodes that the cluster {cluster} begins \
+             with; with --join it asks to be admitted"
     )]
     NotListed {
         /// Its name.
@@ -202,14 +213,16 @@ pub struct Member {
 pub(super) const NO_CONTACT: u64 = u64::MAX;
 
 impl Member {
-    /// Opens the log and takes part in whatever cluster it belongs to. What it does there, [`Member::run`] does.
+    /// Opens the log and takes part in whatever cluster it belongs to. What it does there,
+    /// [`Member::run`] does.
     pub async fn start(args: MemberArgs) -> Result<Self, MemberError> {
         let MemberArgs { cluster, own, seeds, boot, environment, place, round_trip_ms, .. } = args;
         let MemberArgs { links, clock, seed, initial, newcomer, admitted_by_older, .. } = args;
         let found = place.found()?;
         // Who begins with nothing among several may have had something.
         let has_log = found.as_ref().is_some_and(|found| !found.is_blank);
-        // The log says of each member how old its program is. A node without a log goes by who admitted it.
+        // The log says of each member how old its program is. A node without a log goes by who
+        // admitted it.
         let is_first = |found: &Found| !found.is_blank && found.level == FormatLevel::FIRST;
         let trusts_older = (admitted_by_older && !has_log) || found.as_ref().is_some_and(is_first);
         let listens = has_log || seeds.len() < 2;
@@ -221,7 +234,8 @@ impl Member {
         let me = Seat { node: claim.node, boot };
         let knows_cluster = has_log || claim.admission.is_some();
         let listens = listens || claim.admission.is_some();
-        let settings = Settings { timers, listens, ..Settings::new(claim.clone(), place, seed.clone()) };
+        let settings =
+            Settings { timers, listens, ..Settings::new(claim.clone(), place, seed.clone()) };
         let raft = Arc::new(Node::start(settings, links.clone() as Arc<dyn Transport>).await?);
         if begins(&claim, &own, &seeds) && !raft.is_initialized().await {
             // A fault is to be heard of now, by whoever starts the first node.
@@ -279,8 +293,9 @@ impl Member {
         &self.in_force
     }
 
-    /// Whether this node listens to whoever of its cluster speaks with it about the log, known or not. As long as it hears of no
-    /// leader it may have been away for long, and the leader be one that it has never heard of.
+    /// Whether this node listens to whoever of its cluster speaks with it about the log, known or
+    /// not. As long as it hears of no leader it may have been away for long, and the leader be one
+    /// that it has never heard of.
     pub fn listens_to_strangers(&self) -> bool {
         !self.has_quorum() || !self.recovered.load(Ordering::Relaxed)
     }
@@ -311,7 +326,8 @@ impl Member {
         );
     }
 
-    /// Resolves, with the reason, when this node can take part no more; the process has to end then.
+    /// Resolves, with the reason, when this node can take part no more; the process has to end
+    /// then.
     pub async fn failed(&self) -> String {
         let mut ended = self.ended.subscribe();
         tokio::select! {
@@ -322,7 +338,8 @@ impl Member {
         }
     }
 
-    /// Resolves when this node is a member no more: its number is spent, and its data is of no use to anybody.
+    /// Resolves when this node is a member no more: its number is spent, and its data is of no use
+    /// to anybody.
     pub async fn left(&self) {
         // Its sender lives as long as this node takes part.
         let _ = self.left.subscribe().wait_for(|left| *left).await;
@@ -341,12 +358,16 @@ impl Member {
         }
     }
 
-    /// Hands over all that this node owns, as long as another member may take it, and `within` at most. A majority or a
-    /// member that is out of reach is waited for: a moment without them must not end a hand-over.
+    /// Hands over all that this node owns, as long as another member may take it, and `within` at
+    /// most. A majority or a member that is out of reach is waited for: a moment without them must
+    /// not end a hand-over.
     pub async fn hand_over(&self, within: Duration) {
         if tokio::time::timeout(within, self.hand_over_all()).await.is_err() {
             let left = self.in_force.places().load().count_here();
-            tracing::warn!(left, "not all partitions were handed over in time: their counts are saved");
+            tracing::warn!(
+                left,
+                "not all partitions were handed over in time: their counts are saved"
+            );
         }
     }
 
@@ -465,7 +486,8 @@ impl Member {
             return;
         }
         let address = |seed: &SeedNode| Address::new(seed.name.as_str(), seed.peer.as_str());
-        let seeds: Vec<_> = (0..).zip(&self.seeds).map(|(at, seed)| (number(at), address(seed))).collect();
+        let seeds: Vec<_> =
+            (0..).zip(&self.seeds).map(|(at, seed)| (number(at), address(seed))).collect();
         let member = |SeedNode { name, http, peer, weight }| NewMember { name, http, peer, weight };
         let members: Vec<_> = self.seeds.iter().cloned().map(member).collect();
         let mut told = String::new();
@@ -505,8 +527,8 @@ impl Member {
     }
 
     /// The first command, at the level of all founders. Errs as long as one of them hasn't greeted,
-    /// unless a majority may have taken an earlier first command already, and where one of them can't
-    /// read the policy.
+    /// unless a majority may have taken an earlier first command already, and where one of them
+    /// can't read the policy.
     async fn beginning(&self, document: Document, members: &[NewMember]) -> Result<What, String> {
         let greeted = (1..self.seeds.len()).map(|at| self.links.level_of(number(at)));
         let greeted: Vec<_> = greeted.map(|greeted| greeted.map(|(_, level)| level)).collect();
@@ -538,7 +560,9 @@ impl Member {
             return;
         }
         match self.propose(What::RaiseLevel(least, agreed.members.newest()), TIDIER.into()).await {
-            Ok(_) => tracing::info!(level = least.number(), "the cluster's format level was raised"),
+            Ok(_) => {
+                tracing::info!(level = least.number(), "the cluster's format level was raised")
+            }
             Err(error) => tracing::debug!(%error, "the format level was not raised"),
         }
     }
@@ -556,7 +580,8 @@ impl Member {
     async fn keep_seat(&self) {
         let mut views = self.raft.watch();
         loop {
-            let known = views.borrow_and_update().state.agreed().map(|agreed| self.is_seated(agreed));
+            let known =
+                views.borrow_and_update().state.agreed().map(|agreed| self.is_seated(agreed));
             match known {
                 Some(false) => {
                     let SeedNode { name, http, peer, .. } = self.own.clone();
@@ -592,7 +617,8 @@ impl Member {
     fn is_seated(&self, agreed: &Agreed) -> bool {
         // Who is no member any more has no seat to keep.
         agreed.members.get(self.me.node).is_none_or(|member| {
-            (member.boot, &member.http, &member.peer) == (self.me.boot, &self.own.http, &self.own.peer)
+            (member.boot, &member.http, &member.peer)
+                == (self.me.boot, &self.own.http, &self.own.peer)
                 && (agreed.level == FormatLevel::FIRST
                     || member.round_trip_ms == Some(self.round_trip.runs_with()))
         })
@@ -606,22 +632,24 @@ impl Member {
         for turn in 1u32.. {
             ticker.tick().await;
             let age = self.raft.contact_age().await;
-            let ms = age.map_or(NO_CONTACT, |age| u64::try_from(age.as_millis()).unwrap_or(NO_CONTACT));
+            let ms =
+                age.map_or(NO_CONTACT, |age| u64::try_from(age.as_millis()).unwrap_or(NO_CONTACT));
             self.contact_ms.store(ms, Ordering::Relaxed);
             if self.has_quorum() {
                 self.startup.note_majority(self.clock.now().boot);
             }
             if let Some(peer) = self.links.gave_up().filter(|_| !self.may_join()) {
                 self.end(format!(
-                    "{} is nobody any more: the cluster was made anew without it, says {peer}, and what its data says was given up; \
-                     with an empty directory and --join it comes back as another node",
+                    "{} is nobody any more: the cluster was made anew without it, says {peer}, and \
+                     what its data says was given up; with an empty directory and --join it comes \
+                     back as another node",
                     self.claim
                 ));
             }
             if !self.has_quorum() && self.is_unknown() {
                 self.end(format!(
-                    "{} is no member, say the others; if it has left, nobody can begin with its data again, and if it is new, \
-                     it has to ask with --join",
+                    "{} is no member, say the others; if it has left, nobody can begin with its \
+                     data again, and if it is new, it has to ask with --join",
                     self.claim
                 ));
             }
@@ -648,8 +676,8 @@ impl Member {
         });
     }
 
-    /// Whether most of those who vote, or of all it knows if it doesn't know who does, have long said that this node is no
-    /// member: it was removed while it was away, or was never admitted.
+    /// Whether most of those who vote, or of all it knows if it doesn't know who does, have long
+    /// said that this node is no member: it was removed while it was away, or was never admitted.
     fn is_unknown(&self) -> bool {
         let unknown_for = self.links.unknown_for(self.clock.now().boot);
         let voters = self.raft.roster().voters;
@@ -660,7 +688,8 @@ impl Member {
         refused.count() * 2 > asked.count()
     }
 
-    /// Begins what is to move next, and gives up what has been under way for too long; `moving` is since when each move is.
+    /// Begins what is to move next, and gives up what has been under way for too long; `moving` is
+    /// since when each move is.
     async fn rebalance(&self, moving: &mut BTreeMap<(TableVersion, Partition), u64>) {
         let view = self.raft.view();
         let Some(agreed) = view.state.agreed() else { return };
@@ -705,7 +734,8 @@ impl Member {
     async fn recover(&self) {
         while let Err(error) = self.raft.recovered(WRITE_WITHIN).await {
             tracing::debug!(%error, "the log isn't known to be applied yet");
-            // Where Raft has stopped this fails at once, and whatever else this task does is to go on until the process ends.
+            // Where Raft has stopped this fails at once, and whatever else this task does is to go
+            // on until the process ends.
             tokio::time::sleep(AGAIN_AFTER).await;
         }
         self.recovered.store(true, Ordering::Relaxed);
@@ -725,13 +755,14 @@ impl Member {
         self.propose_command(self.command(what, by)).await
     }
 
-    /// Proposes a command. Errs with [`ProposeError::OlderMembers`] where a member's program couldn't
-    /// read it.
+    /// Proposes a command. Errs with [`ProposeError::OlderMembers`] where a member's program
+    /// couldn't read it.
     pub(super) async fn propose_command(&self, command: Command) -> Result<Done, ProposeError> {
         if let Some(agreed) = self.raft.view().state.agreed() {
             agreed.refuse_older(&command.what, |id, member| self.level_of(id, member))?;
         }
-        // On the heap: the way to the leader is deep, and the compiler bounds how deep futures nest.
+        // On the heap: the way to the leader is deep, and the compiler bounds how deep futures
+        // nest.
         Box::pin(self.raft.propose(command, WRITE_WITHIN)).await
     }
 
@@ -759,7 +790,8 @@ fn claim(
     }
 }
 
-/// Whether it is this node that begins a cluster which hasn't begun: the first of the list, then and now.
+/// Whether it is this node that begins a cluster which hasn't begun: the first of the list, then
+/// and now.
 fn begins(claim: &Claim, own: &SeedNode, seeds: &[SeedNode]) -> bool {
     let is_first = seeds.first().is_some_and(|first| first.name == own.name);
     is_first && claim.node == number(0) && claim.admission.is_none()

@@ -1,5 +1,5 @@
-//! The keys by which nodes know each other, as a node keeps them in its data directory; and the id of the
-//! cluster that greetings carry.
+//! The keys by which nodes know each other, as a node keeps them in its data directory; and the id
+//! of the cluster that greetings carry.
 //!
 //! ```text
 //! a founder      keeps the key that follows from its admin tokens at its first start, so that the tokens
@@ -7,8 +7,8 @@
 //! a node         that was admitted keeps those that the cluster gave it
 //! ```
 //!
-//! The file is text: a line that names its form, and a key in hexadecimal a line. It is no part of the
-//! log, of a snapshot or of a back-up.
+//! The file is text: a line that names its form, and a key in hexadecimal a line. It is no part of
+//! the log, of a snapshot or of a back-up.
 
 use std::io;
 use std::path::Path;
@@ -28,8 +28,9 @@ const FORM: &str = "tidegate peer keys 1";
 /// Keys in it: more than a list of secrets has.
 const KEYS_MAX: usize = 32;
 
-/// Returns the keys that are kept in the directory, the one to prove with first. None where there is no
-/// file: an empty list is what a cluster without a secret gave. Errors where the file isn't one.
+/// Returns the keys that are kept in the directory, the one to prove with first. None where there
+/// is no file: an empty list is what a cluster without a secret gave. Errors where the file isn't
+/// one.
 pub fn load(directory: &Path) -> io::Result<Option<Vec<Key>>> {
     let path = directory.join(PEER_KEYS_FILE);
     let text = match std::fs::read_to_string(&path) {
@@ -73,8 +74,8 @@ pub fn from_hex(hex: &str) -> Option<Key> {
     super::claim::bytes(hex).map(Key::new)
 }
 
-/// Returns the id of the cluster whose hashes have this secret: random, as the secret is, and the same
-/// for every node that has applied the first entry of the log.
+/// Returns the id of the cluster whose hashes have this secret: random, as the secret is, and the
+/// same for every node that has applied the first entry of the log.
 pub(super) fn cluster_id(secret: Secret) -> Mark {
     let (first, second) = secret.words();
     let mut hash = Sha256::new();
@@ -89,8 +90,10 @@ pub(super) fn cluster_id(secret: Secret) -> Mark {
 /// registered without a format level, in a cluster that has none either.
 pub(super) fn older_members(agreed: &Agreed) -> impl Iterator<Item = Name> + '_ {
     let is_first = |level| level == FormatLevel::FIRST;
-    let members =
-        agreed.members.iter().filter(move |(_, member)| is_first(agreed.level) && is_first(member.level));
+    let members = agreed
+        .members
+        .iter()
+        .filter(move |(_, member)| is_first(agreed.level) && is_first(member.level));
     members.map(|(_, member)| member.name.clone())
 }
 

@@ -1,4 +1,5 @@
-//! The policy of a cluster, as the door sees it: read at once, written through the log, and answered once it is in force.
+//! The policy of a cluster, as the door sees it: read at once, written through the log, and
+//! answered once it is in force.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -124,7 +125,8 @@ pub type Writing<'a> = Pin<Box<dyn Future<Output = Result<Written, WriteError>> 
 /// The outcome of a note, when it comes.
 pub type Noting<'a> = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send + 'a>>;
 
-/// The versioned policy of a cluster: read at once, written in one order, durable before an answer is given.
+/// The versioned policy of a cluster: read at once, written in one order, durable before an answer
+/// is given.
 pub trait PolicyStore: Send + Sync + 'static {
     /// The policy in force on this node.
     fn current(&self) -> Arc<Policy>;
@@ -132,8 +134,8 @@ pub trait PolicyStore: Send + Sync + 'static {
     /// Whether the last change that was asked for could be made durable; true where none was.
     fn is_writable(&self) -> bool;
 
-    /// Makes a change: whole, or not at all. Once it answers, every check asked from then on is decided by that version or
-    /// a later one, on every node that is not named as pending.
+    /// Makes a change: whole, or not at all. Once it answers, every check asked from then on is
+    /// decided by that version or a later one, on every node that is not named as pending.
     fn write(&self, proposal: Proposal) -> Writing<'_>;
 
     /// What made the versions that can be gone back to, newest first.
@@ -146,7 +148,8 @@ pub trait PolicyStore: Send + Sync + 'static {
     /// written, and where that isn't known.
     fn note(&self, what: String, by: String) -> Noting<'_>;
 
-    /// The newest lines of the audit log before the one with the index `before`, newest first; at most `most`.
+    /// The newest lines of the audit log before the one with the index `before`, newest first; at
+    /// most `most`.
     fn audit(&self, before: Option<u64>, most: usize) -> Vec<AuditEntry>;
 }
 
@@ -183,13 +186,16 @@ impl PolicyStore for Member {
     }
 
     fn note(&self, what: String, by: String) -> Noting<'_> {
-        Box::pin(async move { self.propose(What::Note(what), by).await.map(drop).map_err(write_error) })
+        Box::pin(
+            async move { self.propose(What::Note(what), by).await.map(drop).map_err(write_error) },
+        )
     }
 
     fn audit(&self, before: Option<u64>, most: usize) -> Vec<AuditEntry> {
         let view = self.raft.view();
         let Some(agreed) = view.state.agreed() else { return Vec::new() };
-        let lines = agreed.audit.iter().rev().filter(|line| before.is_none_or(|before| line.at.0 < before));
+        let lines =
+            agreed.audit.iter().rev().filter(|line| before.is_none_or(|before| line.at.0 < before));
         lines
             .take(most)
             .map(|line| AuditEntry {
@@ -207,7 +213,8 @@ impl Member {
         let Proposal { wanted, expected, by } = proposal;
         let what = match wanted {
             Wanted::Change(change) => {
-                // What the change says by saying nothing must not keep older members from reading it.
+                // What the change says by saying nothing must not keep older members from reading
+                // it.
                 let change = match self.raft.view().state.level() {
                     FormatLevel::FIRST => change.at_first_level(),
                     _ => change,
@@ -223,7 +230,8 @@ impl Member {
             return Err(WriteError::Storage("an edit made no version".into()));
         };
         let pending = self.pending(done.at).await;
-        // The leader makes no entry for what changes nothing, so nothing was done under the request id.
+        // The leader makes no entry for what changes nothing, so nothing was done under the request
+        // id.
         let view = self.raft.view();
         let is_done = view.state.agreed().is_none_or(|agreed| agreed.has_done(request));
         let changed = view.applied < done.at || is_done;
@@ -234,7 +242,8 @@ impl Member {
         Ok(Written { version, changed, pending })
     }
 
-    /// The members that haven't put the entry into force when a second has passed, or can't be asked.
+    /// The members that haven't put the entry into force when a second has passed, or can't be
+    /// asked.
     pub(super) async fn pending(&self, at: LogIndex) -> Vec<String> {
         let view = self.raft.view();
         let members = view.state.agreed().map(|agreed| agreed.members.clone()).unwrap_or_default();
@@ -262,7 +271,9 @@ pub(super) fn write_error(error: ProposeError) -> WriteError {
         }
         ProposeError::Refused(refusal) => match refusal {
             Refusal::Stale { expected, actual } => WriteError::Stale { expected, actual },
-            Refusal::StaleSettings { expected, actual } => WriteError::StaleSettings { expected, actual },
+            Refusal::StaleSettings { expected, actual } => {
+                WriteError::StaleSettings { expected, actual }
+            }
             Refusal::NotFound(what) => ChangeError::NotFound(what).into(),
             Refusal::Invalid(_) => ChangeError::Invalid(refusal.faults()).into(),
             Refusal::NoSuchVersion { version, oldest, newest } => {

@@ -1,5 +1,5 @@
-//! Whether this node is in contact with a majority, how long messages to a majority take, and what a
-//! leader does whose own links are too slow.
+//! Whether this node is in contact with a majority, how long messages to a majority take, and what
+//! a leader does whose own links are too slow.
 //!
 //! Raft's timers allow a round trip of a bounded length. Two cases lie beyond it:
 //!
@@ -21,11 +21,13 @@ use super::raft::Missing;
 use crate::clock::SECOND;
 use crate::placement::NodeId;
 
-/// For how long a leader's links have to be too slow until it hands leadership over, in nanoseconds.
+/// For how long a leader's links have to be too slow until it hands leadership over, in
+/// nanoseconds.
 const SLOW_FOR: u64 = SECOND;
 /// How long the voters are given to say how fast their links are.
 const ASK_WITHIN: Duration = Duration::from_millis(800);
-/// How long a leader that handed leadership over in vain waits before it tries again, in nanoseconds.
+/// How long a leader that handed leadership over in vain waits before it tries again, in
+/// nanoseconds.
 const HAND_OVER_AGAIN: u64 = 5 * SECOND;
 /// Between two log lines about slow links, in nanoseconds.
 const SAY_AGAIN: u64 = 30 * SECOND;
@@ -60,8 +62,8 @@ struct Watching {
 }
 
 impl Member {
-    /// Keeps up what this node knows of its contact with a majority: asks the leader, once a heartbeat,
-    /// and watches the round trips.
+    /// Keeps up what this node knows of its contact with a majority: asks the leader, once a
+    /// heartbeat, and watches the round trips.
     pub(super) async fn keep_contact(&self) {
         let within = Duration::from_millis(self.timers.election_ms_max);
         let every = Duration::from_millis(self.timers.heartbeat_ms);
@@ -73,8 +75,8 @@ impl Member {
         }
     }
 
-    /// Watches the round trip to a majority, and hands leadership over where only this node's is too
-    /// long.
+    /// Watches the round trip to a majority, and hands leadership over where only this node's is
+    /// too long.
     pub(super) async fn watch_round_trip(&self) {
         let mut watching = Watching::default();
         let mut ticker = tokio::time::interval(Duration::from_millis(self.timers.heartbeat_ms));
@@ -90,7 +92,10 @@ impl Member {
             }
             let Some(excess) = round_trip.excess() else {
                 if watching.slow_since.take().is_some() && watching.said.is_some() {
-                    tracing::info!(round_trip_ms = round_trip.ms, "round trip within what the timers allow");
+                    tracing::info!(
+                        round_trip_ms = round_trip.ms,
+                        "round trip within what the timers allow"
+                    );
                     watching.said = None;
                 }
                 continue;
@@ -101,11 +106,13 @@ impl Member {
             }
             if watching.said.is_none_or(|said| now.saturating_sub(said) >= SAY_AGAIN) {
                 tracing::warn!(
-                    "{excess}: if the links stay that slow, raise it with tidegate cluster set round_trip_ms=N"
+                    "{excess}: if the links stay that slow, raise it with tidegate \
+                                cluster set round_trip_ms=N"
                 );
                 watching.said = Some(now);
             }
-            let is_due = watching.handed_over.is_none_or(|at| now.saturating_sub(at) >= HAND_OVER_AGAIN);
+            let is_due =
+                watching.handed_over.is_none_or(|at| now.saturating_sub(at) >= HAND_OVER_AGAIN);
             if self.raft.is_leader() && is_due {
                 watching.handed_over = Some(now);
                 watching.is_silent |= self.lead_elsewhere(round_trip).await;
@@ -162,7 +169,9 @@ impl Member {
         let why = match self.raft.missing() {
             Missing::Leader => "no leader is known".into(),
             Missing::Own => format!("this node leads without a majority: {heard}"),
-            Missing::Answer(leader) => format!("the leader {} does not answer: {heard}", named(leader)),
+            Missing::Answer(leader) => {
+                format!("the leader {} does not answer: {heard}", named(leader))
+            }
             Missing::Majority(leader) => {
                 format!("the leader {} has no majority: {heard}", named(leader))
             }
@@ -177,10 +186,12 @@ impl Member {
 
     /// Whether a majority is known to be with the leader, recently enough.
     pub(super) fn has_quorum(&self) -> bool {
-        self.contact().is_some_and(|ms| ms <= self.timers.election_ms_max) && self.raft.leader().is_some()
+        self.contact().is_some_and(|ms| ms <= self.timers.election_ms_max)
+            && self.raft.leader().is_some()
     }
 
-    /// Returns how long ago a majority was known to be with the leader, in milliseconds; none if never.
+    /// Returns how long ago a majority was known to be with the leader, in milliseconds; none if
+    /// never.
     pub(super) fn contact(&self) -> Option<u64> {
         Some(self.contact_ms.load(Ordering::Relaxed)).filter(|ms| *ms != super::member::NO_CONTACT)
     }

@@ -10,9 +10,10 @@
 //! ```
 //!
 //! The start condition is met once and then stays met. The death of another node, an open breaker
-//! or a partition without an owner never makes a node unready: the node still does its own part.
-//! An election after the death of a leader is bridged by `MAJORITY_GRACE`, unless this node's links
-//! are slower than the timers allow: then leaders come and go, and each gap is said with its reason.
+//! or a partition without an owner never makes a node unready: the node still does its own part. An
+//! election after the death of a leader is bridged by `MAJORITY_GRACE`, unless this node's links
+//! are slower than the timers allow: then leaders come and go, and each gap is said with its
+//! reason.
 //!
 //! A balancer asks for checks alone ([`Purpose::Checks`]): a node without a majority still decides
 //! what it owns, so a lost majority must not empty every pool.
@@ -109,7 +110,10 @@ impl Readiness {
             () if !self.started => match self.waiting_for.as_slice() {
                 [] => "starting",
                 names => {
-                    return Some(format!("not connected to other owners yet: waiting for {}", list(names)));
+                    return Some(format!(
+                        "not connected to other owners yet: waiting for {}",
+                        list(names)
+                    ));
                 }
             },
             () if self.cut_off.is_some() => return self.cut_off.clone(),
@@ -164,7 +168,8 @@ impl Member {
         let started = *self.startup.started.borrow();
         let grace = self.timers.election_ms_max.saturating_mul(MAJORITY_GRACE).saturating_mul(MS);
         let no_quorum = self.why_no_quorum();
-        let is_bridged = self.round_trip().excess().is_none() && self.startup.had_majority(now, grace);
+        let is_bridged =
+            self.round_trip().excess().is_none() && self.startup.had_majority(now, grace);
         let waiting_for = match agreed {
             Some(agreed) if !started => self.awaited_owners(agreed, now),
             _ => Vec::new(),
@@ -176,7 +181,10 @@ impl Member {
             recovered: self.recovered.load(Ordering::Relaxed),
             registered: self.in_force.is_registered()
                 && agreed.is_some_and(|agreed| {
-                    agreed.members.get(self.me.node).is_some_and(|member| member.boot == self.me.boot)
+                    agreed
+                        .members
+                        .get(self.me.node)
+                        .is_some_and(|member| member.boot == self.me.boot)
                 }),
             loaded: self.startup.loaded.load(Ordering::Relaxed),
             started,
@@ -203,7 +211,9 @@ impl Member {
             let since = *own_since.get_or_insert(now);
             if !has_own {
                 own_since = None;
-            } else if readiness.waiting_for.is_empty() || now.saturating_sub(since) >= OWNER_PATIENCE {
+            } else if readiness.waiting_for.is_empty()
+                || now.saturating_sub(since) >= OWNER_PATIENCE
+            {
                 break;
             }
             let why = readiness.missing(Purpose::Everything).unwrap_or_default();
@@ -239,7 +249,8 @@ impl Member {
             let state = states.into_iter().find(|state| state.name == *name);
             state.is_none_or(|state| !matches!(state.raft, LinkState::Connected { .. }))
         };
-        let others = self.seeds.iter().map(|seed| &seed.name).filter(|name| **name != self.own.name);
+        let others =
+            self.seeds.iter().map(|seed| &seed.name).filter(|name| **name != self.own.name);
         let waiting: Vec<_> = others.filter(|name| unconnected(name)).cloned().collect();
         let first = self.seeds.first().filter(|first| first.name != self.own.name);
         let refused = self.links.refused().map(|(peer, why)| format!("; node {peer}: {why}"));
@@ -331,7 +342,10 @@ mod tests {
                 Readiness { registered: false, loaded: false, ..ready.clone() },
                 Some("not registered as an owner"),
             ),
-            (Readiness { loaded: false, ..starting.clone() }, Some("the saved counts are not loaded yet")),
+            (
+                Readiness { loaded: false, ..starting.clone() },
+                Some("the saved counts are not loaded yet"),
+            ),
             (
                 Readiness { waiting_for: vec![name("n2"), name("n3")], ..starting.clone() },
                 Some("not connected to other owners yet: waiting for n2, n3"),
@@ -340,7 +354,11 @@ mod tests {
             (Readiness { cut_off: Some("cut off".into()), ..ready }, Some("cut off")),
         ];
         for (readiness, expected) in table {
-            assert_eq!(readiness.missing(Purpose::Everything).as_deref(), expected, "{readiness:?}");
+            assert_eq!(
+                readiness.missing(Purpose::Everything).as_deref(),
+                expected,
+                "{readiness:?}"
+            );
         }
     }
 

@@ -104,8 +104,9 @@ impl RoundTripSetting {
         let mut said = Vec::new();
         if let Some(configured) = self.configured.filter(|configured| *configured != logged) {
             said.push(format!(
-                "[cluster] round_trip_ms = {configured} in the configuration is ignored: the cluster's \
-                 log says {logged}; to change it: tidegate cluster set round_trip_ms={configured}"
+                "[cluster] round_trip_ms = {configured} in the configuration is \
+                               ignored: the cluster's log says {logged}; to change it: tidegate \
+                               cluster set round_trip_ms={configured}"
             ));
         }
         if logged != self.runs_with {
@@ -147,7 +148,9 @@ impl Member {
             return;
         }
         let setting = Setting::RoundTripMs(self.round_trip.runs_with());
-        if let Err(error) = self.propose(What::Set { expected: Some(0), setting }, TIDIER.into()).await {
+        if let Err(error) =
+            self.propose(What::Set { expected: Some(0), setting }, TIDIER.into()).await
+        {
             tracing::debug!(%error, "the settings have no value yet");
         }
     }
@@ -160,9 +163,13 @@ impl Member {
 
     /// Changes a setting; returns once every node that can be reached has written it down, and
     /// names the others.
-    pub(super) async fn change_setting(&self, change: SettingChange) -> Result<SetOutcome, WriteError> {
+    pub(super) async fn change_setting(
+        &self,
+        change: SettingChange,
+    ) -> Result<SetOutcome, WriteError> {
         let SettingChange { setting, expected, by } = change;
-        let done = self.propose(What::Set { expected, setting }, by.clone()).await.map_err(write_error)?;
+        let done =
+            self.propose(What::Set { expected, setting }, by.clone()).await.map_err(write_error)?;
         let Made::Settings { version, changed } = done.made else {
             return Err(WriteError::Storage("a setting made no version".into()));
         };
@@ -170,7 +177,8 @@ impl Member {
         tracing::info!(version, by, changed, ?pending, "set {setting}");
         // Of this change, whatever came after it or has not reached this node yet.
         let Setting::RoundTripMs(ms) = setting;
-        let settings = SettingsStatus { version, round_trip_ms: Some(ms), ..self.look_at_settings() };
+        let settings =
+            SettingsStatus { version, round_trip_ms: Some(ms), ..self.look_at_settings() };
         Ok(SetOutcome { settings, changed, pending })
     }
 }
@@ -190,7 +198,9 @@ impl SettingsStatus {
         let names: Vec<_> = self.restart.iter().map(Name::as_str).collect();
         let (ms, last) = (self.round_trip_ms?, names.last()?);
         Some(match names.len() {
-            1 => format!("round_trip_ms is {ms}, and {last} runs with another value until it is restarted"),
+            1 => format!(
+                "round_trip_ms is {ms}, and {last} runs with another value until it is restarted"
+            ),
             _ => format!(
                 "round_trip_ms is {ms}, and {} run with another value until they are restarted",
                 names.join(", ")
@@ -215,13 +225,15 @@ mod tests {
 
     #[test]
     fn a_difference_to_the_log_names_both_values() {
-        let said = |configured, kept, logged| RoundTripSetting::new(configured, kept).differences(logged);
+        let said =
+            |configured, kept, logged| RoundTripSetting::new(configured, kept).differences(logged);
         assert!(said(Some(100), Some(100), 100).is_empty() && said(None, None, 100).is_empty());
-        let ignored = "[cluster] round_trip_ms = 100 in the configuration is ignored: the cluster's log \
-                       says 300; to change it: tidegate cluster set round_trip_ms=100";
+        let ignored = "[cluster] round_trip_ms = 100 in the configuration is ignored: the \
+                       cluster's log says 300; to change it: tidegate cluster set \
+                       round_trip_ms=100";
         assert_eq!(said(Some(100), Some(300), 300), [ignored]);
-        let running =
-            "the cluster's round_trip_ms is 300; this node's timers allow 100 until it is restarted";
+        let running = "the cluster's round_trip_ms is 300; this node's timers allow 100 until it \
+                       is restarted";
         assert_eq!(said(None, Some(100), 300), [running]);
         assert_eq!(said(Some(100), None, 300), [ignored, running]);
     }
@@ -236,7 +248,8 @@ mod tests {
         assert_eq!(warning(&[]), None);
         let one = "round_trip_ms is 300, and n2 runs with another value until it is restarted";
         assert_eq!(warning(&["n2"]).as_deref(), Some(one));
-        let two = "round_trip_ms is 300, and n1, n2 run with another value until they are restarted";
+        let two =
+            "round_trip_ms is 300, and n1, n2 run with another value until they are restarted";
         assert_eq!(warning(&["n1", "n2"]).as_deref(), Some(two));
     }
 }

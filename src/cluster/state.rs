@@ -1,8 +1,9 @@
-//! What the nodes agree on, and how one entry of their log changes it: pure, so that all come to the same.
+//! What the nodes agree on, and how one entry of their log changes it: pure, so that all come to
+//! the same.
 //!
-//! [`State::apply`] takes the entry's index and a [`Command`] and does the whole command or nothing. It knows no clock (times
-//! come with the command), no chance, no I/O, and its maps are ordered: the same log gives the same state, to the byte of
-//! [`State::encode`].
+//! [`State::apply`] takes the entry's index and a [`Command`] and does the whole command or
+//! nothing. It knows no clock (times come with the command), no chance, no I/O, and its maps are
+//! ordered: the same log gives the same state, to the byte of [`State::encode`].
 //!
 //! ```text
 //! 3  Begin(policy, [n1, n2, n3])            version 1; members 1, 2, 3
@@ -14,11 +15,12 @@
 //! 4' the command of 4 again                 version 2, as it was answered; nothing changes
 //! ```
 //!
-//! A command that was done is remembered by its request id ([`REQUESTS_MAX`] of them), so a proposer that heard no answer
-//! proposes it again. A refusal isn't remembered: it changed nothing, and judging again is harmless.
+//! A command that was done is remembered by its request id ([`REQUESTS_MAX`] of them), so a
+//! proposer that heard no answer proposes it again. A refusal isn't remembered: it changed nothing,
+//! and judging again is harmless.
 //!
-//! The partitions are placed on the first members as the cluster begins, on lives that they haven't lived yet; each
-//! member's process then says that it is there.
+//! The partitions are placed on the first members as the cluster begins, on lives that they haven't
+//! lived yet; each member's process then says that it is there.
 //!
 //! # Adding something that nodes agree on
 //!
@@ -28,9 +30,10 @@
 //! 1. A new command joins the end of [`What`], and [`What::needs`] names its level. A proposal that
 //!    the cluster is too old for is refused with the names of the older members
 //!    ([`Agreed::refuse_older`]); nothing else has to be asked.
-//! 2. A new field of [`Agreed`] or of [`Member`] is kept in [`Later`], which is written from level 2
-//!    on; a field of `Member` is `#[serde(skip)]`. Its default is what a state of level 1 means.
-//!    Only a command of its level may change it, so that at level 1 all states are those of level 1.
+//! 2. A new field of [`Agreed`] or of [`Member`] is kept in [`Later`], which is written from level
+//!    2 on; a field of `Member` is `#[serde(skip)]`. Its default is what a state of level 1 means.
+//!    Only a command of its level may change it, so that at level 1 all states are those of level
+//!    1.
 //! 3. A new member of the policy document: see `policy/level.rs`.
 //! 4. A new message or a new member of one: a kind of its own, asked of peers whose greeting says
 //!    the level (`Links::level_of`).
@@ -56,8 +59,8 @@ mod tests;
 
 pub use alone::{Alone, GivenUp};
 pub use command::{
-    BY_BYTES_MAX, Command, Done, MOVES_MAX, Made, NOTE_BYTES_MAX, OlderMembers, Refusal, RequestId, Seating,
-    SecretWords, What,
+    BY_BYTES_MAX, Command, Done, MOVES_MAX, Made, NOTE_BYTES_MAX, OlderMembers, Refusal, RequestId,
+    Seating, SecretWords, What,
 };
 pub use edit::Edit;
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Past};
@@ -80,7 +83,8 @@ use crate::policy::{Change, Document};
 
 /// Entries of the audit log.
 pub const AUDIT_MAX: usize = 10_000;
-/// Commands whose answers are remembered: far more than are proposed while one is being proposed again.
+/// Commands whose answers are remembered: far more than are proposed while one is being proposed
+/// again.
 pub const REQUESTS_MAX: usize = 10_000;
 /// The layout of an encoded state of level 1.
 const FORMAT: u16 = 2;
@@ -104,7 +108,8 @@ pub struct Audited {
     pub what: String,
 }
 
-/// The state; nothing until the cluster has begun. A copy shares all that doesn't change, so it costs little.
+/// The state; nothing until the cluster has begun. A copy shares all that doesn't change, so it
+/// costs little.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State(Option<Agreed>);
 
@@ -141,7 +146,8 @@ impl State {
 
     /// Applies `command`, entry `at` of the log: whole, or not at all.
     pub fn apply(&mut self, at: LogIndex, command: &Command) -> Result<Done, Refusal> {
-        if let Some(done) = self.0.as_ref().and_then(|agreed| agreed.requests.get(&command.request)) {
+        if let Some(done) = self.0.as_ref().and_then(|agreed| agreed.requests.get(&command.request))
+        {
             return Ok(done.clone());
         }
         if command.by.len() > BY_BYTES_MAX {
@@ -154,7 +160,8 @@ impl State {
                 Agreed::begin(at, *secret, document, members, command.time)?
             }
             (None, What::Found { level, secret, document, members, round_trip_ms }) => {
-                let (mut begun, made) = Agreed::begin(at, *secret, document, members, command.time)?;
+                let (mut begun, made) =
+                    Agreed::begin(at, *secret, document, members, command.time)?;
                 begun.settings = ClusterSettings::founded(*round_trip_ms);
                 (begun.raised(*level), made)
             }
@@ -189,7 +196,8 @@ impl State {
 
     /// The state of which [`State::encode`] made `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        // The format comes first and its encoding never changes, so a later one is recognised, not misread.
+        // The format comes first and its encoding never changes, so a later one is recognised, not
+        // misread.
         let format = codec::decode_first::<u16>(bytes)?;
         match format {
             FORMAT => {
@@ -224,7 +232,8 @@ pub enum DecodeError {
     },
     /// They are of a cluster that went on to a level that this version of the program doesn't know.
     #[error(
-        "the cluster is at format level {found}, this program reads {}: it can't go back to an older program",
+        "the cluster is at format level {found}, this program reads {}: it can't go back to an \
+             older program",
         FormatLevel::OWN
     )]
     Level {
@@ -247,15 +256,17 @@ impl Agreed {
         self.history.document(&self.document, self.version, version)
     }
 
-    /// The policy's version, if the command is about the policy and would leave it as it is. None if the command would be
-    /// refused, or was done before under its request id.
+    /// The policy's version, if the command is about the policy and would leave it as it is. None
+    /// if the command would be refused, or was done before under its request id.
     pub fn version_kept_by(&self, command: &Command) -> Option<u64> {
         if self.requests.contains_key(&command.request) {
             return None;
         }
         let (expected, is_kept) = match &command.what {
             What::Edit { expected, edit } => (expected, self.document.keeps(&edit.read().ok()?)),
-            What::Rollback { expected, to } => (expected, self.document_at(*to).ok()? == self.document),
+            What::Rollback { expected, to } => {
+                (expected, self.document_at(*to).ok()? == self.document)
+            }
             _ => return None,
         };
         (is_kept && self.expect(*expected).is_ok()).then_some(self.version)
@@ -351,17 +362,21 @@ impl Agreed {
                 Ok(Made::Placement)
             }
             What::CommitMoves(moves) => {
-                let moves =
-                    bounded(moves)?.iter().map(|(partition, began)| (*partition, TableVersion(began.0)));
-                self.table =
-                    Arc::new(self.table.commit_moves(&moves.collect::<Vec<_>>(), TableVersion(at.0))?);
+                let moves = bounded(moves)?
+                    .iter()
+                    .map(|(partition, began)| (*partition, TableVersion(began.0)));
+                self.table = Arc::new(
+                    self.table.commit_moves(&moves.collect::<Vec<_>>(), TableVersion(at.0))?,
+                );
                 Ok(Made::Placement)
             }
             What::AbortMoves(moves) => {
-                let moves =
-                    bounded(moves)?.iter().map(|(partition, began)| (*partition, TableVersion(began.0)));
-                self.table =
-                    Arc::new(self.table.abort_moves(&moves.collect::<Vec<_>>(), TableVersion(at.0))?);
+                let moves = bounded(moves)?
+                    .iter()
+                    .map(|(partition, began)| (*partition, TableVersion(began.0)));
+                self.table = Arc::new(
+                    self.table.abort_moves(&moves.collect::<Vec<_>>(), TableVersion(at.0))?,
+                );
                 Ok(Made::Placement)
             }
             What::Seat(id, seating) => self.register(at, *id, seating, (FormatLevel::FIRST, None)),
@@ -405,8 +420,8 @@ impl Agreed {
         self
     }
 
-    /// Errs with the names of the members that can't read the command; `level_of` is what the caller
-    /// knows of the level of a member's program.
+    /// Errs with the names of the members that can't read the command; `level_of` is what the
+    /// caller knows of the level of a member's program.
     pub fn refuse_older(
         &self,
         what: &What,
@@ -443,15 +458,17 @@ impl Agreed {
         Ok(Made::Version(version))
     }
 
-    /// What a change does, in a few words, where the documents before and after it say more than the command: an entry's id
-    /// alone tells nobody who was on the list.
+    /// What a change does, in a few words, where the documents before and after it say more than
+    /// the command: an entry's id alone tells nobody who was on the list.
     fn told(&self, change: &Change, after: &Document, command: &Command) -> String {
         match change {
             Change::DropExpired(_) => match self.document.access.len() - after.access.len() {
                 1 => "deleted 1 expired list entry".into(),
                 n => format!("deleted {n} expired list entries"),
             },
-            Change::AddAccess(name, _) | Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
+            Change::AddAccess(name, _)
+            | Change::PutAccess(name, _)
+            | Change::DeleteAccess(name) => {
                 let entry = after.access.get(name).or_else(|| self.document.access.get(name));
                 let entry = entry.map(|entry| format!(": {entry}")).unwrap_or_default();
                 format!("{}{entry}", command.what)
@@ -460,7 +477,8 @@ impl Agreed {
         }
     }
 
-    /// `told` is what was done, where the state before it says more than the command and the state after it.
+    /// `told` is what was done, where the state before it says more than the command and the state
+    /// after it.
     fn remember(&mut self, at: LogIndex, command: &Command, done: &Done, told: Option<String>) {
         let what = match (&command.what, done.made) {
             _ if told.is_some() => told.unwrap_or_default(),
@@ -470,9 +488,10 @@ impl Agreed {
             }
             (what, _) => what.to_string(),
         };
-        // Who owns what follows from who is a member: a line for each batch of partitions would only push the others out.
-        // Nor is what changed nothing worth a line.
-        let is_worth_a_line = !matches!(done.made, Made::Placement | Made::Settings { changed: false, .. });
+        // Who owns what follows from who is a member: a line for each batch of partitions would
+        // only push the others out. Nor is what changed nothing worth a line.
+        let is_worth_a_line =
+            !matches!(done.made, Made::Placement | Made::Settings { changed: false, .. });
         if is_worth_a_line {
             self.note(Audited { at, time: command.time, by: command.by.clone(), what });
         }
@@ -578,12 +597,14 @@ fn bounded<T>(moves: &[T]) -> Result<&[T], Refusal> {
 
 /// Where the partitions are at first: on all members, and on no life of theirs yet.
 fn first_table(at: LogIndex, members: &Members) -> Result<Table, Refusal> {
-    let unborn = |(id, member): (NodeId, &Member)| placement::Member { may_own: true, ..member.placed(id) };
+    let unborn =
+        |(id, member): (NodeId, &Member)| placement::Member { may_own: true, ..member.placed(id) };
     let placed = members.iter().map(unborn);
     let unplaced = |error: &dyn std::fmt::Display| Refusal::NotPlaced(error.to_string());
     let placed = placement::Members::new(placed).map_err(|e| unplaced(&e))?;
     let plan = planner::first(&placed).map_err(|e| unplaced(&e))?;
-    let unborn = |Assignment { owner, replica }| (Seat { node: owner, boot: BootId::NEVER }, replica);
+    let unborn =
+        |Assignment { owner, replica }| (Seat { node: owner, boot: BootId::NEVER }, replica);
     Table::new(TableVersion(at.0), plan.into_iter().map(unborn)).map_err(|e| unplaced(&e))
 }
 

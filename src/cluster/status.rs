@@ -1,7 +1,8 @@
 //! How a cluster stands, as one of its nodes sees it: what operators are shown.
 //!
-//! Everything here is one node's word. Who is reachable, whose breaker is open and how old the last word of the majority is
-//! may look otherwise from another node, and that difference is often what an operator is looking for.
+//! Everything here is one node's word. Who is reachable, whose breaker is open and how old the last
+//! word of the majority is may look otherwise from another node, and that difference is often what
+//! an operator is looking for.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -50,9 +51,11 @@ pub struct ClusterStatus {
     pub placement_version: Option<u64>,
     /// The members, by their number.
     pub nodes: Vec<NodeStatus>,
-    /// What moves, and how much of it is still to come; empty where every partition is where it should be.
+    /// What moves, and how much of it is still to come; empty where every partition is where it
+    /// should be.
     pub moves: Vec<MovesStatus>,
-    /// What is unwise about the cluster as it is, in whole sentences: two nodes of which one votes, say.
+    /// What is unwise about the cluster as it is, in whole sentences: two nodes of which one votes,
+    /// say.
     pub warnings: Vec<String>,
 }
 
@@ -75,7 +78,8 @@ pub struct NodeStatus {
     pub voter: bool,
     /// Whether it leads.
     pub leader: bool,
-    /// The run of its process that owns its partitions, in hexadecimal; none before it has been seated.
+    /// The run of its process that owns its partitions, in hexadecimal; none before it has been
+    /// seated.
     pub boot: Option<String>,
     /// Partitions that it owns.
     pub partitions: usize,
@@ -105,7 +109,8 @@ pub enum NodeState {
     Draining,
     /// It is to be no member any more, whether or not there is a connection to it.
     Leaving,
-    /// It can't be reached: there is no connection for checks or for the log, or the breaker is open.
+    /// It can't be reached: there is no connection for checks or for the log, or the breaker is
+    /// open.
     Unreachable,
 }
 
@@ -147,7 +152,8 @@ pub struct BreakerStatus {
 pub type Looking<'a> = Pin<Box<dyn Future<Output = ClusterStatus> + Send + 'a>>;
 
 /// The outcome of a change of the settings, when it comes.
-pub type SettingLater<'a> = Pin<Box<dyn Future<Output = Result<SetOutcome, WriteError>> + Send + 'a>>;
+pub type SettingLater<'a> =
+    Pin<Box<dyn Future<Output = Result<SetOutcome, WriteError>> + Send + 'a>>;
 
 /// What the door may know of the cluster.
 pub trait Membership: Send + Sync + 'static {
@@ -286,7 +292,8 @@ impl Member {
         status
     }
 
-    /// What is wrong between this node and others in one direction alone, and that this node isn't registered.
+    /// What is wrong between this node and others in one direction alone, and that this node isn't
+    /// registered.
     fn broken_directions(&self, agreed: &Agreed) -> Vec<String> {
         let now = self.clock.now().boot;
         let own = &self.claim.name;
@@ -295,7 +302,9 @@ impl Member {
             .map(|(peer, why)| format!("node {peer} reaches {own}, but {own} can't dial it: {why}"))
             .collect();
         warnings.extend(self.links.unanswered(now).into_iter().map(|peer| {
-            format!("{own} reaches node {peer}, but {peer} has not connected to {own}: it can't dial it")
+            format!(
+                "{own} reaches node {peer}, but {peer} has not connected to {own}: it can't dial it"
+            )
         }));
         let incarnation = agreed.members.get(self.me.node).map(|member| member.boot);
         if incarnation.is_some_and(|boot| boot != self.me.boot && boot != BootId::NEVER) {
@@ -310,7 +319,9 @@ impl Member {
 fn warnings(status: &ClusterStatus, no_quorum: Option<String>) -> Vec<String> {
     let mut warnings = Vec::new();
     if !status.enforce {
-        warnings.push("the kill switch is thrown: limits are judged and reported, and none denies".into());
+        warnings.push(
+            "the kill switch is thrown: limits are judged and reported, and none denies".into(),
+        );
     }
     if let Some(why) = no_quorum {
         warnings.push(format!("no majority is heard of, so the policy can't be changed: {why}"));
@@ -318,7 +329,8 @@ fn warnings(status: &ClusterStatus, no_quorum: Option<String>) -> Vec<String> {
         warnings.push(excess);
     }
     let voters = status.nodes.iter().filter(|node| node.voter);
-    let (all, down) = (voters.clone().count(), voters.filter(|v| v.state == NodeState::Unreachable).count());
+    let (all, down) =
+        (voters.clone().count(), voters.filter(|v| v.state == NodeState::Unreachable).count());
     if status.nodes.len() == 2 {
         warnings.push("of two nodes one votes: without it the policy can't be changed".into());
     }
@@ -336,7 +348,9 @@ fn of_voters(all: usize, down: usize, quorum: bool) -> Option<String> {
     match up {
         _ if all < 2 || down == 0 || up > majority => None,
         up if up == majority => Some(format!("{unreachable}: no more may be lost")),
-        _ if quorum => Some(format!("{unreachable} from this node, though the leader has a majority")),
+        _ if quorum => {
+            Some(format!("{unreachable} from this node, though the leader has a majority"))
+        }
         _ => Some(format!("{unreachable}: a majority is lost, and nothing can be written")),
     }
 }
@@ -368,7 +382,8 @@ mod tests {
         assert_eq!(of(5, 2, true), "2 of 5 voters can't be reached: no more may be lost");
         let lost = "3 of 5 voters can't be reached: a majority is lost, and nothing can be written";
         assert_eq!(of(5, 3, false), lost);
-        let seen = "2 of 3 voters can't be reached from this node, though the leader has a majority";
+        let seen =
+            "2 of 3 voters can't be reached from this node, though the leader has a majority";
         assert_eq!(of(3, 2, true), seen);
     }
 }

@@ -1,5 +1,6 @@
-//! The leader's housekeeping: who gets the log, who votes, who is gone. One step at a time, each decided from what is known and
-//! then done, so that another leader goes on wherever one has stopped.
+//! The leader's housekeeping: who gets the log, who votes, who is gone. One step at a time, each
+//! decided from what is known and then done, so that another leader goes on wherever one has
+//! stopped.
 //!
 //! ```text
 //! n4 is admitted                           AddLearner(4)            it gets the log
@@ -9,8 +10,8 @@
 //! n3 has had two seconds to hear of it     Forget(3)                it doesn't get the log any more
 //! ```
 //!
-//! The steward never acts on its own opinion of who is dead. A member that is down stays a member, with its vote, until an
-//! administrator says that it is to leave.
+//! The steward never acts on its own opinion of who is dead. A member that is down stays a member,
+//! with its vote, until an administrator says that it is to leave.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,14 +25,16 @@ use crate::placement::NodeId;
 
 /// How often the leader looks whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long a node has to keep up with the log before it may vote: longer than a network flaps (RELIABILITY, membership).
+/// How long a node has to keep up with the log before it may vote: longer than a network flaps
+/// (RELIABILITY, membership).
 pub(super) const STEADY_AFTER: u64 = 10 * SECOND;
 /// A node that hasn't answered for longer can't be reached. Heartbeats go out ten times a second.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// A node that has been silent for longer may be given up: it decides nothing any more, since it has long noticed that it
-/// is cut off.
+/// A node that has been silent for longer may be given up: it decides nothing any more, since it
+/// has long noticed that it is cut off.
 pub(super) const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
-/// Entries that a node may lack and still count as keeping up: what is on its way to it at a thousand writes a second.
+/// Entries that a node may lack and still count as keeping up: what is on its way to it at a
+/// thousand writes a second.
 const BEHIND_MAX: u64 = 200;
 /// How long who is no member any more gets the log, so that it hears of that.
 const LINGER: u64 = 2 * SECOND;
@@ -83,7 +86,8 @@ pub(super) struct Steward {
 }
 
 impl Steward {
-    /// Takes note of what is known, and says what to do next; nothing if all is as it should be or has to wait.
+    /// Takes note of what is known, and says what to do next; nothing if all is as it should be or
+    /// has to wait.
     pub fn next(&mut self, facts: &Facts<'_>) -> Option<Step> {
         self.observe(facts);
         let Facts { agreed, roster, .. } = facts;
@@ -109,7 +113,10 @@ impl Steward {
         let Facts { me, agreed, roster, now, .. } = facts;
         let standing = |(id, member): (NodeId, &super::state::Member)| {
             let is_new = !member.was_there() || !roster.nodes.contains_key(&id);
-            let steady = self.steady.get(&id).is_some_and(|since| now.saturating_sub(*since) >= STEADY_AFTER);
+            let steady = self
+                .steady
+                .get(&id)
+                .is_some_and(|since| now.saturating_sub(*since) >= STEADY_AFTER);
             let standing = Standing {
                 votes: roster.voters.contains(&id),
                 stays: !is_going(agreed, id),
@@ -123,7 +130,8 @@ impl Steward {
 
     /// How long a node has said nothing; since this node leads, if it never did.
     pub fn silence(&self, facts: &Facts<'_>, id: NodeId) -> Duration {
-        let led = Duration::from_nanos(self.since.map_or(0, |since| facts.now.saturating_sub(since)));
+        let led =
+            Duration::from_nanos(self.since.map_or(0, |since| facts.now.saturating_sub(since)));
         let heard = facts.following.get(&id).and_then(|following| following.silent);
         heard.unwrap_or(led)
     }
@@ -137,13 +145,15 @@ impl Steward {
         let Facts { agreed, roster, following, now, .. } = facts;
         self.since.get_or_insert(*now);
         let keeps_up = |following: &Following| {
-            following.behind <= BEHIND_MAX && following.silent.is_some_and(|silent| silent <= SILENT_AFTER)
+            following.behind <= BEHIND_MAX
+                && following.silent.is_some_and(|silent| silent <= SILENT_AFTER)
         };
         self.steady.retain(|id, _| following.get(id).is_some_and(keeps_up));
         for (id, _) in following.iter().filter(|(_, following)| keeps_up(following)) {
             self.steady.entry(*id).or_insert(*now);
         }
-        self.strangers.retain(|id, _| roster.nodes.contains_key(id) && agreed.members.get(*id).is_none());
+        self.strangers
+            .retain(|id, _| roster.nodes.contains_key(id) && agreed.members.get(*id).is_none());
         for id in roster.nodes.keys().filter(|id| agreed.members.get(**id).is_none()) {
             self.strangers.entry(*id).or_insert(*now);
         }
@@ -152,35 +162,44 @@ impl Steward {
     fn voting(&self, facts: &Facts<'_>) -> Option<Step> {
         let Facts { me, agreed, roster, .. } = facts;
         let mut standings = self.standings(facts);
-        // A vote of somebody who is no member is as good as given back; nobody leads to that, but nothing forbids it.
+        // A vote of somebody who is no member is as good as given back; nobody leads to that, but
+        // nothing forbids it.
         for id in roster.voters.iter().filter(|id| agreed.members.get(**id).is_none()) {
             let answers = self.silence(facts, *id) <= SILENT_AFTER;
-            standings.insert(*id, Standing { votes: true, stays: false, answers, is_steady: false });
+            standings
+                .insert(*id, Standing { votes: true, stays: false, answers, is_steady: false });
         }
         let wanted = wanted_voters(&standings, *me)?;
         if wanted.contains(me) {
             return Some(Step::ChangeVoters(wanted));
         }
-        // Whoever loses its vote is not to lead meanwhile. Where nobody else votes yet, the change itself makes the next leader.
-        let successor = wanted.iter().find(|id| standings[*id].votes && standings[*id].answers).copied();
+        // Whoever loses its vote is not to lead meanwhile. Where nobody else votes yet, the change
+        // itself makes the next leader.
+        let successor =
+            wanted.iter().find(|id| standings[*id].votes && standings[*id].answers).copied();
         Some(successor.map_or(Step::ChangeVoters(wanted), Step::HandLeadershipTo))
     }
 
     fn leaving(&self, facts: &Facts<'_>) -> Option<Step> {
         let Facts { me, agreed, roster, now, .. } = facts;
-        let gone = agreed.members.iter().find(|(id, _)| is_going(agreed, *id) && !roster.voters.contains(id));
+        let gone = agreed
+            .members
+            .iter()
+            .find(|(id, _)| is_going(agreed, *id) && !roster.voters.contains(id));
         if let Some((id, _)) = gone.filter(|(id, _)| id != me) {
             return Some(Step::Remove(id));
         }
         let has_heard = |(id, since): &(&NodeId, &u64)| {
             !roster.voters.contains(id) && now.saturating_sub(**since) >= LINGER
         };
-        let forgotten: BTreeSet<_> = self.strangers.iter().filter(has_heard).map(|(id, _)| *id).collect();
+        let forgotten: BTreeSet<_> =
+            self.strangers.iter().filter(has_heard).map(|(id, _)| *id).collect();
         (!forgotten.is_empty()).then_some(Step::Forget(forgotten))
     }
 }
 
-/// Whether nothing holds a member any more that is to leave: it owns nothing, or what it owns is given up.
+/// Whether nothing holds a member any more that is to leave: it owns nothing, or what it owns is
+/// given up.
 pub(super) fn is_going(agreed: &Agreed, id: NodeId) -> bool {
     match agreed.members.get(id).and_then(|member| member.leaving) {
         Some(Leaving::Abandoned) => true,
@@ -221,11 +240,15 @@ impl Member {
     }
 
     /// Looks at what is known with the steward; nothing before the cluster has begun.
-    pub(super) fn with_facts<T>(&self, look: impl FnOnce(&mut Steward, &Facts<'_>) -> T) -> Option<T> {
+    pub(super) fn with_facts<T>(
+        &self,
+        look: impl FnOnce(&mut Steward, &Facts<'_>) -> T,
+    ) -> Option<T> {
         let view = self.raft.view();
         let (roster, following) = (self.raft.roster(), self.raft.following());
         let (me, now) = (self.me().node, self.clock.now().boot);
-        let facts = Facts { me, agreed: view.state.agreed()?, roster: &roster, following: &following, now };
+        let facts =
+            Facts { me, agreed: view.state.agreed()?, roster: &roster, following: &following, now };
         Some(look(&mut self.steward(), &facts))
     }
 
@@ -238,7 +261,10 @@ impl Member {
             Step::HandLeadershipTo(id) => self.raft.hand_leadership_to(id).await,
             Step::Remove(id) => {
                 let by = super::member::TIDIER.to_string();
-                self.propose(What::Remove(id), by).await.map(drop).map_err(|error| error.to_string())
+                self.propose(What::Remove(id), by)
+                    .await
+                    .map(drop)
+                    .map_err(|error| error.to_string())
             }
             Step::Forget(nodes) => self.raft.forget(nodes).await,
         }
@@ -271,7 +297,12 @@ mod tests {
 
     fn new(node: u64) -> NewMember {
         let name = Name::new(&format!("n{node}")).unwrap();
-        NewMember { name, http: format!("h{node}:1"), peer: format!("p{node}:1"), weight: Weight::ONE }
+        NewMember {
+            name,
+            http: format!("h{node}:1"),
+            peer: format!("p{node}:1"),
+            weight: Weight::ONE,
+        }
     }
 
     impl World {
@@ -307,11 +338,13 @@ mod tests {
         }
 
         fn seat(&mut self, node: u64, peer: &str) {
-            let seating = Seating { boot: BootId(1), http: format!("h{node}:1"), peer: peer.into() };
+            let seating =
+                Seating { boot: BootId(1), http: format!("h{node}:1"), peer: peer.into() };
             self.apply(What::Seat(NodeId(node), seating));
         }
 
-        /// Node 4 is admitted (its number is that of the entry's, or the next after 3), gets the log, and is there.
+        /// Node 4 is admitted (its number is that of the entry's, or the next after 3), gets the
+        /// log, and is there.
         fn admit(&mut self) -> u64 {
             self.apply(What::Admit(new(4)));
             let agreed = self.state.agreed().unwrap();
@@ -350,7 +383,8 @@ mod tests {
         }
 
         fn falls_silent(&mut self, node: u64) {
-            self.following.insert(NodeId(node), Following { behind: 0, silent: Some(SILENT_AFTER * 2) });
+            self.following
+                .insert(NodeId(node), Following { behind: 0, silent: Some(SILENT_AFTER * 2) });
         }
     }
 

@@ -1,8 +1,9 @@
 //! Who should vote: decided by what is known of the members, without doing anything.
 //!
-//! Of the members that stay 1, 3 or 5 vote: an even number would need one more for a majority and survive no more failures for
-//! it. With two members one votes. So a third member makes three voters of one, in one change, once both others have kept up with
-//! the log for a while; a fourth makes none; a fifth makes five of three.
+//! Of the members that stay 1, 3 or 5 vote: an even number would need one more for a majority and
+//! survive no more failures for it. With two members one votes. So a third member makes three
+//! voters of one, in one change, once both others have kept up with the log for a while; a fourth
+//! makes none; a fifth makes five of three.
 //!
 //! ```text
 //! n1 votes; n2, n3 new            n2 and n3 steady        n1, n2, n3
@@ -12,8 +13,8 @@
 //! n1, n2, n3 vote; n3 is down                             nothing: whether it comes back is the administrator's to say
 //! ```
 //!
-//! A change needs a majority of those who vote before it and one of those who vote after it. Where either can't be had, nothing
-//! is changed: it would neither succeed nor be undone.
+//! A change needs a majority of those who vote before it and one of those who vote after it. Where
+//! either can't be had, nothing is changed: it would neither succeed nor be undone.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,8 +35,12 @@ pub struct Standing {
     pub is_steady: bool,
 }
 
-/// Who should vote instead of those who do, all changed at once; none where that is as it should be or has to wait.
-pub fn wanted_voters(members: &BTreeMap<NodeId, Standing>, leader: NodeId) -> Option<BTreeSet<NodeId>> {
+/// Who should vote instead of those who do, all changed at once; none where that is as it should be
+/// or has to wait.
+pub fn wanted_voters(
+    members: &BTreeMap<NodeId, Standing>,
+    leader: NodeId,
+) -> Option<BTreeSet<NodeId>> {
     let chosen = |fits: &dyn Fn(&Standing) -> bool| {
         let mut fitting: Vec<_> = members.iter().filter(|(_, member)| fits(member)).collect();
         fitting.sort_by_key(|(id, member)| (**id != leader, Reverse(member.answers), **id));
@@ -52,7 +57,8 @@ pub fn wanted_voters(members: &BTreeMap<NodeId, Standing>, leader: NodeId) -> Op
         wanted.pop();
     }
     let wanted: BTreeSet<_> = wanted.into_iter().collect();
-    let is_safe = !wanted.is_empty() && has_majority(members, &wanted) && has_majority(members, &now);
+    let is_safe =
+        !wanted.is_empty() && has_majority(members, &wanted) && has_majority(members, &now);
     (wanted != now && is_safe).then_some(wanted)
 }
 
@@ -67,7 +73,8 @@ pub fn needs_vote_of(members: &BTreeMap<NodeId, Standing>, id: NodeId) -> Option
     let (all, majority) = (voters.len(), voters.len() / 2 + 1);
     if all > 1 && others < majority {
         return Some(format!(
-            "of the {} others that vote {others} can be reached, and {majority} of {all} are the majority",
+            "of the {} others that vote {others} can be reached, and {majority} of \
+                             {all} are the majority",
             all - 1
         ));
     }
@@ -86,8 +93,8 @@ mod tests {
 
     use super::*;
 
-    /// `1V 2v 3l 4-`: node 1 votes and leads, node 2 votes, 3 and 4 don't. `!` leaves, `?` doesn't answer; a learner with `*` is
-    /// steady.
+    /// `1V 2v 3l 4-`: node 1 votes and leads, node 2 votes, 3 and 4 don't. `!` leaves, `?` doesn't
+    /// answer; a learner with `*` is steady.
     fn members(text: &str) -> (BTreeMap<NodeId, Standing>, NodeId) {
         let (mut members, mut leader) = (BTreeMap::new(), NodeId(0));
         for word in text.split_whitespace() {
@@ -164,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_vote_is_needed_as_long_as_the_others_are_no_majority_without_it() {
-        let needs = |text: &str, id| needs_vote_of(&members(text).0, NodeId(id)).unwrap_or_default();
+        let needs =
+            |text: &str, id| needs_vote_of(&members(text).0, NodeId(id)).unwrap_or_default();
         for (fine, id) in [
             ("1V 2v 3v", 3),
             ("1V 2v 3v?", 3),
@@ -211,7 +219,8 @@ mod tests {
                 for (id, member) in &mut members {
                     member.votes = wanted.contains(id);
                 }
-                // A vote is given up only where fewer stay than there are votes, or there was an even number.
+                // A vote is given up only where fewer stay than there are votes, or there was an
+                // even number.
                 let most = initial_voters(members.values().filter(|m| m.stays).count());
                 let given_up = count(&members) < before;
                 prop_assert!(!given_up || count(&members) == most || before % 2 == 0 || before > most);

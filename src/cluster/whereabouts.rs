@@ -1,7 +1,8 @@
 //! Where nodes are when the log doesn't know it yet: told by the nodes themselves, as they meet.
 //!
-//! The log has each member's address, and a node that starts elsewhere has it changed ([`Seating`](super::state::Seating)). That
-//! takes a leader and its majority, which may need just that node; and a leader reaches a node only at an address that it knows.
+//! The log has each member's address, and a node that starts elsewhere has it changed
+//! ([`Seating`](super::state::Seating)). That takes a leader and its majority, which may need just
+//! that node; and a leader reaches a node only at an address that it knows.
 //!
 //! ```text
 //! n3 was stopped, and starts at a new address     it dials n1, where it has always been
@@ -10,8 +11,9 @@
 //! n3           Seat(3, …, 10.0.0.9:7171)          committed: every member has the new address in its log
 //! ```
 //!
-//! What is told is only tried beside what the log says: the handshake tells whether the right node answers. An earlier version of
-//! the program doesn't know the question, and says so; it finds the node once the log has the address.
+//! What is told is only tried beside what the log says: the handshake tells whether the right node
+//! answers. An earlier version of the program doesn't know the question, and says so; it finds the
+//! node once the log has the address.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +30,8 @@ use crate::placement::NodeId;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long another node is given to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// After how many looks all are told again while no leader is heard of: others may have moved meanwhile.
+/// After how many looks all are told again while no leader is heard of: others may have moved
+/// meanwhile.
 const AGAIN_AFTER: u32 = 20;
 
 /// Says where the node that asks is reached, and asks where the others are.
@@ -73,9 +76,13 @@ impl Member {
                 LinkState::Connecting { .. } => None,
             });
             let up: BTreeMap<_, _> = up.collect();
-            let news: Vec<_> =
-                up.iter().filter(|(id, life)| met.get(id) != Some(life)).map(|(id, _)| *id).collect();
-            futures_util::future::join_all(news.into_iter().map(|id| self.tell_whereabouts(id))).await;
+            let news: Vec<_> = up
+                .iter()
+                .filter(|(id, life)| met.get(id) != Some(life))
+                .map(|(id, _)| *id)
+                .collect();
+            futures_util::future::join_all(news.into_iter().map(|id| self.tell_whereabouts(id)))
+                .await;
             met = up;
         }
     }
@@ -85,7 +92,9 @@ impl Member {
         let ask = WhereaboutsAsk { peer: self.own.peer.clone() };
         // A node that doesn't answer is told again when it is met again, or no leader is heard of.
         let Ok(known) = peer.raft().ask(&ask, ANSWER_WITHIN).await else { return };
-        for (id, address) in known.into_iter().take(MEMBERS_MAX).filter(|(_, address)| is_address(address)) {
+        for (id, address) in
+            known.into_iter().take(MEMBERS_MAX).filter(|(_, address)| is_address(address))
+        {
             self.links.is_said_to_be_at(id, &address);
         }
     }

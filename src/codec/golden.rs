@@ -1,9 +1,9 @@
 //! Reads the files of `tests/golden/formats`, for the tests of each stored form.
 //!
-//! The files were written by the first program (format level 1) and are never regenerated: nodes and
-//! data directories of that program still have these bytes. A test reads a file with the code of
-//! today and compares what it means. A test that fails says that this code no longer reads what an
-//! older program stored: change the code, not the file.
+//! The files were written by the first program (format level 1) and are never regenerated: nodes
+//! and data directories of that program still have these bytes. A test reads a file with the code
+//! of today and compares what it means. A test that fails says that this code no longer reads what
+//! an older program stored: change the code, not the file.
 
 use std::fmt::Debug;
 

@@ -6,8 +6,9 @@
 //! tokens = [{ name = "ci", role = "read", value = "file:/run/secrets/ci" }]
 //! ```
 //!
-//! A node without the section may be given one administrator's token by the variable [`ADMIN_VARIABLE`]. Without either it
-//! listens on loopback alone, unless its operator says that it is to be open to everybody.
+//! A node without the section may be given one administrator's token by the variable
+//! [`ADMIN_VARIABLE`]. Without either it listens on loopback alone, unless its operator says that
+//! it is to be open to everybody.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -68,7 +69,12 @@ pub struct Token {
 impl Token {
     /// A token with this secret.
     pub fn new(name: impl Into<String>, role: Role, secret: &str) -> Self {
-        Self { name: name.into(), role, sha256: Sha256::digest(secret.as_bytes()).into(), file: None }
+        Self {
+            name: name.into(),
+            role,
+            sha256: Sha256::digest(secret.as_bytes()).into(),
+            file: None,
+        }
     }
 
     fn of(name: String, role: Role, secret: Secret) -> Self {
@@ -95,7 +101,8 @@ pub(super) fn read(
     for (member, role) in
         [("admin_tokens", Role::Admin), ("read_tokens", Role::Read), ("check_tokens", Role::Check)]
     {
-        let values = fields.optional(r, member, |r, t| r.list(t, TOKENS_MAX, |r, t| secret(r, t, sources)));
+        let values =
+            fields.optional(r, member, |r, t| r.list(t, TOKENS_MAX, |r, t| secret(r, t, sources)));
         for (i, value) in values.unwrap_or_default().into_iter().enumerate() {
             let name = format!("{}-{}", member.trim_end_matches("_tokens"), i + 1);
             tokens.push(Token::of(name, role, value));
@@ -133,7 +140,10 @@ fn one_secret_twice(tokens: &[Token]) -> Option<String> {
 }
 
 /// The token of a node that has no `[auth]`, if the variable for it is set and not empty.
-pub(super) fn from_variable(r: &mut Reader, variable: &dyn Fn(&str) -> Option<String>) -> Vec<Token> {
+pub(super) fn from_variable(
+    r: &mut Reader,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Token> {
     if variable(ADMIN_VARIABLE).is_none_or(|value| value.is_empty()) {
         return Vec::new();
     }
@@ -146,13 +156,15 @@ pub(super) fn from_variable(r: &mut Reader, variable: &dyn Fn(&str) -> Option<St
     }
 }
 
-/// A warning where the variable [`ADMIN_VARIABLE`] holds a secret, and none of the node's `tokens` has it.
+/// A warning where the variable [`ADMIN_VARIABLE`] holds a secret, and none of the node's `tokens`
+/// has it.
 pub fn unused_admin_variable(tokens: &[Token], value: &str) -> Option<String> {
     let digest: [u8; 32] = Sha256::digest(value.trim_end_matches(['\r', '\n']).as_bytes()).into();
     let is_unused = !value.is_empty() && tokens.iter().all(|token| token.sha256 != digest);
     is_unused.then(|| {
         format!(
-            "{ADMIN_VARIABLE} is set and admits no caller: it makes a token only where no [auth] is configured"
+            "{ADMIN_VARIABLE} is set and admits no caller: it makes a token only \
+                               where no [auth] is configured"
         )
     })
 }
@@ -160,13 +172,14 @@ pub fn unused_admin_variable(tokens: &[Token], value: &str) -> Option<String> {
 /// Why a node may not listen at `address` without any token, and the ways out.
 pub fn open_without_auth(address: impl Display) -> String {
     format!(
-        "{address} is not a loopback address, and without [auth] anybody could change the policy: configure [auth] or set \
-         {ADMIN_VARIABLE}; or let everybody in with --insecure-no-auth (TIDEGATE_INSECURE_NO_AUTH=true)"
+        "{address} is not a loopback address, and without [auth] anybody could change the \
+             policy: configure [auth] or set {ADMIN_VARIABLE}; or let everybody in with \
+             --insecure-no-auth (TIDEGATE_INSECURE_NO_AUTH=true)"
     )
 }
 
-/// The tokens with those secrets that are in files read again. All faults where any file can't be read or holds no secret:
-/// then none of the new secrets may count.
+/// The tokens with those secrets that are in files read again. All faults where any file can't be
+/// read or holds no secret: then none of the new secrets may count.
 pub fn read_again(tokens: &[Token]) -> Result<Vec<Token>, Vec<Fault>> {
     let again = |token: &Token| match &token.file {
         Some(file) => of_file(token, file),
@@ -213,7 +226,10 @@ mod tests {
         assert_eq!(unused_admin_variable(&own, "a-secret\n"), None);
         assert_eq!(unused_admin_variable(&own, ""), None);
         let warning = unused_admin_variable(&own, "another").unwrap();
-        assert!(warning.starts_with("TIDEGATE_ADMIN_TOKEN is set and admits no caller"), "{warning}");
+        assert!(
+            warning.starts_with("TIDEGATE_ADMIN_TOKEN is set and admits no caller"),
+            "{warning}"
+        );
         assert!(!warning.contains("another"), "{warning}");
     }
 }

@@ -68,7 +68,8 @@ pub struct Header {
 }
 
 impl Header {
-    const EXPECTED: &str = "the name of a header: up to 128 letters, digits, - or _ (\"\" reads none)";
+    const EXPECTED: &str =
+        "the name of a header: up to 128 letters, digits, - or _ (\"\" reads none)";
 
     /// The header of that name, if it can be one.
     pub fn new(text: &str) -> Option<Self> {
@@ -118,7 +119,8 @@ impl ForwardAuth {
 pub fn read(r: &mut Reader, tree: &Tree) -> Option<ForwardAuth> {
     let mut fields = r.fields(tree)?;
     let default = ForwardAuth::default();
-    let mut header = |r: &mut Reader, name, default| fields.optional(r, name, header).unwrap_or(default);
+    let mut header =
+        |r: &mut Reader, name, default| fields.optional(r, name, header).unwrap_or(default);
     let tenant_header = header(r, "tenant_header", default.tenant_header);
     let client_header = header(r, "client_header", default.client_header);
     let action_header = header(r, "action_header", default.action_header);
@@ -128,7 +130,8 @@ pub fn read(r: &mut Reader, tree: &Tree) -> Option<ForwardAuth> {
     let range = |r: &mut Reader, t: &Tree| {
         r.parsed(t, "an IP address or a range of them, such as 10.0.0.0/8", parse_network)
     };
-    let trusted_proxies = fields.optional(r, "trusted_proxies", |r, t| r.list(t, PROXIES_MAX, range));
+    let trusted_proxies =
+        fields.optional(r, "trusted_proxies", |r, t| r.list(t, PROXIES_MAX, range));
     let bypass = fields.optional(r, "bypass", |r, t| r.list(t, BYPASS_MAX, prefix));
     let words = [
         ("forwarded", Origin::Forwarded),
@@ -167,7 +170,9 @@ fn prefix(r: &mut Reader, tree: &Tree) -> Option<String> {
     }
     let strange = |part: &str| part.is_empty() || part.bytes().all(|b| b == b'.');
     if prefix.contains(['%', '?', '#', ';', '\\']) || prefix.split('/').skip(1).any(strange) {
-        r.fault(format!("{tree} is not a plain path: no query, no escapes, no empty or dotted parts"));
+        r.fault(format!(
+            "{tree} is not a plain path: no query, no escapes, no empty or dotted parts"
+        ));
         return None;
     }
     Some(prefix.into())
@@ -205,7 +210,8 @@ mod tests {
     #[test]
     fn a_proxy_is_trusted_by_its_address_whatever_clothes_it_wears() {
         let read =
-            section(r#"trusted_proxies = ["10.0.0.0/8", "192.0.2.7", "::ffff:198.51.100.0/120"]"#).unwrap();
+            section(r#"trusted_proxies = ["10.0.0.0/8", "192.0.2.7", "::ffff:198.51.100.0/120"]"#)
+                .unwrap();
         for (ip, trusted) in [
             ("10.1.2.3", true),
             ("::ffff:10.1.2.3", true),

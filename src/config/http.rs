@@ -1,8 +1,8 @@
 //! `[http]`: the names under which callers reach this node, beside those that it advertises.
 //!
-//! Without `[auth]` a node answers only to names of its own (`http/site.rs` says why). IP addresses,
-//! `localhost` and advertised names count without being listed; another name does so from here on:
-//! that of a container or a service, or one that a proxy passes on.
+//! Without `[auth]` a node answers only to names of its own (`http/site.rs` says why). IP
+//! addresses, `localhost` and advertised names count without being listed; another name does so
+//! from here on: that of a container or a service, or one that a proxy passes on.
 
 use std::net::IpAddr;
 
@@ -17,13 +17,14 @@ pub const HOST: &str = "a host name without a port, such as gateway.example";
 /// `[http] hosts`.
 pub(super) fn read(r: &mut Reader, tree: &Tree) -> Option<Vec<String>> {
     let mut fields = r.fields(tree)?;
-    let hosts = fields.optional(r, "hosts", |r, t| r.list(t, HOSTS_MAX, |r, t| r.parsed(t, HOST, host)));
+    let hosts =
+        fields.optional(r, "hosts", |r, t| r.list(t, HOSTS_MAX, |r, t| r.parsed(t, HOST, host)));
     fields.finish(r);
     Some(hosts.unwrap_or_default())
 }
 
-/// Returns a host name in one way of writing it: lower case, without a dot at its end. An IP address
-/// is none: it is accepted without being listed.
+/// Returns a host name in one way of writing it: lower case, without a dot at its end. An IP
+/// address is none: it is accepted without being listed.
 pub fn host(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_name = !name.is_empty()
@@ -47,8 +48,8 @@ impl Metrics {
     /// The words for them.
     pub(super) const WORDS: [(&str, Self); 2] = [("open", Self::Open), ("read", Self::Read)];
 
-    /// What holds at this address where `[auth] metrics` says nothing: the metrics name tenants, and
-    /// off loopback strangers can ask.
+    /// What holds at this address where `[auth] metrics` says nothing: the metrics name tenants,
+    /// and off loopback strangers can ask.
     pub(super) fn at(address: IpAddr) -> Self {
         if address.to_canonical().is_loopback() { Self::Open } else { Self::Read }
     }

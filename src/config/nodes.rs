@@ -1,8 +1,9 @@
 //! `[[nodes]]`: who the nodes are, where each listens, and where the others reach it.
 //!
-//! A node listens on `http` and `peer`, and is reached there unless `http_advertise` and `peer_advertise` say otherwise: behind
-//! a load balancer, or in a container. A node alone needs no `peer`, and the system may choose its ports (port 0); of several,
-//! each has to be found by the others.
+//! A node listens on `http` and `peer`, and is reached there unless `http_advertise` and
+//! `peer_advertise` say otherwise: behind a load balancer, or in a container. A node alone needs no
+//! `peer`, and the system may choose its ports (port 0); of several, each has to be found by the
+//! others.
 //!
 //! ```text
 //! http = "localhost:7071"            listens on 127.0.0.1; a listening address is an IP address or `localhost`
@@ -11,9 +12,9 @@
 //! peer_advertise = "n1.example:7171" the same beside a `peer` that says where it listens
 //! ```
 //!
-//! Names are stored as names and resolved at each dial. Without `[tls]` peers talk in plain text, so their addresses are loopback
-//! ones, and a name has to lead to one when it is dialled. The list seeds the first start; afterwards the replicated membership is
-//! the truth.
+//! Names are stored as names and resolved at each dial. Without `[tls]` peers talk in plain text,
+//! so their addresses are loopback ones, and a name has to lead to one when it is dialled. The list
+//! seeds the first start; afterwards the replicated membership is the truth.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,12 +32,14 @@ pub const ADDRESS_BYTES_MAX: usize = 256;
 /// What an address looks like at which a node listens.
 pub const LISTEN: &str = "an IP address or localhost, and a port, such as 127.0.0.1:7071";
 /// The same of `peer`, which may be a name.
-const PEER: &str = "a host and a port, such as 127.0.0.1:7171 or n1.example:7171, of at most 256 bytes";
+const PEER: &str =
+    "a host and a port, such as 127.0.0.1:7171 or n1.example:7171, of at most 256 bytes";
 /// What an address looks like at which a node is reached.
-pub const ADVERTISED: &str = "a host and a port, such as gateway.example:7071, of at most 256 bytes";
+pub const ADVERTISED: &str =
+    "a host and a port, such as gateway.example:7071, of at most 256 bytes";
 
-/// A node of the cluster's first start, as others reach it. Addresses are `host:port`, of at most [`ADDRESS_BYTES_MAX`]
-/// bytes; no two nodes have the same.
+/// A node of the cluster's first start, as others reach it. Addresses are `host:port`, of at most
+/// [`ADDRESS_BYTES_MAX`] bytes; no two nodes have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedNode {
     /// Its id.
@@ -45,7 +48,8 @@ pub struct SeedNode {
     pub http: String,
     /// Where other nodes reach it; none only where there are no others.
     pub peer: Option<String>,
-    /// How much of the load it takes, beside the others: one of weight 2 owns twice what one of weight 1 owns.
+    /// How much of the load it takes, beside the others: one of weight 2 owns twice what one of
+    /// weight 1 owns.
     pub weight: Weight,
 }
 
@@ -59,7 +63,8 @@ pub(super) struct Entry {
     pub has_http_advertised: bool,
     /// Where it listens for peers.
     pub peer: Option<SocketAddr>,
-    /// Whether the list says, apart from that, where peers reach it: by `peer_advertise`, or by a name in `peer`.
+    /// Whether the list says, apart from that, where peers reach it: by `peer_advertise`, or by a
+    /// name in `peer`.
     pub has_peer_advertised: bool,
     pub data_dir: PathBuf,
     /// Its place in the list.
@@ -84,7 +89,12 @@ struct Taken {
 }
 
 /// All nodes, in their order; none where one can't be read.
-pub(super) fn read(r: &mut Reader, tree: &Tree, beside: &Path, has_tls: bool) -> Option<Vec<Entry>> {
+pub(super) fn read(
+    r: &mut Reader,
+    tree: &Tree,
+    beside: &Path,
+    has_tls: bool,
+) -> Option<Vec<Entry>> {
     let is_alone = matches!(tree, Tree::List(items) if items.len() == 1);
     let rules = Rules { is_alone, has_tls };
     let mut taken = Taken::default();
@@ -114,7 +124,8 @@ fn entry(r: &mut Reader, tree: &Tree, beside: &Path, at: usize, rules: Rules) ->
     }
     let is_dialled = fields.has("peer_advertise");
     let peer = fields.optional(r, "peer", |r, t| peer(r, t, rules, is_dialled));
-    let http_advertise = fields.optional(r, "http_advertise", |r, t| r.parsed(t, ADVERTISED, advertised));
+    let http_advertise =
+        fields.optional(r, "http_advertise", |r, t| r.parsed(t, ADVERTISED, advertised));
     let peer_advertise = peer_advertise(r, &mut fields, rules);
     let data_dir = fields.optional(r, "data_dir", |r, t| Some(beside.join(r.text(t)?)));
     let weight = fields.optional(r, "weight", weight).unwrap_or(Weight::ONE);
@@ -162,8 +173,9 @@ fn is_known(r: &mut Reader, address: SocketAddr, is_alone: bool) -> Option<Socke
     Some(address)
 }
 
-/// Returns the address of a text such as `192.0.2.1:7071`, `[::1]:7071` or `localhost:7071`, which is 127.0.0.1; none where
-/// a node can't listen there. A name is none: at the next start it might lead elsewhere.
+/// Returns the address of a text such as `192.0.2.1:7071`, `[::1]:7071` or `localhost:7071`, which
+/// is 127.0.0.1; none where a node can't listen there. A name is none: at the next start it might
+/// lead elsewhere.
 pub fn listening(text: &str) -> Option<SocketAddr> {
     if let Ok(address) = text.parse() {
         return Some(address);
@@ -180,8 +192,8 @@ struct Peer {
     name: Option<String>,
 }
 
-/// Where a node listens for peers, and the name by which they dial it. Unless it `is_dialled` elsewhere, the others have to
-/// be able to dial it.
+/// Where a node listens for peers, and the name by which they dial it. Unless it `is_dialled`
+/// elsewhere, the others have to be able to dial it.
 fn peer(r: &mut Reader, tree: &Tree, rules: Rules, is_dialled: bool) -> Option<Peer> {
     let is_one = |text: &str| listening(text).is_some() || advertised(text).is_some();
     let text = r.parsed(tree, PEER, |text| is_one(text).then(|| text.to_string()))?;
@@ -213,7 +225,9 @@ pub(super) fn judge(r: &mut Reader, entry: &Entry, has_tls: bool) {
                 r.fault_at("peer", everywhere(peer));
             }
             _ => {
-                r.member("peer_advertise", |r| dialled.is_none_or(|at| can_be_dialled(r, at, has_tls)));
+                r.member("peer_advertise", |r| {
+                    dialled.is_none_or(|at| can_be_dialled(r, at, has_tls))
+                });
             }
         }
     }
@@ -242,8 +256,9 @@ fn everywhere(address: SocketAddr) -> String {
 
 fn far(address: SocketAddr) -> String {
     format!(
-        "{address} is not a loopback address: peers talk in plain text, and that is for loopback addresses \
-         (127.0.0.0/8, ::1) alone; with [tls] they may be anywhere (`tidegate cluster certs` makes certificates)"
+        "{address} is not a loopback address: peers talk in plain text, and that is for \
+             loopback addresses (127.0.0.0/8, ::1) alone; with [tls] they may be anywhere \
+             (`tidegate cluster certs` makes certificates)"
     )
 }
 
@@ -273,7 +288,8 @@ pub fn advertised(text: &str) -> Option<String> {
     let is_name = !host.is_empty()
         && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
         && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let is_port = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_port =
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     (is_name && is_port).then(|| text.to_string())
 }
 
@@ -286,7 +302,9 @@ impl Taken {
         }
         self.ids.push(id.clone());
         for (member, address) in [("http", Some(http)), ("peer", peer.as_ref())] {
-            let Some(address) = address.filter(|address| !address.ends_with(":0")) else { continue };
+            let Some(address) = address.filter(|address| !address.ends_with(":0")) else {
+                continue;
+            };
             if let Some(whose) = self.addresses.get(address) {
                 r.fault_at(member, format!("{address} is the {whose} already"));
             }
@@ -307,7 +325,8 @@ mod tests {
         let tree = Tree::from_toml(toml.as_bytes()).unwrap();
         let mut r = Reader::default();
         let mut fields = r.fields(&tree).unwrap();
-        let nodes = fields.required(&mut r, "nodes", |r, t| read(r, t, Path::new("/etc/tidegate"), has_tls));
+        let nodes = fields
+            .required(&mut r, "nodes", |r, t| read(r, t, Path::new("/etc/tidegate"), has_tls));
         r.finish(nodes).map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
 
@@ -328,8 +347,9 @@ mod tests {
     #[test]
     fn a_weight_is_a_number_up_to_sixteen_and_somebody_has_one() {
         let second = "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:7172\"";
-        let weights =
-            |first: &str, other: &str| two(&format!("{FIRST}\n{first}"), &format!("{second}\n{other}"));
+        let weights = |first: &str, other: &str| {
+            two(&format!("{FIRST}\n{first}"), &format!("{second}\n{other}"))
+        };
         let nodes = list(&weights("", "weight = 16")).unwrap();
         let seen: Vec<_> = nodes.iter().map(|node| node.seed.weight.get()).collect();
         assert_eq!(seen, [1, 16]);
@@ -363,7 +383,8 @@ mod tests {
     fn a_node_alone_needs_no_peer_address_and_may_take_any_port() {
         let alone = list("[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"").unwrap();
         assert_eq!((alone[0].peer, alone[0].seed.peer.as_deref()), (None, None));
-        let alone = list("[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\npeer = \"127.0.0.1:0\"").unwrap();
+        let alone =
+            list("[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\npeer = \"127.0.0.1:0\"").unwrap();
         assert_eq!(alone[0].seed.peer.as_deref(), Some("127.0.0.1:0"));
     }
 
@@ -371,14 +392,19 @@ mod tests {
     fn each_of_several_nodes_has_to_be_found_by_the_others() {
         let second = |lines: &str| fault(&two(FIRST, lines));
         for (lines, expected) in [
-            ("http = \"127.0.0.1:7072\"", "nodes[1].peer: is required where there are several nodes"),
+            (
+                "http = \"127.0.0.1:7072\"",
+                "nodes[1].peer: is required where there are several nodes",
+            ),
             (
                 "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:0\"",
-                "nodes[1].peer: port 0 is for a node alone: the others would not know where it listens",
+                "nodes[1].peer: port 0 is for a node alone: the others would not know where it \
+                 listens",
             ),
             (
                 "http = \"127.0.0.1:0\"\npeer = \"127.0.0.1:7172\"",
-                "nodes[1].http: port 0 is for a node alone: the others would not know where it listens",
+                "nodes[1].http: port 0 is for a node alone: the others would not know where it \
+                 listens",
             ),
             (
                 "http = \"127.0.0.1:7071\"\npeer = \"127.0.0.1:7172\"",
@@ -406,19 +432,25 @@ mod tests {
         for far in ["192.0.2.1:7171", "0.0.0.0:7171", "[2001:db8::1]:7171"] {
             for member in ["peer", "peer_advertise"] {
                 let peer = if member == "peer" { "" } else { "peer = \"127.0.0.1:7171\"\n" };
-                let toml =
-                    format!("[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:7071\"\n{peer}{member} = \"{far}\"");
-                let why = format!("nodes[0].{member}: {far} is not a loopback address: peers talk in plain");
+                let toml = format!(
+                    "[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:7071\"\n{peer}{member} = \"{far}\""
+                );
+                let why = format!(
+                    "nodes[0].{member}: {far} is not a loopback address: peers talk in plain"
+                );
                 assert!(fault(&toml).starts_with(&why), "{}", fault(&toml));
             }
         }
-        let without = "[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\npeer_advertise = \"127.0.0.1:7171\"";
+        let without =
+            "[[nodes]]\nid = \"n1\"\nhttp = \"127.0.0.1:0\"\npeer_advertise = \"127.0.0.1:7171\"";
         assert_eq!(fault(without), "nodes[0].peer_advertise: is of no use without peer");
     }
 
     #[test]
     fn with_tls_peers_are_anywhere_that_can_be_dialled() {
-        let with = |peer: &str| list_with(&two(FIRST, &format!("http = \"127.0.0.1:7072\"\n{peer}")), true);
+        let with = |peer: &str| {
+            list_with(&two(FIRST, &format!("http = \"127.0.0.1:7072\"\n{peer}")), true)
+        };
         for (peer, dialled) in [
             ("peer = \"192.0.2.2:7171\"", "192.0.2.2:7171"),
             ("peer = \"0.0.0.0:7171\"\npeer_advertise = \"n2.example:7272\"", "n2.example:7272"),
@@ -428,8 +460,9 @@ mod tests {
         }
         for all in ["0.0.0.0:7171", "[::]:7171"] {
             let faults = with(&format!("peer = \"{all}\"")).err().unwrap();
-            let why =
-                format!("nodes[1].peer: {all} is all addresses of the machine, which no other node can dial");
+            let why = format!(
+                "nodes[1].peer: {all} is all addresses of the machine, which no other node can dial"
+            );
             assert!(faults.len() == 1 && faults[0].starts_with(&why), "{faults:?}");
             let advertised = format!("peer = \"192.0.2.2:7171\"\npeer_advertise = \"{all}\"");
             let faults = with(&advertised).err().unwrap();
@@ -448,7 +481,10 @@ mod tests {
         for (has_tls, listens) in [(true, "[::]:7171"), (false, "127.0.0.1:7171")] {
             let list = |lines: &str| {
                 let second = format!("http = \"localhost:7072\"\n{lines}");
-                list_with(&two("http = \"localhost:7071\"\npeer = \"localhost:7170\"", &second), has_tls)
+                list_with(
+                    &two("http = \"localhost:7071\"\npeer = \"localhost:7170\"", &second),
+                    has_tls,
+                )
             };
             let nodes = list("peer = \"n2.example:7171\"").unwrap();
             assert_eq!(nodes[1].peer, Some(listens.parse().unwrap()));
@@ -469,19 +505,24 @@ mod tests {
 
     #[test]
     fn a_node_listens_on_addresses_and_on_localhost() {
-        for (text, address) in
-            [("localhost:7071", "127.0.0.1:7071"), ("[::]:0", "[::]:0"), ("192.0.2.1:80", "192.0.2.1:80")]
-        {
+        for (text, address) in [
+            ("localhost:7071", "127.0.0.1:7071"),
+            ("[::]:0", "[::]:0"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
             assert_eq!(listening(text), Some(address.parse().unwrap()), "{text}");
         }
-        for bad in ["localhost", "localhost:", "localhost:+1", "localhost:65536", "n1:7071", "Localhost:1"] {
+        for bad in
+            ["localhost", "localhost:", "localhost:+1", "localhost:65536", "n1:7071", "Localhost:1"]
+        {
             assert_eq!(listening(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn what_is_advertised_is_a_host_and_a_port() {
-        for good in ["n1:80", "n-1.example.com:65535", "192.0.2.1:1", "[2001:db8::1]:7070", "a_b:7"] {
+        for good in ["n1:80", "n-1.example.com:65535", "192.0.2.1:1", "[2001:db8::1]:7070", "a_b:7"]
+        {
             assert_eq!(advertised(good).as_deref(), Some(good));
         }
         assert_eq!(advertised("[0:0::1]:7070").as_deref(), Some("[::1]:7070"));
@@ -511,9 +552,14 @@ mod tests {
     #[test]
     fn ids_are_told_apart_and_an_earlier_fault_moves_no_path() {
         let second = "http = \"127.0.0.1:7072\"\npeer = \"127.0.0.1:7172\"";
-        assert_eq!(fault(&two(FIRST, second).replace("n2", "n1")), "nodes[1].id: there is a node n1 already");
+        assert_eq!(
+            fault(&two(FIRST, second).replace("n2", "n1")),
+            "nodes[1].id: there is a node n1 already"
+        );
         let faults =
-            list(&format!("[[nodes]]\nid = \"a b\"\n{FIRST}\n{}", two(FIRST, "http = \"x\""))).err().unwrap();
+            list(&format!("[[nodes]]\nid = \"a b\"\n{FIRST}\n{}", two(FIRST, "http = \"x\"")))
+                .err()
+                .unwrap();
         let paths: Vec<_> = faults.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
         assert_eq!(paths, ["nodes[0].id", "nodes[2].http", "nodes[2].peer"]);
     }

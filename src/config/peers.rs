@@ -7,11 +7,11 @@
 //! secret = ["env:NEW_SECRET", "auth"]               # the first secret of a cluster that had none
 //! ```
 //!
-//! A node proves itself with the first of a list and accepts any. `auth` is the secret that a node has
-//! without this section: the one that it keeps in its data directory (from its first start, or from the
-//! cluster that admitted it), and the one that follows from the admin tokens that it has now. A node
-//! without the section may be given a secret by the variable [`PEER_VARIABLE`]. With neither, and with no
-//! admin token, a node has no secret.
+//! A node proves itself with the first of a list and accepts any. `auth` is the secret that a node
+//! has without this section: the one that it keeps in its data directory (from its first start, or
+//! from the cluster that admitted it), and the one that follows from the admin tokens that it has
+//! now. A node without the section may be given a secret by the variable [`PEER_VARIABLE`]. With
+//! neither, and with no admin token, a node has no secret.
 //!
 //! The secret itself isn't kept: a key of 32 bytes is derived from it (HKDF-SHA256).
 
@@ -72,8 +72,8 @@ pub enum PeerKeySource {
     Nowhere,
 }
 
-/// Returns the keys of a node, the one to prove with first, and where that one is from. `kept` are the
-/// keys in its data directory.
+/// Returns the keys of a node, the one to prove with first, and where that one is from. `kept` are
+/// the keys in its data directory.
 pub(super) fn keys(
     configured: &[PeerSecret],
     tokens: &[Token],
@@ -154,19 +154,25 @@ fn one(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<(PeerSecret,
     }
 }
 
-/// The secrets of a node whose file has no `[peers]`, if the variable for them is set: as in a list,
-/// apart by white space. A fault where it is empty: a node without a secret takes any peer's word.
-pub(super) fn from_variable(r: &mut Reader, variable: &dyn Fn(&str) -> Option<String>) -> Vec<PeerSecret> {
+/// The secrets of a node whose file has no `[peers]`, if the variable for them is set: as in a
+/// list, apart by white space. A fault where it is empty: a node without a secret takes any peer's
+/// word.
+pub(super) fn from_variable(
+    r: &mut Reader,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Vec<PeerSecret> {
     if variable(PEER_VARIABLE).is_none() {
         return Vec::new();
     }
-    let secret =
-        |word: Option<String>| word.map_or(PeerSecret::Auth, |value| PeerSecret::Key(of_secret(&value)));
+    let secret = |word: Option<String>| {
+        word.map_or(PeerSecret::Auth, |value| PeerSecret::Key(of_secret(&value)))
+    };
     match secret::words_of_variable(PEER_VARIABLE, AUTH, variable) {
         Ok(words) if words.len() <= PEER_SECRETS_MAX => words.into_iter().map(secret).collect(),
         Ok(_) => {
             r.fault(format!(
-                "the environment variable {PEER_VARIABLE} holds more than {PEER_SECRETS_MAX} secrets"
+                "the environment variable {PEER_VARIABLE} holds more than \
+                             {PEER_SECRETS_MAX} secrets"
             ));
             Vec::new()
         }
@@ -177,8 +183,8 @@ pub(super) fn from_variable(r: &mut Reader, variable: &dyn Fn(&str) -> Option<St
     }
 }
 
-/// The digest of the nodes of a list, by which two clusters that don't exist yet are told apart: ids and
-/// where peers reach them, in the order that numbers them. None for a node alone.
+/// The digest of the nodes of a list, by which two clusters that don't exist yet are told apart:
+/// ids and where peers reach them, in the order that numbers them. None for a node alone.
 pub(super) fn founders<'a>(nodes: impl Iterator<Item = &'a SeedNode>) -> Option<[u8; 16]> {
     let (mut hash, mut count) = (Sha256::new(), 0);
     for node in nodes {
@@ -200,7 +206,8 @@ mod tests {
 
     fn read_as(toml: &str) -> Result<Vec<PeerSecret>, String> {
         let tree = Tree::from_toml(toml.as_bytes()).unwrap();
-        let variable = |name: &str| (name == "PEERS").then(|| "the-secret-of-the-peers".to_string());
+        let variable =
+            |name: &str| (name == "PEERS").then(|| "the-secret-of-the-peers".to_string());
         let mut r = Reader::default();
         let sources = Sources { beside: Path::new("/nowhere"), variable: &variable };
         let secrets = read(&mut r, &tree, sources);
@@ -217,7 +224,10 @@ mod tests {
         assert_eq!(read_as("secret = \"env:PEERS\""), Ok(vec![of_variable.clone()]));
         assert_eq!(read_as("secret = \"the-secret-of-the-peers\""), Ok(vec![of_variable.clone()]));
         let list = "secret = [\"another-secret-than-that\", \"env:PEERS\", \"auth\"]";
-        assert_eq!(read_as(list), Ok(vec![key("another-secret-than-that"), of_variable, PeerSecret::Auth]));
+        assert_eq!(
+            read_as(list),
+            Ok(vec![key("another-secret-than-that"), of_variable, PeerSecret::Auth])
+        );
         for (toml, fault) in [
             ("", "secret: is required"),
             ("secret = []", "secret: lists no secret"),
@@ -233,7 +243,8 @@ mod tests {
     fn the_variable_holds_secrets_with_spaces_between() {
         let of_value = |value: &str| {
             let mut r = Reader::default();
-            let secrets = from_variable(&mut r, &|name| (name == PEER_VARIABLE).then(|| value.into()));
+            let secrets =
+                from_variable(&mut r, &|name| (name == PEER_VARIABLE).then(|| value.into()));
             r.finish(Some(secrets)).map_err(|faults| faults[0].detail.clone())
         };
         assert!(from_variable(&mut Reader::default(), &|_| None).is_empty());
@@ -242,13 +253,16 @@ mod tests {
             ("${PEER_SECRET_OF_MINE}", "looks like a reference: give the secret itself"),
             ("file:/run/secrets/peers", "looks like a reference: give the secret itself"),
         ] {
-            assert_eq!(of_value(value), Err(format!("the environment variable {PEER_VARIABLE} {why}")));
+            assert_eq!(
+                of_value(value),
+                Err(format!("the environment variable {PEER_VARIABLE} {why}"))
+            );
         }
         assert_eq!(of_value("the-secret-of-the-peers\n"), Ok(vec![key("the-secret-of-the-peers")]));
         let both = vec![key("the-secret-of-the-peers"), PeerSecret::Auth];
         assert_eq!(of_value("the-secret-of-the-peers auth"), Ok(both));
-        let short =
-            "the environment variable TIDEGATE_PEER_SECRET holds 5 characters; at least 16 are needed";
+        let short = "the environment variable TIDEGATE_PEER_SECRET holds 5 characters; at least 16 \
+                     are needed";
         assert_eq!(of_value("the-secret-of-the-peers short"), Err(short.into()));
     }
 
@@ -269,7 +283,9 @@ mod tests {
 
     #[test]
     fn a_configured_secret_stands_alone_unless_auth_is_listed() {
-        let (kept, PeerSecret::Key(own)) = ([7; 32], key("the-secret-of-the-peers")) else { panic!() };
+        let (kept, PeerSecret::Key(own)) = ([7; 32], key("the-secret-of-the-peers")) else {
+            panic!()
+        };
         let only = keys(&[PeerSecret::Key(own)], &[], &[kept]);
         assert_eq!(only, (vec![own], PeerKeySource::Configured));
         let both = keys(&[PeerSecret::Key(own), PeerSecret::Auth], &[], &[kept, own]);
@@ -279,11 +295,15 @@ mod tests {
     #[test]
     fn a_key_is_these_bytes_in_every_version_to_come() {
         let hex = |key: [u8; 32]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let of_tokens = of_admin_tokens(&[Token::new("a", Role::Admin, "0123456789abcdef")]).unwrap();
+        let of_tokens =
+            of_admin_tokens(&[Token::new("a", Role::Admin, "0123456789abcdef")]).unwrap();
         assert_eq!(
             hex(of_secret("0123456789abcdef")),
             "3ec51ee0655177fd216f51c1dbd0f3f6433406720badda6990fa03e003dec239"
         );
-        assert_eq!(hex(of_tokens), "189f28e173e86a5fde6e1a100e678f73d3c23c5810fc0335e0fd1418e684c35c");
+        assert_eq!(
+            hex(of_tokens),
+            "189f28e173e86a5fde6e1a100e678f73d3c23c5810fc0335e0fd1418e684c35c"
+        );
     }
 }

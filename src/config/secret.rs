@@ -4,9 +4,10 @@
 //! admin_tokens = ["env:ADMIN_TOKEN", "file:/run/secrets/admin", "a-token-written-out"]
 //! ```
 //!
-//! Wherever it comes from, a secret has at least [`SECRET_BYTES_MIN`] bytes of visible ASCII. One newline at the end of a
-//! variable or a file is not part of it. A text that looks like a reference of some other program's kind (`${TOKEN}`,
-//! `ENV:TOKEN`, a path) is refused: taken literally it would be a secret that anybody can guess. No fault repeats a secret.
+//! Wherever it comes from, a secret has at least [`SECRET_BYTES_MIN`] bytes of visible ASCII. One
+//! newline at the end of a variable or a file is not part of it. A text that looks like a reference
+//! of some other program's kind (`${TOKEN}`, `ENV:TOKEN`, a path) is refused: taken literally it
+//! would be a secret that anybody can guess. No fault repeats a secret.
 
 use std::path::{Path, PathBuf};
 
@@ -42,15 +43,17 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Reads a member that is a secret: `env:NAME`, `file:PATH`, or the secret itself. Faults what is none, and says where it is
-/// from.
+/// Reads a member that is a secret: `env:NAME`, `file:PATH`, or the secret itself. Faults what is
+/// none, and says where it is from.
 pub fn secret(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<Secret> {
     let Tree::Text(text) = tree else {
         r.fault("is not a string, such as \"env:NAME\" or \"file:PATH\"");
         return None;
     };
     let found = match (text.strip_prefix("env:"), text.strip_prefix("file:")) {
-        (Some(name), _) => of_variable(name, sources.variable).map(|value| Secret { value, file: None }),
+        (Some(name), _) => {
+            of_variable(name, sources.variable).map(|value| Secret { value, file: None })
+        }
         (_, Some(path)) => {
             let path = sources.beside.join(path);
             of_file(&path).map(|value| Secret { value, file: Some(path) })
@@ -61,7 +64,10 @@ pub fn secret(r: &mut Reader, tree: &Tree, sources: Sources<'_>) -> Option<Secre
 }
 
 /// The secret in an environment variable. The error names the variable.
-pub fn of_variable(name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+pub fn of_variable(
+    name: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, String> {
     let said = |why: &str| format!("the environment variable {name} {why}");
     let value = variable(name).ok_or_else(|| said("is not set"))?;
     judged(without_newline(&value)).map_err(|why| said(&why))
@@ -87,7 +93,8 @@ pub fn words_of_variable(
     value.split_ascii_whitespace().map(read).collect()
 }
 
-/// Whether a value was to be replaced by another before it came here. A path may be a secret in base64.
+/// Whether a value was to be replaced by another before it came here. A path may be a secret in
+/// base64.
 fn is_unexpanded(text: &str) -> bool {
     ["env:", "file:"].iter().any(|start| text.starts_with(start)) || text.contains("${")
 }
@@ -116,7 +123,8 @@ fn without_newline(text: &str) -> &str {
 
 const ONLY_VISIBLE: &str = "holds other characters than visible ASCII";
 
-/// The secret, if it can be one; else what is wrong with it, to follow the name of where it is from.
+/// The secret, if it can be one; else what is wrong with it, to follow the name of where it is
+/// from.
 fn judged(text: &str) -> Result<String, String> {
     match text.len() {
         0 => Err("is empty".into()),
@@ -133,7 +141,8 @@ fn judged(text: &str) -> Result<String, String> {
 fn literal(text: &str) -> Result<String, String> {
     if let Some(meant) = reference(text) {
         return Err(format!(
-            "looks like a reference; write {meant}, or give a secret that begins so by env: or file:"
+            "looks like a reference; write {meant}, or give a secret that begins so \
+                            by env: or file:"
         ));
     }
     judged(text).map_err(|why| format!("the text {why}"))
@@ -196,12 +205,19 @@ mod tests {
             let why = read_as(text, "").unwrap_err();
             assert!(why.starts_with("looks like a reference; write \"env:NAME\""), "{text}: {why}");
         }
-        for text in ["File:/run/secrets/admin", "/run/secrets/admin-token", "./secrets/admin-token"] {
+        for text in ["File:/run/secrets/admin", "/run/secrets/admin-token", "./secrets/admin-token"]
+        {
             let why = read_as(text, "").unwrap_err();
-            assert!(why.starts_with("looks like a reference; write \"file:PATH\""), "{text}: {why}");
+            assert!(
+                why.starts_with("looks like a reference; write \"file:PATH\""),
+                "{text}: {why}"
+            );
         }
         // Given by reference it is taken as it is.
-        assert_eq!(read_as("env:TOKEN", "/9j/4AAQSkZJRgABAQ==").unwrap().value, "/9j/4AAQSkZJRgABAQ==");
+        assert_eq!(
+            read_as("env:TOKEN", "/9j/4AAQSkZJRgABAQ==").unwrap().value,
+            "/9j/4AAQSkZJRgABAQ=="
+        );
     }
 
     #[test]
@@ -223,7 +239,11 @@ mod tests {
                 "the environment variable TOKEN holds 6 characters; at least 16 are needed".into(),
             ),
             (&file, "", format!("the file {shown} {ONLY_VISIBLE}")),
-            ("file:gone", "", "the file /nowhere/gone: No such file or directory (os error 2)".into()),
+            (
+                "file:gone",
+                "",
+                "the file /nowhere/gone: No such file or directory (os error 2)".into(),
+            ),
         ] {
             assert_eq!(read_as(text, variable).unwrap_err(), why, "{text}");
         }

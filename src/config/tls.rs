@@ -1,4 +1,5 @@
-//! `[tls]`: the files of certificates and keys, whose they have to be, and whether HTTP is served with them too.
+//! `[tls]`: the files of certificates and keys, whose they have to be, and whether HTTP is served
+//! with them too.
 //!
 //! ```toml
 //! [tls]
@@ -7,11 +8,12 @@
 //! key = "certs/{node}.key"
 //! ```
 //!
-//! `{node}` in a path is the node's id, so that one file serves every node. The three are for peers. Clients are shown the same
-//! certificate, or that of `http_cert` and `http_key`, whoever has signed it; with `http = false` they are answered in plain text.
+//! `{node}` in a path is the node's id, so that one file serves every node. The three are for
+//! peers. Clients are shown the same certificate, or that of `http_cert` and `http_key`, whoever
+//! has signed it; with `http = false` they are answered in plain text.
 //!
-//! All of it is read and judged at start: what peers would refuse is a fault here, with the file's name. The same files can be read
-//! again while the node runs ([`Tls::reload`]).
+//! All of it is read and judged at start: what peers would refuse is a fault here, with the file's
+//! name. The same files can be read again while the node runs ([`Tls::reload`]).
 
 use std::fs::File;
 use std::io::Read;
@@ -41,7 +43,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// The file with the authority that has signed what clients are shown; none where that is somebody else's business.
+    /// The file with the authority that has signed what clients are shown; none where that is
+    /// somebody else's business.
     pub fn client_ca(&self) -> Option<&Path> {
         self.files.door.is_none().then_some(&self.files.ca)
     }
@@ -52,8 +55,8 @@ impl Tls {
         std::iter::once(self.files.key.as_path()).chain(door)
     }
 
-    /// Reads the files again, and puts what is in them in force; says until when this node's certificate is valid. Where
-    /// something is wrong with them, what is in force stays.
+    /// Reads the files again, and puts what is in them in force; says until when this node's
+    /// certificate is valid. Where something is wrong with them, what is in force stays.
     pub fn reload(&self) -> Result<Option<Timestamp>, Vec<Fault>> {
         let mut reader = Reader::within("tls");
         let opened = self.files.open(&mut reader, &self.us);
@@ -138,7 +141,8 @@ impl Files {
     fn open(&self, r: &mut Reader, us: &Certified) -> Option<Opened> {
         let trusted = part(r, "ca", &self.ca, Trusted::from_pem);
         let own = pair(r, ("cert", &self.cert), ("key", &self.key));
-        let door = self.door.as_ref().map(|(cert, key)| pair(r, ("http_cert", cert), ("http_key", key)));
+        let door =
+            self.door.as_ref().map(|(cert, key)| pair(r, ("http_cert", cert), ("http_key", key)));
         let (trusted, own) = (trusted?, own?);
         if let Err(error) = trusted.judge(&own, us) {
             r.fault_at("cert", format!("{} {error}", self.cert.display()));
@@ -249,8 +253,9 @@ mod tests {
                  [tls]\n{section}\n"
             );
             let place = format!("{}/", self.dir.path().display());
-            Config::read(text.as_bytes(), self.dir.path(), Some(node), |_| None)
-                .map_err(|faults| faults.iter().map(|fault| fault.to_string().replace(&place, "")).collect())
+            Config::read(text.as_bytes(), self.dir.path(), Some(node), |_| None).map_err(|faults| {
+                faults.iter().map(|fault| fault.to_string().replace(&place, "")).collect()
+            })
         }
 
         fn faults(&self, section: &str) -> Vec<String> {
@@ -286,7 +291,9 @@ mod tests {
             [
                 "tls.ca: empty.pem has no certificate in it".to_string(),
                 format!("tls.cert: n1/none.pem: {none}"),
-                "tls.key: n1.pem has no private key in it (PKCS #8, PKCS #1 or SEC 1, not encrypted)".into(),
+                "tls.key: n1.pem has no private key in it (PKCS #8, PKCS #1 or SEC 1, not \
+                 encrypted)"
+                    .into(),
             ]
         );
         assert_eq!(
@@ -295,13 +302,15 @@ mod tests {
         );
         assert_eq!(
             folder.faults("ca = \"ca.pem\"\ncert = \"n2.pem\"\nkey = \"n2.key\""),
-            ["tls.cert: n2.pem is for urn:tidegate:node:demo:n2, where urn:tidegate:node:demo:n1 is needed"]
+            ["tls.cert: n2.pem is for urn:tidegate:node:demo:n2, where urn:tidegate:node:demo:n1 \
+              is needed"]
         );
         assert_eq!(
             folder.faults("ca = \"ca.pem\"\ncert = \"ca.pem\"\nkey = \"n1.key\""),
             ["tls.key: n1.key is not the key of the certificate"]
         );
-        folder.write("foreign.pem", Authority::begin(&name("demo"), today()).unwrap().certificate());
+        folder
+            .write("foreign.pem", Authority::begin(&name("demo"), today()).unwrap().certificate());
         assert_eq!(
             folder.faults("ca = \"foreign.pem\"\ncert = \"n1.pem\"\nkey = \"n1.key\""),
             ["tls.cert: n1.pem is not signed by an authority in `ca`"]
@@ -353,7 +362,8 @@ mod tests {
         assert_eq!(section.len(), 6);
         let text = format!("{sample}\n[tls]\n{}\n", section.join("\n"));
         for node in ["n1", "n2", "n3"] {
-            let config = Config::read(text.as_bytes(), folder.dir.path(), Some(node), |_| None).unwrap();
+            let config =
+                Config::read(text.as_bytes(), folder.dir.path(), Some(node), |_| None).unwrap();
             assert!(config.tls.unwrap().http, "{node}");
         }
     }

@@ -1,7 +1,8 @@
 //! `/v1/access`: the allow and deny lists, entry by entry.
 //!
-//! An entry comes with what it names and why; who added it and when is for the node to say, so a body that says so itself is
-//! refused. (A whole policy document may carry both: it is a record of what was.) An API key is hashed as it arrives.
+//! An entry comes with what it names and why; who added it and when is for the node to say, so a
+//! body that says so itself is refused. (A whole policy document may carry both: it is a record of
+//! what was.) An API key is hashed as it arrives.
 //!
 //! ```text
 //! POST {"list":"deny","ip":"192.0.2.0/24","reason":"abuse"}
@@ -27,14 +28,16 @@ use super::read::api_key;
 use crate::check::Name;
 use crate::clock::SECOND;
 use crate::input::{Reader, Tree};
-use crate::policy::{AccessEntry, Change, List, SUBJECTS, Subject, print_instant, read_access_members};
+use crate::policy::{
+    AccessEntry, Change, List, SUBJECTS, Subject, print_instant, read_access_members,
+};
 
 /// Entries on one page.
 pub const PAGE_MAX: u64 = 1_000;
 /// Entries on a page where nothing else is said.
 pub const PAGE_DEFAULT: u64 = 100;
-/// Hexadecimal digits of an id that is made here: by chance two of a hundred thousand entries have the same once in a
-/// billion lists, and then the second is refused.
+/// Hexadecimal digits of an id that is made here: by chance two of a hundred thousand entries have
+/// the same once in a billion lists, and then the second is refused.
 const ID_DIGITS: usize = 16;
 /// What the node says of an entry, and nobody else.
 const OURS: [&str; 2] = ["added_by", "added_at"];
@@ -71,7 +74,10 @@ fn shown(id: &Name, entry: &AccessEntry) -> Value {
 }
 
 /// `GET /v1/access/{id}`.
-pub async fn get(State(app): State<Arc<App>>, PathOf(id): PathOf<String>) -> Result<Response, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    PathOf(id): PathOf<String>,
+) -> Result<Response, Problem> {
     let (policy, id) = (app.store.current(), name("id", &id)?);
     match policy.document().access.get(&id) {
         Some(entry) => Ok(versioned(policy.version(), shown(&id, entry))),
@@ -108,8 +114,14 @@ fn fresh_id(app: &App) -> Name {
         .unwrap_or_else(|| unreachable!("hexadecimal digits are a name"))
 }
 
-/// The entry that a body asks for, added by its sender now; and the id that it is to have, if it says.
-fn new_entry(r: &mut Reader, tree: &Tree, by: &Caller, wall: u64) -> Option<(Option<Name>, AccessEntry)> {
+/// The entry that a body asks for, added by its sender now; and the id that it is to have, if it
+/// says.
+fn new_entry(
+    r: &mut Reader,
+    tree: &Tree,
+    by: &Caller,
+    wall: u64,
+) -> Option<(Option<Name>, AccessEntry)> {
     let mut fields = r.fields(tree)?;
     let id = fields.optional(r, "id", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
     let key = fields.optional(r, "api_key", api_key).map(Subject::ApiKey);
@@ -121,7 +133,10 @@ fn new_entry(r: &mut Reader, tree: &Tree, by: &Caller, wall: u64) -> Option<(Opt
     fields.finish(r);
     let entry = entry?;
     if let Some(at) = entry.expires.filter(|at| *at <= wall) {
-        r.fault_at("expires", format!("{} is over: it is {} here", print_instant(at), second(wall)));
+        r.fault_at(
+            "expires",
+            format!("{} is over: it is {} here", print_instant(at), second(wall)),
+        );
     }
     let (added_by, added_at) = (Some(by.0.clone()), Some(wall - wall % SECOND));
     Some((id, AccessEntry { added_by, added_at, ..entry }))

@@ -67,7 +67,8 @@ impl Tokens {
         }
     }
 
-    /// Lets a proxy's question in, which carries its token in a header of our own: `Authorization` is the end user's.
+    /// Lets a proxy's question in, which carries its token in a header of our own: `Authorization`
+    /// is the end user's.
     pub fn admit_proxy(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let mut own = HeaderMap::new();
         if let Some(token) = headers.get(OWN_HEADER) {
@@ -76,8 +77,8 @@ impl Tokens {
         self.admit_decision(&own)
     }
 
-    /// Lets any other call in: `read` for looking, `admin` for the rest. Without tokens every caller
-    /// may do everything; what web pages send has been refused before (`site`).
+    /// Lets any other call in: `read` for looking, `admin` for the rest. Without tokens every
+    /// caller may do everything; what web pages send has been refused before (`site`).
     pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.is_empty() {
             return Ok(Caller("anyone".into()));
@@ -86,7 +87,9 @@ impl Tokens {
         match self.identify(headers)? {
             (name, Role::Admin) => Ok(Caller(name)),
             (name, Role::Read) if looking => Ok(Caller(name)),
-            (name, _) => Err(wrong_role(&name, if looking { "reading" } else { "changing anything" })),
+            (name, _) => {
+                Err(wrong_role(&name, if looking { "reading" } else { "changing anything" }))
+            }
         }
     }
 
@@ -94,8 +97,8 @@ impl Tokens {
     /// back-up. A node without tokens gives none: every caller could have the secret.
     pub fn admit_backup(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.is_empty() {
-            let detail = "configure [auth] to take back-ups: the secret of the cluster is in them; of a node \
-                          that is stopped, `tidegate backup --data-dir DIR` takes one";
+            let detail = "configure [auth] to take back-ups: the secret of the cluster is in them; \
+                          of a node that is stopped, `tidegate backup --data-dir DIR` takes one";
             return Err(Problem::new(403, detail, "forbidden"));
         }
         match self.identify(headers)? {
@@ -104,7 +107,8 @@ impl Tokens {
         }
     }
 
-    /// Lets a call for the metrics in: they name tenants, so it may need the role `read` or `admin`.
+    /// Lets a call for the metrics in: they name tenants, so it may need the role `read` or
+    /// `admin`.
     pub fn admit_metrics(&self, headers: &HeaderMap) -> Result<(), Problem> {
         match self.metrics {
             Metrics::Read => self.admit(&Method::GET, headers).map(drop),
@@ -200,7 +204,10 @@ mod tests {
     #[test]
     fn without_tokens_there_are_no_back_ups() {
         let problem = Tokens::new(&[]).admit_backup(&HeaderMap::new()).err().unwrap();
-        assert!(format!("{problem:?}").contains("configure [auth] to take back-ups"), "{problem:?}");
+        assert!(
+            format!("{problem:?}").contains("configure [auth] to take back-ups"),
+            "{problem:?}"
+        );
         assert_eq!(status(problem), 403);
         assert_eq!(tokens().admit_backup(&with("r-secret")).err().map_or(0, status), 403);
         assert_eq!(tokens().admit_backup(&with("a-secret")).err().map_or(0, status), 0);

@@ -1,7 +1,7 @@
 //! `GET /v1/cluster/backup`: all that the cluster would have to be made anew of, in one file.
 //!
-//! It takes the role of an administrator: the secret of the hashes is in it. What of it can't be had is named and refused, unless
-//! `?partial` says that less is better than nothing.
+//! It takes the role of an administrator: the secret of the hashes is in it. What of it can't be
+//! had is named and refused, unless `?partial` says that less is better than nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,11 +31,13 @@ pub async fn get(
     let bytes = app.backups.back_up(partial).await?;
     tracing::info!(by = by.0, bytes = bytes.len(), "backed up");
     let length = bytes.len().to_string();
-    let head = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CONTENT_LENGTH, &length)];
+    let head =
+        [(header::CONTENT_TYPE, "application/octet-stream"), (header::CONTENT_LENGTH, &length)];
     Ok((head, in_turns(bytes)).into_response())
 }
 
-/// A long body, a little at a time: written in one go, it would keep the worker from whoever else is connected to it.
+/// A long body, a little at a time: written in one go, it would keep the worker from whoever else
+/// is connected to it.
 fn in_turns(bytes: Bytes) -> Body {
     Body::from_stream(futures_util::stream::unfold(bytes, async |mut rest| {
         tokio::task::yield_now().await;

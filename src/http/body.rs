@@ -16,18 +16,25 @@ pub async fn read<B>(app: &App, request: &mut Request<B>, most: u64) -> Result<B
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let declared =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|declared| declared > most) {
         return Err(too_large(most));
     }
-    match tokio::time::timeout(Duration::from_millis(app.limits.body_ms), whole(request.body_mut(), most))
-        .await
+    match tokio::time::timeout(
+        Duration::from_millis(app.limits.body_ms),
+        whole(request.body_mut(), most),
+    )
+    .await
     {
         Ok(whole) => whole,
-        Err(_) => {
-            Err(Problem::new(408, format!("no whole body within {} ms", app.limits.body_ms), "timeout"))
-        }
+        Err(_) => Err(Problem::new(
+            408,
+            format!("no whole body within {} ms", app.limits.body_ms),
+            "timeout",
+        )),
     }
 }
 
@@ -113,7 +120,10 @@ where
 /// The JSON in the bytes of a body.
 pub fn tree(bytes: &[u8]) -> Result<Tree, Problem> {
     if bytes.is_empty() {
-        return Err(Problem::bad_input(vec![Fault::new("", "the body is empty; it should be JSON")]));
+        return Err(Problem::bad_input(vec![Fault::new(
+            "",
+            "the body is empty; it should be JSON",
+        )]));
     }
     Tree::from_json(bytes).map_err(|fault| Problem::bad_input(vec![fault]))
 }

@@ -22,7 +22,10 @@ use crate::telemetry::Call;
 pub const BATCH_MAX: usize = 1_000;
 
 /// `POST /v1/check`: one decision.
-pub async fn check(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {
+pub async fn check(
+    State(app): State<Arc<App>>,
+    mut request: Request<Body>,
+) -> Result<Response, Problem> {
     Ok(decide(&app, &mut request).await?.map(Body::new))
 }
 
@@ -41,7 +44,10 @@ where
 }
 
 /// `POST /v1/peek`: the same question, and nothing is taken.
-pub async fn peek(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {
+pub async fn peek(
+    State(app): State<Arc<App>>,
+    mut request: Request<Body>,
+) -> Result<Response, Problem> {
     let _timed = app.telemetry.time(Call::Peek);
     let body = body::read(&app, &mut request, app.limits.body_bytes).await?;
     let decision = app.router.peek(one(request.headers(), &body)?).await?;
@@ -82,10 +88,14 @@ enum Mode {
     AllOrNothing,
 }
 
-const MODES: [(&str, Mode); 2] = [("independent", Mode::Independent), ("all_or_nothing", Mode::AllOrNothing)];
+const MODES: [(&str, Mode); 2] =
+    [("independent", Mode::Independent), ("all_or_nothing", Mode::AllOrNothing)];
 
 /// `POST /v1/check/batch`: up to a thousand decisions.
-pub async fn batch(State(app): State<Arc<App>>, mut request: Request<Body>) -> Result<Response, Problem> {
+pub async fn batch(
+    State(app): State<Arc<App>>,
+    mut request: Request<Body>,
+) -> Result<Response, Problem> {
     Ok(decide_batch(&app, &mut request).await?.map(Body::new))
 }
 
@@ -123,14 +133,19 @@ impl Batch {
         let mode = word.map_or(Some(Mode::Independent), |word| {
             MODES.iter().find(|(known, _)| *known == word).map(|(_, mode)| *mode)
         })?;
-        (1..=BATCH_MAX).contains(&checks.len()).then_some(Self { mode, checks, faulty: BTreeMap::new() })
+        (1..=BATCH_MAX).contains(&checks.len()).then_some(Self {
+            mode,
+            checks,
+            faulty: BTreeMap::new(),
+        })
     }
 
     /// Any one, with its faults.
     fn any(bytes: &[u8]) -> Result<Self, Problem> {
         let tree = body::tree(bytes)?;
         let (mode, items) = envelope(&tree)?;
-        let mut batch = Self { mode, checks: Vec::with_capacity(items.len()), faulty: BTreeMap::new() };
+        let mut batch =
+            Self { mode, checks: Vec::with_capacity(items.len()), faulty: BTreeMap::new() };
         for (i, item) in items.iter().enumerate() {
             let mut r = Reader::within(format!("checks[{i}]"));
             let check = read::check(&mut r, item);
@@ -173,7 +188,8 @@ async fn independent(app: &App, batch: Batch) -> Answer {
     let Batch { checks, mut faulty, .. } = batch;
     let count = checks.len() + faulty.len();
     let answers = app.router.check_each(checks).await;
-    let allowed = |answer: &Result<Decision, Refusal>| answer.as_ref().is_ok_and(|decision| decision.allowed);
+    let allowed =
+        |answer: &Result<Decision, Refusal>| answer.as_ref().is_ok_and(|decision| decision.allowed);
     let all_allowed = faulty.is_empty() && answers.iter().all(allowed);
     let mut answers = answers.iter();
     outcomes(app, count, all_allowed, |i| match faulty.remove(&i) {
@@ -193,7 +209,11 @@ fn outcomes<'d>(
     mut outcome: impl FnMut(usize) -> Result<&'d Decision, Problem>,
 ) -> Answer {
     let mut out = Vec::with_capacity(count * render::DECISION_BYTES);
-    out.extend_from_slice(if all_allowed { br#"{"allowed":true,"# } else { br#"{"allowed":false,"# });
+    out.extend_from_slice(if all_allowed {
+        br#"{"allowed":true,"#
+    } else {
+        br#"{"allowed":false,"#
+    });
     out.extend_from_slice(br#""decisions":"#);
     render::list(&mut out, 0..count, |out, i| match outcome(i) {
         Ok(decision) => render::decision(out, decision, &app.node),

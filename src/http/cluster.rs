@@ -1,6 +1,7 @@
 //! `/v1/cluster`: how the cluster stands as this node sees it, and the breakers of its links.
 //!
-//! Every answer is one node's word, and names it: whom it can reach is often just what others see otherwise.
+//! Every answer is one node's word, and names it: whom it can reach is often just what others see
+//! otherwise.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! A denial as a 429, where the one who asks is the limited request itself: `?status=429`.
 //!
-//! Its body is what the policy's `responses.denial_body` says, the status and the headers are the same for all:
+//! Its body is what the policy's `responses.denial_body` says, the status and the headers are the
+//! same for all:
 //!
 //! ```text
 //! problem            {"type":"https://iana.org/…#quota-exceeded","title":"Quota exceeded","status":429,"detail":"…",
@@ -92,8 +93,12 @@ fn violated(decision: &Decision) -> Vec<&str> {
     let denies = |verdict: &&Verdict| {
         verdict.limit.enforce && matches!(verdict.outcome, Outcome::Wait(_) | Outcome::Never)
     };
-    let mut names: Vec<_> =
-        decision.verdicts.iter().filter(denies).map(|verdict| verdict.limit.name.as_str()).collect();
+    let mut names: Vec<_> = decision
+        .verdicts
+        .iter()
+        .filter(denies)
+        .map(|verdict| verdict.limit.name.as_str())
+        .collect();
     if names.is_empty() {
         names.extend(decision.denied_by.as_ref().map(|by| by.name.as_str()));
     }
@@ -101,10 +106,17 @@ fn violated(decision: &Decision) -> Vec<&str> {
 }
 
 /// The body and its content type.
-fn body(form: DenialBody, decision: &Decision, node: &str, instance: &str) -> (&'static str, Vec<u8>) {
+fn body(
+    form: DenialBody,
+    decision: &Decision,
+    node: &str,
+    instance: &str,
+) -> (&'static str, Vec<u8>) {
     let (r#type, title) = match reason(decision) {
         Reason::DenyList => ACCESS_DENIED,
-        Reason::Rate | Reason::Concurrency | Reason::Quota | Reason::CostExceedsCapacity => QUOTA_EXCEEDED,
+        Reason::Rate | Reason::Concurrency | Reason::Quota | Reason::CostExceedsCapacity => {
+            QUOTA_EXCEEDED
+        }
     };
     let (detail, retry_after) = (detail(decision), headers::retry_after(decision));
     let by = decision.denied_by.as_ref();
@@ -157,13 +169,14 @@ fn detail(decision: &Decision) -> String {
         }
         (Reason::Concurrency, Some(wait)) if decision.exactness() == Exactness::ColdStart => {
             format!(
-                "the node that owns this tenant has restarted and doesn't know which permits are in \
-                 flight; limit {name} grants none for another {wait} ms"
+                "the node that owns this tenant has restarted and doesn't know which permits \
+                     are in flight; limit {name} grants none for another {wait} ms"
             )
         }
         (Reason::Concurrency, Some(wait)) => {
             format!(
-                "all permits of limit {name} are out; one expires in {wait} ms, if none is released before"
+                "all permits of limit {name} are out; one expires in {wait} ms, if none is \
+                     released before"
             )
         }
         (Reason::DenyList, Some(wait)) => {
@@ -228,7 +241,8 @@ mod tests {
     }
 
     fn by_list(retry_after: Option<u64>) -> Decision {
-        let by = DeniedBy { name: name("abuse"), scope: vec![Dimension::Ip], reason: Reason::DenyList };
+        let by =
+            DeniedBy { name: name("abuse"), scope: vec![Dimension::Ip], reason: Reason::DenyList };
         Decision { tier: None, denied_by: Some(Box::new(by)), retry_after, ..denied(Vec::new()) }
     }
 
@@ -298,7 +312,12 @@ mod tests {
     fn a_list_is_no_quota_and_says_how_long_it_holds() {
         let (_, problem) = shown(DenialBody::Problem, &by_list(Some(1_500_000_000)));
         assert_eq!(
-            (&problem["type"], &problem["detail"], &problem["retry_after"], &problem["violated-policies"]),
+            (
+                &problem["type"],
+                &problem["detail"],
+                &problem["retry_after"],
+                &problem["violated-policies"]
+            ),
             (
                 &json!("urn:tidegate:problem:access-denied"),
                 &json!("entry abuse of the deny list holds for another 1500 ms"),
@@ -320,10 +339,15 @@ mod tests {
 
     #[test]
     fn what_will_never_pass_has_no_wait() {
-        let decision = denied(vec![verdict("hour", Outcome::Never), verdict("minute", Outcome::Wait(1))]);
+        let decision =
+            denied(vec![verdict("hour", Outcome::Never), verdict("minute", Outcome::Wait(1))]);
         let (_, envelope) = shown(DenialBody::EnvelopedCode, &decision);
         assert_eq!(
-            (&envelope["error"]["code"], &envelope["error"]["message"], &envelope["error"]["retry_after"]),
+            (
+                &envelope["error"]["code"],
+                &envelope["error"]["message"],
+                &envelope["error"]["retry_after"]
+            ),
             (
                 &json!("cost_exceeds_capacity"),
                 &json!("a cost of 20 is more than limit hour can ever hold"),

@@ -1,9 +1,11 @@
 //! A second look at the head of an HTTP/1 request, before the parser's.
 //!
-//! hyper is lenient where the standard lets it be: it takes a bare line feed for the end of a line, a length that is
-//! told twice, and of a length and chunks together it believes the chunks. That is how a request is smuggled past one of two
-//! servers that disagree, so all three are refused here. The scan follows requests that stand behind each other by their lengths and chunks. HTTP/2 has frames
-//! and none of this; a connection that begins with its preface, in however many pieces, isn't looked at any more.
+//! hyper is lenient where the standard lets it be: it takes a bare line feed for the end of a line,
+//! a length that is told twice, and of a length and chunks together it believes the chunks. That is
+//! how a request is smuggled past one of two servers that disagree, so all three are refused here.
+//! The scan follows requests that stand behind each other by their lengths and chunks. HTTP/2 has
+//! frames and none of this; a connection that begins with its preface, in however many pieces,
+//! isn't looked at any more.
 
 /// A line longer than this is refused by the parser anyway.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -46,7 +48,8 @@ impl HeadScan {
         self.is_http2
     }
 
-    /// Takes the next bytes. Answers with the number of the first head that can be read in two ways, from 1 on; 0 is none.
+    /// Takes the next bytes. Answers with the number of the first head that can be read in two
+    /// ways, from 1 on; 0 is none.
     pub fn feed(&mut self, mut bytes: &[u8]) -> u64 {
         while !bytes.is_empty() && self.place != Place::Lost {
             if let Place::Body(left) | Place::Chunk(left) = &mut self.place {
@@ -109,7 +112,8 @@ impl HeadScan {
         let mut repeated = false;
         if let Some(length) = value(b"content-length:") {
             repeated = self.length.is_some();
-            self.length = Some(std::str::from_utf8(length).ok().and_then(|n| n.parse().ok()).unwrap_or(0));
+            self.length =
+                Some(std::str::from_utf8(length).ok().and_then(|n| n.parse().ok()).unwrap_or(0));
         }
         self.has_encoding |= value(b"transfer-encoding:").is_some();
         if text.is_none() || repeated || (self.has_encoding && self.length.is_some()) {
@@ -128,7 +132,8 @@ impl HeadScan {
 /// Where a chunk's size leads; what isn't one is refused by the parser.
 fn after_size(line: &[u8]) -> Place {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let size = std::str::from_utf8(&line[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let size =
+        std::str::from_utf8(&line[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
     match size {
         Some(0) => Place::Trailers,
         Some(size) => Place::Chunk(size.saturating_add(2)),
@@ -157,16 +162,24 @@ mod tests {
             ambiguous("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"),
             1
         );
-        assert_eq!(ambiguous("POST / HTTP/1.1\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n"), 1);
+        assert_eq!(
+            ambiguous("POST / HTTP/1.1\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n"),
+            1
+        );
         assert_eq!(ambiguous("GET / HTTP/1.1\nhost: a\n\n"), 1);
         assert_eq!(ambiguous("GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n"), 1);
     }
 
     #[test]
     fn an_ordinary_head_and_whatever_is_in_the_body_are_fine() {
-        assert_eq!(ambiguous("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\n{\n\"a\":\n1}\n"), 0);
         assert_eq!(
-            ambiguous("\r\nPOST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{\n}\n\r\n0\r\n\r\n"),
+            ambiguous("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\n{\n\"a\":\n1}\n"),
+            0
+        );
+        assert_eq!(
+            ambiguous(
+                "\r\nPOST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{\n}\n\r\n0\r\n\r\n"
+            ),
             0
         );
     }
@@ -181,7 +194,8 @@ mod tests {
 
     #[test]
     fn chunks_are_followed_too() {
-        let chunks = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3;x=y\r\n\n\n\n\r\nA\r\n0123\n56789\r\n0\r\nx: y\r\n\r\n";
+        let chunks = "POST / HTTP/1.1\r\ntransfer-encoding: \
+                      chunked\r\n\r\n3;x=y\r\n\n\n\n\r\nA\r\n0123\n56789\r\n0\r\nx: y\r\n\r\n";
         assert_eq!(ambiguous(&[chunks, chunks].concat()), 0);
         assert_eq!(ambiguous(&[chunks, BOTH].concat()), 2);
     }

@@ -9,8 +9,8 @@
 //! PUT    /v1/cluster/nodes/n3/weight {"weight":2}  200: it takes twice the load of a node of weight 1; of weight 0, none
 //! ```
 //!
-//! An order is answered once it stands in the log; what it sets going takes its time, and `GET /v1/cluster` shows how far it has
-//! come. What would cost what can't be had back is refused: 409.
+//! An order is answered once it stands in the log; what it sets going takes its time, and `GET
+//! /v1/cluster` shows how far it has come. What would cost what can't be had back is refused: 409.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ use crate::config::{ADVERTISED, advertised, open_without_auth, weight};
 use crate::input::{Fault, Reader, Tree};
 use crate::placement::Weight;
 
-/// `POST /v1/cluster/nodes`: 201, or 200 where the node was admitted before and has never been there.
+/// `POST /v1/cluster/nodes`: 201, or 200 where the node was admitted before and has never been
+/// there.
 pub async fn admit(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
@@ -77,18 +78,18 @@ fn is_loopback(address: &str) -> bool {
 /// What a node needs to begin.
 async fn admission(app: &App, new: &NewMember, granted: Granted) -> Value {
     let status = app.cluster.status().await;
-    let member =
-        |node: &crate::cluster::NodeStatus| json!({"id": node.id, "number": node.number, "peer": node.peer});
+    let member = |node: &crate::cluster::NodeStatus| json!({"id": node.id, "number": node.number, "peer": node.peer});
     let hex = crate::cluster::peer_keys::to_hex;
     let tokens = app.tokens.digests();
-    // Without tokens every caller could have them: then a new node is given the secret by its operator.
+    // Without tokens every caller could have them: then a new node is given the secret by its
+    // operator.
     let peer_keys: Vec<_> = match tokens.is_empty() {
         true => Vec::new(),
         false => app.peer_keys.iter().map(hex).collect(),
     };
-    let tokens = tokens
-        .iter()
-        .map(|(name, role, sha256)| json!({"name": name, "role": role.word(), "sha256": hex(sha256)}));
+    let tokens = tokens.iter().map(
+        |(name, role, sha256)| json!({"name": name, "role": role.word(), "sha256": hex(sha256)}),
+    );
     json!({
         "id": new.name,
         "number": granted.node.0,
@@ -110,7 +111,8 @@ pub async fn leave(
     PathOf(id): PathOf<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let how = if Query::of(&uri)?.flag("force")? { Leaving::Abandoned } else { Leaving::HandingOver };
+    let how =
+        if Query::of(&uri)?.flag("force")? { Leaving::Abandoned } else { Leaving::HandingOver };
     order(&app, by, &id, StatusCode::ACCEPTED, |node| Order::Leave { node, how }).await
 }
 

@@ -1,8 +1,8 @@
 //! The door: HTTP in, checks and changes out. One file a resource.
 //!
-//! Decisions are handled where their connection lives, on the worker that will most likely decide them too. Everything
-//! else (`guarded`) needs a token's role and runs on the control runtime, so that a large policy or a long listing never
-//! delays a check.
+//! Decisions are handled where their connection lives, on the worker that will most likely decide
+//! them too. Everything else (`guarded`) needs a token's role and runs on the control runtime, so
+//! that a large policy or a long listing never delays a check.
 
 mod access;
 mod audit;
@@ -105,8 +105,8 @@ pub struct App {
 
 /// The way in for every request.
 ///
-/// The two calls that are asked all day have a short cut before the router: its work for each request, boxes and extensions
-/// for the most part, costs more than a decision does.
+/// The two calls that are asked all day have a short cut before the router: its work for each
+/// request, boxes and extensions for the most part, costs more than a decision does.
 pub struct Door {
     app: Arc<App>,
     routes: Routes,
@@ -130,7 +130,9 @@ impl Door {
         }
         let answered = match (request.method(), request.uri().path()) {
             (&Method::POST, "/v1/check") => check::decide(&self.app, &mut request).await,
-            (&Method::POST, "/v1/check/batch") => check::decide_batch(&self.app, &mut request).await,
+            (&Method::POST, "/v1/check/batch") => {
+                check::decide_batch(&self.app, &mut request).await
+            }
             _ => {
                 let Ok(response) = self.routes.clone().call(request).await;
                 return response.map(Either::Right);
@@ -141,11 +143,16 @@ impl Door {
 
     /// Answers a request that the node takes from no web page. Pages can repeat such requests as
     /// often as they like, so it is logged for operators that ask for it alone.
-    fn refuse(&self, mut request: hyper::Request<Incoming>, refused: Refused) -> hyper::Response<Body> {
+    fn refuse(
+        &self,
+        mut request: hyper::Request<Incoming>,
+        refused: Refused,
+    ) -> hyper::Response<Body> {
         let Refused { problem, foreign } = refused;
         foreign.into_iter().for_each(|foreign| self.app.telemetry.note_foreign(foreign));
         let path = request.uri().path();
-        tracing::debug!(method = %request.method(), ?path, ?problem, "request of a web page refused");
+        tracing::debug!(method = %request.method(), ?path, ?problem, "request of a web page \
+                                                                      refused");
         let id = request_id::ensured(self.app.telemetry.request_ids(), request.headers_mut());
         let mut response = problem.answer();
         response.headers_mut().insert(request_id::REQUEST_ID, id);
@@ -188,10 +195,16 @@ fn routes(app: Arc<App>) -> Routes {
         .route("/v1/audit", get(audit::list))
         .route("/v1/access", get(access::list).post(access::add))
         .route("/v1/access/{id}", get(access::get).delete(access::delete))
-        .route("/v1/tiers/{tier}", get(policy::get_tier).put(policy::put_tier).delete(policy::delete_tier))
+        .route(
+            "/v1/tiers/{tier}",
+            get(policy::get_tier).put(policy::put_tier).delete(policy::delete_tier),
+        )
         .route("/v1/tenants", get(tenants::list))
         .route("/v1/tenants/{tenant}", get(tenants::get).put(tenants::put).delete(tenants::delete))
-        .route("/v1/tenants/{tenant}/limits/{name}", put(tenants::put_limit).delete(tenants::delete_limit))
+        .route(
+            "/v1/tenants/{tenant}/limits/{name}",
+            put(tenants::put_limit).delete(tenants::delete_limit),
+        )
         .route("/v1/tenants/{tenant}/reset", post(tenants::reset))
         .route("/v1/stats", get(observe::stats))
         .route("/v1/alerts", get(observe::get_alerts))
@@ -236,12 +249,12 @@ fn routes(app: Arc<App>) -> Routes {
 /// Where a back-up is had.
 const BACKUP: &str = "/v1/cluster/backup";
 
-/// The calls, by the beginning of their paths, that are answered before the cluster has begun: by them one finds out why it
-/// hasn't.
+/// The calls, by the beginning of their paths, that are answered before the cluster has begun: by
+/// them one finds out why it hasn't.
 const BEFORE_THE_BEGINNING: [&str; 2] = ["/v1/cluster", "/admin/ratelimit/circuit-breaker"];
 
-/// Lets a decision call in whose token may decide. `/v1/check` and `/v1/check/batch` mostly don't pass here: they judge
-/// their tokens themselves.
+/// Lets a decision call in whose token may decide. `/v1/check` and `/v1/check/batch` mostly don't
+/// pass here: they judge their tokens themselves.
 async fn admit_decision(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.tokens.admit_decision(request.headers()) {
         Ok(()) => next.run(request).await,
@@ -265,9 +278,11 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
         }
     };
     let path = request.uri().path();
-    if !app.router.has_begun() && !BEFORE_THE_BEGINNING.iter().any(|calls| path.starts_with(calls)) {
+    if !app.router.has_begun() && !BEFORE_THE_BEGINNING.iter().any(|calls| path.starts_with(calls))
+    {
         let detail = app.router.missing();
-        let problem = Problem::new(503, detail.as_str(), "not-started").with_header(header::RETRY_AFTER, "1");
+        let problem =
+            Problem::new(503, detail.as_str(), "not-started").with_header(header::RETRY_AFTER, "1");
         let response = problem.into_response();
         line.end(&app, Some(&caller), response.status());
         return response;
@@ -281,8 +296,8 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     response
 }
 
-/// The log line of a guarded call: who, what, and how it ended. No query is in it and no header but the
-/// request id: they may hold secrets.
+/// The log line of a guarded call: who, what, and how it ended. No query is in it and no header but
+/// the request id: they may hold secrets.
 struct Line {
     method: Method,
     path: String,
@@ -302,7 +317,8 @@ impl Line {
         }
     }
 
-    /// Whoever isn't let in is logged for those who look for him alone: he can't be made to stop asking.
+    /// Whoever isn't let in is logged for those who look for him alone: he can't be made to stop
+    /// asking.
     fn end(self, app: &App, by: Option<&auth::Caller>, status: StatusCode) {
         let Self { method, path, request_id, began } = self;
         let ms = app.telemetry.now().boot.saturating_sub(began) / MS;

@@ -1,6 +1,8 @@
-//! What operators look at: `/metrics`, `/v1/stats`, `/v1/alerts`. `/api/stats` and `/api/alerts` are the same calls.
+//! What operators look at: `/metrics`, `/v1/stats`, `/v1/alerts`. `/api/stats` and `/api/alerts`
+//! are the same calls.
 //!
-//! All of it is asked of the shards when somebody looks, on the control runtime, so an answer is never older than itself.
+//! All of it is asked of the shards when somebody looks, on the control runtime, so an answer is
+//! never older than itself.
 
 use std::sync::Arc;
 
@@ -63,7 +65,9 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
         render(&app.telemetry, &scrape)
     });
     match rendered.await {
-        Ok(Ok((text, kind))) => Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], text).into_response()),
+        Ok(Ok((text, kind))) => {
+            Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], text).into_response())
+        }
         Ok(Err(error)) => {
             tracing::error!(%error, "the metrics can't be written");
             Err(failed())
@@ -86,7 +90,11 @@ fn resource_levels(app: &App) -> ResourceLevels {
 }
 
 /// What metrics show of the cluster.
-fn cluster_levels(status: &ClusterStatus, breakers: &[BreakerStatus], handoffs: HandOffs) -> ClusterLevels {
+fn cluster_levels(
+    status: &ClusterStatus,
+    breakers: &[BreakerStatus],
+    handoffs: HandOffs,
+) -> ClusterLevels {
     let own = status.nodes.iter().find(|node| node.id == status.node);
     let of_state = |state| status.nodes.iter().filter(|node| node.state == state).count();
     let link = |breaker: &BreakerStatus| LinkLevels {
@@ -141,13 +149,15 @@ pub async fn stats(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Value>,
     app.observe().await;
     Ok(Json(match wanted {
         Wanted::All => {
-            let periods = Period::ALL.map(|(name, period)| (name.to_string(), of_period(&app, name, period)));
+            let periods =
+                Period::ALL.map(|(name, period)| (name.to_string(), of_period(&app, name, period)));
             json!({"periods": Map::from_iter(periods)})
         }
         Wanted::Period(name, period) => of_period(&app, name, period),
         Wanted::Date(text, day) => {
             let summary = app.telemetry.on(day).ok_or_else(|| {
-                let detail = format!("statistics are kept for today and {DATES_MAX} days before, in UTC");
+                let detail =
+                    format!("statistics are kept for today and {DATES_MAX} days before, in UTC");
                 Problem::impossible(format!("date: {detail}"), vec![Fault::new("date", detail)])
             })?;
             with("date", text, &summary)
@@ -163,7 +173,8 @@ enum Wanted {
 }
 
 fn wanted(query: &Query) -> Result<Wanted, Problem> {
-    let bad = |member: &str, detail: String| Err(Problem::bad_input(vec![Fault::new(member, detail)]));
+    let bad =
+        |member: &str, detail: String| Err(Problem::bad_input(vec![Fault::new(member, detail)]));
     match (query.get("period"), query.get("date")) {
         (None, None) => Ok(Wanted::All),
         (Some(_), Some(_)) => bad("date", "a date and a period can't be asked for together".into()),
@@ -193,7 +204,8 @@ fn of_period(app: &App, name: &str, period: Period) -> Value {
 fn with(member: &str, value: String, summary: &Summary) -> Value {
     let Slice { decisions, lists, tiers, denied_by_scope } = &summary.slice;
     let tiers = tiers.iter().map(|(tier, outcomes)| (tier.clone(), amounts(*outcomes)));
-    let scopes = denied_by_scope.iter().map(|(scope, denied)| (scope.as_str().into(), json!(denied)));
+    let scopes =
+        denied_by_scope.iter().map(|(scope, denied)| (scope.as_str().into(), json!(denied)));
     let mut document = amounts(*decisions);
     document[member] = json!(value);
     document["from"] = json!(print_instant(summary.from));

@@ -30,18 +30,22 @@ pub fn unready(app: &App, purpose: Purpose) -> Option<String> {
 }
 
 /// What `?for=` asks about.
-const PURPOSES: [(&str, Purpose); 2] = [("everything", Purpose::Everything), ("checks", Purpose::Checks)];
+const PURPOSES: [(&str, Purpose); 2] =
+    [("everything", Purpose::Everything), ("checks", Purpose::Checks)];
 
 fn purpose(query: &Query) -> Result<Purpose, Problem> {
     let Some(word) = query.get("for") else { return Ok(Purpose::Everything) };
     let known = PURPOSES.iter().find(|(known, _)| *known == word);
     known.map(|(_, purpose)| *purpose).ok_or_else(|| {
-        Problem::bad_input(vec![Fault::new("for", format!("{word:?} is not one of everything, checks"))])
+        Problem::bad_input(vec![Fault::new(
+            "for",
+            format!("{word:?} is not one of everything, checks"),
+        )])
     })
 }
 
-/// `GET /readyz`: it takes work; with `?for=checks`, checks. With `?verbose`, what that rests on; the status is the
-/// same.
+/// `GET /readyz`: it takes work; with `?for=checks`, checks. With `?verbose`, what that rests on;
+/// the status is the same.
 pub async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::of(&uri)?;
     let why = unready(&app, purpose(&query)?);
@@ -57,11 +61,13 @@ pub async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, P
         document.insert("checks".into(), checks(&app).await);
         document
     });
-    let document = described.await.map_err(|_| Problem::new(500, "the checks failed", "internal-error"))?;
+    let document =
+        described.await.map_err(|_| Problem::new(500, "the checks failed", "internal-error"))?;
     Ok((status, Json(document)).into_response())
 }
 
-/// What people and dashboards look at first: the breakers of this node's links, its load, and whether limits are enforced.
+/// What people and dashboards look at first: the breakers of this node's links, its load, and
+/// whether limits are enforced.
 pub async fn vitals(app: &App) -> Map<String, Value> {
     let load = app.telemetry.machine();
     let breakers = app.cluster.breakers().into_iter();
@@ -76,7 +82,8 @@ pub async fn vitals(app: &App) -> Map<String, Value> {
     document
 }
 
-/// How each part of the node stands. Load has no ok: what is too much of it is for whoever looks to say.
+/// How each part of the node stands. Load has no ok: what is too much of it is for whoever looks to
+/// say.
 async fn checks(app: &App) -> Value {
     let readiness = app.cluster.readiness();
     let observed = app.observe().await;

@@ -20,12 +20,16 @@ fn parse(id: &str) -> Result<PermitId, Problem> {
 }
 
 /// `DELETE /v1/permits/{id}`: 204, also the second time.
-pub async fn release(State(app): State<Arc<App>>, PathOf(id): PathOf<String>) -> Result<StatusCode, Problem> {
+pub async fn release(
+    State(app): State<Arc<App>>,
+    PathOf(id): PathOf<String>,
+) -> Result<StatusCode, Problem> {
     app.router.release(parse(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/permits/{id}/renew`: 200, or 404 where it isn't out any more. The body may say `{"ttl_ms": …}`.
+/// `POST /v1/permits/{id}/renew`: 200, or 404 where it isn't out any more. The body may say
+/// `{"ttl_ms": …}`.
 pub async fn renew(
     State(app): State<Arc<App>>,
     PathOf(id): PathOf<String>,
@@ -37,9 +41,10 @@ pub async fn renew(
     let ttl_ms = read::ttl_ms(&mut r, &tree);
     let ttl_ms = r.finish(ttl_ms).map_err(Problem::bad_input)?;
     let renewed = app.router.renew(permit, ttl_ms).await.map_err(|refusal| match &refusal {
-        Refusal::PermitTooLong(_) => {
-            Problem::impossible(refusal.to_string(), vec![Fault::new("ttl_ms", refusal.to_string())])
-        }
+        Refusal::PermitTooLong(_) => Problem::impossible(
+            refusal.to_string(),
+            vec![Fault::new("ttl_ms", refusal.to_string())],
+        ),
         _ => Problem::from(refusal),
     })?;
     match renewed {

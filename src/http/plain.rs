@@ -1,17 +1,18 @@
 //! A check in its everyday form, read without an intermediate tree.
 //!
-//! Nearly all bodies hold a few plain members and no fault. Those go straight from their bytes into a [`Check`]: strings are
-//! borrowed from the body until they are validated, nothing else is kept. Whatever is unusual (escapes in strings, attributes,
-//! limits of the request's own, any fault) is none of this module's business: it answers "none", and [`super::read`], which
-//! knows every rule and names every fault, reads the body again. Where both give a check, it is the same one; a fuzzer holds
-//! them to that.
+//! Nearly all bodies hold a few plain members and no fault. Those go straight from their bytes into
+//! a [`Check`]: strings are borrowed from the body until they are validated, nothing else is kept.
+//! Whatever is unusual (escapes in strings, attributes, limits of the request's own, any fault) is
+//! none of this module's business: it answers "none", and [`super::read`], which knows every rule
+//! and names every fault, reads the body again. Where both give a check, it is the same one; a
+//! fuzzer holds them to that.
 
 use serde::Deserialize;
 
 use super::read::{address, digest, path};
 use crate::check::{
-    Check, Cost, DEADLINE_MS, DEADLINE_MS_DEFAULT, Label, Method, Name, PERMIT_TTL_MS, PERMIT_TTL_UNSAID,
-    RequestId, TenantId,
+    Check, Cost, DEADLINE_MS, DEADLINE_MS_DEFAULT, Label, Method, Name, PERMIT_TTL_MS,
+    PERMIT_TTL_UNSAID, RequestId, TenantId,
 };
 
 /// The members of a check that need no tree.
@@ -61,7 +62,8 @@ pub fn batch(body: &[u8]) -> Option<(Option<&str>, Vec<Check>)> {
 
 impl Members<'_> {
     fn check(self) -> Option<Check> {
-        let within = |bounds: std::ops::RangeInclusive<u64>, value| bounds.contains(&value).then_some(value);
+        let within =
+            |bounds: std::ops::RangeInclusive<u64>, value| bounds.contains(&value).then_some(value);
         if self.wait_ms.is_some_and(|wait_ms| wait_ms > 0) {
             return None;
         }

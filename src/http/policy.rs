@@ -20,11 +20,16 @@ use crate::input::{Fault, Reader, Tree};
 use crate::policy::{Change, ChangeError, Document, differences, read_tier};
 
 const TOML: &str = "application/toml";
-/// The greatest number of a version that can be asked for: what every reader of JSON takes that has 64 bits.
+/// The greatest number of a version that can be asked for: what every reader of JSON takes that has
+/// 64 bits.
 pub const VERSION_MAX: u64 = i64::MAX as u64;
 
 /// `GET /v1/policy`: JSON, or TOML if `Accept` prefers it. With `?version=n` as it was then.
-pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let mut r = Reader::default();
     let asked = Query::of(&uri)?.whole(&mut r, "version", 1..=VERSION_MAX);
     let asked = r.finish(Some(asked)).map_err(Problem::bad_input)?;
@@ -33,7 +38,8 @@ pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> R
         Some(version) => (version, app.store.document_at(version)?),
         None => (current.version(), current.document().clone()),
     };
-    let toml = headers.get(header::ACCEPT).is_some_and(|v| v.as_bytes().starts_with(TOML.as_bytes()));
+    let toml =
+        headers.get(header::ACCEPT).is_some_and(|v| v.as_bytes().starts_with(TOML.as_bytes()));
     let (kind, text) = match toml {
         true => (TOML, document.to_toml()),
         false => ("application/json", document.to_json().to_string()),
@@ -69,24 +75,28 @@ impl Terms {
         self.dry_run
     }
 
-    /// Reads them from the query and `If-Match`. A stale `If-Match` is an error here, before any body is read.
+    /// Reads them from the query and `If-Match`. A stale `If-Match` is an error here, before any
+    /// body is read.
     pub fn of(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
         let dry_run = Query::of(uri)?.flag("dry_run")?;
         Ok(Self { expected: fresh(app, headers)?, dry_run })
     }
 }
 
-/// What the change would make differ in the policy in force. Errs as the write itself would, as far as this node knows.
+/// What the change would make differ in the policy in force. Errs as the write itself would, as far
+/// as this node knows.
 fn what_would_change(app: &App, change: &Change) -> Result<Response, Problem> {
     let current = app.store.current();
     let before = current.document();
     let after = before.with(change).map_err(WriteError::from)?;
     let [before, after] = [before, &after].map(|document| document.excerpt(change).to_json());
     let changes = differences(&before, &after);
-    Ok(Json(json!({"dry_run": true, "version": current.version(), "changes": changes})).into_response())
+    Ok(Json(json!({"dry_run": true, "version": current.version(), "changes": changes}))
+        .into_response())
 }
 
-/// `PUT /v1/policy/enforce`: the kill switch, by itself. Nothing else of the policy is read or written.
+/// `PUT /v1/policy/enforce`: the kill switch, by itself. Nothing else of the policy is read or
+/// written.
 pub async fn put_enforce(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
@@ -137,7 +147,8 @@ fn version(r: &mut Reader, tree: &Tree) -> Option<u64> {
     version
 }
 
-/// A version that a body names and that isn't there is a fault of the body; nobody asked for a resource of its own.
+/// A version that a body names and that isn't there is a fault of the body; nobody asked for a
+/// resource of its own.
 fn not_remembered(error: WriteError) -> Problem {
     match error {
         WriteError::NoSuchVersion { .. } => {
@@ -151,8 +162,11 @@ fn not_remembered(error: WriteError) -> Problem {
 /// The document in a body: what can't be parsed is 400, what can't be is 422.
 fn document(headers: &HeaderMap, bytes: &Bytes) -> Result<Document, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
-    let tree =
-        if kind.starts_with(TOML.as_bytes()) { Tree::from_toml(bytes) } else { Tree::from_json(bytes) };
+    let tree = if kind.starts_with(TOML.as_bytes()) {
+        Tree::from_toml(bytes)
+    } else {
+        Tree::from_json(bytes)
+    };
     let tree = tree.map_err(|fault| Problem::bad_input(vec![fault]))?;
     Document::read(&tree).map_err(invalid)
 }
@@ -161,14 +175,15 @@ fn invalid(faults: Vec<Fault>) -> Problem {
     Problem::from(WriteError::Change(ChangeError::Invalid(faults)))
 }
 
-/// The version that `If-Match` names, if it is still the current one. Judged before the body is looked at.
+/// The version that `If-Match` names, if it is still the current one. Judged before the body is
+/// looked at.
 pub fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let actual = app.store.current().version();
     matching(headers, actual, "the policy", |expected| WriteError::Stale { expected, actual })
 }
 
-/// The version of `what` that `If-Match` names, if it is `actual`. Returns the error of `stale` where it
-/// is another one.
+/// The version of `what` that `If-Match` names, if it is `actual`. Returns the error of `stale`
+/// where it is another one.
 pub fn matching(
     headers: &HeaderMap,
     actual: u64,
@@ -189,7 +204,8 @@ pub fn matching(
         (Some(expected), false) => Err(stale(expected).into()),
         // A tag that was never ours matches nothing.
         (None, _) => {
-            let detail = format!("If-Match {text} is no version of {what}; the version is {actual}");
+            let detail =
+                format!("If-Match {text} is no version of {what}; the version is {actual}");
             Err(Problem::new(412, detail, "stale").with_header(header::ETAG, &etag(actual)))
         }
     }
@@ -200,14 +216,20 @@ fn etag(version: u64) -> String {
 }
 
 /// Makes a change, and answers with the version it made; on a dry run, with what it would change.
-pub async fn write(app: &App, by: Caller, change: Change, terms: Terms) -> Result<Response, Problem> {
+pub async fn write(
+    app: &App,
+    by: Caller,
+    change: Change,
+    terms: Terms,
+) -> Result<Response, Problem> {
     match make_or_show(app, by, change, terms).await? {
         Ok(written) => Ok(answer(&written)),
         Err(shown) => Ok(shown),
     }
 }
 
-/// Makes a change. On a dry run nothing is made, and the inner error is the answer that says what would change.
+/// Makes a change. On a dry run nothing is made, and the inner error is the answer that says what
+/// would change.
 pub async fn make_or_show(
     app: &App,
     by: Caller,
@@ -244,7 +266,8 @@ pub fn versioned(version: u64, value: Value) -> Response {
     ([(header::ETAG, etag(version))], Json(value)).into_response()
 }
 
-/// The part of a document in a body, and how its write is meant. What it says can't be is 422, as for the whole document.
+/// The part of a document in a body, and how its write is meant. What it says can't be is 422, as
+/// for the whole document.
 pub async fn part<T>(
     app: &App,
     mut request: Request,
@@ -259,8 +282,9 @@ pub async fn part<T>(
 
 /// A name in the path of a call.
 pub fn name(member: &str, text: &str) -> Result<Name, Problem> {
-    let fault =
-        || Problem::bad_input(vec![Fault::new(member, format!("{text:?} is not {}", Name::EXPECTED))]);
+    let fault = || {
+        Problem::bad_input(vec![Fault::new(member, format!("{text:?} is not {}", Name::EXPECTED))])
+    };
     Name::new(text).ok_or_else(fault)
 }
 

@@ -102,7 +102,8 @@ fn document(status: StatusCode, members: Vec<u8>) -> Answer {
 /// An answer whose body is all there.
 pub type Answer = Response<Full<Bytes>>;
 
-/// Headers for which room is made beforehand: what a decision has in the default dialect, and those of every answer.
+/// Headers for which room is made beforehand: what a decision has in the default dialect, and those
+/// of every answer.
 const HEADERS_MOST: usize = 8;
 
 /// An answer of a status, with its body and what that is.
@@ -117,7 +118,8 @@ pub fn whole(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
 impl Problem {
     /// The whole answer.
     pub fn answer(self) -> Answer {
-        let mut response = document(self.status, Value::Object(self.document()).to_string().into_bytes());
+        let mut response =
+            document(self.status, Value::Object(self.document()).to_string().into_bytes());
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
@@ -139,7 +141,9 @@ impl<T: serde::de::DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Problem::bad_input(vec![Fault::new("path", rejection.body_text())])),
+            Err(rejection) => {
+                Err(Problem::bad_input(vec![Fault::new("path", rejection.body_text())]))
+            }
         }
     }
 }
@@ -152,19 +156,20 @@ impl From<Refusal> for Problem {
             Refusal::LimitsRefused(_) => Self::impossible(refusal.to_string(), at("limits")),
             Refusal::PermitTooLong(_) => Self::impossible(refusal.to_string(), at("permit.ttl_ms")),
             Refusal::RequestIdReused => Self::impossible(refusal.to_string(), at("request_id")),
-            Refusal::InBatch(at, why) => Self::from((**why).clone()).within(&format!("checks[{at}]")),
+            Refusal::InBatch(at, why) => {
+                Self::from((**why).clone()).within(&format!("checks[{at}]"))
+            }
             Refusal::Busy => {
                 Self::new(503, refusal.to_string(), "busy").with_header(header::RETRY_AFTER, "1")
             }
-            Refusal::NotStarted(_) => {
-                Self::new(503, refusal.to_string(), "not-started").with_header(header::RETRY_AFTER, "1")
-            }
-            Refusal::Older(_) => {
-                Self::new(503, refusal.to_string(), "older-node").with_header(header::RETRY_AFTER, "60")
-            }
+            Refusal::NotStarted(_) => Self::new(503, refusal.to_string(), "not-started")
+                .with_header(header::RETRY_AFTER, "1"),
+            Refusal::Older(_) => Self::new(503, refusal.to_string(), "older-node")
+                .with_header(header::RETRY_AFTER, "60"),
             // Whoever routes asks again elsewhere; it is an answer only where nobody can be asked.
             Refusal::Unreachable | Refusal::Moved(_) => {
-                Self::new(503, refusal.to_string(), "unreachable").with_header(header::RETRY_AFTER, "1")
+                Self::new(503, refusal.to_string(), "unreachable")
+                    .with_header(header::RETRY_AFTER, "1")
             }
         }
     }
@@ -172,12 +177,15 @@ impl From<Refusal> for Problem {
 
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
-        let later = |kind| Self::new(503, denied.to_string(), kind).with_header(header::RETRY_AFTER, "1");
+        let later =
+            |kind| Self::new(503, denied.to_string(), kind).with_header(header::RETRY_AFTER, "1");
         match &denied {
             Denied::NoLeader => later("no-leader"),
             Denied::Unknown => later("outcome-unknown"),
             Denied::NoSuchNode(name) => Self::not_found(format!("node {name}")),
-            Denied::Impossible { path, detail } => Self::impossible(detail, vec![Fault::new(path, detail)]),
+            Denied::Impossible { path, detail } => {
+                Self::impossible(detail, vec![Fault::new(path, detail)])
+            }
             Denied::Unsafe(detail) => Self::unsafe_now(detail),
         }
     }
@@ -187,7 +195,8 @@ impl From<WriteError> for Problem {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Stale { actual, .. } | WriteError::StaleSettings { actual, .. } => {
-                Self::new(412, error.to_string(), "stale").with_header(header::ETAG, &format!("\"{actual}\""))
+                Self::new(412, error.to_string(), "stale")
+                    .with_header(header::ETAG, &format!("\"{actual}\""))
             }
             WriteError::Change(ChangeError::NotFound(what)) => Self::not_found(what),
             WriteError::Change(ChangeError::Invalid(faults)) => {
@@ -200,9 +209,8 @@ impl From<WriteError> for Problem {
             WriteError::NoLeader => {
                 Self::new(503, error.to_string(), "no-leader").with_header(header::RETRY_AFTER, "1")
             }
-            WriteError::Unknown => {
-                Self::new(503, error.to_string(), "outcome-unknown").with_header(header::RETRY_AFTER, "1")
-            }
+            WriteError::Unknown => Self::new(503, error.to_string(), "outcome-unknown")
+                .with_header(header::RETRY_AFTER, "1"),
             WriteError::OlderMembers(_) => Self::new(409, error.to_string(), "older-members"),
             WriteError::Storage(_) => {
                 tracing::error!(%error, "a policy change was lost");

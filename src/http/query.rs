@@ -13,7 +13,9 @@ impl Query {
     pub fn of(uri: &Uri) -> Result<Self, Problem> {
         match axum::extract::Query::try_from_uri(uri) {
             Ok(axum::extract::Query(pairs)) => Ok(Self(pairs)),
-            Err(_) => Err(Problem::bad_input(vec![Fault::new("", "the query string is malformed")])),
+            Err(_) => {
+                Err(Problem::bad_input(vec![Fault::new("", "the query string is malformed")]))
+            }
         }
     }
 
@@ -27,8 +29,8 @@ impl Query {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether `name` is there as `true`, or bare. What is neither yes nor no is a fault: whoever means "only look" must not
-    /// change anything by a slip.
+    /// Whether `name` is there as `true`, or bare. What is neither yes nor no is a fault: whoever
+    /// means "only look" must not change anything by a slip.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.get(name) {
             Some("true" | "1" | "") => Ok(true),
@@ -41,13 +43,21 @@ impl Query {
     }
 
     /// The whole number `name`.
-    pub fn whole(&self, r: &mut Reader, name: &str, bounds: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    pub fn whole(
+        &self,
+        r: &mut Reader,
+        name: &str,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
         let text = self.get(name)?;
         let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         let number = number.filter(|number| bounds.contains(number));
         if number.is_none() {
-            let detail =
-                format!("{text:?} is not a whole number from {} to {}", bounds.start(), bounds.end());
+            let detail = format!(
+                "{text:?} is not a whole number from {} to {}",
+                bounds.start(),
+                bounds.end()
+            );
             r.fault_at(name, detail);
         }
         number
@@ -62,8 +72,9 @@ pub fn wants_429(uri: &Uri) -> Result<bool, Problem> {
     match Query::of(uri)?.get("status") {
         None | Some("200") => Ok(false),
         Some("429") => Ok(true),
-        Some(other) => {
-            Err(Problem::bad_input(vec![Fault::new("status", format!("{other:?} is not one of 200, 429"))]))
-        }
+        Some(other) => Err(Problem::bad_input(vec![Fault::new(
+            "status",
+            format!("{other:?} is not one of 200, 429"),
+        )])),
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 
 use crate::check::{
-    API_KEY_BYTES_MAX, ATTRIBUTES_MAX, ApiKeyDigest, Check, Cost, DEADLINE_MS, DEADLINE_MS_DEFAULT, Label,
-    Method, Name, PERMIT_TTL_MS, PERMIT_TTL_UNSAID, Path, REQUEST_LIMITS_MAX, RequestId, TenantId,
+    API_KEY_BYTES_MAX, ATTRIBUTES_MAX, ApiKeyDigest, Check, Cost, DEADLINE_MS, DEADLINE_MS_DEFAULT,
+    Label, Method, Name, PERMIT_TTL_MS, PERMIT_TTL_UNSAID, Path, REQUEST_LIMITS_MAX, RequestId,
+    TenantId,
 };
 use crate::input::{Fault, Reader, Tree};
 use crate::policy::{canonical_ip, read_limit};
@@ -16,7 +17,8 @@ use crate::policy::{canonical_ip, read_limit};
 pub fn check(r: &mut Reader, tree: &Tree) -> Option<Check> {
     let mut fields = r.fields(tree)?;
     let label = |r: &mut Reader, t: &Tree| r.parsed(t, Label::EXPECTED, Label::new);
-    let tenant = fields.required(r, "tenant", |r, t| r.parsed(t, TenantId::EXPECTED, TenantId::new));
+    let tenant =
+        fields.required(r, "tenant", |r, t| r.parsed(t, TenantId::EXPECTED, TenantId::new));
     let tier = fields.optional(r, "tier", |r, t| r.parsed(t, Name::EXPECTED, Name::new));
     let client = fields.optional(r, "client", label);
     let action = fields.optional(r, "action", label);
@@ -42,7 +44,8 @@ pub fn check(r: &mut Reader, tree: &Tree) -> Option<Check> {
     });
     let cost = fields.optional(r, "cost", |r, t| r.whole(t, 1..=u64::from(u32::MAX)));
     fields.optional(r, "wait_ms", |r, t| {
-        // Waiting in a queue is not part of this version; a check that is willing to wait must not be told a lie.
+        // Waiting in a queue is not part of this version; a check that is willing to wait must not
+        // be told a lie.
         let waits = r.whole(t, 0..=60_000)?;
         if waits > 0 {
             r.fault("only 0 is possible: this version doesn't queue checks");
@@ -91,7 +94,9 @@ pub fn api_key(r: &mut Reader, tree: &Tree) -> Option<ApiKeyDigest> {
     };
     let digest = digest(key);
     if digest.is_none() {
-        r.fault(format!("is not text of 1 to {API_KEY_BYTES_MAX} bytes without control characters"));
+        r.fault(format!(
+            "is not text of 1 to {API_KEY_BYTES_MAX} bytes without control characters"
+        ));
     }
     digest
 }
@@ -132,8 +137,8 @@ pub fn idempotency_key(headers: &HeaderMap, check: &mut Check) -> Result<(), Fau
     let name = "Idempotency-Key";
     let text = header.to_str().map_err(|_| Fault::new(name, "is not visible ASCII"))?.trim();
     let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-    let id =
-        RequestId::new(bare).ok_or_else(|| Fault::new(name, format!("is not {}", RequestId::EXPECTED)))?;
+    let id = RequestId::new(bare)
+        .ok_or_else(|| Fault::new(name, format!("is not {}", RequestId::EXPECTED)))?;
     match &check.request_id {
         Some(other) if *other != id => Err(Fault::new(name, "differs from request_id in the body")),
         _ => {
@@ -143,8 +148,8 @@ pub fn idempotency_key(headers: &HeaderMap, check: &mut Check) -> Result<(), Fau
     }
 }
 
-/// Reads any bytes as a check's body: what a fuzzer calls. A check that was read prints nothing that its own rules forbid, and
-/// the short way reads nothing else than the long one.
+/// Reads any bytes as a check's body: what a fuzzer calls. A check that was read prints nothing
+/// that its own rules forbid, and the short way reads nothing else than the long one.
 pub fn fuzz_check_body(bytes: &[u8]) {
     let plain = super::plain::check(bytes);
     let Ok(tree) = Tree::from_json(bytes) else {
@@ -225,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_fault_never_repeats_an_api_key() {
-        let faults = read(&format!(r#"{{"tenant":"a","api_key":"{}"}}"#, "canary".repeat(300))).unwrap_err();
+        let faults =
+            read(&format!(r#"{{"tenant":"a","api_key":"{}"}}"#, "canary".repeat(300))).unwrap_err();
         assert!(!faults.join(" ").contains("canary"));
     }
 }

@@ -1,7 +1,9 @@
-//! What each call reads: the names of its query, and whether it reads a body. One table for all routes.
+//! What each call reads: the names of its query, and whether it reads a body. One table for all
+//! routes.
 //!
-//! A call that is not in the table reads neither, so a route that is new and forgotten here refuses what it would ignore.
-//! A query name that a call does not read is a 400 that names it: `?dryRun=true` must not apply a policy.
+//! A call that is not in the table reads neither, so a route that is new and forgotten here refuses
+//! what it would ignore. A query name that a call does not read is a 400 that names it:
+//! `?dryRun=true` must not apply a policy.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -83,8 +85,8 @@ const STATUS: &str = "/api/status/{tenant}/{client}/{action}";
 const ACTION: &str = "/api/config/tenant/{tenant}/action/{action}";
 const CLIENT_ACTION: &str = "/api/config/tenant/{tenant}/client/{client}/action/{action}";
 
-/// The calls that refuse no query and no body: probes and scrapers add words of their own, a browser asks for the pages,
-/// and what comes with a proxy's question is the end user's.
+/// The calls that refuse no query and no body: probes and scrapers add words of their own, a
+/// browser asks for the pages, and what comes with a proxy's question is the end user's.
 const LENIENT: [&str; 9] = [
     "/livez",
     "/readyz",
@@ -131,7 +133,8 @@ fn shortened(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Lets a request pass whose query and body its call reads. The caller's token must have been judged before.
+/// Lets a request pass whose query and body its call reads. The caller's token must have been
+/// judged before.
 pub async fn judge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let Some(path) = request.extensions().get::<MatchedPath>().cloned() else {
         return next.run(request).await;

@@ -1,8 +1,9 @@
 //! From a [`Decision`] to the members of an answer.
 //!
-//! Every check ends here, so the members are written straight into the answer's bytes, each piece of fixed text as it
-//! stands. What is quoted without a look at it can hold nothing that JSON would escape: tenant ids, names and dimensions are
-//! a few ASCII characters each ([`crate::check`] sees to that). Free text goes through `serde_json`.
+//! Every check ends here, so the members are written straight into the answer's bytes, each piece
+//! of fixed text as it stands. What is quoted without a look at it can hold nothing that JSON would
+//! escape: tenant ids, names and dimensions are a few ASCII characters each ([`crate::check`] sees
+//! to that). Free text goes through `serde_json`.
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -14,7 +15,8 @@ use crate::limit::Outcome;
 /// Bytes of one decision, for which room is made beforehand: most take less, and the rest grow.
 pub const DECISION_BYTES: usize = 1_024;
 
-/// Nanoseconds as whole milliseconds, rounded up, so that whoever waits for them has waited long enough.
+/// Nanoseconds as whole milliseconds, rounded up, so that whoever waits for them has waited long
+/// enough.
 pub fn ms(nanos: u64) -> u64 {
     nanos.div_ceil(MS)
 }
@@ -29,7 +31,14 @@ pub fn decision(out: &mut Vec<u8>, decision: &Decision, node: &str) {
 /// The members of that object, to stand among others.
 pub fn members(out: &mut Vec<u8>, decision: &Decision, node: &str) {
     let tightest = decision.tightest();
-    raw(out, if decision.allowed { r#""allowed":true,"tenant":"# } else { r#""allowed":false,"tenant":"# });
+    raw(
+        out,
+        if decision.allowed {
+            r#""allowed":true,"tenant":"#
+        } else {
+            r#""allowed":false,"tenant":"#
+        },
+    );
     quoted(out, decision.tenant.as_str());
     raw(out, r#","tier":"#);
     match &decision.tier {
@@ -76,7 +85,14 @@ pub fn members(out: &mut Vec<u8>, decision: &Decision, node: &str) {
         }
         None => raw(out, "null"),
     }
-    raw(out, if decision.replayed { r#","replayed":true,"mode":"# } else { r#","replayed":false,"mode":"# });
+    raw(
+        out,
+        if decision.replayed {
+            r#","replayed":true,"mode":"#
+        } else {
+            r#","replayed":false,"mode":"#
+        },
+    );
     quoted(out, mode(decision.exactness()));
     match decision.exactness() {
         Exactness::Exact => {}
@@ -168,7 +184,11 @@ impl Serialize for Scope<'_> {
 }
 
 /// A list, its items separated.
-pub fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut item: impl FnMut(&mut Vec<u8>, T)) {
+pub fn list<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut item: impl FnMut(&mut Vec<u8>, T),
+) {
     out.push(b'[');
     for (i, each) in items.into_iter().enumerate() {
         if i > 0 {
@@ -190,7 +210,10 @@ fn raw(out: &mut Vec<u8>, text: &str) {
 }
 
 fn quoted(out: &mut Vec<u8>, text: &str) {
-    debug_assert!(text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'), "{text:?}");
+    debug_assert!(
+        text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'),
+        "{text:?}"
+    );
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
@@ -278,7 +301,8 @@ mod tests {
     fn a_denial_shows_its_limits_its_shadows_and_its_wait_rounded_up() {
         let verdicts = [verdict(true, Outcome::Wait(29_000_001)), verdict(false, Outcome::Never)];
         let permit = Permit { id: PermitId { partition: 1, secret: 2 }, expires_in: SECOND };
-        let mut denied = Decision { verdicts: verdicts.into(), permit: Some(permit), ..unlimited() };
+        let mut denied =
+            Decision { verdicts: verdicts.into(), permit: Some(permit), ..unlimited() };
         denied.deny();
         let limit = json!({
             "name": "minute", "scope": ["tenant", "attribute:region"], "algorithm": "sliding_log", "limit": 10,
@@ -289,7 +313,8 @@ mod tests {
         let answer = shown(&denied);
         assert_eq!(answer["limits"], json!([limit, shadow]));
         assert_eq!(answer["retry_after_ms"], 30);
-        let by = json!({"name": "minute", "scope": ["tenant", "attribute:region"], "reason": "rate"});
+        let by =
+            json!({"name": "minute", "scope": ["tenant", "attribute:region"], "reason": "rate"});
         assert_eq!(answer["denied_by"], by);
         assert_eq!(answer["permit"], json!({"id": permit.id.to_string(), "expires_in_ms": 1_000}));
         assert_eq!((&answer["limit"], &answer["remaining"]), (&json!(10), &json!(7)));

@@ -1,7 +1,8 @@
 //! `X-Request-Id`: taken over from the caller, or made, and given back with the answer.
 //!
-//! A decision carries an id only where its caller sent one: making one for each check would cost more than it tells. All other
-//! calls have one, by which their log lines are found. An id that can't stand as it is is replaced before anybody sees it.
+//! A decision carries an id only where its caller sent one: making one for each check would cost
+//! more than it tells. All other calls have one, by which their log lines are found. An id that
+//! can't stand as it is is replaced before anybody sees it.
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use crate::telemetry::RequestIds;
 /// The header.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id that the request goes by; none where its caller sent none. Called once for each request, as it comes in.
+/// The id that the request goes by; none where its caller sent none. Called once for each request,
+/// as it comes in.
 pub fn incoming(ids: &RequestIds, headers: &mut HeaderMap) -> Option<HeaderValue> {
     if !headers.contains_key(REQUEST_ID) {
         return None;

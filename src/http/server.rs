@@ -1,12 +1,15 @@
-//! Connections of clients: handed to the workers in turn (as [`net::accept`] says), bounded in number and in time.
+//! Connections of clients: handed to the workers in turn (as [`net::accept`] says), bounded in
+//! number and in time.
 //!
-//! Each connection has a `Pulse`: idle, in the head of a request, or busy with one. A worker looks at all pulses every
-//! `PULSE_TICK` and closes connections that were idle, or took for a head, longer than allowed; TLS's handshake has as long as a
-//! head. That bounds slow senders without a timer for each request. (Bodies have a timeout of their own, where they are read.)
+//! Each connection has a `Pulse`: idle, in the head of a request, or busy with one. A worker looks
+//! at all pulses every `PULSE_TICK` and closes connections that were idle, or took for a head,
+//! longer than allowed; TLS's handshake has as long as a head. That bounds slow senders without a
+//! timer for each request. (Bodies have a timeout of their own, where they are read.)
 //!
-//! A node that stops says so before it closes anything. From the notice on every HTTP/1.1 answer carries
-//! `Connection: close`, and every HTTP/2 connection gets GOAWAY behind its first request; idle HTTP/1.1 connections stay
-//! open, so that no request is sent into a connection that is being closed. At the stop they are closed too.
+//! A node that stops says so before it closes anything. From the notice on every HTTP/1.1 answer
+//! carries `Connection: close`, and every HTTP/2 connection gets GOAWAY behind its first request;
+//! idle HTTP/1.1 connections stay open, so that no request is sent into a connection that is being
+//! closed. At the stop they are closed too.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -45,15 +48,17 @@ const H2_STREAM_WINDOW: u32 = 64 << 10;
 const H2_CONNECTION_WINDOW: u32 = 1 << 20;
 /// Streams that a client may open and reset before they are handled.
 const H2_RESETS_MAX: usize = 20;
-/// Bytes that are taken from a client whose head was refused, so that it can read why; it has as long for them as for a head.
+/// Bytes that are taken from a client whose head was refused, so that it can read why; it has as
+/// long for them as for a head.
 const UNREAD_BYTES_MAX: usize = 1 << 20;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most` they are closed at once,
-/// without a line in the log for each: whoever floods must not fill that too. `open` counts them.
+/// Accepts connections and hands them to the workers in turn, until told to stop. Beyond `most`
+/// they are closed at once, without a line in the log for each: whoever floods must not fill that
+/// too. `open` counts them.
 pub async fn accept<L: Listen>(
     listener: L,
     workers: Vec<Sender<L::Stream>>,
@@ -75,8 +80,8 @@ pub enum Ending {
     Cut,
 }
 
-/// Serves the connections that are handed over, until [`accept`] has ended; then finishes what was begun. From the notice on
-/// connections are told that this node is about to stop.
+/// Serves the connections that are handed over, until [`accept`] has ended; then finishes what was
+/// begun. From the notice on connections are told that this node is about to stop.
 pub async fn serve<S: Carried>(
     mut parcels: Receiver<S>,
     door: Arc<Door>,
@@ -118,7 +123,8 @@ pub async fn serve<S: Carried>(
         biased;
         () = tasks.wait() => {}
         _ = ending.wait_for(|ending| *ending == Ending::Cut) => {
-            tracing::warn!(open = tasks.len(), "connections were cut: their requests didn't finish in time");
+            tracing::warn!(open = tasks.len(), "connections were cut: their requests didn't finish \
+                                                in time");
         }
     }
     watcher.abort();
@@ -142,7 +148,8 @@ async fn open<S: Carried>(parcel: S::Parcel, from: SocketAddr, pulse: &Pulse) ->
             Some(stream)
         }
         Err(error) => {
-            // Whoever asks for something else than there is hears so himself; a line for each would be for him to write.
+            // Whoever asks for something else than there is hears so himself; a line for each would
+            // be for him to write.
             tracing::debug!(%from, %error, "a connection came to nothing");
             None
         }
@@ -162,9 +169,11 @@ fn connection<S: Stream>(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        // A client that has sent its request may close its sending half and still wait for the answer.
+        // A client that has sent its request may close its sending half and still wait for the
+        // answer.
         .half_close(true)
-        // Answers are small: copied behind their head they cost less than a second piece to send does.
+        // Answers are small: copied behind their head they cost less than a second piece to send
+        // does.
         .writev(false)
         .max_buf_size(usize::try_from(limits.header_bytes).unwrap_or(usize::MAX))
         .max_headers(usize::try_from(limits.headers).unwrap_or(usize::MAX));
@@ -180,7 +189,8 @@ fn connection<S: Stream>(
         let pulse = pulse.clone();
         hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             let request_id = if request.uri().path().starts_with(forward_auth::PATH) {
-                // Only this call asks who is at the other end, and its headers are another request's: they stay as they are.
+                // Only this call asks who is at the other end, and its headers are another
+                // request's: they stay as they are.
                 request.extensions_mut().insert(peer);
                 request_id::fit(request.headers())
             } else {
@@ -197,7 +207,9 @@ fn connection<S: Stream>(
                 };
                 drop(busy);
                 if is_http1 && door.is_stopping() {
-                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    answer
+                        .headers_mut()
+                        .insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 if let Some(id) = request_id {
                     answer.headers_mut().insert(request_id::REQUEST_ID, id);
@@ -206,8 +218,12 @@ fn connection<S: Stream>(
             }
         })
     };
-    let stream =
-        TokioIo::new(Watched { stream, pulse: pulse.clone(), head: HeadScan::default(), unread: None });
+    let stream = TokioIo::new(Watched {
+        stream,
+        pulse: pulse.clone(),
+        head: HeadScan::default(),
+        unread: None,
+    });
     let mut connection = Box::pin(builder.serve_connection(stream, service).into_owned());
     let mut stopping = false;
     // A `select!` over channels would cost every request several locks; here it is two plain reads.
@@ -217,8 +233,8 @@ fn connection<S: Stream>(
         if order == CLOSE {
             return Poll::Ready(());
         }
-        // Before an order to end is followed: a request that has arrived already is read and answered. Broken connections
-        // are their clients' business.
+        // Before an order to end is followed: a request that has arrived already is read and
+        // answered. Broken connections are their clients' business.
         let ended = connection.as_mut().poll(cx).map(drop);
         let ends = order == FINISH || (order == AWAY && pulse.has_served_http2());
         if ended.is_ready() || !ends || stopping {
@@ -246,8 +262,8 @@ const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 
-/// What a connection is told to do: nothing in particular, to send its client away behind a request, to end behind the
-/// request it has, to end at once.
+/// What a connection is told to do: nothing in particular, to send its client away behind a
+/// request, to end behind the request it has, to end at once.
 const GO_ON: u8 = 0;
 const AWAY: u8 = 1;
 const FINISH: u8 = 2;
@@ -330,7 +346,8 @@ struct Pulses {
 
 impl Pulses {
     fn new(limits: &Limits) -> Self {
-        let ticks = |ms: u64| u32::try_from(ms.div_ceil(PULSE_TICK.as_millis() as u64)).unwrap_or(u32::MAX);
+        let ticks =
+            |ms: u64| u32::try_from(ms.div_ceil(PULSE_TICK.as_millis() as u64)).unwrap_or(u32::MAX);
         Self {
             tick: Arc::default(),
             all: Mutex::default(),
@@ -421,7 +438,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -432,15 +453,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         if unread.is_none() {
             ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
         }
-        // A head that was begun and not handled is one that hyper has refused by itself, and its sender may be at it still:
-        // closing now would reset the connection, and the refusal be lost with it. A proxy takes that for a dead node.
+        // A head that was begun and not handled is one that hyper has refused by itself, and its
+        // sender may be at it still: closing now would reset the connection, and the refusal be
+        // lost with it. A proxy takes that for a dead node.
         let refused = pulse.phase.load(Ordering::Relaxed) == HEAD;
         let unread = unread.get_or_insert(if refused { UNREAD_BYTES_MAX } else { 0 });
         let mut scrap = [0; 4 << 10];
         while *unread > 0 {
             let mut buf = ReadBuf::new(&mut scrap);
             match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => *unread = unread.saturating_sub(buf.filled().len()),
+                Ok(()) if !buf.filled().is_empty() => {
+                    *unread = unread.saturating_sub(buf.filled().len())
+                }
                 _ => *unread = 0,
             }
         }

@@ -74,19 +74,24 @@ fn within_bounds(ms: u64) -> Result<u64, Problem> {
     if bounds.contains(&ms) {
         return Ok(ms);
     }
-    let fault = Fault::new(ROUND_TRIP, format!("is not from {} to {}", bounds.start(), bounds.end()));
+    let fault =
+        Fault::new(ROUND_TRIP, format!("is not from {} to {}", bounds.start(), bounds.end()));
     Err(Problem::impossible(fault.to_string(), vec![fault]))
 }
 
 /// The version that `If-Match` names, if the settings are still at it. Judged before the body.
 pub fn fresh(app: &App, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let actual = app.cluster.settings().version;
-    matching(headers, actual, "the settings", |expected| WriteError::StaleSettings { expected, actual })
+    matching(headers, actual, "the settings", |expected| WriteError::StaleSettings {
+        expected,
+        actual,
+    })
 }
 
 fn what_would_change(app: &App, ms: u64) -> Response {
     let settings = app.cluster.settings();
-    let changes = differences(&json!({ROUND_TRIP: settings.round_trip_ms}), &json!({ROUND_TRIP: ms}));
+    let changes =
+        differences(&json!({ROUND_TRIP: settings.round_trip_ms}), &json!({ROUND_TRIP: ms}));
     Json(json!({"dry_run": true, "version": settings.version, "changes": changes})).into_response()
 }
 

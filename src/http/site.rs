@@ -1,8 +1,8 @@
 //! Host, Origin and Sec-Fetch-Site: how a node without tokens keeps web pages out.
 //!
 //! Without `[auth]` every program that reaches the node may ask it anything. A browser on the same
-//! machine is such a program, and it sends what pages of any web site tell it to send. A node without
-//! tokens therefore refuses two kinds of requests before it looks at anything else:
+//! machine is such a program, and it sends what pages of any web site tell it to send. A node
+//! without tokens therefore refuses two kinds of requests before it looks at anything else:
 //!
 //! ```text
 //! Host: evil.example:7070        421  DNS rebinding: the page's own name now resolves to this node
@@ -10,9 +10,9 @@
 //! Sec-Fetch-Site: cross-site     403  likewise, also where the browser sends no Origin
 //! ```
 //!
-//! A Host is accepted if it is an IP address, `localhost`, a name that the configuration advertises,
-//! or one of `[http] hosts`: none of these can be pointed here by a stranger's DNS. Where there are
-//! tokens nothing is judged here, since a page has none.
+//! A Host is accepted if it is an IP address, `localhost`, a name that the configuration
+//! advertises, or one of `[http] hosts`: none of these can be pointed here by a stranger's DNS.
+//! Where there are tokens nothing is judged here, since a page has none.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -78,7 +78,8 @@ impl<'t> Authority<'t> {
             None => {
                 let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
                 // The characters that a registered name may have (RFC 3986).
-                let is_named = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b);
+                let is_named =
+                    |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b);
                 if !host.bytes().all(is_named) {
                     return None;
                 }
@@ -92,14 +93,17 @@ impl<'t> Authority<'t> {
             None if port.is_empty() => None,
             None => return None,
             Some("") => None,
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                Some(digits.parse().ok()?)
+            }
             Some(_) => return None,
         };
         Some(Self { host, port })
     }
 
     fn is_at(&self, other: &Self, port_default: u16) -> bool {
-        self.host == other.host && self.port.unwrap_or(port_default) == other.port.unwrap_or(port_default)
+        self.host == other.host
+            && self.port.unwrap_or(port_default) == other.port.unwrap_or(port_default)
     }
 }
 
@@ -136,8 +140,8 @@ impl SiteGuard {
         judge_fetch(request.headers()).map_err(Refused::origin)?;
         for origin in request.headers().get_all(header::ORIGIN) {
             if !self.is_own_origin(origin.as_bytes(), own) {
-                let detail = "a page of another site sent this request, and without [auth] the node \
-                              takes none from web pages but its own";
+                let detail = "a page of another site sent this request, and without [auth] the \
+                              node takes none from web pages but its own";
                 let problem = Problem::new(403, format!("Origin: {detail}"), "forbidden");
                 return Err(Refused::origin(problem));
             }
@@ -153,10 +157,12 @@ impl SiteGuard {
         if again.is_some() {
             return Err(malformed("there are several"));
         }
-        // HTTP/2 and proxies name the host in the request's target. Both count where both are there.
+        // HTTP/2 and proxies name the host in the request's target. Both count where both are
+        // there.
         let mut own = None;
         for named in target.into_iter().chain(host) {
-            let authority = Authority::parse(named).ok_or_else(|| malformed("is not HOST or HOST:PORT"))?;
+            let authority =
+                Authority::parse(named).ok_or_else(|| malformed("is not HOST or HOST:PORT"))?;
             if !self.is_own_host(authority.host) {
                 return Err(foreign(named));
             }
@@ -187,7 +193,8 @@ impl SiteGuard {
     /// request names, or those that are advertised, or one of `[http] hosts`.
     fn is_own_origin(&self, origin: &[u8], own: Option<Authority<'_>>) -> bool {
         let of_scheme = |scheme: &str, port| Some((origin.strip_prefix(scheme.as_bytes())?, port));
-        let Some((rest, port)) = of_scheme("http://", 80).or_else(|| of_scheme("https://", 443)) else {
+        let Some((rest, port)) = of_scheme("http://", 80).or_else(|| of_scheme("https://", 443))
+        else {
             return false;
         };
         let Some(origin) = Authority::parse(rest) else { return false };
@@ -216,8 +223,8 @@ impl Refused {
     }
 }
 
-/// Whether this is a call that proxies and balancers make: proxies pass on the end user's Host, Origin and
-/// Sec-Fetch-Site, and none of these calls shows what a page may not know.
+/// Whether this is a call that proxies and balancers make: proxies pass on the end user's Host,
+/// Origin and Sec-Fetch-Site, and none of these calls shows what a page may not know.
 pub fn is_exempt(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz" | "/version")
         || path
@@ -228,8 +235,8 @@ pub fn is_exempt(path: &str) -> bool {
 fn judge_fetch(headers: &HeaderMap) -> Result<(), Problem> {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
     if sites.any(|site| site.as_bytes().trim_ascii().eq_ignore_ascii_case(b"cross-site")) {
-        let detail = "Sec-Fetch-Site: a page of another site sent this request, and without [auth] the \
-                      node takes none from web pages but its own";
+        let detail = "Sec-Fetch-Site: a page of another site sent this request, and without [auth] \
+                      the node takes none from web pages but its own";
         return Err(Problem::new(403, detail, "forbidden"));
     }
     Ok(())
@@ -245,8 +252,9 @@ fn foreign(host: &[u8]) -> Refused {
         _ => "a name of that length".into(),
     };
     let detail = format!(
-        "Host: {shown} is not a name of this node; without [auth] it answers to IP addresses, localhost, \
-         its http_advertise and what [http] hosts lists (TIDEGATE_HTTP_HOSTS)"
+        "Host: {shown} is not a name of this node; without [auth] it answers to \
+                          IP addresses, localhost, its http_advertise and what [http] hosts lists \
+                          (TIDEGATE_HTTP_HOSTS)"
     );
     Refused { problem: Problem::new(421, detail, "misdirected"), foreign: Some(Foreign::Host) }
 }
@@ -347,7 +355,8 @@ mod tests {
         assert_eq!(h2("http://user@localhost/v1/policy"), 400);
         let both = at("http://localhost/v1/policy", Version::HTTP_2).header("host", "evil.example");
         assert_eq!(status(both), 421);
-        let target = |host| at("http://evil.example/v1/policy", Version::HTTP_11).header("host", host);
+        let target =
+            |host| at("http://evil.example/v1/policy", Version::HTTP_11).header("host", host);
         assert_eq!(status(target("localhost")), 421);
         assert_eq!(status(at("http://localhost/v1/policy", Version::HTTP_11)), 400);
     }
@@ -381,9 +390,15 @@ mod tests {
             ("127.0.0.1:7070", "chrome-extension://abcdef", 403),
             ("127.0.0.1:7070", "http://127.0.0.1:7070 http://evil.example", 403),
         ] {
-            assert_eq!(status(get(host).header("origin", origin)), expected, "{origin:?} at {host}");
+            assert_eq!(
+                status(get(host).header("origin", origin)),
+                expected,
+                "{origin:?} at {host}"
+            );
         }
-        let two = get("localhost").header("origin", "http://localhost").header("origin", "http://e.example");
+        let two = get("localhost")
+            .header("origin", "http://localhost")
+            .header("origin", "http://e.example");
         assert_eq!(status(two), 403);
         let without_host = Request::builder().uri("/v1/policy").version(Version::HTTP_10);
         assert_eq!(status(without_host.header("origin", "http://localhost")), 403);
@@ -392,12 +407,18 @@ mod tests {
     #[test]
     fn what_a_browser_sends_for_another_site_is_refused() {
         let from = |site: &str| status(get("localhost").header("sec-fetch-site", site));
-        for (site, expected) in
-            [("cross-site", 403), ("CROSS-SITE", 403), ("same-origin", 0), ("same-site", 0), ("none", 0)]
-        {
+        for (site, expected) in [
+            ("cross-site", 403),
+            ("CROSS-SITE", 403),
+            ("same-origin", 0),
+            ("same-site", 0),
+            ("none", 0),
+        ] {
             assert_eq!(from(site), expected, "{site}");
         }
-        let two = get("localhost").header("sec-fetch-site", "none").header("sec-fetch-site", "cross-site");
+        let two = get("localhost")
+            .header("sec-fetch-site", "none")
+            .header("sec-fetch-site", "cross-site");
         assert_eq!(status(two), 403);
     }
 
@@ -436,7 +457,10 @@ mod tests {
         let refused = guard().judge(&get("evil.example").body(()).unwrap()).unwrap_err();
         let document = refused.problem.document();
         let detail = document["detail"].as_str().unwrap();
-        assert!(detail.contains("\"evil.example\"") && detail.contains("TIDEGATE_HTTP_HOSTS"), "{detail}");
+        assert!(
+            detail.contains("\"evil.example\"") && detail.contains("TIDEGATE_HTTP_HOSTS"),
+            "{detail}"
+        );
         assert_eq!(document["type"], "urn:tidegate:problem:misdirected");
     }
 }

@@ -29,13 +29,20 @@ pub const PAGE_MAX: u64 = 1_000;
 pub const PAGE_DEFAULT: u64 = 100;
 
 fn tenant(text: &str) -> Result<TenantId, Problem> {
-    let fault =
-        || Problem::bad_input(vec![Fault::new("tenant", format!("{text:?} is not {}", TenantId::EXPECTED))]);
+    let fault = || {
+        Problem::bad_input(vec![Fault::new(
+            "tenant",
+            format!("{text:?} is not {}", TenantId::EXPECTED),
+        )])
+    };
     TenantId::new(text).ok_or_else(fault)
 }
 
 /// `GET /v1/tenants/{tenant}`: what the policy says of it, and how it stands.
-pub async fn get(State(app): State<Arc<App>>, PathOf(id): PathOf<String>) -> Result<Response, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    PathOf(id): PathOf<String>,
+) -> Result<Response, Problem> {
     let tenant = tenant(&id)?;
     let policy = app.store.current();
     let rule = policy.document().tenants.get(&tenant).map(|rule| rule.to_json());
@@ -63,7 +70,8 @@ pub async fn put(
     write(&app, by, Change::PutTenant(id, Box::new(rule)), terms).await
 }
 
-/// `DELETE /v1/tenants/{tenant}`: deletes its rules and all its state; with `?keep_state=true` its rules alone.
+/// `DELETE /v1/tenants/{tenant}`: deletes its rules and all its state; with `?keep_state=true` its
+/// rules alone.
 pub async fn delete(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
@@ -91,7 +99,9 @@ pub async fn delete(
         if !has_rules {
             let (state, _) = app.router.inspect(&id).await?;
             if state.keys == 0 && state.permits == 0 && state.request_ids == 0 {
-                return Err(Problem::not_found(format!("rule for tenant {id}, and nothing is kept of it")));
+                return Err(Problem::not_found(format!(
+                    "rule for tenant {id}, and nothing is kept of it"
+                )));
             }
             audit(&app, &by, format!("deleted all state of tenant {id}"), false).await?;
         }
@@ -121,7 +131,9 @@ fn named_limit(r: &mut Reader, tree: &Tree, name: &str) -> Option<Limit> {
     if let Tree::Map(entries) = &mut tree {
         match entries.iter().find(|(key, _)| key == "name") {
             Some((_, Tree::Text(said))) if said == name => {}
-            Some((_, said)) => r.fault_at("name", format!("{said} is not {name:?}, the name in the path")),
+            Some((_, said)) => {
+                r.fault_at("name", format!("{said} is not {name:?}, the name in the path"))
+            }
             None => entries.push(("name".into(), Tree::Text(name.into()))),
         }
     }
@@ -141,7 +153,8 @@ pub async fn delete_limit(
     write(&app, by, Change::DeleteTenantLimit(id, name), terms).await
 }
 
-/// `POST /v1/tenants/{tenant}/reset`: forgets what it has spent, or of that what the body names. Permits that are out stay out.
+/// `POST /v1/tenants/{tenant}/reset`: forgets what it has spent, or of that what the body names.
+/// Permits that are out stay out.
 pub async fn reset(
     State(app): State<Arc<App>>,
     Extension(by): Extension<Caller>,
@@ -167,8 +180,8 @@ pub async fn reset_whole(
     reset_spent(&app, by, tenant(&id)?).await
 }
 
-/// Writes into the audit log what is about to be forgotten. A cluster whose members don't all know such lines yet forgets
-/// all the same what older members can forget too; its nodes' logs say so.
+/// Writes into the audit log what is about to be forgotten. A cluster whose members don't all know
+/// such lines yet forgets all the same what older members can forget too; its nodes' logs say so.
 async fn audit(app: &App, by: &Caller, what: String, older_can: bool) -> Result<(), Problem> {
     match app.store.note(what, by.0.clone()).await {
         Err(WriteError::OlderMembers(older)) if older_can => {
@@ -186,18 +199,26 @@ async fn reset_spent(app: &App, by: Caller, id: TenantId) -> Result<Response, Pr
     Ok(Json(json!({"tenant": id, "reset": true})).into_response())
 }
 
-async fn reset_part(app: &App, by: Caller, id: TenantId, part: SpentPart) -> Result<Response, Problem> {
-    // Limits that requests bring along are in no policy: those of this name, or those that `/api` calls send.
+async fn reset_part(
+    app: &App,
+    by: Caller,
+    id: TenantId,
+    part: SpentPart,
+) -> Result<Response, Problem> {
+    // Limits that requests bring along are in no policy: those of this name, or those that `/api`
+    // calls send.
     let sent = part.limit.clone().unwrap_or_else(limit_name);
     let (named, part) = (part.to_string(), SpentPart { sent: vec![sent], ..part });
     audit(app, &by, format!("reset {named} of tenant {id}"), false).await?;
     let forgotten = app.router.forget(&id, Forget::Part(Box::new(part))).await?;
-    let scope = |limit: &ForgottenLimit| limit.scope.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let scope =
+        |limit: &ForgottenLimit| limit.scope.iter().map(ToString::to_string).collect::<Vec<_>>();
     let shown = |limits: &[ForgottenLimit]| -> Vec<Value> {
         limits.iter().map(|limit| json!({"name": limit.name, "scope": scope(limit)})).collect()
     };
     if forgotten.limits.is_empty() {
-        let per = |limit: &ForgottenLimit| format!("{} is per {}", limit.name, scope(limit).join(", "));
+        let per =
+            |limit: &ForgottenLimit| format!("{} is per {}", limit.name, scope(limit).join(", "));
         let kept: Vec<_> = forgotten.kept.iter().map(per).collect();
         let why = if kept.is_empty() { String::new() } else { format!(": {}", kept.join("; ")) };
         let detail = format!("no limit of tenant {id} is kept by {named} alone{why}");
@@ -262,15 +283,19 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
                 _ => std::ops::Bound::Unbounded,
             };
             let bounds = (after.as_ref().map(String::as_str), std::ops::Bound::Unbounded);
-            for (id, _) in
-                policy.document().tenants.range::<(std::ops::Bound<&str>, std::ops::Bound<&str>), str>(bounds)
+            for (id, _) in policy
+                .document()
+                .tenants
+                .range::<(std::ops::Bound<&str>, std::ops::Bound<&str>), str>(bounds)
             {
                 if page.len() == most {
-                    let last =
-                        page.last().and_then(|item| item["id"].as_str()).unwrap_or_default().to_string();
-                    return Ok(
-                        Json(json!({"tenants": page, "next": format!("named:{last}")})).into_response()
-                    );
+                    let last = page
+                        .last()
+                        .and_then(|item| item["id"].as_str())
+                        .unwrap_or_default()
+                        .to_string();
+                    return Ok(Json(json!({"tenants": page, "next": format!("named:{last}")}))
+                        .into_response());
                 }
                 page.push(item(id, true, app.router.is_active(id).await));
             }
@@ -283,7 +308,9 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
             match TenantId::new(&id) {
                 Some(tenant) if policy.names(&tenant) => {}
                 Some(tenant) => page.push(item(&tenant, false, true)),
-                None => page.push(json!({"id": &*id, "tier": null, "named": false, "active": true})),
+                None => {
+                    page.push(json!({"id": &*id, "tier": null, "named": false, "active": true}))
+                }
             }
         }
         let Some(next) = next else {

@@ -1,7 +1,8 @@
 //! Concurrency (A6): at most so many in flight.
 //!
-//! Each admission that asks for one holds a permit until it is released or its time is up; renewing moves its end. The
-//! permits out are the whole state, so a changed maximum needs no conversion: whoever has a permit keeps it.
+//! Each admission that asks for one holds a permit until it is released or its time is up; renewing
+//! moves its end. The permits out are the whole state, so a changed maximum needs no conversion:
+//! whoever has a permit keeps it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{Outcome, shifted};
 use crate::check::PermitId;
 
-/// The largest number that may be in flight for one tenant: a permit is remembered in about 100 bytes.
+/// The largest number that may be in flight for one tenant: a permit is remembered in about 100
+/// bytes.
 pub const MAX_CONCURRENT_MAX: u64 = 1_000_000;
 
 /// The permits of one tenant that are out, with the boot nanoseconds at which they expire.
@@ -45,7 +47,8 @@ impl Permits {
         } else {
             // The expiry that leaves enough slots free; earlier, if somebody releases.
             let surplus = usize::try_from(flying - room - 1).unwrap_or(usize::MAX);
-            let frees = self.by_expiry.iter().nth(surplus).map_or(0, |(at, _)| at.saturating_sub(boot));
+            let frees =
+                self.by_expiry.iter().nth(surplus).map_or(0, |(at, _)| at.saturating_sub(boot));
             Outcome::Wait(frees)
         }
     }

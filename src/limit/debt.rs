@@ -1,12 +1,13 @@
 //! What a bucket is owed, exactly: the arithmetic that token buckets and leaky buckets share.
 //!
-//! A bucket of burst B that refills at n units in p nanoseconds is the same as a debt that may reach B and is paid off at
-//! that rate. The debt is kept as whole units and a fraction with denominator p, so a nanosecond pays exactly n/p and
-//! nothing is ever rounded. Example, 3/s: after a take of one unit, 1 ns leaves 999,999,997/1,000,000,000 owed; after
-//! 333,333,333 ns 1/1,000,000,000 is owed still, and a full bucket denies for one nanosecond more.
+//! A bucket of burst B that refills at n units in p nanoseconds is the same as a debt that may
+//! reach B and is paid off at that rate. The debt is kept as whole units and a fraction with
+//! denominator p, so a nanosecond pays exactly n/p and nothing is ever rounded. Example, 3/s: after
+//! a take of one unit, 1 ns leaves 999,999,997/1,000,000,000 owed; after 333,333,333 ns
+//! 1/1,000,000,000 is owed still, and a full bucket denies for one nanosecond more.
 //!
-//! In the terms of GCRA (ITU-T I.371): the theoretical arrival time is `at` + debt·p/n, and the tolerance is
-//! (B − 1)·p/n. The first form needs no division for a rate such as 3/s.
+//! In the terms of GCRA (ITU-T I.371): the theoretical arrival time is `at` + debt·p/n, and the
+//! tolerance is (B − 1)·p/n. The first form needs no division for a rate such as 3/s.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,8 @@ pub struct Debt {
     units: u64,
     nanos: u64,
     at: u64,
-    /// A bucket that starts below its burst holds news for good: once full it has more than a fresh one.
+    /// A bucket that starts below its burst holds news for good: once full it has more than a fresh
+    /// one.
     unlike_fresh: bool,
 }
 
@@ -101,7 +103,8 @@ impl<B: Bucket> Algorithm<B> for Debt {
         let (units, nanos) = bucket.rate().reduced();
         if (units, nanos) != (self.units, self.nanos) {
             self.pay_until(since.min(now.boot));
-            // The fraction gets the new denominator, rounded up: at most one part in p to the caller's disadvantage.
+            // The fraction gets the new denominator, rounded up: at most one part in p to the
+            // caller's disadvantage.
             let part = (u128::from(self.part) * u128::from(nanos)).div_ceil(u128::from(self.nanos));
             (self.units, self.nanos) = (units, nanos);
             self.set(u128::from(self.whole) * u128::from(nanos) + part);

@@ -1,8 +1,8 @@
 //! The fixed window (A1): a count that starts anew with every window of the wall clock.
 //!
-//! Windows are aligned to multiples of their length since the Unix epoch: one-minute windows begin with the minute. Twice
-//! the limit can pass around a window's end; who minds takes `sliding_window`. The index of the window never goes back,
-//! whatever the clock does.
+//! Windows are aligned to multiples of their length since the Unix epoch: one-minute windows begin
+//! with the minute. Twice the limit can pass around a window's end; who minds takes
+//! `sliding_window`. The index of the window never goes back, whatever the clock does.
 
 use serde::{Deserialize, Serialize};
 

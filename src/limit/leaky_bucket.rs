@@ -1,7 +1,8 @@
 //! The leaky bucket as a meter (A5), better known as GCRA: smooth spacing with a burst tolerance.
 //!
-//! `rate = "1/s"` with the default burst of 1 admits one check a second, evenly; `burst = 5` lets five pass at once from
-//! idle and then one a second. `burst` counts what passes at once, so GCRA's own tolerance is `burst − 1` intervals.
+//! `rate = "1/s"` with the default burst of 1 admits one check a second, evenly; `burst = 5` lets
+//! five pass at once from idle and then one a second. `burst` counts what passes at once, so GCRA's
+//! own tolerance is `burst − 1` intervals.
 
 use super::debt::Bucket;
 use super::rate::Rate;
@@ -32,8 +33,8 @@ mod tests {
     use crate::clock::{MS, Now, SECOND};
     use crate::limit::{LeakyBucket, Outcome, Rate, Rule, State};
 
-    /// The vectors published with throttled and redis-cell: rate 1/s, their burst 4 (ours 5). Each row: milliseconds,
-    /// volume, remaining, reset after ms, retry after ms (-1: passed or never).
+    /// The vectors published with throttled and redis-cell: rate 1/s, their burst 4 (ours 5). Each
+    /// row: milliseconds, volume, remaining, reset after ms, retry after ms (-1: passed or never).
     const VECTORS: [(u64, u64, u64, u64, i64, bool); 13] = [
         (0, 6, 5, 0, -1, true),
         (0, 1, 4, 1_000, -1, false),
@@ -55,11 +56,16 @@ mod tests {
         let rule = Rule::LeakyBucket(LeakyBucket { rate: Rate::new(1, SECOND).unwrap(), burst: 5 });
         let at = |ms: u64| Now { boot: 1_000 * SECOND + ms * MS, wall: 0 };
         let mut state = State::fresh(&rule, at(0));
-        for (row, (ms, volume, remaining, reset, retry, limited)) in VECTORS.into_iter().enumerate() {
+        for (row, (ms, volume, remaining, reset, retry, limited)) in VECTORS.into_iter().enumerate()
+        {
             state.advance(&rule, 0, at(ms));
             let outcome = state.judge(&rule, volume, 0, at(ms));
             assert_eq!(outcome != Outcome::Pass, limited, "row {row}");
-            assert_eq!(outcome.retry_after().map_or(-1, |nanos| (nanos / MS) as i64), retry, "row {row}");
+            assert_eq!(
+                outcome.retry_after().map_or(-1, |nanos| (nanos / MS) as i64),
+                retry,
+                "row {row}"
+            );
             if outcome == Outcome::Pass {
                 state.take(&rule, volume, at(ms));
             }

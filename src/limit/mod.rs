@@ -1,7 +1,8 @@
 //! The arithmetic: one algorithm a file, pure.
 //!
-//! A [`Rule`] is an algorithm with its numbers, a [`State`] is what one bucket remembers. A decision has two steps, so that
-//! several limits can be asked before anything is taken from any of them (P4):
+//! A [`Rule`] is an algorithm with its numbers, a [`State`] is what one bucket remembers. A
+//! decision has two steps, so that several limits can be asked before anything is taken from any of
+//! them (P4):
 //!
 //! ```text
 //! state.advance(rule, since, now)        time passes, and numbers that changed are taken over
@@ -9,9 +10,9 @@
 //! state.take(rule, cost, now)            only after every limit said Pass
 //! ```
 //!
-//! All numbers are integers. A level is exact over any horizon: a rate of 3/s neither drifts after 10⁹ steps nor rounds in
-//! anybody's favour. *Spent stays spent*: what a state remembers is what was taken, in units, so a changed limit moves the
-//! ceiling and not the count.
+//! All numbers are integers. A level is exact over any horizon: a rate of 3/s neither drifts after
+//! 10⁹ steps nor rounds in anybody's favour. *Spent stays spent*: what a state remembers is what
+//! was taken, in units, so a changed limit moves the ceiling and not the count.
 
 mod concurrency;
 mod debt;
@@ -37,15 +38,18 @@ pub use token_bucket::TokenBucket;
 
 use crate::clock::Now;
 
-/// The largest number a limit may have: fifteen digits, as many as a structured header field can carry.
+/// The largest number a limit may have: fifteen digits, as many as a structured header field can
+/// carry.
 pub const UNITS_MAX: u64 = 999_999_999_999_999;
 /// The longest window, in nanoseconds: ten years.
 pub const WINDOW_MAX: u64 = 3_660 * 86_400 * crate::clock::SECOND;
 
-/// The shortest window of a limit that is a long one, in nanoseconds: what it has counted is worth keeping where all is lost.
+/// The shortest window of a limit that is a long one, in nanoseconds: what it has counted is worth
+/// keeping where all is lost.
 pub const LONG_WINDOW_MIN: u64 = 3_600 * crate::clock::SECOND;
-/// The same for token and leaky buckets, whose states don't say how much they hold: how long it takes to pay what is owed. It is a
-/// minute, so that of a bucket that fills in an hour no more than a sixtieth is forgotten.
+/// The same for token and leaky buckets, whose states don't say how much they hold: how long it
+/// takes to pay what is owed. It is a minute, so that of a bucket that fills in an hour no more
+/// than a sixtieth is forgotten.
 pub const LONG_DEBT_MIN: u64 = 60 * crate::clock::SECOND;
 
 /// An algorithm and its numbers. Units are what a check's cost counts; times are nanoseconds.
@@ -110,8 +114,9 @@ impl Rule {
         }
     }
 
-    /// The time over which the capacity is granted, in nanoseconds: the window, or how long an empty bucket takes to
-    /// fill. None for calendar periods, whose length varies, and for concurrency.
+    /// The time over which the capacity is granted, in nanoseconds: the window, or how long an
+    /// empty bucket takes to fill. None for calendar periods, whose length varies, and for
+    /// concurrency.
     pub fn window(&self) -> Option<u64> {
         match self {
             Self::TokenBucket(bucket) => Some(bucket.rate.time_for(bucket.burst)),
@@ -131,7 +136,8 @@ pub enum Outcome {
     Pass,
     /// It would pass but for units that another check holds and may yet give back.
     Held,
-    /// Not now; a lone caller that waits so many nanoseconds is admitted, a noticeably earlier one is not.
+    /// Not now; a lone caller that waits so many nanoseconds is admitted, a noticeably earlier one
+    /// is not.
     Wait(u64),
     /// Never: it costs more than the limit can hold.
     Never,
@@ -147,7 +153,8 @@ impl Outcome {
     }
 }
 
-/// What one bucket remembers. A fresh one is the same as one that has been left alone for long enough.
+/// What one bucket remembers. A fresh one is the same as one that has been left alone for long
+/// enough.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum State {
     /// Token buckets and leaky buckets: units owed.
@@ -162,7 +169,8 @@ pub enum State {
     Quota(quota::Spent),
 }
 
-/// What every algorithm answers about its state under the numbers `R`. [`State`] documents each call.
+/// What every algorithm answers about its state under the numbers `R`. [`State`] documents each
+/// call.
 trait Algorithm<R> {
     fn advance(&mut self, rule: &R, since: u64, now: Now);
     fn judge(&self, rule: &R, cost: u64, now: Now) -> Outcome;
@@ -171,8 +179,8 @@ trait Algorithm<R> {
     fn reset_after(&self, rule: &R, taking: u64, now: Now) -> u64;
 }
 
-/// Pairs each rule with its state, once, for the functions below. A state of another algorithm can't reach a rule,
-/// because the algorithm is part of the bucket's key.
+/// Pairs each rule with its state, once, for the functions below. A state of another algorithm
+/// can't reach a rule, because the algorithm is part of the bucket's key.
 macro_rules! paired {
     ($state:expr, $rule:expr, $s:ident, $r:ident => $body:expr, $otherwise:expr) => {
         match ($state, $rule) {
@@ -194,15 +202,19 @@ impl State {
             Rule::TokenBucket(bucket) => Self::Debt(bucket.fresh(now)),
             Rule::LeakyBucket(bucket) => Self::Debt(debt::Debt::owing(0, &bucket.rate, now)),
             Rule::FixedWindow(window) => Self::FixedWindow(fixed_window::Count::fresh(window, now)),
-            Rule::SlidingWindow(window) => Self::SlidingWindow(sliding_window::Counts::fresh(window, now)),
-            Rule::SlidingLog(window) => Self::SlidingLog(Box::new(sliding_log::Log::fresh(window, now))),
+            Rule::SlidingWindow(window) => {
+                Self::SlidingWindow(sliding_window::Counts::fresh(window, now))
+            }
+            Rule::SlidingLog(window) => {
+                Self::SlidingLog(Box::new(sliding_log::Log::fresh(window, now)))
+            }
             Rule::Quota(quota) => Self::Quota(quota::Spent::fresh(quota, now)),
             Rule::Concurrency { .. } => unreachable!("concurrency is kept in Permits"),
         }
     }
 
-    /// The state of a bucket of which everything had been taken at `then`: what stands for one that was lost, since nobody knows
-    /// what was taken of it.
+    /// The state of a bucket of which everything had been taken at `then`: what stands for one that
+    /// was lost, since nobody knows what was taken of it.
     pub fn spent(rule: &Rule, then: Now, now: Now) -> Self {
         let mut state = Self::fresh(rule, then);
         state.take(rule, rule.capacity(), then);
@@ -210,14 +222,15 @@ impl State {
         state
     }
 
-    /// Lets time pass until `now`. Numbers that differ from the last ones hold from `since` on (boot nanoseconds): what
-    /// lies before it is settled by the old numbers, so that a raised rate doesn't refill the past.
+    /// Lets time pass until `now`. Numbers that differ from the last ones hold from `since` on
+    /// (boot nanoseconds): what lies before it is settled by the old numbers, so that a raised rate
+    /// doesn't refill the past.
     pub fn advance(&mut self, rule: &Rule, since: u64, now: Now) {
         paired!(&mut *self, rule, s, r => s.advance(r, since, now), *self = Self::fresh(rule, now));
     }
 
-    /// Asks whether `cost` may pass while other open checks hold `held` units. Changes nothing; call [`State::advance`]
-    /// with the same `now` first.
+    /// Asks whether `cost` may pass while other open checks hold `held` units. Changes nothing;
+    /// call [`State::advance`] with the same `now` first.
     pub fn judge(&self, rule: &Rule, cost: u64, held: u64, now: Now) -> Outcome {
         if cost > rule.capacity()
             && !matches!(rule, Rule::Quota(Quota { on_exceeded: OnExceeded::Count, .. }))
@@ -242,13 +255,14 @@ impl State {
         paired!(self, rule, s, r => s.remaining(r, now), 0)
     }
 
-    /// Nanoseconds until it is whole again if `taking` units are taken now and nothing after that; for windows and quotas,
-    /// until they end.
+    /// Nanoseconds until it is whole again if `taking` units are taken now and nothing after that;
+    /// for windows and quotas, until they end.
     pub fn reset_after(&self, rule: &Rule, taking: u64, now: Now) -> u64 {
         paired!(self, rule, s, r => s.reset_after(r, taking, now), 0)
     }
 
-    /// Whether it says the same as a fresh one would, so that forgetting it tells nobody anything and refunds nothing.
+    /// Whether it says the same as a fresh one would, so that forgetting it tells nobody anything
+    /// and refunds nothing.
     pub fn is_fresh(&self, now: Now) -> bool {
         match self {
             Self::Debt(debt) => debt.is_fresh(now),
@@ -259,8 +273,8 @@ impl State {
         }
     }
 
-    /// Whether it may be forgotten: it is like a fresh one under the numbers it was kept by, and under each of `rules` that
-    /// could have taken their place since it was last touched.
+    /// Whether it may be forgotten: it is like a fresh one under the numbers it was kept by, and
+    /// under each of `rules` that could have taken their place since it was last touched.
     pub fn is_fresh_under<'r>(
         &self,
         rules: impl IntoIterator<Item = &'r Rule>,
@@ -275,7 +289,8 @@ impl State {
         self.is_fresh(now) && rules.into_iter().all(fresh_by)
     }
 
-    /// Whether it is worth keeping beyond the life of whatever holds it: it is not like a fresh one, and will not be for long.
+    /// Whether it is worth keeping beyond the life of whatever holds it: it is not like a fresh
+    /// one, and will not be for long.
     pub fn is_long(&self, now: Now) -> bool {
         let is_long = match self {
             Self::Debt(debt) => debt.paid_in(now) >= LONG_DEBT_MIN,
@@ -287,8 +302,8 @@ impl State {
         is_long && !self.is_fresh(now)
     }
 
-    /// Moves its boot times `forward` nanoseconds (back, if negative): a state saved under one boot clock goes on under
-    /// another.
+    /// Moves its boot times `forward` nanoseconds (back, if negative): a state saved under one boot
+    /// clock goes on under another.
     pub fn shift_boot(&mut self, forward: i128) {
         match self {
             Self::Debt(debt) => debt.shift_boot(forward),
@@ -312,8 +327,8 @@ impl State {
 /// What a state takes with its key, beside what it holds on the heap, about.
 const KEYED_BYTES: usize = 64;
 
-/// When numbers that differ from a state's last ones came into force: at `since`, but no earlier than the state was last
-/// touched (`at`), and no later than `now`.
+/// When numbers that differ from a state's last ones came into force: at `since`, but no earlier
+/// than the state was last touched (`at`), and no later than `now`.
 fn changed_at(since: u64, at: u64, now: Now) -> Now {
     let boot = since.max(at).min(now.boot);
     Now { boot, wall: now.wall.saturating_sub(now.boot - boot) }
@@ -337,7 +352,8 @@ mod tests {
             let rate = Rate::new(rate, 3_600 * SECOND).unwrap();
             Rule::TokenBucket(TokenBucket { rate, burst, initial: burst })
         };
-        let calendar = Calendar { period: Period::Month, anchor_day: 1, zone: jiff::tz::TimeZone::UTC };
+        let calendar =
+            Calendar { period: Period::Month, anchor_day: 1, zone: jiff::tz::TimeZone::UTC };
         let quota = Quota { limit: 100, calendar, on_exceeded: OnExceeded::Deny };
         for (rule, cost, long) in [
             (Rule::FixedWindow(window(3_599)), 60, false),

@@ -1,8 +1,9 @@
 //! Calendar quotas (A7): a count for a day or a month, in a time zone, from an anchor day.
 //!
-//! A month anchored to day 15 runs from the 15th to the 15th; where a month lacks the anchor day, its last day stands in,
-//! so an anchor of 31 begins February's period on the 28th or 29th. Periods begin at midnight in the quota's zone; where
-//! the zone skips midnight, at the first instant of that day. The period in which a bucket counts never goes back.
+//! A month anchored to day 15 runs from the 15th to the 15th; where a month lacks the anchor day,
+//! its last day stands in, so an anchor of 31 begins February's period on the 28th or 29th. Periods
+//! begin at midnight in the quota's zone; where the zone skips midnight, at the first instant of
+//! that day. The period in which a bucket counts never goes back.
 
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
@@ -42,8 +43,8 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// The end of the period that `wall` lies in: nanoseconds since the Unix epoch. An instant or date outside of what the
-    /// calendar knows (the year 9999) never ends.
+    /// The end of the period that `wall` lies in: nanoseconds since the Unix epoch. An instant or
+    /// date outside of what the calendar knows (the year 9999) never ends.
     fn ends_at(&self, wall: u64) -> u64 {
         self.next_start(wall).unwrap_or(NEVER)
     }
@@ -65,9 +66,12 @@ impl Calendar {
         let start = next.to_zoned(self.zone.clone()).ok()?.timestamp();
         // A midnight that comes twice begins the period once it has come for the second time.
         let start = match start.as_nanosecond() <= i128::from(wall) {
-            true => {
-                self.zone.to_ambiguous_zoned(next.to_datetime(Time::midnight())).later().ok()?.timestamp()
-            }
+            true => self
+                .zone
+                .to_ambiguous_zoned(next.to_datetime(Time::midnight()))
+                .later()
+                .ok()?
+                .timestamp(),
             false => start,
         };
         u64::try_from(start.as_nanosecond()).ok().filter(|start| *start > wall)
@@ -96,7 +100,8 @@ pub struct Quota {
 pub struct Spent {
     ends_at: u64,
     taken: u64,
-    /// With `monthly`, the calendar that `ends_at` was computed by. A changed zone counts from the next period on.
+    /// With `monthly`, the calendar that `ends_at` was computed by. A changed zone counts from the
+    /// next period on.
     anchor_day: i8,
     monthly: bool,
     /// Boot time at which it was last touched.
@@ -148,7 +153,8 @@ impl Algorithm<Quota> for Spent {
     }
 
     fn judge(&self, quota: &Quota, cost: u64, now: Now) -> Outcome {
-        if quota.on_exceeded == OnExceeded::Count || self.taken.saturating_add(cost) <= quota.limit {
+        if quota.on_exceeded == OnExceeded::Count || self.taken.saturating_add(cost) <= quota.limit
+        {
             return Outcome::Pass;
         }
         if cost > quota.limit {
@@ -204,8 +210,11 @@ mod tests {
 
     #[test]
     fn a_quota_denies_to_the_end_of_its_period_or_counts_the_overage() {
-        let deny =
-            Quota { limit: 10, calendar: calendar(Period::Day, 1, "UTC"), on_exceeded: OnExceeded::Deny };
+        let deny = Quota {
+            limit: 10,
+            calendar: calendar(Period::Day, 1, "UTC"),
+            on_exceeded: OnExceeded::Deny,
+        };
         let count = Quota { on_exceeded: OnExceeded::Count, ..deny.clone() };
         let now = Now { boot: 0, wall: wall("2026-11-21T23:59:50Z") };
         let mut spent = Spent::fresh(&deny, now);
@@ -220,9 +229,13 @@ mod tests {
 
     #[test]
     fn spent_stays_spent_when_the_period_changes() {
-        let daily =
-            Quota { limit: 100, calendar: calendar(Period::Day, 1, "UTC"), on_exceeded: OnExceeded::Deny };
-        let monthly = Quota { limit: 200, calendar: calendar(Period::Month, 1, "UTC"), ..daily.clone() };
+        let daily = Quota {
+            limit: 100,
+            calendar: calendar(Period::Day, 1, "UTC"),
+            on_exceeded: OnExceeded::Deny,
+        };
+        let monthly =
+            Quota { limit: 200, calendar: calendar(Period::Month, 1, "UTC"), ..daily.clone() };
         let now = Now { boot: 0, wall: wall("2026-11-21T12:00:00Z") };
         let mut spent = Spent::fresh(&daily, now);
         spent.take(&daily, 60, now);

@@ -1,8 +1,8 @@
 //! Rates: so many units in so long, exact.
 //!
-//! `10/m` is ten units in 60,000,000,000 ns; reduced, one unit in 6,000,000,000 ns. `3/s` can't be reduced to one unit in a
-//! whole number of nanoseconds, and needn't be: levels are kept in fractions of a unit with the reduced period as their
-//! denominator (see `debt`).
+//! `10/m` is ten units in 60,000,000,000 ns; reduced, one unit in 6,000,000,000 ns. `3/s` can't be
+//! reduced to one unit in a whole number of nanoseconds, and needn't be: levels are kept in
+//! fractions of a unit with the reduced period as their denominator (see `debt`).
 
 /// `count` units in `period` nanoseconds, as written, with the same in lowest terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ impl Rate {
         Self::told(count, period)
     }
 
-    /// The rate that another node tells by its [`Rate::count`] and [`Rate::period`]; none where either is 0. A rate that was
-    /// scaled may be beyond the bounds of one that is written.
+    /// The rate that another node tells by its [`Rate::count`] and [`Rate::period`]; none where
+    /// either is 0. A rate that was scaled may be beyond the bounds of one that is written.
     pub fn told(count: u64, period: u64) -> Option<Self> {
         if count == 0 || period == 0 {
             return None;
@@ -32,8 +32,8 @@ impl Rate {
         Some(Self { count, period, units: count / divisor, nanos: period / divisor })
     }
 
-    /// The rate times `numerator / denominator`, exact; none where its terms outgrow a `u64`. It is still so many in the same
-    /// period where that comes out whole, and in lowest terms otherwise.
+    /// The rate times `numerator / denominator`, exact; none where its terms outgrow a `u64`. It is
+    /// still so many in the same period where that comes out whole, and in lowest terms otherwise.
     pub fn scaled(&self, numerator: u64, denominator: u64) -> Option<Self> {
         let count = u128::from(self.units) * u128::from(numerator);
         let period = u128::from(self.nanos) * u128::from(denominator);
@@ -41,7 +41,8 @@ impl Rate {
             return None;
         }
         let divisor = gcd_wide(count, period);
-        let (units, nanos) = (u64::try_from(count / divisor).ok()?, u64::try_from(period / divisor).ok()?);
+        let (units, nanos) =
+            (u64::try_from(count / divisor).ok()?, u64::try_from(period / divisor).ok()?);
         let written = if self.period.is_multiple_of(nanos) {
             units.checked_mul(self.period / nanos).map(|count| (count, self.period))
         } else {
@@ -71,15 +72,17 @@ impl Rate {
         quotient_up(u128::from(units) * u128::from(self.nanos), self.units)
     }
 
-    /// Units that come in one second, rounded down, at least 1: what a token bucket holds unless it says otherwise.
+    /// Units that come in one second, rounded down, at least 1: what a token bucket holds unless it
+    /// says otherwise.
     pub fn per_second(&self) -> u64 {
-        let whole = u128::from(self.units) * u128::from(crate::clock::SECOND) / u128::from(self.nanos);
+        let whole =
+            u128::from(self.units) * u128::from(crate::clock::SECOND) / u128::from(self.nanos);
         clamp(whole).clamp(1, super::UNITS_MAX)
     }
 }
 
-/// `value / divisor`, or the largest `u64` where that is larger. Everyday numbers fit in 64 bits, where a division is several
-/// times faster.
+/// `value / divisor`, or the largest `u64` where that is larger. Everyday numbers fit in 64 bits,
+/// where a division is several times faster.
 pub(super) fn quotient(value: u128, divisor: u64) -> u64 {
     match u64::try_from(value) {
         Ok(value) => value / divisor,
@@ -137,13 +140,18 @@ mod tests {
     #[test]
     fn a_scaled_rate_keeps_its_period_where_that_comes_out_whole() {
         let half = Rate::new(10, 60 * SECOND).unwrap().scaled(500_000, 1_000_000).unwrap();
-        assert_eq!((half.count(), half.period(), half.reduced()), (5, 60 * SECOND, (1, 12 * SECOND)));
+        assert_eq!(
+            (half.count(), half.period(), half.reduced()),
+            (5, 60 * SECOND, (1, 12 * SECOND))
+        );
     }
 
     #[test]
     fn a_scaled_rate_is_the_same_where_it_is_told() {
         let rate = Rate::new(999_999_999, 7 * SECOND).unwrap();
-        for (numerator, denominator) in [(500_000, 1_000_000), (1_333_333, 1_000_000), (3, 1_000_000)] {
+        for (numerator, denominator) in
+            [(500_000, 1_000_000), (1_333_333, 1_000_000), (3, 1_000_000)]
+        {
             let scaled = rate.scaled(numerator, denominator).unwrap();
             assert_eq!(Rate::told(scaled.count(), scaled.period()), Some(scaled));
         }

@@ -1,12 +1,13 @@
 //! The sliding log (A2): every admission remembered until it is a window old; exact at any instant.
 //!
-//! An entry is the instant of an admission and the running total of units up to and including it, so the units within the
-//! window are a subtraction, and the entry whose expiry frees enough for a denied cost is a binary search. An admission
-//! appends one entry and each entry is dropped once: O(1) amortised; a denial searches, O(log n).
+//! An entry is the instant of an admission and the running total of units up to and including it,
+//! so the units within the window are a subtraction, and the entry whose expiry frees enough for a
+//! denied cost is a binary search. An admission appends one entry and each entry is dropped once:
+//! O(1) amortised; a denial searches, O(log n).
 //!
-//! An entry takes 16 bytes, and there is at most one for each unit spent in the last window; their room grows by doubling,
-//! so a log of limit L takes at most 32·L bytes, the largest allowed (10,000) 262 kB, and an idle one nothing. Admissions of
-//! one instant share an entry.
+//! An entry takes 16 bytes, and there is at most one for each unit spent in the last window; their
+//! room grows by doubling, so a log of limit L takes at most 32·L bytes, the largest allowed
+//! (10,000) 262 kB, and an idle one nothing. Admissions of one instant share an entry.
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::{Algorithm, Outcome, Window, changed_at, shifted};
 use crate::clock::Now;
 
-/// The largest limit a log may have; above it, `sliding_window` answers nearly the same in 32 bytes.
+/// The largest limit a log may have; above it, `sliding_window` answers nearly the same in 32
+/// bytes.
 pub const ENTRIES_MAX: u64 = 10_000;
 
 /// The admissions of the last window, oldest first.
@@ -64,7 +66,8 @@ impl Log {
             self.entries.pop_front();
         }
         if self.entries.is_empty() {
-            // Totals start over with an empty log, so they never outgrow a u64; the memory goes back.
+            // Totals start over with an empty log, so they never outgrow a u64; the memory goes
+            // back.
             (self.dropped, self.entries) = (0, VecDeque::new());
         }
     }
@@ -74,9 +77,9 @@ impl Log {
     }
 
     pub(super) fn is_fresh(&self, now: Now) -> bool {
-        self.entries
-            .back()
-            .is_none_or(|newest| now.boot.checked_sub(newest.at).is_some_and(|age| age >= self.length))
+        self.entries.back().is_none_or(|newest| {
+            now.boot.checked_sub(newest.at).is_some_and(|age| age >= self.length)
+        })
     }
 
     pub(super) fn shift_boot(&mut self, forward: i128) {

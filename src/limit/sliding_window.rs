@@ -1,14 +1,15 @@
 //! The sliding window counter (A3): this window's count and a falling share of the one before.
 //!
-//! With windows of length W aligned to the Unix epoch, `elapsed` nanoseconds into the current one, a cost passes iff
+//! With windows of length W aligned to the Unix epoch, `elapsed` nanoseconds into the current one,
+//! a cost passes iff
 //!
 //! ```text
 //! current·W + previous·(W − elapsed) + cost·W ≤ limit·W
 //! ```
 //!
-//! in whole numbers, unrounded. The left side falls continuously, also across a window's end, so the instant at which a
-//! denied cost would pass can be computed exactly. Two counters stand for any number of admissions; the estimate takes the
-//! previous window's to have been spread evenly.
+//! in whole numbers, unrounded. The left side falls continuously, also across a window's end, so
+//! the instant at which a denied cost would pass can be computed exactly. Two counters stand for
+//! any number of admissions; the estimate takes the previous window's to have been spread evenly.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,13 @@ impl Counts {
     }
 
     pub(super) fn fresh(window: &Window, now: Now) -> Self {
-        Self { length: window.length, index: now.wall / window.length, current: 0, previous: 0, at: now.boot }
+        Self {
+            length: window.length,
+            index: now.wall / window.length,
+            current: 0,
+            previous: 0,
+            at: now.boot,
+        }
     }
 
     fn roll(&mut self, now: Now) {
@@ -46,7 +53,8 @@ impl Counts {
         }
     }
 
-    /// Nanoseconds for which the previous window still counts; the whole length where the clock went back.
+    /// Nanoseconds for which the previous window still counts; the whole length where the clock
+    /// went back.
     fn left(&self, now: Now) -> u64 {
         ends_after(self.index, self.length, now).min(self.length)
     }
@@ -71,7 +79,8 @@ impl Counts {
 impl Algorithm<Window> for Counts {
     fn advance(&mut self, window: &Window, since: u64, now: Now) {
         if window.length != self.length {
-            // What counts at the change counts in the new window from its first moment: rounded up, and late to leave.
+            // What counts at the change counts in the new window from its first moment: rounded up,
+            // and late to leave.
             let then = changed_at(since, self.at, now);
             self.roll(then);
             let taken = quotient_up(self.weighted(then), self.length);
@@ -90,8 +99,10 @@ impl Algorithm<Window> for Counts {
         if self.weighted(now) <= room {
             return Outcome::Pass;
         }
-        // How long `count`, fading over one window, takes to leave at most `room`: the largest left with count·left ≤ room.
-        let fades = |count: u64, room: u128| self.length - quotient(room, count.max(1)).min(self.length);
+        // How long `count`, fading over one window, takes to leave at most `room`: the largest left
+        // with count·left ≤ room.
+        let fades =
+            |count: u64, room: u128| self.length - quotient(room, count.max(1)).min(self.length);
         let left = ends_after(self.index, self.length, now);
         let current = u128::from(self.current) * length;
         Outcome::Wait(if current <= room {
@@ -106,7 +117,8 @@ impl Algorithm<Window> for Counts {
     }
 
     fn remaining(&self, window: &Window, now: Now) -> u64 {
-        let free = (u128::from(window.limit) * u128::from(self.length)).saturating_sub(self.weighted(now));
+        let free =
+            (u128::from(window.limit) * u128::from(self.length)).saturating_sub(self.weighted(now));
         quotient(free, self.length)
     }
 

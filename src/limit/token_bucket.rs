@@ -1,7 +1,9 @@
-//! The token bucket (A4): refills at a rate, holds at most a burst, starts full unless `initial` says otherwise.
+//! The token bucket (A4): refills at a rate, holds at most a burst, starts full unless `initial`
+//! says otherwise.
 //!
-//! `rate = "5/s", burst = 10`: ten checks pass at once, then one every 200 ms. The arithmetic is in `debt`; a bucket that
-//! starts with `initial` tokens is one that owes `burst − initial` from the first moment.
+//! `rate = "5/s", burst = 10`: ten checks pass at once, then one every 200 ms. The arithmetic is in
+//! `debt`; a bucket that starts with `initial` tokens is one that owes `burst − initial` from the
+//! first moment.
 
 use super::debt::{Bucket, Debt};
 use super::rate::Rate;
@@ -43,7 +45,11 @@ mod tests {
     use crate::limit::{Outcome, Rate, Rule, State, TokenBucket};
 
     fn bucket(count: u64, period: u64, burst: u64) -> Rule {
-        Rule::TokenBucket(TokenBucket { rate: Rate::new(count, period).unwrap(), burst, initial: burst })
+        Rule::TokenBucket(TokenBucket {
+            rate: Rate::new(count, period).unwrap(),
+            burst,
+            initial: burst,
+        })
     }
 
     fn at(boot: u64) -> Now {
@@ -52,7 +58,8 @@ mod tests {
 
     #[test]
     fn after_a_billion_units_at_three_a_second_the_debt_is_the_exact_fraction() {
-        // Never empty on the way, so after `units` taken and `now` ns: owed = units − 3·now/10⁹, to the last 10⁻⁹.
+        // Never empty on the way, so after `units` taken and `now` ns: owed = units − 3·now/10⁹, to
+        // the last 10⁻⁹.
         let rule = bucket(3, SECOND, 2_000_000_000);
         let mut state = State::fresh(&rule, at(0));
         let (mut now, mut units) = (0u64, 0u64);
@@ -62,7 +69,8 @@ mod tests {
             now += elapsed;
             state.advance(&rule, 0, at(now));
         };
-        // A million single steps of uneven length, then strides to a billion; thirds of a second never divide evenly.
+        // A million single steps of uneven length, then strides to a billion; thirds of a second
+        // never divide evenly.
         (0..1_000_000).for_each(|i| step(1, 333_333_331 + i % 4));
         (0..999_000).for_each(|i| step(1_000, 333_333_332_999 + i % 3));
         assert_eq!(units, 1_000_000_000);
@@ -108,8 +116,11 @@ mod tests {
 
     #[test]
     fn a_bucket_starts_with_what_initial_says_and_is_never_mistaken_for_a_fresh_one() {
-        let rule =
-            Rule::TokenBucket(TokenBucket { rate: Rate::new(1, SECOND).unwrap(), burst: 10, initial: 3 });
+        let rule = Rule::TokenBucket(TokenBucket {
+            rate: Rate::new(1, SECOND).unwrap(),
+            burst: 10,
+            initial: 3,
+        });
         let mut state = State::fresh(&rule, at(0));
         assert_eq!(state.remaining(&rule, at(0)), 3);
         state.advance(&rule, 0, at(100 * SECOND));
@@ -119,8 +130,11 @@ mod tests {
 
     #[test]
     fn spent_stays_spent_when_the_burst_changes() {
-        let (hundred, two_hundred, fifty) =
-            (bucket(1, 3_600 * SECOND, 100), bucket(1, 3_600 * SECOND, 200), bucket(1, 3_600 * SECOND, 50));
+        let (hundred, two_hundred, fifty) = (
+            bucket(1, 3_600 * SECOND, 100),
+            bucket(1, 3_600 * SECOND, 200),
+            bucket(1, 3_600 * SECOND, 50),
+        );
         let mut state = State::fresh(&hundred, at(0));
         state.take(&hundred, 60, at(0));
         assert_eq!(state.remaining(&two_hundred, at(0)), 140);

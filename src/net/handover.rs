@@ -1,7 +1,8 @@
 //! Connections are accepted in one place and handed to the workers in turn.
 //!
-//! One listener rather than one per worker: with SO_REUSEPORT a second process would bind the same port without anybody
-//! noticing, and few connections would spread unevenly. A connection belongs to one worker for its whole life.
+//! One listener rather than one per worker: with SO_REUSEPORT a second process would bind the same
+//! port without anybody noticing, and few connections would spread unevenly. A connection belongs
+//! to one worker for its whole life.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,8 +52,9 @@ pub fn handover<S: Carried>(workers: usize) -> (Vec<Sender<S>>, Vec<Receiver<S>>
     (0..workers).map(|_| mpsc::channel(HANDOVER_MAX)).unzip()
 }
 
-/// Accepts connections and hands them to the workers in turn, until told to stop; then those that the system has taken up to
-/// that moment. `open` counts them; beyond `most` they are closed at once, and `refused` is told whose.
+/// Accepts connections and hands them to the workers in turn, until told to stop; then those that
+/// the system has taken up to that moment. `open` counts them; beyond `most` they are closed at
+/// once, and `refused` is told whose.
 pub async fn accept<L: Listen>(
     mut listener: L,
     workers: Vec<Sender<L::Stream>>,
@@ -93,7 +95,8 @@ pub async fn accept<L: Listen>(
             continue;
         }
         turn = (turn + 1) % workers.len();
-        // A worker that is behind keeps the others waiting rather than being passed over: it will catch up at once.
+        // A worker that is behind keeps the others waiting rather than being passed over: it will
+        // catch up at once.
         let _ = workers[turn].send(Parcel { stream, from, counted }).await;
     }
 }

@@ -1,4 +1,5 @@
-//! Host names: looked up by the system at each dial, on threads of their own, and every address tried.
+//! Host names: looked up by the system at each dial, on threads of their own, and every address
+//! tried.
 //!
 //! ```text
 //! n2.example:7171     [2001:db8::2]:7171, 192.0.2.2:7171       IPv6 and IPv4 in turn, at most 8
@@ -6,10 +7,11 @@
 //! n9.example:7171     "n9.example can't be resolved: …": the dial fails, and a link tries again like any other
 //! ```
 //!
-//! Nothing is cached: containers get new addresses, and a name server knows better than this process does. The system's
-//! resolver blocks for as long as it likes, so each look-up has a thread that nothing waits for at the end of the process.
-//! A dial gives up on it after five seconds; the next dial waits for the look-up that is still under way instead of
-//! starting another one, so a dead name server costs one thread a name.
+//! Nothing is cached: containers get new addresses, and a name server knows better than this
+//! process does. The system's resolver blocks for as long as it likes, so each look-up has a thread
+//! that nothing waits for at the end of the process. A dial gives up on it after five seconds; the
+//! next dial waits for the look-up that is still under way instead of starting another one, so a
+//! dead name server costs one thread a name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,11 +31,13 @@ use tokio::sync::oneshot;
 pub(super) const RESOLVE_MAX: Duration = Duration::from_secs(5);
 /// How long one address is given to take a connection.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// The head start of an address before the next one is tried beside it (RFC 8305 recommends 250 ms).
+/// The head start of an address before the next one is tried beside it (RFC 8305 recommends 250
+/// ms).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
-/// Look-ups under way: more distinct names than that at once only happen if the name server is dead.
+/// Look-ups under way: more distinct names than that at once only happen if the name server is
+/// dead.
 const LOOKUPS_MAX: usize = 64;
 
 /// Resolves a host and a port, and may block for as long as it likes.
@@ -66,12 +70,15 @@ impl fmt::Debug for Names {
 
 impl Names {
     /// Asks `lookup`, for tests that have hosts of their own.
-    pub fn by(lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+    pub fn by(
+        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Inner { lookup: Box::new(lookup), flights: Mutex::default() }))
     }
 
-    /// Returns the socket addresses of `HOST:PORT`, IPv6 and IPv4 in turn, at least one and at most eight. Errors where
-    /// the text is no such address, or the name has no address, or after five seconds.
+    /// Returns the socket addresses of `HOST:PORT`, IPv6 and IPv4 in turn, at least one and at most
+    /// eight. Errors where the text is no such address, or the name has no address, or after five
+    /// seconds.
     pub(super) async fn resolve(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = address.parse() {
             return Ok(vec![address]);
@@ -95,7 +102,9 @@ impl Names {
             return Ok(flight.clone());
         }
         if flights.len() >= LOOKUPS_MAX {
-            return Err(io::Error::other(format!("{LOOKUPS_MAX} look-ups of names are under way already")));
+            return Err(io::Error::other(format!(
+                "{LOOKUPS_MAX} look-ups of names are under way already"
+            )));
         }
         let (answer, answered) = oneshot::channel();
         let (names, wanted) = (self.clone(), address.to_string());
@@ -130,8 +139,8 @@ impl Drop for Landed<'_> {
     }
 }
 
-/// The host and the port of `HOST:PORT`; none where there is no host, or no port from 1 to 65535. An IPv6 address in
-/// brackets has both too.
+/// The host and the port of `HOST:PORT`; none where there is no host, or no port from 1 to 65535.
+/// An IPv6 address in brackets has both too.
 pub(super) fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
@@ -144,7 +153,8 @@ pub(super) fn no_address(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-/// Addresses of both families in turn, IPv6 first, each once: where one family leads nowhere, the other is next.
+/// Addresses of both families in turn, IPv6 first, each once: where one family leads nowhere, the
+/// other is next.
 fn in_turn(found: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut six = found.iter().copied().filter(SocketAddr::is_ipv6);
     let mut four = found.iter().copied().filter(SocketAddr::is_ipv4);
@@ -168,7 +178,8 @@ fn in_turn(found: &[SocketAddr]) -> Vec<SocketAddr> {
 pub(super) struct Way {
     names: Names,
     address: String,
-    /// Which of several addresses is tried first, next time: the first may be reached and be another node's.
+    /// Which of several addresses is tried first, next time: the first may be reached and be
+    /// another node's.
     turn: usize,
 }
 
@@ -177,8 +188,8 @@ impl Way {
         Self { names: names.clone(), address: address.into(), turn: 0 }
     }
 
-    /// Connects to the first of the name's addresses that takes a connection, of those that `may` be dialled. `may` errs
-    /// with the reason where an address must not be dialled.
+    /// Connects to the first of the name's addresses that takes a connection, of those that `may`
+    /// be dialled. `may` errs with the reason where an address must not be dialled.
     pub(super) async fn connect(
         &mut self,
         may: impl Fn(SocketAddr) -> io::Result<()>,
@@ -205,7 +216,8 @@ impl Way {
         Ok(stream)
     }
 
-    /// The error with what the name was resolved to, since the operator sees only the name elsewhere.
+    /// The error with what the name was resolved to, since the operator sees only the name
+    /// elsewhere.
     fn told(&self, tried: &[SocketAddr], error: &io::Error) -> io::Error {
         if self.address.parse::<SocketAddr>().is_ok() {
             return io::Error::new(error.kind(), error.to_string());
@@ -215,7 +227,8 @@ impl Way {
     }
 }
 
-/// A connection to the first address that takes one; the error of the first address where none does.
+/// A connection to the first address that takes one; the error of the first address where none
+/// does.
 async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut next = addresses.iter().copied();
     let (mut under_way, mut why) = (FuturesUnordered::new(), None);
@@ -239,8 +252,11 @@ async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 async fn attempt(address: SocketAddr) -> io::Result<TcpStream> {
-    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_MAX:?}"));
-    tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await.unwrap_or_else(|_| Err(late()))
+    let late =
+        || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_MAX:?}"));
+    tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address))
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 #[cfg(test)]
@@ -266,7 +282,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_has_the_addresses_of_both_families_in_turn() {
-        let names = hosts(&[("n2", &["192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.1"]), ("n3", &[])]);
+        let names =
+            hosts(&[("n2", &["192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.1"]), ("n3", &[])]);
         let expected = parsed(&["[2001:db8::1]:7171", "192.0.2.1:7171", "192.0.2.2:7171"]);
         assert_eq!(names.resolve("n2:7171").await.unwrap(), expected);
         for literal in ["192.0.2.9:1", "[2001:db8::9]:1"] {
@@ -305,8 +322,8 @@ mod tests {
             assert_eq!(why, "n2 can't be resolved: no answer within 5s");
         }
         assert_eq!(names.flights().len(), 1);
-        // Its answer is for the dials that wait for it then; the one after that asks again. Without a bound: time is paused
-        // and would pass at once.
+        // Its answer is for the dials that wait for it then; the one after that asks again. Without
+        // a bound: time is paused and would pass at once.
         let answer = async |names: &Names| names.flight("n2:7171").unwrap().await.unwrap().unwrap();
         let (waiting, opened) = tokio::join!(answer(&names), async { open.send(()) });
         assert_eq!((waiting, opened), (parsed(&["127.0.0.1:7171"]), Ok(())));

@@ -1,4 +1,5 @@
-//! A network of pipes in memory, for tests: what is dialled comes out at whoever listens under that name.
+//! A network of pipes in memory, for tests: what is dialled comes out at whoever listens under that
+//! name.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,6 +1,7 @@
 //! TCP in plain text between peers, on loopback addresses alone.
 //!
-//! A name is resolved at each dial, and has to lead to a loopback address then: other addresses of it are passed over.
+//! A name is resolved at each dial, and has to lead to a loopback address then: other addresses of
+//! it are passed over.
 
 use std::io;
 use std::net::SocketAddr;
@@ -76,7 +77,8 @@ fn only_loopback(address: SocketAddr, refused: &str) -> io::Result<()> {
         return Ok(());
     }
     let why = format!(
-        "{refused}: peers talk in plain text, and that is for loopback addresses (127.0.0.0/8, ::1) alone"
+        "{refused}: peers talk in plain text, and that is for loopback addresses \
+                       (127.0.0.0/8, ::1) alone"
     );
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
@@ -87,13 +89,20 @@ mod tests {
 
     #[tokio::test]
     async fn plain_text_is_for_loopback_addresses_alone() {
-        for far in ["192.0.2.1:7171", "0.0.0.0:0", "[2001:db8::1]:7171", "[::]:0", "[::ffff:192.0.2.1]:1"] {
+        for far in
+            ["192.0.2.1:7171", "0.0.0.0:0", "[2001:db8::1]:7171", "[::]:0", "[::ffff:192.0.2.1]:1"]
+        {
             let address: SocketAddr = far.parse().unwrap();
-            let said =
-                [Plain::default().dial(far).unwrap_err(), PlainListener::bind(address).await.unwrap_err()];
+            let said = [
+                Plain::default().dial(far).unwrap_err(),
+                PlainListener::bind(address).await.unwrap_err(),
+            ];
             for error in said {
                 assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-                assert!(error.to_string().contains(&format!("{far}: peers talk in plain text")), "{error}");
+                assert!(
+                    error.to_string().contains(&format!("{far}: peers talk in plain text")),
+                    "{error}"
+                );
             }
         }
         for near in ["127.0.0.1:0", "127.8.8.8:0", "[::ffff:127.0.0.1]:0"] {

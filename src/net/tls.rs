@@ -1,4 +1,5 @@
-//! TLS: between peers, who prove to each other who they are, and at the door, where the node alone does.
+//! TLS: between peers, who prove to each other who they are, and at the door, where the node alone
+//! does.
 //!
 //! ```text
 //! n1 dials n2      TLS 1.3, both show a certificate that the cluster's authority has signed
@@ -7,14 +8,17 @@
 //! a client dials   TLS 1.3 or 1.2, HTTP/2 or HTTP/1.1; only the node shows a certificate, the client has a token
 //! ```
 //!
-//! A chain that leads to the authority says that somebody may take part; who that is, [`Certified`] says. The streams carry it
-//! with them, and `peer` compares it with the greeting. Between peers nothing is resumed: each connection proves all of it anew.
+//! A chain that leads to the authority says that somebody may take part; who that is, [`Certified`]
+//! says. The streams carry it with them, and `peer` compares it with the greeting. Between peers
+//! nothing is resumed: each connection proves all of it anew.
 //!
-//! [`Trusted`] is whose signatures are believed, [`Own`] a certificate with its key, and [`Material`] what is made of them. A
-//! [`Tls`] holds the material that is in force; another may take its place while the node runs, for the connections from then
-//! on. [`Authority`] makes certificates where nobody else does.
+//! [`Trusted`] is whose signatures are believed, [`Own`] a certificate with its key, and
+//! [`Material`] what is made of them. A [`Tls`] holds the material that is in force; another may
+//! take its place while the node runs, for the connections from then on. [`Authority`] makes
+//! certificates where nobody else does.
 //!
-//! The provider of cryptography is ring. Certificates are judged by the machine's wall clock, since their makers went by one.
+//! The provider of cryptography is ring. Certificates are judged by the machine's wall clock, since
+//! their makers went by one.
 
 mod authority;
 mod certified;

@@ -1,4 +1,5 @@
-//! What other nodes ask of this one, handed to whoever answers it: the owner of checks, the log, the member.
+//! What other nodes ask of this one, handed to whoever answers it: the owner of checks, the log,
+//! the member.
 
 use std::sync::Arc;
 
@@ -75,24 +76,29 @@ impl Handler for Peers {
             Kind::RAFT | Kind::RAFT_LATER => self.links.serve_raft(self.member.raft(), call).await,
             InstallAsk::KIND => {
                 let kept = self.target.install(call.request.read_question()?).await?;
-                Opaque::answer::<InstallAsk>(&kept).map_err(|error| Failure::Failed(error.to_string()))
+                Opaque::answer::<InstallAsk>(&kept)
+                    .map_err(|error| Failure::Failed(error.to_string()))
             }
             PieceAsk::KIND => {
                 let piece = self.backups.piece(call.request.read_question::<PieceAsk>()?).await?;
-                Opaque::answer::<PieceAsk>(&piece).map_err(|error| Failure::Failed(error.to_string()))
+                Opaque::answer::<PieceAsk>(&piece)
+                    .map_err(|error| Failure::Failed(error.to_string()))
             }
             InForceAsk::KIND => {
                 self.member.reach(call.request.read_question::<InForceAsk>()?.at).await;
-                Opaque::answer::<InForceAsk>(&()).map_err(|error| Failure::Failed(error.to_string()))
+                Opaque::answer::<InForceAsk>(&())
+                    .map_err(|error| Failure::Failed(error.to_string()))
             }
             KnownAsk::KIND => {
                 let known = self.member.known(&call.request.read_question::<KnownAsk>()?).await;
-                Opaque::answer::<KnownAsk>(&known).map_err(|error| Failure::Failed(error.to_string()))
+                Opaque::answer::<KnownAsk>(&known)
+                    .map_err(|error| Failure::Failed(error.to_string()))
             }
             WhereaboutsAsk::KIND => {
                 let ask = call.request.read_question::<WhereaboutsAsk>()?;
                 let known = self.member.hear_whereabouts(&call.from.who.node, &ask);
-                Opaque::answer::<WhereaboutsAsk>(&known).map_err(|error| Failure::Failed(error.to_string()))
+                Opaque::answer::<WhereaboutsAsk>(&known)
+                    .map_err(|error| Failure::Failed(error.to_string()))
             }
             OrderAsk::KIND => self.order(call).await,
             RelayAsk::KIND => self.relay(call).await,

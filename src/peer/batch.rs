@@ -1,7 +1,8 @@
-//! Several checks on their way to their owners: those that pass together or not at all, and those that each stand alone.
+//! Several checks on their way to their owners: those that pass together or not at all, and those
+//! that each stand alone.
 //!
-//! The first kind is of one tenant, so of one partition, and is answered as one. The second is all of a batch that one owner
-//! decides: a frame for each owner rather than one for each check.
+//! The first kind is of one tenant, so of one partition, and is answered as one. The second is all
+//! of a batch that one owner decides: a frame for each owner rather than one for each check.
 
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +125,9 @@ enum PlainAllSaid {
 impl From<AllAnswer> for PlainAllAnswer {
     fn from(answer: AllAnswer) -> Self {
         let said = match answer.said {
-            Ok(decisions) => PlainAllSaid::Decided(decisions.into_iter().map(PlainDecision::from).collect()),
+            Ok(decisions) => {
+                PlainAllSaid::Decided(decisions.into_iter().map(PlainDecision::from).collect())
+            }
             Err(Declined::Refused(refusal)) => PlainAllSaid::Refused(refusal.into()),
             Err(Declined::NotOwner { epoch, owner }) => PlainAllSaid::NotOwner { epoch, owner },
             Err(Declined::TooOld) => PlainAllSaid::TooOld,
@@ -159,7 +162,8 @@ struct PlainEach {
 impl From<EachAsk> for PlainEach {
     fn from(ask: EachAsk) -> Self {
         let EachAsk { source, policy_version, checks } = ask;
-        let checks = checks.into_iter().map(|one| (one.partition, one.epoch, one.check.into())).collect();
+        let checks =
+            checks.into_iter().map(|one| (one.partition, one.epoch, one.check.into())).collect();
         Self { source, policy_version, checks }
     }
 }
@@ -172,6 +176,10 @@ impl TryFrom<PlainEach> for EachAsk {
         let one = |(partition, epoch, check): (Partition, u64, PlainCheck)| {
             Ok(One { partition, epoch, check: check.try_into()? })
         };
-        Ok(Self { source, policy_version, checks: checks.into_iter().map(one).collect::<Read<_>>()? })
+        Ok(Self {
+            source,
+            policy_version,
+            checks: checks.into_iter().map(one).collect::<Read<_>>()?,
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! The breaker of a link: it stops asking a peer that doesn't answer, so that callers go another way at once.
+//! The breaker of a link: it stops asking a peer that doesn't answer, so that callers go another
+//! way at once.
 //!
 //! ```text
 //! closed      every call goes through
@@ -7,16 +8,18 @@
 //! half-open   one call at a time goes through and is watched: 3 good ones in a row close, a bad one opens again
 //! ```
 //!
-//! A connection that comes up makes an open breaker half-open at once and forgets how long it was to
-//! stay open: the peer is there again, or is another process.
+//! A connection that comes up makes an open breaker half-open at once and forgets how long it was
+//! to stay open: the peer is there again, or is another process.
 //!
-//! It speaks of the peer, not of the answers: whatever comes back is a success, also "busy"; no connection, one that broke, or no
-//! answer in time is a failure ([`Outcome::of`]). It is quick and forgets quickly, and nothing rests on it but the way of a call: who owns
-//! what is the business of leases.
+//! It speaks of the peer, not of the answers: whatever comes back is a success, also "busy"; no
+//! connection, one that broke, or no answer in time is a failure ([`Outcome::of`]). It is quick and
+//! forgets quickly, and nothing rests on it but the way of a call: who owns what is the business of
+//! leases.
 //!
-//! It is asked for every check that is passed on, by all workers. While it is closed that costs them a few atomics and no
-//! lock; the changes between its states, and the probes, happen under one. Failures of a second are counted in ten slots of
-//! 100 ms; outcomes of calls that began before its state changed count for nothing.
+//! It is asked for every check that is passed on, by all workers. While it is closed that costs
+//! them a few atomics and no lock; the changes between its states, and the probes, happen under
+//! one. Failures of a second are counted in ten slots of 100 ms; outcomes of calls that began
+//! before its state changed count for nothing.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,8 +63,12 @@ impl Outcome {
     pub fn of<T>(ended: &Result<T, CallError>) -> Self {
         match ended {
             Ok(_) | Err(CallError::Failed(..) | CallError::Unreadable(..)) => Self::Good,
-            Err(CallError::NotConnected(_) | CallError::Lost(_) | CallError::DeadlinePassed(_)) => Self::Bad,
-            Err(CallError::Busy(_) | CallError::TooLong { .. } | CallError::Encode(_)) => Self::Nothing,
+            Err(CallError::NotConnected(_) | CallError::Lost(_) | CallError::DeadlinePassed(_)) => {
+                Self::Bad
+            }
+            Err(CallError::Busy(_) | CallError::TooLong { .. } | CallError::Encode(_)) => {
+                Self::Nothing
+            }
         }
     }
 }
@@ -144,10 +151,11 @@ impl Breaker {
         }
     }
 
-    /// Asks for leave to make a call at `now`, in nanoseconds of boot time; none where it is open, or half-open with a probe
-    /// on its way.
+    /// Asks for leave to make a call at `now`, in nanoseconds of boot time; none where it is open,
+    /// or half-open with a probe on its way.
     pub fn ask(&self, now: u64) -> Option<Pass<'_>> {
-        // Before the state: a pass of an era that has passed counts for nothing, one of an era to come would count there.
+        // Before the state: a pass of an era that has passed counts for nothing, one of an era to
+        // come would count there.
         let era = self.era.load(Ordering::Acquire);
         match self.shut_until.load(Ordering::Acquire) {
             CLOSED => Some(Pass { breaker: self, era, probe: false }),
@@ -158,7 +166,8 @@ impl Breaker {
 
     fn ask_half_open(&self, now: u64) -> Option<Pass<'_>> {
         let mut rest = self.rest();
-        let (until, era) = (self.shut_until.load(Ordering::Relaxed), self.era.load(Ordering::Relaxed));
+        let (until, era) =
+            (self.shut_until.load(Ordering::Relaxed), self.era.load(Ordering::Relaxed));
         if until == CLOSED {
             return Some(Pass { breaker: self, era, probe: false });
         }
@@ -175,8 +184,8 @@ impl Breaker {
         self.close(&mut rest);
     }
 
-    /// Lets the next call through as a probe if it is open at `now`, in nanoseconds of boot time; to be
-    /// called when a connection to the peer comes up. Does nothing unless it is open.
+    /// Lets the next call through as a probe if it is open at `now`, in nanoseconds of boot time;
+    /// to be called when a connection to the peer comes up. Does nothing unless it is open.
     pub fn half_open(&self, now: u64) {
         let mut rest = self.rest();
         let until = self.shut_until.load(Ordering::Relaxed);
@@ -195,7 +204,8 @@ impl Breaker {
             until if now < until => BreakerState::Open { left: until - now },
             _ => BreakerState::HalfOpen,
         };
-        let (failures, opened) = (self.in_row.load(Ordering::Relaxed), self.opened.load(Ordering::Relaxed));
+        let (failures, opened) =
+            (self.in_row.load(Ordering::Relaxed), self.opened.load(Ordering::Relaxed));
         BreakerView { state, failures, opened }
     }
 
@@ -215,7 +225,8 @@ impl Breaker {
         }
         self.window.count(now, good);
         if good {
-            // Read before it is written: all workers would else take the line from each other for nothing.
+            // Read before it is written: all workers would else take the line from each other for
+            // nothing.
             if self.in_row.load(Ordering::Relaxed) != 0 {
                 self.in_row.store(0, Ordering::Relaxed);
             }
@@ -306,8 +317,9 @@ struct Counts {
     bad: u32,
 }
 
-/// The slots: the number of the slot's time (32 bits), then calls and failures in it (16 bits each), in one word, so that none is
-/// ever seen half. A slot that is full counts no more, of either.
+/// The slots: the number of the slot's time (32 bits), then calls and failures in it (16 bits
+/// each), in one word, so that none is ever seen half. A slot that is full counts no more, of
+/// either.
 #[derive(Default)]
 struct Window([AtomicU64; SLOTS]);
 
@@ -319,7 +331,8 @@ impl Window {
             let (of, calls, bad) = unpack(word);
             match tick.wrapping_sub(of) {
                 0 => Some(pack(tick, calls.checked_add(1)?, bad + u16::from(!good))),
-                // Another thread, whose reading of the clock was later, has turned the slot over already.
+                // Another thread, whose reading of the clock was later, has turned the slot over
+                // already.
                 age if age > u32::MAX / 2 => None,
                 _ => Some(pack(tick, 1, u16::from(!good))),
             }

@@ -1,11 +1,13 @@
 //! A check on its way to the tenant's owner, and what the owner says.
 //!
-//! A check carries who forwards it, as (router, boot, sequence): by that the owner knows a repetition, which must not be
-//! charged twice. It carries the epoch of the row by which it was sent, since an owner that is none any more must not decide,
-//! and the version of the policy that the router knows, since an owner that is behind must catch up first.
+//! A check carries who forwards it, as (router, boot, sequence): by that the owner knows a
+//! repetition, which must not be charged twice. It carries the epoch of the row by which it was
+//! sent, since an owner that is none any more must not decide, and the version of the policy that
+//! the router knows, since an owner that is behind must catch up first.
 //!
-//! Of an API key there is the digest alone. Limits travel in a plain form (`plain`), and what is read is held to the same
-//! bounds as what comes by the door: a peer with a fault must not be able to break a shard.
+//! Of an API key there is the digest alone. Limits travel in a plain form (`plain`), and what is
+//! read is held to the same bounds as what comes by the door: a peer with a fault must not be able
+//! to break a shard.
 
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +85,8 @@ pub enum Declined {
         /// The owner that it knows, if there is one.
         owner: Option<Name>,
     },
-    /// The sequence number is older than what is remembered, so that a repetition can't be told from a first time.
+    /// The sequence number is older than what is remembered, so that a repetition can't be told
+    /// from a first time.
     #[error("the sequence number is too old to be told from a repetition")]
     TooOld,
 }
@@ -132,7 +135,10 @@ pub(super) struct PlainAnswer {
 }
 
 #[derive(Serialize, Deserialize)]
-#[allow(clippy::large_enum_variant, reason = "it is there for one encoding, and nearly always the large one")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is there for one encoding, and nearly always the large one"
+)]
 enum PlainSaid {
     Decided(PlainDecision),
     Refused(PlainRefused),
@@ -140,7 +146,8 @@ enum PlainSaid {
     TooOld,
 }
 
-/// A refusal on the wire. It is flat: a type that contains itself could be nested without end. Batches aren't nested.
+/// A refusal on the wire. It is flat: a type that contains itself could be nested without end.
+/// Batches aren't nested.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlainRefused {
     in_batch: Option<u32>,
@@ -188,7 +195,8 @@ impl From<Refusal> for PlainRefused {
                 Refusal::UnknownTier(tier) => PlainRefusal::UnknownTier(tier),
                 Refusal::LimitsRefused(tier) => PlainRefusal::LimitsRefused(tier),
                 Refusal::RequestIdReused => PlainRefusal::RequestIdReused,
-                // An owner asks no other node for a decision, and grants a shorter permit rather than none.
+                // An owner asks no other node for a decision, and grants a shorter permit rather
+                // than none.
                 Refusal::PermitTooLong(_) => PlainRefusal::Busy,
                 Refusal::Busy
                 | Refusal::Unreachable
@@ -228,10 +236,11 @@ pub(super) fn fuzz(bytes: &[u8]) {
         assert!(again.is_ok_and(|again| again.is_ok_and(|again| again == ask)));
     }
     if let Ok(answer) = opaque.read_answer::<CheckAsk>() {
-        let again = Opaque::answer::<CheckAsk>(&answer).map(|written| written.read_answer::<CheckAsk>());
+        let again =
+            Opaque::answer::<CheckAsk>(&answer).map(|written| written.read_answer::<CheckAsk>());
         // Decisions don't compare, since their verdicts share limits; what they print does.
-        assert!(
-            again.is_ok_and(|again| again.is_ok_and(|again| format!("{again:?}") == format!("{answer:?}")))
-        );
+        assert!(again.is_ok_and(|again| {
+            again.is_ok_and(|again| format!("{again:?}") == format!("{answer:?}"))
+        }));
     }
 }

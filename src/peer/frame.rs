@@ -4,10 +4,11 @@
 //! length u32 | "TG" | version u8 | kind u8 | ttl u32 | id u64 | message u16 | body …
 //! ```
 //!
-//! All numbers are big-endian. `length` counts what follows it. The header is written by hand and not by `codec`: whatever
-//! becomes of the encoding of bodies, two versions can always read each other's headers. `ttl` is the time that is left to a
-//! request, in microseconds. `message` is what kind of request a body is, or how a call failed. `version` is 0 in the frames of
-//! the handshake, and the version agreed on there in all others.
+//! All numbers are big-endian. `length` counts what follows it. The header is written by hand and
+//! not by `codec`: whatever becomes of the encoding of bodies, two versions can always read each
+//! other's headers. `ttl` is the time that is left to a request, in microseconds. `message` is what
+//! kind of request a body is, or how a call failed. `version` is 0 in the frames of the handshake,
+//! and the version agreed on there in all others.
 //!
 //! The length is judged before memory is set aside for the frame.
 
@@ -16,7 +17,8 @@ use std::io;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
-/// By which a frame is known; a stranger who speaks HTTP or TLS to this port is told from a peer at once.
+/// By which a frame is known; a stranger who speaks HTTP or TLS to this port is told from a peer at
+/// once.
 const MAGIC: [u8; 2] = *b"TG";
 /// Bytes between a frame's length and its body.
 pub const HEADER_BYTES: usize = 18;
@@ -24,7 +26,8 @@ pub const HEADER_BYTES: usize = 18;
 const LENGTH_BYTES: usize = 4;
 /// The version that frames of the handshake name: it never changes.
 pub(super) const HANDSHAKE_VERSION: u8 = 0;
-/// The most bytes of a frame of the handshake: two names and a few numbers, or a reason for refusing.
+/// The most bytes of a frame of the handshake: two names and a few numbers, or a reason for
+/// refusing.
 const HANDSHAKE_FRAME_BYTES_MAX: usize = 1_024;
 
 /// What a frame is.
@@ -46,8 +49,8 @@ pub enum FrameKind {
     Ping,
     /// Yes.
     Pong,
-    /// In the handshake, behind the greetings of two ends that both gave a nonce: that this end knows the
-    /// secret of the cluster.
+    /// In the handshake, behind the greetings of two ends that both gave a nonce: that this end
+    /// knows the secret of the cluster.
     Proof,
 }
 
@@ -92,7 +95,8 @@ pub struct Frame {
     pub ttl_us: u32,
     /// The call it belongs to; 0 where it belongs to none.
     pub id: u64,
-    /// What kind of message the body is, how a call failed, or why the other end is refused; 0 where there is no more to say.
+    /// What kind of message the body is, how a call failed, or why the other end is refused; 0
+    /// where there is no more to say.
     pub message: u16,
     /// The rest.
     pub body: Bytes,
@@ -162,7 +166,8 @@ impl FrameCodec {
         Self::agreed(HANDSHAKE_VERSION, HANDSHAKE_FRAME_BYTES_MAX)
     }
 
-    /// For what comes after it: frames of `version` with at most `bytes_max` bytes, headers included.
+    /// For what comes after it: frames of `version` with at most `bytes_max` bytes, headers
+    /// included.
     pub fn agreed(version: u8, bytes_max: usize) -> Self {
         let lengths = LengthDelimitedCodec::builder()
             .length_field_length(LENGTH_BYTES)

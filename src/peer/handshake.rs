@@ -1,12 +1,13 @@
 //! The handshake: who is there, in which cluster, for what, and in which versions.
 //!
-//! Both ends send a [`Hello`] as their first frame, the one that dialled first. Each judges the other's alone, by the same rules,
-//! and they speak the highest version that both know: a node of the next release goes on talking to one of this. Who
-//! refuses says why in a frame of its own, so that the reason stands in both logs. On a network with certificates a greeting
-//! is only believed if it says of its node what the certificate says.
+//! Both ends send a [`Hello`] as their first frame, the one that dialled first. Each judges the
+//! other's alone, by the same rules, and they speak the highest version that both know: a node of
+//! the next release goes on talking to one of this. Who refuses says why in a frame of its own, so
+//! that the reason stands in both logs. On a network with certificates a greeting is only believed
+//! if it says of its node what the certificate says.
 //!
-//! The layout of a greeting never changes; a later version may say more behind it, which an earlier one passes over. A cluster that
-//! was made anew says under which number; without, it never was:
+//! The layout of a greeting never changes; a later version may say more behind it, which an earlier
+//! one passes over. A cluster that was made anew says under which number; without, it never was:
 //!
 //! ```text
 //! least version u8 | highest version u8 | class u8 | boot u64 | length u8, cluster | length u8, node | lineage u64, or nothing
@@ -40,7 +41,8 @@ use crate::check::Name;
 use crate::net::Certified;
 use crate::placement::FormatLevel;
 
-/// How long a handshake may take. It is two small frames; a node that needs longer couldn't serve either.
+/// How long a handshake may take. It is two small frames; a node that needs longer couldn't serve
+/// either.
 pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(1);
 /// The most bytes that are kept of a reason for refusing.
 const REASON_BYTES_MAX: usize = 512;
@@ -149,7 +151,8 @@ impl Hello {
         if versions.min == 0 || versions.min > versions.max {
             return Err(malformed("its range of versions is none"));
         }
-        let class = Class::from_code(bytes.get_u8()).ok_or(malformed("there is no such class of traffic"))?;
+        let class = Class::from_code(bytes.get_u8())
+            .ok_or(malformed("there is no such class of traffic"))?;
         let boot = BootId(bytes.get_u64());
         let mut name = || {
             let (length, rest) = bytes.split_first()?;
@@ -170,7 +173,9 @@ impl Hello {
             rest = behind;
             match tag {
                 LEVEL => {
-                    level = value.first_chunk().map_or(level, |n| FormatLevel::new(u16::from_be_bytes(*n)));
+                    level = value
+                        .first_chunk()
+                        .map_or(level, |n| FormatLevel::new(u16::from_be_bytes(*n)));
                 }
                 NONCE => marks.nonce = value.try_into().ok(),
                 CLUSTER => marks.cluster = value.try_into().ok(),
@@ -239,7 +244,8 @@ pub enum Refusal {
         /// What its certificate says.
         certified: Certified,
     },
-    /// It goes by the name of the node that refuses: either this is a node that called itself, or two have one name.
+    /// It goes by the name of the node that refuses: either this is a node that called itself, or
+    /// two have one name.
     #[error("it calls itself {0}, as this node does")]
     SameName(Name),
     /// It answers for another class of traffic than it was asked for.
@@ -255,7 +261,8 @@ pub enum Refusal {
     NoMember(Name),
     /// Its cluster has been made anew since, or this one has of another back-up.
     #[error(
-        "its lineage is {theirs}, that of this cluster is {ours}: one of the two was made anew without the other"
+        "its lineage is {theirs}, that of this cluster is {ours}: one of the two was made anew \
+             without the other"
     )]
     OtherLineage {
         /// That of the end that refuses.
@@ -267,23 +274,26 @@ pub enum Refusal {
     #[error("the cluster was made anew without node {0}, and what that node knows was given up")]
     GivenUp(Name),
     /// It belongs to another cluster of the same name.
-    #[error("it belongs to another cluster that is called {0} too: the ids of the two clusters differ")]
+    #[error(
+        "it belongs to another cluster that is called {0} too: the ids of the two clusters differ"
+    )]
     OtherId(Name),
     /// It would form a cluster of other nodes.
     #[error(
-        "its configuration lists other [[nodes]] than that of this node: the two would form different clusters"
+        "its configuration lists other [[nodes]] than that of this node: the two would form \
+             different clusters"
     )]
     OtherFounders,
     /// It doesn't say that it knows the secret.
     #[error(
-        "node {0} gives no proof that it knows the peer secret: it has none ([peers] secret, or [auth]), or \
-         it is no node of this cluster"
+        "node {0} gives no proof that it knows the peer secret: it has none ([peers] secret, \
+             or [auth]), or it is no node of this cluster"
     )]
     NoProof(Name),
     /// It knows another secret.
     #[error(
-        "node {0} knows another peer secret than this node: compare [peers] secret, or the admin tokens, of \
-         both"
+        "node {0} knows another peer secret than this node: compare [peers] secret, or the \
+             admin tokens, of both"
     )]
     WrongProof(Name),
 }
@@ -350,11 +360,13 @@ impl HandshakeError {
         }
     }
 
-    /// The same as it counts where the other end has proved nothing: unless it `is_believed` without, a
-    /// refusal that would end this process is one like any other.
+    /// The same as it counts where the other end has proved nothing: unless it `is_believed`
+    /// without, a refusal that would end this process is one like any other.
     fn said(self, is_believed: bool) -> Self {
         match self {
-            Self::NoMemberToPeer(why) | Self::GivenUpByPeer(why) if !is_believed => Self::RefusedByPeer(why),
+            Self::NoMemberToPeer(why) | Self::GivenUpByPeer(why) if !is_believed => {
+                Self::RefusedByPeer(why)
+            }
             error => error,
         }
     }
@@ -399,7 +411,10 @@ pub(super) async fn call<S: AsyncRead + AsyncWrite>(
         let (peer, theirs) = greeted.map_err(|error| error.said(is_believed))?;
         let mut judged = judge(us, (End::Dialled, marks), &peer, certified).and_then(|version| {
             if peer.who.node != *expected {
-                return Err(Refusal::OtherNode { expected: expected.clone(), actual: peer.who.node.clone() });
+                return Err(Refusal::OtherNode {
+                    expected: expected.clone(),
+                    actual: peer.who.node.clone(),
+                });
             }
             match peer.class == class {
                 true => Ok(version),
@@ -437,13 +452,15 @@ pub(super) async fn answer<S: AsyncRead + AsyncWrite>(
     in_time(async {
         let (peer, theirs) = greeting(reader).await?;
         let marks = us.guard.marks();
-        let mut judged =
-            judge(us, (End::Answered, marks), &peer, certified).and_then(|version| match admits(&peer) {
+        let mut judged = judge(us, (End::Answered, marks), &peer, certified).and_then(|version| {
+            match admits(&peer) {
                 true => Ok(version),
                 false => Err(Refusal::NoMember(peer.who.node.clone())),
-            });
+            }
+        });
         let both_prove = marks.nonce.is_some() && peer.marks.nonce.is_some();
-        // What ends the other node's process is said behind the proofs, so that no stranger can say it.
+        // What ends the other node's process is said behind the proofs, so that no stranger can say
+        // it.
         let ends_peer = matches!(judged, Err(Refusal::NoMember(_) | Refusal::GivenUp(_)));
         if judged.is_ok() || (ends_peer && both_prove) {
             let own = us.identity.hello(peer.class, marks).write();
@@ -455,8 +472,10 @@ pub(super) async fn answer<S: AsyncRead + AsyncWrite>(
                     judged = Err(Refusal::WrongProof(peer.who.node.clone()));
                 } else {
                     let said = judged.as_ref().err().map(Refusal::frame);
-                    let (code, why) = said.map_or((0, Bytes::new()), |frame| (frame.message, frame.body));
-                    let mut body = us.guard.prove(End::Answered, Verdict { code, why: &why }, greetings);
+                    let (code, why) =
+                        said.map_or((0, Bytes::new()), |frame| (frame.message, frame.body));
+                    let mut body =
+                        us.guard.prove(End::Answered, Verdict { code, why: &why }, greetings);
                     body.extend_from_slice(&why);
                     let mut proof = Frame::greeting(FrameKind::Proof, body.into());
                     proof.message = code;
@@ -492,7 +511,9 @@ async fn greeting<S: AsyncRead + AsyncWrite>(
 }
 
 /// The frame with the proof of the other end.
-async fn proof_of<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<Frame, HandshakeError> {
+async fn proof_of<S: AsyncRead + AsyncWrite>(
+    reader: &mut Reader<S>,
+) -> Result<Frame, HandshakeError> {
     let frame = reader.next().await.ok_or(HandshakeError::Closed)??;
     match frame.kind {
         FrameKind::Proof => Ok(frame),
@@ -501,16 +522,18 @@ async fn proof_of<S: AsyncRead + AsyncWrite>(reader: &mut Reader<S>) -> Result<F
     }
 }
 
-/// Whether both ends mean one cluster. Lists of a cluster that has begun may differ from each other. A node that
-/// knows of no cluster may ask one that has begun whether it knows it, and takes no log of a cluster with
-/// another list.
+/// Whether both ends mean one cluster. Lists of a cluster that has begun may differ from each
+/// other. A node that knows of no cluster may ask one that has begun whether it knows it, and takes
+/// no log of a cluster with another list.
 fn judge_marks(us: &Identity, end: End, ours: Marks, theirs: Marks) -> Result<(), Refusal> {
     let (dialled, answered) = match end {
         End::Dialled => (ours.cluster, theirs.cluster),
         End::Answered => (theirs.cluster, ours.cluster),
     };
     match (dialled, answered) {
-        (Some(dialled), Some(answered)) if dialled != answered => Err(Refusal::OtherId(us.cluster.clone())),
+        (Some(dialled), Some(answered)) if dialled != answered => {
+            Err(Refusal::OtherId(us.cluster.clone()))
+        }
         (_, Some(_)) => Ok(()),
         (_, None) => match (ours.founders, theirs.founders) {
             (Some(ours), Some(theirs)) if ours != theirs => Err(Refusal::OtherFounders),
@@ -519,8 +542,8 @@ fn judge_marks(us: &Identity, end: End, ours: Marks, theirs: Marks) -> Result<()
     }
 }
 
-/// What both ends ask of each other. `certified` is whose certificate the other has shown; none where the network knows no
-/// certificates, and then its word has to do.
+/// What both ends ask of each other. `certified` is whose certificate the other has shown; none
+/// where the network knows no certificates, and then its word has to do.
 fn judge(
     Us { identity: us, guard }: Us<'_>,
     (end, marks): (End, Marks),
@@ -529,12 +552,18 @@ fn judge(
 ) -> Result<u8, Refusal> {
     let them = &peer.who;
     if them.cluster != us.cluster {
-        return Err(Refusal::OtherCluster { ours: us.cluster.clone(), theirs: them.cluster.clone() });
+        return Err(Refusal::OtherCluster {
+            ours: us.cluster.clone(),
+            theirs: them.cluster.clone(),
+        });
     }
     if let Some(certified) = certified
         && (&certified.cluster, &certified.node) != (&them.cluster, &them.node)
     {
-        return Err(Refusal::OtherCertificate { claimed: them.node.clone(), certified: certified.clone() });
+        return Err(Refusal::OtherCertificate {
+            claimed: them.node.clone(),
+            certified: certified.clone(),
+        });
     }
     let (ours, theirs) = (us.lineage.number(), them.lineage.number());
     if us.lineage.gave_up(theirs) {
@@ -584,7 +613,9 @@ pub(super) fn reason(body: &[u8]) -> String {
 
 /// Plays an end that dials and sends `bytes`: it is never let in, since it knows no key.
 pub(super) fn fuzz_answer(bytes: &[u8]) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+        return;
+    };
     let guard = Guard::new(vec![Key::new([7; 32])], &crate::random::Seed::from_number(1));
     let name = |text| Name::new(text).unwrap_or_else(|| unreachable!("{text} is a name"));
     let identity = Identity {

@@ -1,8 +1,9 @@
 //! Whether a node is there: it is greeted and left again.
 //!
-//! Whoever wants to become a member is looked for at the address that it names, before it is one: the greeting has to come
-//! about, so it is that node, of that cluster, in a version that is spoken here. A node that isn't running yet stands on its
-//! [`Doorstep`] meanwhile, greets whoever comes, and answers nothing.
+//! Whoever wants to become a member is looked for at the address that it names, before it is one:
+//! the greeting has to come about, so it is that node, of that cluster, in a version that is spoken
+//! here. A node that isn't running yet stands on its [`Doorstep`] meanwhile, greets whoever comes,
+//! and answers nothing.
 
 use std::time::Duration;
 
@@ -17,15 +18,20 @@ use crate::placement::FormatLevel;
 /// How long to wait where the system can't give a connection: it has too many, and some will end.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Greets the node `peer` at the other end and returns the format level of its program. Errs with the
-/// reason where another node answers, or none. A node that is not admitted yet can't know the secret of
-/// the cluster: it is asked for no proof, and nothing is asked of it.
-pub async fn knock<D: Dial>(us: &Identity, peer: &Name, dial: &mut D) -> Result<FormatLevel, String> {
+/// Greets the node `peer` at the other end and returns the format level of its program. Errs with
+/// the reason where another node answers, or none. A node that is not admitted yet can't know the
+/// secret of the cluster: it is asked for no proof, and nothing is asked of it.
+pub async fn knock<D: Dial>(
+    us: &Identity,
+    peer: &Name,
+    dial: &mut D,
+) -> Result<FormatLevel, String> {
     let stream = dial.dial().await.map_err(|error| error.to_string())?;
     let certified = stream.certified().cloned();
     let (mut reader, mut writer) = handshake::framed(stream);
     let us = Us { identity: us, guard: &Guard::default() };
-    let greeted = handshake::call(&mut reader, &mut writer, us, certified.as_ref(), Class::Raft, peer).await;
+    let greeted =
+        handshake::call(&mut reader, &mut writer, us, certified.as_ref(), Class::Raft, peer).await;
     greeted.map(|agreed| agreed.peer.who.level).map_err(|error| error.to_string())
 }
 
@@ -62,7 +68,8 @@ impl<'l, L: Listen> Doorstep<'l, L> {
         let certified = stream.certified().cloned();
         let (mut reader, mut writer) = handshake::framed(stream);
         let us = Us { identity: &self.us, guard: &Guard::default() };
-        let greeted = handshake::answer(&mut reader, &mut writer, us, certified.as_ref(), |_| true).await;
+        let greeted =
+            handshake::answer(&mut reader, &mut writer, us, certified.as_ref(), |_| true).await;
         greeted.map(drop)
     }
 }
@@ -97,7 +104,9 @@ mod tests {
                 said.push(knock(&identity("n1", us), &Name::new(peer).unwrap(), &mut dial).await);
             }
             let mut nowhere = pipes.dial("n9").unwrap();
-            said.push(knock(&identity("n1", "demo"), &Name::new("n9").unwrap(), &mut nowhere).await);
+            said.push(
+                knock(&identity("n1", "demo"), &Name::new("n9").unwrap(), &mut nowhere).await,
+            );
             said.into_iter().map(|said| said.err().unwrap_or_default()).collect::<Vec<_>>()
         };
         let said = tokio::select! {

@@ -1,8 +1,9 @@
 //! Which cluster of a name a node belongs to.
 //!
-//! A cluster that lost its majority is made anew of one node that is left (`cluster recover`), and one that lost everything of a
-//! back-up (`cluster restore`). Nodes of what was before may come back: they hold the same name, the same members and a log that
-//! was right once. Two of three such nodes are a majority among themselves. So whoever makes a cluster anew draws a number for it,
+//! A cluster that lost its majority is made anew of one node that is left (`cluster recover`), and
+//! one that lost everything of a back-up (`cluster restore`). Nodes of what was before may come
+//! back: they hold the same name, the same members and a log that was right once. Two of three such
+//! nodes are a majority among themselves. So whoever makes a cluster anew draws a number for it,
 //! and nodes speak with each other only under the same number:
 //!
 //! ```text
@@ -13,13 +14,15 @@
 //! n4            joins, and is told the lineage        lineage 9f86…
 //! ```
 //!
-//! The number is drawn, not counted: were n2 and n3 recovered each for itself, two clusters of generation 1 would mix.
+//! The number is drawn, not counted: were n2 and n3 recovered each for itself, two clusters of
+//! generation 1 would mix.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Recoveries that are remembered: of older ones nodes are still refused, and not told that they were given up.
+/// Recoveries that are remembered: of older ones nodes are still refused, and not told that they
+/// were given up.
 pub const RECOVERIES_MAX: usize = 64;
 
 /// The numbers that were drawn, newest first; none where the cluster is what it began as.
@@ -33,7 +36,13 @@ impl Lineage {
 
     /// That of the numbers, newest first; what is too much or means nothing is left out.
     pub fn of(numbers: impl IntoIterator<Item = u64>) -> Self {
-        Self(numbers.into_iter().filter(|number| *number != Self::FIRST).take(RECOVERIES_MAX).collect())
+        Self(
+            numbers
+                .into_iter()
+                .filter(|number| *number != Self::FIRST)
+                .take(RECOVERIES_MAX)
+                .collect(),
+        )
     }
 
     /// That of a cluster which is made anew of this one, under a number that was drawn for it.
@@ -54,7 +63,9 @@ impl Lineage {
     /// Whether this cluster was made anew of the one with that number, or of one that was.
     pub fn gave_up(&self, number: u64) -> bool {
         match self.0.split_first() {
-            Some((own, before)) => number != *own && (number == Self::FIRST || before.contains(&number)),
+            Some((own, before)) => {
+                number != *own && (number == Self::FIRST || before.contains(&number))
+            }
             None => false,
         }
     }

@@ -1,12 +1,15 @@
-//! The end that asks: one connection to one peer for one class of traffic, kept up, with many calls on it at a time.
+//! The end that asks: one connection to one peer for one class of traffic, kept up, with many calls
+//! on it at a time.
 //!
-//! [`link`] gives a [`Link`], which callers clone and share, and a driver, a future that whoever builds the node runs where it
-//! likes. The driver dials, greets, pings and dials again; it ends when all links are dropped. Callers never wait for it: a call to a peer
-//! that isn't connected fails at once.
+//! [`link`] gives a [`Link`], which callers clone and share, and a driver, a future that whoever
+//! builds the node runs where it likes. The driver dials, greets, pings and dials again; it ends
+//! when all links are dropped. Callers never wait for it: a call to a peer that isn't connected
+//! fails at once.
 //!
-//! Between attempts it waits, 50 ms at first and twice as long each time up to a second, half of it by chance: nodes
-//! that lost the same peer together don't come back together. A connection that was up starts over at 50 ms, and a peer
-//! that has just connected to this node is dialled at once ([`Link::redial`]).
+//! Between attempts it waits, 50 ms at first and twice as long each time up to a second, half of it
+//! by chance: nodes that lost the same peer together don't come back together. A connection that
+//! was up starts over at 50 ms, and a peer that has just connected to this node is dialled at once
+//! ([`Link::redial`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,10 +39,11 @@ use crate::placement::FormatLevel;
 use crate::random::Generator;
 use crate::watch;
 
-/// How long a dial may take, all addresses of the peer together. A dial bounds each step itself (see [`Dial`]): a name five
-/// seconds, an address one.
+/// How long a dial may take, all addresses of the peer together. A dial bounds each step itself
+/// (see [`Dial`]): a name five seconds, an address one.
 const DIAL_MAX: Duration = Duration::from_secs(30);
-/// The first wait between two attempts, and the longest. The longest also bounds how late a link notices that its peer is back.
+/// The first wait between two attempts, and the longest. The longest also bounds how late a link
+/// notices that its peer is back.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// Answers to pings that the round trip of a link is the least of: one slow answer of a busy peer
@@ -77,12 +81,14 @@ pub enum LinkState {
         since: u64,
         /// Why the last attempt failed, or the last connection ended; none before the first.
         why: Option<String>,
-        /// Since when every attempt has ended in hearing that the peer knows of no such member as this node.
+        /// Since when every attempt has ended in hearing that the peer knows of no such member as
+        /// this node.
         no_member_since: Option<u64>,
-        /// Whether the last attempt ended in hearing that the peer's cluster was made anew, and gave up what this node is part of.
+        /// Whether the last attempt ended in hearing that the peer's cluster was made anew, and
+        /// gave up what this node is part of.
         given_up: bool,
-        /// Whether the last attempt ended in the refusal of one end: a peer is there, and one of the two is
-        /// configured otherwise.
+        /// Whether the last attempt ended in the refusal of one end: a peer is there, and one of
+        /// the two is configured otherwise.
         refused: bool,
     },
     /// There is one.
@@ -133,7 +139,8 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the call had no effect, for certain, so that it may be made again elsewhere without being counted twice.
+    /// Whether the call had no effect, for certain, so that it may be made again elsewhere without
+    /// being counted twice.
     pub fn was_not_handled(&self) -> bool {
         match self {
             Self::NotConnected(_) | Self::Busy(_) | Self::TooLong { .. } | Self::Encode(_) => true,
@@ -193,8 +200,13 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
         refused: false,
     });
     let end = CancellationToken::new();
-    let driver =
-        Driver { us: args.us, guard: args.guard, shared: shared.clone(), states, breaker: args.breaker };
+    let driver = Driver {
+        us: args.us,
+        guard: args.guard,
+        shared: shared.clone(),
+        states,
+        breaker: args.breaker,
+    };
     let ended = end.clone();
     let drive = async move {
         tokio::select! {
@@ -207,7 +219,8 @@ pub fn link<D: Dial>(args: LinkArgs<D>) -> (Link, impl Future<Output = ()> + Sen
 }
 
 impl Link {
-    /// Asks the peer and waits for the answer, at most for `ttl`. A caller that drops the call takes it back.
+    /// Asks the peer and waits for the answer, at most for `ttl`. A caller that drops the call
+    /// takes it back.
     pub async fn call(&self, request: Opaque, ttl: Duration) -> Result<Opaque, CallError> {
         let (shared, peer) = (&self.shared, || self.shared.peer.clone());
         let (actual, max) = (HEADER_BYTES + request.bytes.len(), shared.class.frame_bytes_max());
@@ -218,11 +231,17 @@ impl Link {
             return Err(CallError::NotConnected(peer()));
         };
         let ttl = Duration::from_micros(u64::from(ttl_us(ttl)));
-        let until = shared.clock.now().boot.saturating_add(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX));
+        let until = shared
+            .clock
+            .now()
+            .boot
+            .saturating_add(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX));
         let room = match live.queue.try_reserve() {
             Ok(room) => room,
             Err(mpsc::error::TrySendError::Full(())) => return Err(CallError::Busy(peer())),
-            Err(mpsc::error::TrySendError::Closed(())) => return Err(CallError::NotConnected(peer())),
+            Err(mpsc::error::TrySendError::Closed(())) => {
+                return Err(CallError::NotConnected(peer()));
+            }
         };
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let answer = live.pending.insert(id).map_err(|not| match not {
@@ -242,7 +261,9 @@ impl Link {
     /// The same for a question that has a type.
     pub async fn ask<A: Ask>(&self, question: &A, ttl: Duration) -> Result<A::Answer, CallError> {
         let answer = self.call(Opaque::question(question)?, ttl).await?;
-        answer.read_answer::<A>().map_err(|error| CallError::Unreadable(self.shared.peer.clone(), error))
+        answer
+            .read_answer::<A>()
+            .map_err(|error| CallError::Unreadable(self.shared.peer.clone(), error))
     }
 
     /// The node at the other end.
@@ -263,11 +284,13 @@ impl Link {
     /// Waits until there is a connection.
     pub async fn connected(&self) {
         let mut states = self.states();
-        // The driver holds the other end; once it is gone there will be no connection, and no more to wait for.
+        // The driver holds the other end; once it is gone there will be no connection, and no more
+        // to wait for.
         let _ = states.wait_for(|state| matches!(state, LinkState::Connected { .. })).await;
     }
 
-    /// Frames that have come from the peer so far: whether it is silent, or only slow with one answer.
+    /// Frames that have come from the peer so far: whether it is silent, or only slow with one
+    /// answer.
     pub fn heard(&self) -> u64 {
         self.shared.heard.load(Ordering::Relaxed)
     }
@@ -301,7 +324,8 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.live.pending.remove(self.id).is_some() {
-            // Where the queue is full the peer isn't told: the deadline that the request carries ends it there.
+            // Where the queue is full the peer isn't told: the deadline that the request carries
+            // ends it there.
             let cancel = Frame::bare(FrameKind::Cancel, self.id);
             let _ = self.live.queue.try_send(Outgoing::lasting(cancel));
         }
@@ -362,14 +386,16 @@ impl Driver {
         &self,
         dial: &mut D,
     ) -> Result<(Agreed, Reader<D::Stream>, handshake::Writer<D::Stream>), LinkError> {
-        let dialled =
-            tokio::time::timeout(DIAL_MAX, dial.dial()).await.map_err(|_| LinkError::DialTooSlow)?;
+        let dialled = tokio::time::timeout(DIAL_MAX, dial.dial())
+            .await
+            .map_err(|_| LinkError::DialTooSlow)?;
         let stream = dialled.map_err(LinkError::Dial)?;
         let certified = stream.certified().cloned();
         let (mut reader, mut writer) = handshake::framed(stream);
         let us = Us { identity: &self.us, guard: &self.guard };
         let (class, peer) = (self.shared.class, &self.shared.peer);
-        let agreed = handshake::call(&mut reader, &mut writer, us, certified.as_ref(), class, peer).await?;
+        let agreed =
+            handshake::call(&mut reader, &mut writer, us, certified.as_ref(), class, peer).await?;
         Ok((agreed, reader, writer))
     }
 
@@ -426,7 +452,13 @@ impl Driver {
                 why,
                 LinkError::Handshake(HandshakeError::Refused(_) | HandshakeError::RefusedByPeer(_))
             );
-            *state = LinkState::Connecting { since, why: Some(text), no_member_since, given_up, refused };
+            *state = LinkState::Connecting {
+                since,
+                why: Some(text),
+                no_member_since,
+                given_up,
+                refused,
+            };
         });
     }
 }

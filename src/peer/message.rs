@@ -1,8 +1,9 @@
 //! What a request is: a kind, and bytes.
 //!
-//! The wire carries [`Opaque`]s and looks into none. A room that has something to say to its like on another node gives it a
-//! [`Kind`] and implements [`Ask`], which names the type of the question and of its answer; `codec` does the rest. One that
-//! encodes by itself, as Raft does, hands over bytes.
+//! The wire carries [`Opaque`]s and looks into none. A room that has something to say to its like
+//! on another node gives it a [`Kind`] and implements [`Ask`], which names the type of the question
+//! and of its answer; `codec` does the rest. One that encodes by itself, as Raft does, hands over
+//! bytes.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use serde::de::DeserializeOwned;
 use super::frame::{Frame, FrameKind};
 use crate::codec::{self, CodecError};
 
-/// The most bytes that a decoded message may claim. What a frame can hold grows on decoding; this is several times that.
+/// The most bytes that a decoded message may claim. What a frame can hold grows on decoding; this
+/// is several times that.
 const DECODED_BYTES_MAX: usize = 16 << 20;
 /// The most bytes of the text in a failure.
 const FAILURE_TEXT_BYTES_MAX: usize = 512;
@@ -25,12 +27,14 @@ pub struct Kind(pub u16);
 impl Kind {
     /// A check, for the tenant's owner.
     pub const CHECK: Self = Self(0x0001);
-    /// The first of the kinds by which shards of different nodes speak of shared limits: ask, reply, settle.
+    /// The first of the kinds by which shards of different nodes speak of shared limits: ask,
+    /// reply, settle.
     pub const SHARED: Self = Self(0x0010);
     /// The first of Raft's kinds, up to the next hundred.
     pub const RAFT: Self = Self(0x0100);
-    /// What is said beside Raft's own messages since the second release: the contact with a majority,
-    /// and commands that are relayed. A node of the first release answers that it knows no such kind.
+    /// What is said beside Raft's own messages since the second release: the contact with a
+    /// majority, and commands that are relayed. A node of the first release answers that it knows
+    /// no such kind.
     pub const RAFT_LATER: Self = Self(0x0130);
     /// The first of the kinds that move state in bulk.
     pub const BULK: Self = Self(0x0200);
@@ -199,7 +203,10 @@ mod tests {
         let other = Opaque { kind: Kind(8), ..question.clone() };
         assert_eq!(Failure::from(other.read_question::<Sum>().unwrap_err()), Failure::UnknownKind);
         let cut = Opaque { bytes: question.bytes.slice(..2), ..question };
-        assert!(matches!(Failure::from(cut.read_question::<Sum>().unwrap_err()), Failure::Malformed(_)));
+        assert!(matches!(
+            Failure::from(cut.read_question::<Sum>().unwrap_err()),
+            Failure::Malformed(_)
+        ));
     }
 
     #[test]

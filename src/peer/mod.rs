@@ -1,8 +1,8 @@
 //! The wire between nodes: frames on a stream, a handshake, calls and their answers.
 //!
-//! A node that wants something of another asks over a [`Link`]; the other end is [`serve`]. There is one connection for each
-//! peer and traffic [`Class`], so that a snapshot never stands before a heartbeat, nor either before a check. What such a
-//! connection carries, from the first byte:
+//! A node that wants something of another asks over a [`Link`]; the other end is [`serve`]. There
+//! is one connection for each peer and traffic [`Class`], so that a snapshot never stands before a
+//! heartbeat, nor either before a check. What such a connection carries, from the first byte:
 //!
 //! ```text
 //! n1 -> n2   Hello    versions 1 to 1, cluster demo, node n1, boot 7f3a…, checks
@@ -15,16 +15,20 @@
 //! n1 -> n2   Ping     n2 -> n1  Pong         every so often; who hears nothing for too long gives the connection up
 //! ```
 //!
-//! Calls are numbered, carry the time that is left to them (a duration: the clocks of two machines don't compare), and end
-//! in an answer, in a failure that the other end names, or in a [`CallError`]. A call is never queued without bound: where the
-//! peer isn't connected or the link is full it fails at once, and whoever asked goes another way. A connection that breaks
-//! fails all its calls together, and the link dials again. It never repeats a call: whether one that broke was carried out is
-//! unknown here, and [`CallError::was_not_handled`] says when it is known.
+//! Calls are numbered, carry the time that is left to them (a duration: the clocks of two machines
+//! don't compare), and end in an answer, in a failure that the other end names, or in a
+//! [`CallError`]. A call is never queued without bound: where the peer isn't connected or the link
+//! is full it fails at once, and whoever asked goes another way. A connection that breaks fails all
+//! its calls together, and the link dials again. It never repeats a call: whether one that broke
+//! was carried out is unknown here, and [`CallError::was_not_handled`] says when it is known.
 //!
-//! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version, `proof` how
-//! a node proves that it belongs to the cluster, `knock` whether a node answers there at all, `lineage` which cluster of a name is meant, `message` what a request is,
-//! [`check`] the one kind that this room knows itself; others (Raft's, bulk transfer's) are bytes to it; `plain` is its encoding. `link` and `server` are
-//! the two ends, `pending` the calls that wait, `writer` the way out of both ends, `breaker` when a peer isn't asked any more. The streams come from [`net`](crate::net).
+//! `frame` is the bytes around a message, `handshake` who may speak to whom and in which version,
+//! `proof` how a node proves that it belongs to the cluster, `knock` whether a node answers there
+//! at all, `lineage` which cluster of a name is meant, `message` what a request is, [`check`] the
+//! one kind that this room knows itself; others (Raft's, bulk transfer's) are bytes to it; `plain`
+//! is its encoding. `link` and `server` are the two ends, `pending` the calls that wait, `writer`
+//! the way out of both ends, `breaker` when a peer isn't asked any more. The streams come from
+//! [`net`](crate::net).
 
 pub mod batch;
 mod breaker;
@@ -75,7 +79,8 @@ pub enum Class {
 
 /// A batch of a thousand checks is a few hundred kilobytes.
 const CHECKS_FRAME_BYTES_MAX: usize = 1 << 20;
-/// A policy document of 64 MiB, the most that a node takes unless told otherwise, is one entry of the log.
+/// A policy document of 64 MiB, the most that a node takes unless told otherwise, is one entry of
+/// the log.
 const RAFT_FRAME_BYTES_MAX: usize = 72 << 20;
 /// Senders of bulk cut it into pieces of 1 MiB at most; there is room for a large one.
 const BULK_FRAME_BYTES_MAX: usize = 4 << 20;
@@ -100,7 +105,8 @@ impl Class {
         }
     }
 
-    /// The most bytes of one frame, its header included; a longer one is refused before memory is set aside for it.
+    /// The most bytes of one frame, its header included; a longer one is refused before memory is
+    /// set aside for it.
     pub fn frame_bytes_max(self) -> usize {
         match self {
             Self::Checks => CHECKS_FRAME_BYTES_MAX,
@@ -118,9 +124,10 @@ impl Class {
         }
     }
 
-    /// How long a peer may be silent before the connection is given up; pings go out four times as often. A ping stands
-    /// behind the frame that is being sent, so that classes with large frames wait longer; and a node that was cut off may need
-    /// a snapshot, which waits for this on a connection that leads nowhere.
+    /// How long a peer may be silent before the connection is given up; pings go out four times as
+    /// often. A ping stands behind the frame that is being sent, so that classes with large frames
+    /// wait longer; and a node that was cut off may need a snapshot, which waits for this on a
+    /// connection that leads nowhere.
     pub fn silence_max(self) -> Duration {
         match self {
             Self::Checks => Duration::from_secs(2),
@@ -129,8 +136,8 @@ impl Class {
         }
     }
 
-    /// Pings in the time that a peer may be silent. Those of Raft's class, four a second, measure the
-    /// round trip that the timers of Raft have to bear.
+    /// Pings in the time that a peer may be silent. Those of Raft's class, four a second, measure
+    /// the round trip that the timers of Raft have to bear.
     fn pings_in_silence(self) -> u32 {
         match self {
             Self::Checks | Self::Bulk => 4,
@@ -157,8 +164,8 @@ impl fmt::Display for Class {
     }
 }
 
-/// Reads any bytes as frames, as a greeting and as every message that this room knows: what a fuzzer calls. What was read
-/// is written the same again.
+/// Reads any bytes as frames, as a greeting and as every message that this room knows: what a
+/// fuzzer calls. What was read is written the same again.
 pub fn fuzz_frames(bytes: &[u8]) {
     frame::fuzz(bytes);
     handshake::fuzz(bytes);
@@ -181,7 +188,8 @@ pub fn fuzz_frames(bytes: &[u8]) {
     }
 }
 
-/// Dials a node that asks for a proof and sends it these bytes: what a fuzzer calls. None of them is let in.
+/// Dials a node that asks for a proof and sends it these bytes: what a fuzzer calls. None of them
+/// is let in.
 pub fn fuzz_greeting(bytes: &[u8]) {
     handshake::fuzz_answer(bytes);
 }

@@ -1,7 +1,8 @@
 //! What one node knows of partitions, on its way to the node that is to own them next.
 //!
-//! It goes in parts, over the connection for bulk: first a copy, then what has changed since and what is gone since. Every part says
-//! which move it is for, and what its sender's boot clock shows, since the times in it are on that clock.
+//! It goes in parts, over the connection for bulk: first a copy, then what has changed since and
+//! what is gone since. Every part says which move it is for, and what its sender's boot clock
+//! shows, since the times in it are on that clock.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,8 @@ pub struct InstallAsk {
     pub shared: Vec<(u128, State)>,
     /// Accounts that may have been in an earlier part and hold no information any more.
     pub gone: Vec<String>,
-    /// Partitions whose counts were lost, and when by the sender's clocks: boot, then wall nanoseconds.
+    /// Partitions whose counts were lost, and when by the sender's clocks: boot, then wall
+    /// nanoseconds.
     pub lost: Vec<(Partition, u64, u64)>,
     /// Whether it is the last part.
     pub is_last: bool,

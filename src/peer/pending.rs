@@ -1,8 +1,9 @@
 //! The calls of one connection that wait for their answers.
 //!
-//! Callers on all workers put themselves in and take themselves out, the connection resolves them. The calls are spread over
-//! a few maps with a lock each, held for the time of one insertion; ids follow each other, so that neighbours in time never
-//! meet at one lock. Once closed it takes nothing more: a call that comes while the connection ends fails as those in it do.
+//! Callers on all workers put themselves in and take themselves out, the connection resolves them.
+//! The calls are spread over a few maps with a lock each, held for the time of one insertion; ids
+//! follow each other, so that neighbours in time never meet at one lock. Once closed it takes
+//! nothing more: a call that comes while the connection ends fails as those in it do.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +42,8 @@ impl Pending {
 
     fn with<T>(&self, id: u64, change: impl FnOnce(&mut Waiting) -> T) -> T {
         let map = &self.maps[(id % MAPS) as usize];
-        // A map is whole between any two statements: what panicked while holding the lock left it so.
+        // A map is whole between any two statements: what panicked while holding the lock left it
+        // so.
         change(&mut map.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -67,7 +69,8 @@ impl Pending {
         Some(removed)
     }
 
-    /// Answers a call. One that nobody waits for any more is no fault: its cancellation crossed the answer.
+    /// Answers a call. One that nobody waits for any more is no fault: its cancellation crossed the
+    /// answer.
     pub(super) fn resolve(&self, id: u64, answer: Answer) {
         if let Some(to) = self.remove(id) {
             let _ = to.send(answer);
@@ -108,7 +111,9 @@ mod tests {
         pending.close();
         assert_eq!(pending.len(), 0);
         assert!(
-            waiting.iter_mut().all(|answer| answer.try_recv() == Err(oneshot::error::TryRecvError::Closed))
+            waiting
+                .iter_mut()
+                .all(|answer| answer.try_recv() == Err(oneshot::error::TryRecvError::Closed))
         );
         assert_eq!(pending.insert(20).unwrap_err(), NotTaken::Closed);
         assert_eq!(pending.len(), 0);

@@ -1,7 +1,9 @@
-//! The plain forms of checks and decisions: what they are on the wire, whatever becomes of the types they stand for.
+//! The plain forms of checks and decisions: what they are on the wire, whatever becomes of the
+//! types they stand for.
 //!
-//! Names and texts check themselves as they are read. Numbers don't, and a window of length 0 would be a division by it in
-//! somebody's shard; so [`PlainLimit::limit`] and its like hold them to the bounds of the door.
+//! Names and texts check themselves as they are read. Numbers don't, and a window of length 0 would
+//! be a division by it in somebody's shard; so [`PlainLimit::limit`] and its like hold them to the
+//! bounds of the door.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,13 +13,13 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{
-    ATTRIBUTES_MAX, ApiKeyDigest, Bypass, Check, Cost, DEADLINE_MS, DIMENSIONS_MAX, Decision, DeniedBy,
-    Dimension, Exactness, Label, Limit, Match, Method, Name, PERMIT_TTL_MS, Path, Permit, PermitId,
-    REQUEST_LIMITS_MAX, Reason, RequestId, TenantId, Verdict,
+    ATTRIBUTES_MAX, ApiKeyDigest, Bypass, Check, Cost, DEADLINE_MS, DIMENSIONS_MAX, Decision,
+    DeniedBy, Dimension, Exactness, Label, Limit, Match, Method, Name, PERMIT_TTL_MS, Path, Permit,
+    PermitId, REQUEST_LIMITS_MAX, Reason, RequestId, TenantId, Verdict,
 };
 use crate::limit::{
-    Calendar, ENTRIES_MAX, LeakyBucket, MAX_CONCURRENT_MAX, OnExceeded, Outcome, Period, Quota, Rate, Rule,
-    TokenBucket, UNITS_MAX, WINDOW_MAX, Window,
+    Calendar, ENTRIES_MAX, LeakyBucket, MAX_CONCURRENT_MAX, OnExceeded, Outcome, Period, Quota,
+    Rate, Rule, TokenBucket, UNITS_MAX, WINDOW_MAX, Window,
 };
 use crate::placement::Partition;
 
@@ -98,8 +100,9 @@ pub(super) enum PlainOutcome {
     Never,
 }
 
-/// A cold start has no member of its own, so that every version can read it: it is the one wait for permits
-/// beyond a cap that leaves them all. Without a cold start, all are left only where none is waited for.
+/// A cold start has no member of its own, so that every version can read it: it is the one wait for
+/// permits beyond a cap that leaves them all. Without a cold start, all are left only where none is
+/// waited for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct PlainVerdict {
     limit: PlainLimit,
@@ -200,7 +203,8 @@ impl PlainRule {
             1..=UNITS_MAX => Ok(units),
             _ => Err("a limit's units are out of bounds"),
         };
-        let rate = |plain: PlainRate| Rate::told(plain.count, plain.period).ok_or("a rate of nothing");
+        let rate =
+            |plain: PlainRate| Rate::told(plain.count, plain.period).ok_or("a rate of nothing");
         let window = |plain: PlainWindow| match plain.length {
             1..=WINDOW_MAX => Ok(Window { limit: units(plain.limit)?, length: plain.length }),
             _ => Err("a window's length is out of bounds"),
@@ -217,7 +221,9 @@ impl PlainRule {
             }
             Self::FixedWindow(w) => Rule::FixedWindow(window(w)?),
             Self::SlidingWindow(w) => Rule::SlidingWindow(window(w)?),
-            Self::SlidingLog(w) if w.limit > ENTRIES_MAX => return Err("a sliding log is too long"),
+            Self::SlidingLog(w) if w.limit > ENTRIES_MAX => {
+                return Err("a sliding log is too long");
+            }
             Self::SlidingLog(w) => Rule::SlidingLog(window(w)?),
             Self::Quota { limit, monthly, anchor_day, zone, counts_on } => {
                 if !(1..=31).contains(&anchor_day) {
@@ -399,7 +405,9 @@ impl TryFrom<PlainDecision> for Decision {
             return Err("a permit of no partition");
         }
         let denied_by = match plain.denied_by {
-            Some((name, per, reason)) => Some(Box::new(DeniedBy { name, scope: scope(per)?, reason })),
+            Some((name, per, reason)) => {
+                Some(Box::new(DeniedBy { name, scope: scope(per)?, reason }))
+            }
             None => None,
         };
         Ok(Self {

@@ -10,20 +10,21 @@
 //! n2 -> n1   Proof   HMAC-SHA256(key, "answered" | verdict | both greetings), verdict
 //! ```
 //!
-//! The verdict of the end that was dialled is 0, or that the other end is no member, or was given up: a
-//! node ends that hears it of its cluster, so no other program must be able to say it. All else that the ends
-//! refuse each other for is said at once, without a proof.
+//! The verdict of the end that was dialled is 0, or that the other end is no member, or was given
+//! up: a node ends that hears it of its cluster, so no other program must be able to say it. All
+//! else that the ends refuse each other for is said at once, without a proof.
 //!
-//! A proof holds for one connection, since the nonces are in the greetings, and for one direction: sent
-//! back, it is wrong. A node proves with the first of its keys and accepts any of them, so that a
-//! secret can be changed node by node.
+//! A proof holds for one connection, since the nonces are in the greetings, and for one direction:
+//! sent back, it is wrong. A node proves with the first of its keys and accepts any of them, so
+//! that a secret can be changed node by node.
 //!
-//! A node with keys speaks with a peer that gives no nonce only if the log says that this peer's program
-//! may be older than the proof ([`Guard::may_be_older`]). A node without keys gives no nonce.
+//! A node with keys speaks with a peer that gives no nonce only if the log says that this peer's
+//! program may be older than the proof ([`Guard::may_be_older`]). A node without keys gives no
+//! nonce.
 //!
 //! The greeting also says which cluster is meant. Two clusters may have one name and use the same
-//! addresses, one after the other: their ids differ, and before there is an id, so do the lists of the
-//! nodes that are to form the cluster.
+//! addresses, one after the other: their ids differ, and before there is an id, so do the lists of
+//! the nodes that are to form the cluster.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -71,11 +72,13 @@ pub struct Marks {
     pub nonce: Option<Nonce>,
     /// The id of the cluster, once the node knows it.
     pub cluster: Option<Mark>,
-    /// The digest of the list of the nodes that form the cluster, as the node's configuration has it.
+    /// The digest of the list of the nodes that form the cluster, as the node's configuration has
+    /// it.
     pub founders: Option<Mark>,
 }
 
-/// What the end that was dialled says with its proof, so that only a member of the cluster can say it.
+/// What the end that was dialled says with its proof, so that only a member of the cluster can say
+/// it.
 #[derive(Clone, Copy)]
 pub(super) struct Verdict<'a> {
     /// 0, or the number of a refusal.
@@ -169,8 +172,8 @@ impl Guard {
     }
 
     /// The same of a node whose configuration lists the nodes that form the cluster, of which
-    /// `founders` is the digest; `forms` says that the node knows of no cluster yet. A node that has a
-    /// log says its list only once it knows the id: until then its list means nothing.
+    /// `founders` is the digest; `forms` says that the node knows of no cluster yet. A node that
+    /// has a log says its list only once it knows the id: until then its list means nothing.
     pub fn with_founders(self, founders: Option<Mark>, forms: bool) -> Self {
         Self { founders, forms, ..self }
     }
@@ -187,8 +190,8 @@ impl Guard {
         }
     }
 
-    /// Takes note of the members whose program may be one that gives no proof: any other peer has to
-    /// give one.
+    /// Takes note of the members whose program may be one that gives no proof: any other peer has
+    /// to give one.
     pub fn may_be_older(&self, members: BTreeSet<Name>) {
         let members = (!members.is_empty()).then(|| members.into());
         self.older.store(members);
@@ -199,8 +202,8 @@ impl Guard {
         self.keys.is_empty() || self.older.load().as_ref().is_some_and(|older| older.contains(node))
     }
 
-    /// Whether a peer that greeted without a nonce, because its program could be older, has to prove
-    /// itself by now.
+    /// Whether a peer that greeted without a nonce, because its program could be older, has to
+    /// prove itself by now.
     pub(super) fn misses_proof(&self, peer: &Name, marks: &Marks) -> bool {
         marks.nonce.is_none() && !self.lets_in_without_proof(peer)
     }
@@ -216,11 +219,20 @@ impl Guard {
             nonce
         });
         let cluster = self.cluster.load().as_deref().copied();
-        Marks { nonce, cluster, founders: self.founders.filter(|_| self.forms || cluster.is_some()) }
+        Marks {
+            nonce,
+            cluster,
+            founders: self.founders.filter(|_| self.forms || cluster.is_some()),
+        }
     }
 
     /// The proof of this node as the end `end`; empty without a key.
-    pub(super) fn prove(&self, end: End, verdict: Verdict<'_>, greetings: Greetings<'_>) -> Vec<u8> {
+    pub(super) fn prove(
+        &self,
+        end: End,
+        verdict: Verdict<'_>,
+        greetings: Greetings<'_>,
+    ) -> Vec<u8> {
         let mac = self.keys.first().and_then(|key| mac(key, end, verdict, greetings));
         mac.map(|mac| mac.finalize().into_bytes().to_vec()).unwrap_or_default()
     }
@@ -233,8 +245,9 @@ impl Guard {
         verdict: Verdict<'_>,
         greetings: Greetings<'_>,
     ) -> bool {
-        let verifies =
-            |key| mac(key, end, verdict, greetings).is_some_and(|mac| mac.verify_slice(proof).is_ok());
+        let verifies = |key| {
+            mac(key, end, verdict, greetings).is_some_and(|mac| mac.verify_slice(proof).is_ok())
+        };
         self.keys.iter().any(verifies)
     }
 }

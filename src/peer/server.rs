@@ -1,9 +1,12 @@
-//! The end that is asked: takes connections, greets, hands each request to a [`Handler`], sends answers as they come.
+//! The end that is asked: takes connections, greets, hands each request to a [`Handler`], sends
+//! answers as they come.
 //!
-//! Connections are accepted on the control runtime ([`accept`]) and served on the workers ([`serve`], once on each), greeting
-//! included: a check that comes in is decided where it was read. A connection is one task. The requests on it run side by side in that task, each for as long as its deadline says and nobody
-//! cancels it; so a handler must not block, and one that has much to do gives it to somebody else. What bounds a connection:
-//! the requests that may be open at a time (beyond them the answer is [`Failure::Busy`], at once) and the answers that wait to be
+//! Connections are accepted on the control runtime ([`accept`]) and served on the workers
+//! ([`serve`], once on each), greeting included: a check that comes in is decided where it was
+//! read. A connection is one task. The requests on it run side by side in that task, each for as
+//! long as its deadline says and nobody cancels it; so a handler must not block, and one that has
+//! much to do gives it to somebody else. What bounds a connection: the requests that may be open at
+//! a time (beyond them the answer is [`Failure::Busy`], at once) and the answers that wait to be
 //! sent. While a peer doesn't take its answers, nothing more is read from it.
 
 use std::collections::BTreeMap;
@@ -20,7 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::frame::{Frame, FrameError, FrameKind, HEADER_BYTES};
-use super::handshake::{self, Agreed, HANDSHAKE_MAX, HandshakeError, Hello, Identity, Reader, Refusal, Us};
+use super::handshake::{
+    self, Agreed, HANDSHAKE_MAX, HandshakeError, Hello, Identity, Reader, Refusal, Us,
+};
 use super::message::{Failure, Opaque};
 use super::proof::Guard;
 use super::writer::{self, Outgoing, WriteError};
@@ -30,9 +35,11 @@ use crate::watch;
 
 /// Looks at a silent connection in the time that its peer may be silent.
 const LOOKS_IN_SILENCE: u32 = 4;
-/// Open connections on all workers: three from each of a hundred peers, and as many again that they haven't noticed to be gone.
+/// Open connections on all workers: three from each of a hundred peers, and as many again that they
+/// haven't noticed to be gone.
 const CONNECTIONS_MAX: usize = 600;
-/// Answers of one connection that wait to be sent: a few flushes. Beyond that the peer is not read from.
+/// Answers of one connection that wait to be sent: a few flushes. Beyond that the peer is not read
+/// from.
 const ANSWERS_MAX: usize = 1_024;
 /// How long requests that were accepted may go on after the stop.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -44,7 +51,8 @@ pub struct Call {
     pub from: Arc<Hello>,
     /// The wire version that is spoken with it; the answer is to be understood by that one.
     pub version: u8,
-    /// The time that was left when the request was sent. When it has passed, the handler is dropped.
+    /// The time that was left when the request was sent. When it has passed, the handler is
+    /// dropped.
     pub ttl: Duration,
     /// What is asked.
     pub request: Opaque,
@@ -52,8 +60,8 @@ pub struct Call {
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Whether a node is a member, and may ask. Its cluster's name and its versions have been looked at. Asked at the greeting,
-    /// and every so often after it: members change.
+    /// Whether a node is a member, and may ask. Its cluster's name and its versions have been
+    /// looked at. Asked at the greeting, and every so often after it: members change.
     fn admits(&self, hello: &Hello) -> bool;
     /// Called when a connection of a node that was admitted is up.
     fn connected(&self, _hello: &Hello) {}
@@ -63,17 +71,22 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, call: Call) -> impl Future<Output = Result<Opaque, Failure>> + Send;
 }
 
-/// Takes the connections of peers and hands them to the workers in turn, until told to stop; beyond [`CONNECTIONS_MAX`] they
-/// are closed at once.
-pub async fn accept<L: Listen>(listener: L, workers: Vec<Sender<L::Stream>>, stop: watch::Receiver<bool>) {
+/// Takes the connections of peers and hands them to the workers in turn, until told to stop; beyond
+/// [`CONNECTIONS_MAX`] they are closed at once.
+pub async fn accept<L: Listen>(
+    listener: L,
+    workers: Vec<Sender<L::Stream>>,
+    stop: watch::Receiver<bool>,
+) {
     let refused = |from| {
-        tracing::warn!(%from, most = CONNECTIONS_MAX, "too many connections of peers: one was closed");
+        tracing::warn!(%from, most = CONNECTIONS_MAX, "too many connections of peers: one was \
+                                                       closed");
     };
     net::accept(listener, workers, CONNECTIONS_MAX, Arc::default(), refused, stop).await;
 }
 
-/// Serves, on one worker, the peers whose connections are handed to it. Told to stop, it finishes within two seconds what was
-/// begun.
+/// Serves, on one worker, the peers whose connections are handed to it. Told to stop, it finishes
+/// within two seconds what was begun.
 pub async fn serve<S: Carried, H: Handler>(
     mut parcels: Receiver<S>,
     us: Identity,
@@ -159,12 +172,18 @@ struct Connection<H> {
 }
 
 impl<H: Handler> Connection<H> {
-    async fn run<S: Carried>(self, parcel: S::Parcel, from: SocketAddr, stopped: watch::Receiver<bool>) {
+    async fn run<S: Carried>(
+        self,
+        parcel: S::Parcel,
+        from: SocketAddr,
+        stopped: watch::Receiver<bool>,
+    ) {
         let (agreed, reader, writer) = match self.greet::<S>(parcel).await {
             Ok(greeted) => greeted,
             Err(error) => return tracing::warn!(%from, %error, "a peer was not let in"),
         };
-        let (peer, class, version) = (agreed.peer.who.node.clone(), agreed.peer.class, agreed.version);
+        let (peer, class, version) =
+            (agreed.peer.who.node.clone(), agreed.peer.class, agreed.version);
         tracing::info!(%peer, %class, version, boot = %agreed.peer.who.boot, %from, "a peer has connected");
         let _present = Present::new(self.handler.clone(), agreed.peer.clone());
         match self.carry(agreed, reader, writer, stopped).await {
@@ -183,7 +202,8 @@ impl<H: Handler> Connection<H> {
         let (mut reader, mut writer) = handshake::framed(stream);
         let admits = |hello: &Hello| self.handler.admits(hello);
         let us = Us { identity: &self.us, guard: &self.guard };
-        let agreed = handshake::answer(&mut reader, &mut writer, us, certified.as_ref(), admits).await?;
+        let agreed =
+            handshake::answer(&mut reader, &mut writer, us, certified.as_ref(), admits).await?;
         Ok((agreed, reader, writer))
     }
 
@@ -224,8 +244,8 @@ impl<H: Handler> Connection<H> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut silent, mut stopping) = (0, false);
         while !stopping || !running.is_empty() {
-            // Each turn has at most one thing to say. Without room for it nothing is read: that is what holds a peer back
-            // that asks more than it listens.
+            // Each turn has at most one thing to say. Without room for it nothing is read: that is
+            // what holds a peer back that asks more than it listens.
             let Ok(room) = out.reserve().await else { return Ok(()) };
             let frame = tokio::select! {
                 biased;
@@ -262,7 +282,9 @@ impl<H: Handler> Connection<H> {
             let Some(frame) = frame else { return Ok(()) };
             let frame = frame?;
             // A peer that sends without a pause leaves no turn to the ticks.
-            if frame.kind == FrameKind::Request && self.guard.misses_proof(&peer.who.node, &peer.marks) {
+            if frame.kind == FrameKind::Request
+                && self.guard.misses_proof(&peer.who.node, &peer.marks)
+            {
                 room.send(Outgoing::lasting(Refusal::NoProof(peer.who.node.clone()).frame()));
                 return Ok(());
             }
@@ -277,7 +299,8 @@ impl<H: Handler> Connection<H> {
                     let (handle, registration) = AbortHandle::new_pair();
                     open.insert(frame.id, handle);
                     let (id, ttl) = (frame.id, Duration::from_micros(u64::from(frame.ttl_us)));
-                    let call = Call { from: peer.clone(), version, ttl, request: Opaque::of(frame) };
+                    let call =
+                        Call { from: peer.clone(), version, ttl, request: Opaque::of(frame) };
                     let answer = Abortable::new(self.one(id, call), registration);
                     // An aborted one has nobody to answer.
                     running.push(async move { (id, answer.await.ok()) });
@@ -288,7 +311,9 @@ impl<H: Handler> Connection<H> {
                         handle.abort();
                     }
                 }
-                FrameKind::Ping => room.send(Outgoing::lasting(Frame::bare(FrameKind::Pong, frame.id))),
+                FrameKind::Ping => {
+                    room.send(Outgoing::lasting(Frame::bare(FrameKind::Pong, frame.id)))
+                }
                 FrameKind::Refusal => {
                     return Err(HandshakeError::refused_by(&frame).into());
                 }
@@ -313,7 +338,10 @@ impl<H: Handler> Connection<H> {
         let answer = tokio::time::timeout(ttl, self.handler.handle(call)).await;
         match answer.unwrap_or(Err(Failure::DeadlinePassed)) {
             Ok(answer) if HEADER_BYTES + answer.bytes.len() > bytes_max => {
-                let text = format!("its answer has {} bytes, more than fit in a frame", answer.bytes.len());
+                let text = format!(
+                    "its answer has {} bytes, more than fit in a frame",
+                    answer.bytes.len()
+                );
                 Failure::Failed(text).frame(id)
             }
             Ok(answer) => answer.reply(id),
@@ -322,7 +350,8 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// The next request that is done. Without any it waits for ever, where the bare stream would say that it has ended.
+/// The next request that is done. Without any it waits for ever, where the bare stream would say
+/// that it has ended.
 async fn next<F: Future<Output = (u64, Option<Frame>)>>(
     running: &mut FuturesUnordered<F>,
 ) -> Option<(u64, Option<Frame>)> {

@@ -1,8 +1,10 @@
-//! What shards of different nodes say to each other about the limits that tenants share: ask, reply, settle.
+//! What shards of different nodes say to each other about the limits that tenants share: ask,
+//! reply, settle.
 //!
-//! The tenant's shard asks the bucket's owner to hold units, hears what the bucket says, and settles: takes, or gives back.
-//! The check that asks is known by the life of its node, its shard and a number; by that both asking and settling can be said
-//! twice and count once. Times travel as durations, since the clocks of two machines don't compare.
+//! The tenant's shard asks the bucket's owner to hold units, hears what the bucket says, and
+//! settles: takes, or gives back. The check that asks is known by the life of its node, its shard
+//! and a number; by that both asking and settling can be said twice and count once. Times travel as
+//! durations, since the clocks of two machines don't compare.
 
 use serde::{Deserialize, Serialize};
 
@@ -92,8 +94,8 @@ impl SharedAsk {
         }
     }
 
-    /// The question as the bucket's shard takes it; `now` is the boot time of the node that is asked. Fails where the limit is
-    /// out of bounds.
+    /// The question as the bucket's shard takes it; `now` is the boot time of the node that is
+    /// asked. Fails where the limit is out of bounds.
     pub fn ask(self, now: u64) -> Result<Ask, &'static str> {
         Ok(Ask {
             op: self.op,

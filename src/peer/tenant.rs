@@ -1,5 +1,5 @@
-//! What else is asked of the node that owns a tenant: its permits, how it stands, that its counts be forgotten; and of any node,
-//! which tenants it has in memory.
+//! What else is asked of the node that owns a tenant: its permits, how it stands, that its counts
+//! be forgotten; and of any node, which tenants it has in memory.
 
 use std::net::IpAddr;
 
@@ -32,8 +32,8 @@ impl Ask for PermitAsk {
     type Answer = Owned<bool>;
 }
 
-/// Extends a permit. A node of an earlier version knows [`PermitAsk`] alone, whose answer can't say that
-/// the time is too long.
+/// Extends a permit. A node of an earlier version knows [`PermitAsk`] alone, whose answer can't say
+/// that the time is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewAsk {
     /// The permit; its partition is in it.
@@ -161,8 +161,8 @@ impl Ask for ResetAsk {
     type Answer = Owned<()>;
 }
 
-/// That a part of what is kept of a tenant be forgotten, or all of it. A node of format level 1 knows no such message:
-/// a router asks only where every member has a higher one.
+/// That a part of what is kept of a tenant be forgotten, or all of it. A node of format level 1
+/// knows no such message: a router asks only where every member has a higher one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgetAsk {
     /// The partition of its account.
@@ -251,8 +251,12 @@ impl From<Forgotten> for PlainForgotten {
 impl From<PlainForgotten> for Forgotten {
     fn from(plain: PlainForgotten) -> Self {
         let limits = |limits: Vec<(Name, Vec<String>)>| {
-            let scope = |scope: Vec<String>| scope.iter().filter_map(|text| Dimension::new(text)).collect();
-            limits.into_iter().map(|(name, per)| ForgottenLimit { name, scope: scope(per) }).collect()
+            let scope =
+                |scope: Vec<String>| scope.iter().filter_map(|text| Dimension::new(text)).collect();
+            limits
+                .into_iter()
+                .map(|(name, per)| ForgottenLimit { name, scope: scope(per) })
+                .collect()
         };
         let PlainForgotten { was_active, limits: of, kept } = plain;
         Self { was_active, limits: limits(of), kept: limits(kept) }

@@ -1,7 +1,7 @@
 //! The way out of a connection, of either end: one queue, one writer.
 //!
-//! Whatever has gathered in the queue is written together and flushed once. So frames travel in batches when there are many,
-//! and a lone one leaves at once: there is no timer to wait for.
+//! Whatever has gathered in the queue is written together and flushed once. So frames travel in
+//! batches when there are many, and a lone one leaves at once: there is no timer to wait for.
 
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ pub(super) enum WriteError {
     Stalled(Duration),
 }
 
-/// Writes what comes until all senders are gone. A peer that takes none of a batch for as long as `stall_max` ends it.
+/// Writes what comes until all senders are gone. A peer that takes none of a batch for as long as
+/// `stall_max` ends it.
 pub(super) async fn write<S: AsyncRead + AsyncWrite>(
     mut writer: Writer<S>,
     mut queue: mpsc::Receiver<Outgoing>,
@@ -67,7 +68,9 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite>(
             }
             writer.flush().await
         };
-        tokio::time::timeout(stall_max, flushed).await.map_err(|_| WriteError::Stalled(stall_max))??;
+        tokio::time::timeout(stall_max, flushed)
+            .await
+            .map_err(|_| WriteError::Stalled(stall_max))??;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ pub const MEMBERS_MAX: usize = 256;
 /// The heaviest that a node can be. Every unit costs the planner a hash for each partition.
 pub const WEIGHT_MAX: u8 = 16;
 
-/// How much of the load a node takes, beside the others: one of weight 2 owns twice what one of weight 1 owns. From 0, which
-/// takes none, to [`WEIGHT_MAX`].
+/// How much of the load a node takes, beside the others: one of weight 2 owns twice what one of
+/// weight 1 owns. From 0, which takes none, to [`WEIGHT_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Weight(u8);
@@ -70,7 +70,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether there is anything for it: neither owner nor replica is a node that may not own, or has no weight.
+    /// Whether there is anything for it: neither owner nor replica is a node that may not own, or
+    /// has no weight.
     pub(super) fn is_eligible(&self) -> bool {
         self.may_own && self.weight > Weight::NONE
     }
@@ -90,7 +91,8 @@ pub enum MembersError {
     TooMany,
 }
 
-/// The nodes of a cluster, each once, in the order of their ids: however they were learned of, the plan is the same.
+/// The nodes of a cluster, each once, in the order of their ids: however they were learned of, the
+/// plan is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members(BTreeMap<NodeId, Member>);
 

@@ -1,20 +1,22 @@
 //! Where a tenant lives: in one of 4096 partitions, each of which one node owns.
 //!
-//! Two questions, answered apart. *Which partition?* is a keyed hash of the account, and never changes. *Whose partition?* is
-//! a row of a [`Table`] that all nodes agree on, and changes when nodes come and go. So a tenant's move from node to node is
-//! the change of a row at one place in the log, the same for everybody, and no hash of nodes is asked when a check comes in:
+//! Two questions, answered apart. *Which partition?* is a keyed hash of the account, and never
+//! changes. *Whose partition?* is a row of a [`Table`] that all nodes agree on, and changes when
+//! nodes come and go. So a tenant's move from node to node is the change of a row at one place in
+//! the log, the same for everybody, and no hash of nodes is asked when a check comes in:
 //!
 //! ```text
 //! "acme" ─ hash under the secret ─> partition 2041 ─ row 2041 ─> owner n2 in boot 9c…, replica n1, epoch 5
 //! ```
 //!
-//! The [`planner`] says which rows should change: by weighted rendezvous hashing ([`rendezvous`]), with as few moves as an even
-//! load allows. Nothing here knows which nodes are well, whose lease lasts, or how a partition is handed over. That is the
-//! cluster's part: it asks the planner, writes into the log, and applies what the log says with [`Table::with`].
+//! The [`planner`] says which rows should change: by weighted rendezvous hashing ([`rendezvous`]),
+//! with as few moves as an even load allows. Nothing here knows which nodes are well, whose lease
+//! lasts, or how a partition is handed over. That is the cluster's part: it asks the planner,
+//! writes into the log, and applies what the log says with [`Table::with`].
 //!
-//! The hash of accounts is SipHash-1-3 under the cluster's secret, so that nobody who picks tenant ids can aim them at one partition or
-//! one hash-table slot. It is computed once, at the door; its upper twelve bits are the partition, the rest serves the
-//! owner's hash table.
+//! The hash of accounts is SipHash-1-3 under the cluster's secret, so that nobody who picks tenant
+//! ids can aim them at one partition or one hash-table slot. It is computed once, at the door; its
+//! upper twelve bits are the partition, the rest serves the owner's hash table.
 
 mod each;
 mod level;
@@ -45,7 +47,8 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13x128};
 
-/// Slices of the tenant space: enough that a hundred nodes are loaded alike, few enough for a table in every node.
+/// Slices of the tenant space: enough that a hundred nodes are loaded alike, few enough for a table
+/// in every node.
 pub const PARTITIONS: u16 = 4096;
 
 /// The key of every hash that outsiders can feed.

@@ -1,17 +1,20 @@
 //! Who can own a partition: a node, in one of its lives.
 //!
-//! A node keeps its [`NodeId`] for as long as it belongs to the cluster. Its process may end and start again, with its memory
-//! empty; so what is owned is owned by a [`Seat`], the node together with the [`BootId`] of one process. Node 3 that crashed
-//! in boot 17 and came back in boot 18 finds its rows still naming (3, 17), and knows that it owns none of them.
+//! A node keeps its [`NodeId`] for as long as it belongs to the cluster. Its process may end and
+//! start again, with its memory empty; so what is owned is owned by a [`Seat`], the node together
+//! with the [`BootId`] of one process. Node 3 that crashed in boot 17 and came back in boot 18
+//! finds its rows still naming (3, 17), and knows that it owns none of them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of a node, by which the log and the table know it: given when the node joins, never 0 and never again to
-/// another. Its name is what people call it, and is told from the number everywhere: the node that is named `n3` may well
-/// have the number 117.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The number of a node, by which the log and the table know it: given when the node joins, never 0
+/// and never again to another. Its name is what people call it, and is told from the number
+/// everywhere: the node that is named `n3` may well have the number 117.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct NodeId(pub u64);
 

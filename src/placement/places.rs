@@ -1,7 +1,7 @@
 //! The table, as one life of one node sees it: what is here, and who has the rest.
 //!
-//! Rows name the node *and* its life, so a process that has just begun sees its predecessor's rows as somebody else's: it
-//! answers for none of them until the log has given them to it.
+//! Rows name the node *and* its life, so a process that has just begun sees its predecessor's rows
+//! as somebody else's: it answers for none of them until the log has given them to it.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use super::{BootId, Epoch, NodeId, PARTITIONS, Partition, Row, Seat, Table, Tabl
 pub struct Places {
     me: Seat,
     table: Arc<Table>,
-    /// A bit for each partition that is here: asked for every check, and all of it in a few cache lines.
+    /// A bit for each partition that is here: asked for every check, and all of it in a few cache
+    /// lines.
     here: [u64; WORDS],
 }
 
@@ -38,7 +39,8 @@ impl Places {
         Self { me, table, here }
     }
 
-    /// All is here: one node that nobody shares anything with, for tests and for who embeds a shard alone.
+    /// All is here: one node that nobody shares anything with, for tests and for who embeds a shard
+    /// alone.
     pub fn all_here() -> Self {
         let me = Seat { node: NodeId(1), boot: BootId(1) };
         let row = Row { owner: me, replica: None, epoch: Epoch::FIRST, moving: None };
@@ -70,7 +72,11 @@ impl Places {
     /// Where `partition` is.
     pub fn of(&self, partition: Partition) -> Place {
         let row = self.table.row(partition);
-        if self.is_here(partition) { Place::Here(row.epoch) } else { Place::There(row.owner, row.epoch) }
+        if self.is_here(partition) {
+            Place::Here(row.epoch)
+        } else {
+            Place::There(row.owner, row.epoch)
+        }
     }
 
     /// Whether `partition` is here.

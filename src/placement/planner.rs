@@ -1,22 +1,25 @@
-//! The planner: which partitions should be where, and what has to change for that. Pure: the same members and the same table
-//! give the same plan on every node, in whatever order the members were learned of.
+//! The planner: which partitions should be where, and what has to change for that. Pure: the same
+//! members and the same table give the same plan on every node, in whatever order the members were
+//! learned of.
 //!
 //! A plan fulfils three wishes, the first before the second before the third.
 //!
-//! 1. *An even load.* Every node owns its share, rounded up or down (`quota.rs`): of 4096 partitions, a hundred
-//!    equal nodes own 40 or 41 each.
-//! 2. *Few moves.* A partition moves only if its owner may not own any longer, or has too many, or another has too few. With
-//!    `homeless` rows of the first kind, `excess` what nodes own above their share rounded up, and `missing` what they lack to
-//!    their share rounded down, a plan has exactly `max(homeless + excess, missing)` moves, and no table with an even load is
-//!    nearer. So a fourth node beside three equal ones takes 1024 partitions and nothing else moves, and a node that leaves a
-//!    balanced table gives away what it had and nothing else moves. With unequal weights the shares' fractions shift too: at
-//!    most one further partition for each other node.
-//! 3. *Everybody agrees where.* Which partitions move, and to whom of those that lack some, is decided by
+//! 1. *An even load.* Every node owns its share, rounded up or down (`quota.rs`): of 4096
+//!    partitions, a hundred equal nodes own 40 or 41 each.
+//! 2. *Few moves.* A partition moves only if its owner may not own any longer, or has too many, or
+//!    another has too few. With `homeless` rows of the first kind, `excess` what nodes own above
+//!    their share rounded up, and `missing` what they lack to their share rounded down, a plan has
+//!    exactly `max(homeless + excess, missing)` moves, and no table with an even load is nearer. So
+//!    a fourth node beside three equal ones takes 1024 partitions and nothing else moves, and a
+//!    node that leaves a balanced table gives away what it had and nothing else moves. With unequal
+//!    weights the shares' fractions shift too: at most one further partition for each other node.
+//! 3. *Everybody agrees where.* Which partitions move, and to whom of those that lack some, is
+//!    decided by
 //!    [rendezvous](super::rendezvous): pairs of partition and node in the order of their scores, highest first. A node that has
 //!    the replica comes before all others, since the state is there.
 //!
-//! The replica is on the node with the best score besides the owner, always: it follows from owner and members alone. A node that
-//! is lost leaves its partitions to all others in turn.
+//! The replica is on the node with the best score besides the owner, always: it follows from owner
+//! and members alone. A node that is lost leaves its partitions to all others in turn.
 //!
 //! ```text
 //! table: n1 owns 1366, n2 1365, n3 1365      members: n1, n2, n3 and n4 with nothing
@@ -24,8 +27,9 @@
 //!        then PlaceReplica where n4 scores best after the owner
 //! ```
 //!
-//! A plan is for the table it was made from. Once some of it is done the rest is still right, but what else has changed is not
-//! in it: plan anew from the table in force, which costs milliseconds, and take the [`next_moves`] of that.
+//! A plan is for the table it was made from. Once some of it is done the rest is still right, but
+//! what else has changed is not in it: plan anew from the table in force, which costs milliseconds,
+//! and take the [`next_moves`] of that.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -54,7 +58,8 @@ pub struct Assignment {
 /// One thing to be done on the way to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// Hand a partition over. What was its owner keeps the replica, until a [`Effect::PlaceReplica`] says otherwise.
+    /// Hand a partition over. What was its owner keeps the replica, until a
+    /// [`Effect::PlaceReplica`] says otherwise.
     Move {
         /// The partition.
         partition: Partition,
@@ -93,15 +98,19 @@ pub fn first(members: &Members) -> Result<Vec<Assignment>, PlanError> {
     Ok(Partition::all().zip(owners).map(assignment).collect())
 }
 
-/// What has to be done so that `table` is as `members` want it; nothing if it is. The most urgent comes first: partitions
-/// whose owner may not own any longer; replicas that are missing, or on a node that may not keep them; moves for an even
-/// load; replicas that are better elsewhere, and those of partitions that move, which come after their move.
+/// What has to be done so that `table` is as `members` want it; nothing if it is. The most urgent
+/// comes first: partitions whose owner may not own any longer; replicas that are missing, or on a
+/// node that may not keep them; moves for an even load; replicas that are better elsewhere, and
+/// those of partitions that move, which come after their move.
 pub fn moves(members: &Members, table: &Table) -> Result<Vec<Effect>, PlanError> {
     let field = Field::new(members)?;
     let place = |node: NodeId| field.place(node);
     let now: Vec<Standing> = table
         .rows()
-        .map(|(_, row)| Standing { owner: place(row.owner.node), replica: row.replica.and_then(place) })
+        .map(|(_, row)| Standing {
+            owner: place(row.owner.node),
+            replica: row.replica.and_then(place),
+        })
         .collect();
     let owners = owners(&field, &now);
 
@@ -123,9 +132,14 @@ pub fn moves(members: &Members, table: &Table) -> Result<Vec<Effect>, PlanError>
     Ok([homeless, bare, uneven, better].concat())
 }
 
-/// What of `plan` to begin now, so that no more than `at_most` partitions are under way, those `in_progress` included. A
-/// partition is under way with one thing at a time, in the order of the plan: its replica is not placed before its move is done.
-pub fn next_moves(plan: &[Effect], in_progress: &BTreeSet<Partition>, at_most: usize) -> Vec<Effect> {
+/// What of `plan` to begin now, so that no more than `at_most` partitions are under way, those
+/// `in_progress` included. A partition is under way with one thing at a time, in the order of the
+/// plan: its replica is not placed before its move is done.
+pub fn next_moves(
+    plan: &[Effect],
+    in_progress: &BTreeSet<Partition>,
+    at_most: usize,
+) -> Vec<Effect> {
     let mut seen = in_progress.clone();
     let next = plan.iter().filter(|effect| seen.insert(effect.partition()));
     next.take(at_most.saturating_sub(in_progress.len())).copied().collect()
@@ -170,10 +184,13 @@ fn owners(field: &Field, now: &[Standing]) -> Vec<usize> {
             score: field.score(partition, to),
         }));
     }
-    candidates.sort_unstable_by_key(|c| Reverse((c.has_copy, c.score, Reverse(c.to), Reverse(c.partition))));
+    candidates.sort_unstable_by_key(|c| {
+        Reverse((c.has_copy, c.score, Reverse(c.to), Reverse(c.partition)))
+    });
 
-    // What can be spared and what has no owner is together what is lacking, and any of it may go anywhere: so whoever takes
-    // the best pair that is left, as long as there is one, ends with every quota met.
+    // What can be spared and what has no owner is together what is lacking, and any of it may go
+    // anywhere: so whoever takes the best pair that is left, as long as there is one, ends with
+    // every quota met.
     let mut owners: Vec<Option<usize>> = now.iter().map(|standing| standing.owner).collect();
     let mut moved = vec![false; now.len()];
     for Candidate { partition, to, .. } in candidates {

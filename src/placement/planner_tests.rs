@@ -1,4 +1,5 @@
-//! What the planner promises, for whole clusters: drawn members, drawn tables, and a judge that knows nothing of quotas.
+//! What the planner promises, for whole clusters: drawn members, drawn tables, and a judge that
+//! knows nothing of quotas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +10,15 @@ use twox_hash::XxHash3_64;
 use super::planner::{self, Effect, PlanError, next_moves};
 use super::*;
 
-/// A 32nd of what `PROPTEST_CASES` says, 8 cases unless told: one case plans a whole cluster several times.
+/// A 32nd of what `PROPTEST_CASES` says, 8 cases unless told: one case plans a whole cluster
+/// several times.
 pub fn config() -> ProptestConfig {
     let usual = ProptestConfig::default();
     ProptestConfig {
         cases: usual.cases.div_ceil(32),
-        failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel("proptest-regressions"))),
+        failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel(
+            "proptest-regressions",
+        ))),
         ..usual
     }
 }
@@ -62,7 +66,8 @@ fn done(table: &Table, effect: &Effect) -> Table {
     table.with(&[change], TableVersion(table.version().0 + 1)).unwrap()
 }
 
-/// The table after a plan: everything that concerns different partitions in one entry, in the plan's order.
+/// The table after a plan: everything that concerns different partitions in one entry, in the
+/// plan's order.
 fn carried_out(table: &Table, plan: &[Effect]) -> Table {
     let (mut table, mut left) = (table.clone(), plan.to_vec());
     while !left.is_empty() {
@@ -100,12 +105,14 @@ fn counts(list: &[Member], table: &Table) -> BTreeMap<NodeId, u64> {
 /// Weights of the nodes that may own, and of all of them together.
 fn weights(list: &[Member]) -> (BTreeMap<NodeId, u64>, u64) {
     let may = list.iter().filter(|member| member.may_own && member.weight.get() > 0);
-    let weights: BTreeMap<NodeId, u64> = may.map(|member| (member.id, member.weight.get().into())).collect();
+    let weights: BTreeMap<NodeId, u64> =
+        may.map(|member| (member.id, member.weight.get().into())).collect();
     let all = weights.values().sum();
     (weights, all)
 }
 
-/// Whether every node that may own is less than one partition away from its exact share, and no other owns any.
+/// Whether every node that may own is less than one partition away from its exact share, and no
+/// other owns any.
 fn is_even(list: &[Member], table: &Table) -> bool {
     let (weights, all) = weights(list);
     counts(list, table).into_iter().all(|(id, count)| match weights.get(&id) {
@@ -115,8 +122,9 @@ fn is_even(list: &[Member], table: &Table) -> bool {
     })
 }
 
-/// How many moves no plan can do without. A move takes one partition from a node that has too many or may have none, and
-/// gives one to a node that may have too few; so it mends one fault of either kind at the most.
+/// How many moves no plan can do without. A move takes one partition from a node that has too many
+/// or may have none, and gives one to a node that may have too few; so it mends one fault of either
+/// kind at the most.
 fn fewest(list: &[Member], table: &Table) -> u64 {
     let (weights, all) = weights(list);
     let (mut too_many, mut too_few) = (0, 0);
@@ -140,11 +148,13 @@ fn best_beside(owner: NodeId, partition: Partition, list: &[Member]) -> Option<N
 /// Sixty-four bits that stand for who owns and keeps what.
 fn digest(table: &Table) -> u64 {
     let words = table.rows().flat_map(|(_, row)| [Some(row.owner.node), row.replica]);
-    let bytes: Vec<u8> = words.flat_map(|node| node.map_or(0, |node| node.0).to_le_bytes()).collect();
+    let bytes: Vec<u8> =
+        words.flat_map(|node| node.map_or(0, |node| node.0).to_le_bytes()).collect();
     XxHash3_64::oneshot(&bytes)
 }
 
-/// Up to `at_most` nodes with ids of any size, of drawn weights; some are drained, one at least is not.
+/// Up to `at_most` nodes with ids of any size, of drawn weights; some are drained, one at least is
+/// not.
 fn any_members(at_most: usize) -> impl Strategy<Value = Vec<Member>> {
     let drawn = (0..=WEIGHT_MAX, prop::bool::weighted(0.9));
     let nodes = prop::collection::btree_map(1..u64::MAX, drawn, 1..=at_most);
@@ -187,7 +197,10 @@ fn every_size_of_cluster_is_loaded_evenly_from_the_first() {
 #[test]
 fn weights_1_2_and_4_own_in_proportion() {
     let list = weighted(&[1, 2, 4]);
-    assert_eq!(counts(&list, &first_table(&list)).into_values().collect::<Vec<_>>(), [585, 1170, 2341]);
+    assert_eq!(
+        counts(&list, &first_table(&list)).into_values().collect::<Vec<_>>(),
+        [585, 1170, 2341]
+    );
 }
 
 #[test]
@@ -306,7 +319,8 @@ fn the_same_members_give_the_same_table_in_every_version() {
     let first = weighted(&[1, 2, 4, 1, 16]);
     let table = first_table(&first);
     assert_eq!(digest(&table), 11282102285179985949, "the first table");
-    let after = [first[0], first[2], Member { may_own: false, ..first[3] }, member(5, 8), member(60, 3)];
+    let after =
+        [first[0], first[2], Member { may_own: false, ..first[3] }, member(5, 8), member(60, 3)];
     let table = carried_out(&table, &plan(&after, &table));
     assert_eq!(digest(&table), 9512150458967017134, "the table after it");
 }
@@ -361,9 +375,11 @@ proptest! {
         prop_assert!(moves(&todo).iter().all(|(_, to)| *to == node(size + 1)));
         let next = carried_out(&table, &todo);
         for ((partition, before), (_, after)) in table.rows().zip(next.rows()) {
-            // A replica stays, or is the newcomer's, or is with the former owner: it gave way to the newcomer.
+            // A replica stays, or is the newcomer's, or is with the former owner: it gave way to
+            // the newcomer.
             let fine = [before.replica, Some(node(size + 1)), Some(before.owner.node)];
-            prop_assert!(fine.contains(&after.replica), "partition {partition}: {before:?}, then {after:?}");
+            prop_assert!(fine.contains(&after.replica), "partition {partition}: {before:?}, then \
+                                                         {after:?}");
         }
         let leaver = list[gone % list.len()].id;
         let fewer: Vec<Member> = list.iter().copied().filter(|m| m.id != leaver).collect();
@@ -411,7 +427,8 @@ proptest! {
         }
     }
 
-    /// A plan is followed a few things at a time and made anew after each, as a leader would. The moves don't become more.
+    /// A plan is followed a few things at a time and made anew after each, as a leader would. The
+    /// moves don't become more.
     #[test]
     fn planning_anew_on_the_way_adds_no_moves((before, after) in any_change(5), few in 200..900usize) {
         let mut table = first_table(&before);

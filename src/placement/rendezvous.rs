@@ -1,13 +1,16 @@
-//! Weighted rendezvous hashing: every node has a score for every partition, and the highest is where a partition wants to be.
+//! Weighted rendezvous hashing: every node has a score for every partition, and the highest is
+//! where a partition wants to be.
 //!
-//! A node of weight *w* draws *w* tickets for each partition and its score is the best of them, so it wins *w* times as often
-//! as a node of weight 1. A ticket is a hash of node, partition and ticket, of nothing else: no node's score depends on which
-//! others there are. So a node that comes takes from each of the others what it scores best in, and nothing moves between
-//! those; and a node that goes leaves each partition to whoever was second there, which are all of them in turn.
+//! A node of weight *w* draws *w* tickets for each partition and its score is the best of them, so
+//! it wins *w* times as often as a node of weight 1. A ticket is a hash of node, partition and
+//! ticket, of nothing else: no node's score depends on which others there are. So a node that comes
+//! takes from each of the others what it scores best in, and nothing moves between those; and a
+//! node that goes leaves each partition to whoever was second there, which are all of them in turn.
 //!
-//! Whole numbers only: the usual formula, −w/ln(h), rounds differently from machine to machine, and two nodes that plan have
-//! to agree to the last bit. The hash is XXH3, 64 bits, by its published specification and with a seed of ours; it is no
-//! secret, since node ids come from the log and nobody outside picks a partition.
+//! Whole numbers only: the usual formula, −w/ln(h), rounds differently from machine to machine, and
+//! two nodes that plan have to agree to the last bit. The hash is XXH3, 64 bits, by its published
+//! specification and with a seed of ours; it is no secret, since node ids come from the log and
+//! nobody outside picks a partition.
 
 use std::cmp::Reverse;
 
@@ -16,11 +19,12 @@ use twox_hash::XxHash3_64;
 use super::planner::PlanError;
 use super::{Members, NodeId, PARTITIONS, Partition, Weight};
 
-/// "tidegate", read as a little-endian number. Another seed is another placement: every version has to keep it.
+/// "tidegate", read as a little-endian number. Another seed is another placement: every version has
+/// to keep it.
 const SEED: u64 = u64::from_le_bytes(*b"tidegate");
 
-/// How much `partition` wants to be on `node`: the best of the node's tickets. None for weight 0, which draws none. On a tie
-/// the lower id wins.
+/// How much `partition` wants to be on `node`: the best of the node's tickets. None for weight 0,
+/// which draws none. On a tie the lower id wins.
 pub fn score(node: NodeId, weight: Weight, partition: Partition) -> Option<u64> {
     (0..weight.get()).map(|ticket| hash(node, partition, ticket)).max()
 }
@@ -33,8 +37,8 @@ fn hash(node: NodeId, partition: Partition, ticket: u8) -> u64 {
     XxHash3_64::oneshot_with_seed(SEED, &bytes)
 }
 
-/// The nodes that may own, by id, and their scores for all partitions: computed once, asked often. A node goes by its place
-/// in the list.
+/// The nodes that may own, by id, and their scores for all partitions: computed once, asked often.
+/// A node goes by its place in the list.
 pub(super) struct Field {
     nodes: Vec<(NodeId, Weight)>,
     /// Partition by partition, the nodes' scores in their order.

@@ -1,7 +1,8 @@
 //! The table: who owns each partition, who keeps its replica, and under which epoch.
 //!
-//! Every node holds a copy and looks a row up for each check: an array, and the partition is the index. The table is never
-//! changed in place. Whoever applies the log makes the next one from the one in force, and readers go on with theirs:
+//! Every node holds a copy and looks a row up for each check: an array, and the partition is the
+//! index. The table is never changed in place. Whoever applies the log makes the next one from the
+//! one in force, and readers go on with theirs:
 //!
 //! ```text
 //! version 40   partition 7: owner n1 in boot a, replica n2, epoch 3
@@ -10,10 +11,11 @@
 //! entry 42     partition 7, expecting epoch 3: …                          refused: it is at epoch 4
 //! ```
 //!
-//! A change is a compare-and-set on its row: it names the epoch it was planned for, and all changes of an entry are made or
-//! none is. So of two who move the same partition one loses, and hears by how much. An epoch is of an owner: where the replica alone
-//! changes it stays, since what is known of the partition stays where it is. The version is the index of the log
-//! entry that last changed the table. An entry raises an epoch by one, so no epoch is ever above the version.
+//! A change is a compare-and-set on its row: it names the epoch it was planned for, and all changes
+//! of an entry are made or none is. So of two who move the same partition one loses, and hears by
+//! how much. An epoch is of an owner: where the replica alone changes it stays, since what is known
+//! of the partition stays where it is. The version is the index of the log entry that last changed
+//! the table. An entry raises an epoch by one, so no epoch is ever above the version.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{BootId, NodeId, PARTITIONS, Partition, Seat};
 
-/// How many owners a partition has had: 1 when the table is made, one more with every other owner, be it another life of a node.
+/// How many owners a partition has had: 1 when the table is made, one more with every other owner,
+/// be it another life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(u64);
@@ -46,8 +49,8 @@ impl Epoch {
         before.0.checked_add(1) == Some(self.0)
     }
 
-    /// The one after. The callers have checked that there is one: no epoch is above the table's version, and an entry that
-    /// changes the table comes after that version.
+    /// The one after. The callers have checked that there is one: no epoch is above the table's
+    /// version, and an entry that changes the table comes after that version.
     fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -70,12 +73,14 @@ impl fmt::Display for TableVersion {
     }
 }
 
-/// A move that is under way: the owner is still the owner, and hands what it knows to somebody else.
+/// A move that is under way: the owner is still the owner, and hands what it knows to somebody
+/// else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Moving {
     /// Who is to own the partition next; that life of that node and no other.
     pub to: Seat,
-    /// The entry of the log that began it, by which it is told from an earlier one of the same partition.
+    /// The entry of the log that began it, by which it is told from an earlier one of the same
+    /// partition.
     pub id: TableVersion,
 }
 
@@ -84,7 +89,8 @@ pub struct Moving {
 pub struct Row {
     /// Who decides, while its lease lasts.
     pub owner: Seat,
-    /// Who follows the owner closely enough to take over; never the owner's own node. None where no other node could.
+    /// Who follows the owner closely enough to take over; never the owner's own node. None where no
+    /// other node could.
     pub replica: Option<NodeId>,
     /// Rises by one with every other owner.
     pub epoch: Epoch,
@@ -106,7 +112,8 @@ pub struct Change {
 }
 
 impl Change {
-    /// Hands a partition over to `owner`. The former owner's node keeps the replica: its copy is the warmest.
+    /// Hands a partition over to `owner`. The former owner's node keeps the replica: its copy is
+    /// the warmest.
     pub fn hand_over(partition: Partition, row: &Row, owner: Seat) -> Self {
         let replica = (row.owner.node != owner.node).then_some(row.owner.node).or(row.replica);
         Self { partition, expected: row.epoch, owner, replica }
@@ -137,7 +144,8 @@ pub enum TableError {
     },
     /// An epoch that no log can have led to.
     #[error(
-        "partition {partition} is at epoch {epoch}, in a table of version {version}: epochs go from 1 to the version"
+        "partition {partition} is at epoch {epoch}, in a table of version {version}: epochs go \
+             from 1 to the version"
     )]
     Epoch {
         /// The partition.
@@ -227,8 +235,8 @@ impl TryFrom<Unchecked> for Table {
 }
 
 impl Table {
-    /// The first table of a cluster, made by the log entry `at`: owner and replica of every partition, in the partitions'
-    /// order. All epochs are 1.
+    /// The first table of a cluster, made by the log entry `at`: owner and replica of every
+    /// partition, in the partitions' order. All epochs are 1.
     pub fn new(
         at: TableVersion,
         placed: impl IntoIterator<Item = (Seat, Option<NodeId>)>,
@@ -273,13 +281,16 @@ impl Table {
         Partition::all().zip(&self.rows)
     }
 
-    /// The partitions whose rows name `node` as the owner, whatever the boot, in order. Looks at every row.
+    /// The partitions whose rows name `node` as the owner, whatever the boot, in order. Looks at
+    /// every row.
     pub fn owned_by(&self, node: NodeId) -> impl Iterator<Item = Partition> {
         self.rows().filter(move |(_, row)| row.owner.node == node).map(|(partition, _)| partition)
     }
 
-    /// The table after the log entry `at`: all `changes` made, and the epochs of rows that get another owner raised by one, unless no
-    /// life has owned them yet; moves of them that were under way are given up. If one of them can't be made, none is. Without changes the version stays.
+    /// The table after the log entry `at`: all `changes` made, and the epochs of rows that get
+    /// another owner raised by one, unless no life has owned them yet; moves of them that were
+    /// under way are given up. If one of them can't be made, none is. Without changes the version
+    /// stays.
     pub fn with(&self, changes: &[Change], at: TableVersion) -> Result<Self, TableChangeError> {
         if changes.is_empty() {
             return Ok(self.clone());
@@ -300,8 +311,8 @@ impl Table {
             if replica == Some(owner.node) {
                 return Err(TableChangeError::ReplicaIsOwner { partition, node: owner.node });
             }
-            // Whoever keeps a partition keeps what it knows of it, and what was saved or is on its way names this epoch. What no life
-            // has owned yet nobody has gone by.
+            // Whoever keeps a partition keeps what it knows of it, and what was saved or is on its
+            // way names this epoch. What no life has owned yet nobody has gone by.
             let was = self.owner(partition);
             let stays = was == owner || was.boot == BootId::NEVER;
             let epoch = if stays { actual } else { actual.next() };
@@ -310,15 +321,22 @@ impl Table {
         }
         Ok(next)
     }
-    /// The table after the log entry `at`, by which a process of `node` said that it is there, in the life `boot`: its rows
-    /// are that life's from now on.
+    /// The table after the log entry `at`, by which a process of `node` said that it is there, in
+    /// the life `boot`: its rows are that life's from now on.
     ///
-    /// What an earlier life owned is owned under an epoch that is one higher, so nobody takes the memory of the new process
-    /// for that of the old one; moves from and to the old one are given up. Rows that were never owned by any life keep their epoch: nobody went by it. Where the rows are
-    /// that life's already, the table stays as it is.
-    pub fn seat(&self, node: NodeId, boot: BootId, at: TableVersion) -> Result<Self, TableChangeError> {
+    /// What an earlier life owned is owned under an epoch that is one higher, so nobody takes the
+    /// memory of the new process for that of the old one; moves from and to the old one are given
+    /// up. Rows that were never owned by any life keep their epoch: nobody went by it. Where the
+    /// rows are that life's already, the table stays as it is.
+    pub fn seat(
+        &self,
+        node: NodeId,
+        boot: BootId,
+        at: TableVersion,
+    ) -> Result<Self, TableChangeError> {
         let is_meant = |row: &Row| row.owner.node == node && row.owner.boot != boot;
-        let is_awaited = |row: &Row| row.moving.is_some_and(|m| m.to.node == node && m.to.boot != boot);
+        let is_awaited =
+            |row: &Row| row.moving.is_some_and(|m| m.to.node == node && m.to.boot != boot);
         if !self.rows.iter().any(|row| is_meant(row) || is_awaited(row)) {
             return Ok(self.clone());
         }
@@ -338,8 +356,9 @@ impl Table {
         Ok(next)
     }
 
-    /// The table after the log entry `at`, by which partitions began to move: each names the epoch its row is at, and who is to
-    /// own it next. All begin, or none does. Epochs stay as they are: the owner is still the owner.
+    /// The table after the log entry `at`, by which partitions began to move: each names the epoch
+    /// its row is at, and who is to own it next. All begin, or none does. Epochs stay as they are:
+    /// the owner is still the owner.
     pub fn begin_moves(
         &self,
         moves: &[(Partition, Epoch, Seat)],
@@ -363,8 +382,9 @@ impl Table {
         Ok(next)
     }
 
-    /// The table after the log entry `at`, by which moves were done: whoever was to own the partitions does, under an epoch that is one
-    /// higher, and the former owner's node keeps the replica. Moves that are under way no more are left out; fails if none is.
+    /// The table after the log entry `at`, by which moves were done: whoever was to own the
+    /// partitions does, under an epoch that is one higher, and the former owner's node keeps the
+    /// replica. Moves that are under way no more are left out; fails if none is.
     pub fn commit_moves(
         &self,
         moves: &[(Partition, TableVersion)],
@@ -376,8 +396,8 @@ impl Table {
         })
     }
 
-    /// The table after the log entry `at`, by which moves were given up: the owner goes on. Moves that are under way no more are left
-    /// out; fails if none is.
+    /// The table after the log entry `at`, by which moves were given up: the owner goes on. Moves
+    /// that are under way no more are left out; fails if none is.
     pub fn abort_moves(
         &self,
         moves: &[(Partition, TableVersion)],
@@ -405,10 +425,11 @@ impl Table {
         if ended == 0 { Err(TableChangeError::NothingMoves) } else { Ok(next) }
     }
 
-    /// The table after the log entry `at`, by which all members but one were given up: `seat` owns everything, and nothing moves.
+    /// The table after the log entry `at`, by which all members but one were given up: `seat` owns
+    /// everything, and nothing moves.
     ///
-    /// What its node owned stays under its epoch, so that what an earlier life has saved of it is worth something to the next one.
-    /// The rest is owned under an epoch that is one higher.
+    /// What its node owned stays under its epoch, so that what an earlier life has saved of it is
+    /// worth something to the next one. The rest is owned under an epoch that is one higher.
     pub fn alone(&self, seat: Seat, at: TableVersion) -> Result<Self, TableChangeError> {
         self.must_follow(at)?;
         let row = |row: &Row| match row.owner.node == seat.node {

@@ -29,7 +29,8 @@ fn change(of: u16, expected: u64, owner: u64, replica: Option<u64>) -> Change {
 #[test]
 fn a_change_that_names_the_epoch_of_its_row_is_made_and_raises_it() {
     let next = table().with(&[change(7, 1, 3, Some(1))], TableVersion(41)).unwrap();
-    let expected = Row { owner: seat(3), replica: Some(node(1)), epoch: Epoch::new(2), moving: None };
+    let expected =
+        Row { owner: seat(3), replica: Some(node(1)), epoch: Epoch::new(2), moving: None };
     assert_eq!(*next.row(partition(7)), expected);
     assert_eq!(next.owner(partition(7)), seat(3));
     assert_eq!(next.version(), TableVersion(41));
@@ -50,7 +51,10 @@ fn a_new_life_of_a_node_owns_its_rows_under_a_higher_epoch_and_nobody_elses() {
     // The same life says so again: nothing changes, the version neither.
     assert_eq!(next.seat(node(1), BootId(101), TableVersion(43)).unwrap(), next);
     let late = next.seat(node(1), BootId(102), TableVersion(42));
-    assert_eq!(late, Err(TableChangeError::NotLater { version: TableVersion(42), at: TableVersion(42) }));
+    assert_eq!(
+        late,
+        Err(TableChangeError::NotLater { version: TableVersion(42), at: TableVersion(42) })
+    );
 }
 
 #[test]
@@ -70,7 +74,8 @@ fn a_first_life_owns_its_rows_under_the_epoch_that_nobody_went_by() {
 }
 
 fn begun(moves: &[(u16, u64)]) -> Table {
-    let moves: Vec<_> = moves.iter().map(|(of, to)| (partition(*of), Epoch::FIRST, seat(*to))).collect();
+    let moves: Vec<_> =
+        moves.iter().map(|(of, to)| (partition(*of), Epoch::FIRST, seat(*to))).collect();
     table().begin_moves(&moves, TableVersion(41)).unwrap()
 }
 
@@ -94,7 +99,9 @@ fn a_partition_that_moves_is_its_owners_until_the_log_says_that_it_has_moved() {
 #[test]
 fn moves_begin_together_or_not_at_all() {
     let moving = begun(&[(7, 2)]);
-    let begin = |moves: &[(Partition, Epoch, Seat)]| moving.begin_moves(moves, TableVersion(42)).unwrap_err();
+    let begin = |moves: &[(Partition, Epoch, Seat)]| {
+        moving.begin_moves(moves, TableVersion(42)).unwrap_err()
+    };
     let fine = (partition(9), Epoch::FIRST, seat(2));
     assert_eq!(
         begin(&[fine, (partition(7), Epoch::FIRST, seat(3))]),
@@ -128,12 +135,17 @@ fn a_change_for_another_epoch_is_refused_and_both_are_named() {
 fn of_two_who_change_the_same_row_the_second_is_refused() {
     let first = table().with(&[change(7, 1, 3, None)], TableVersion(41)).unwrap();
     let error = first.with(&[change(7, 1, 2, None)], TableVersion(42)).unwrap_err();
-    assert!(matches!(error, TableChangeError::Stale { actual, .. } if actual == Epoch::new(2)), "{error}");
+    assert!(
+        matches!(error, TableChangeError::Stale { actual, .. } if actual == Epoch::new(2)),
+        "{error}"
+    );
 }
 
 #[test]
 fn two_changes_of_one_row_at_once_are_refused() {
-    let error = table().with(&[change(7, 1, 3, None), change(7, 2, 1, None)], TableVersion(41)).unwrap_err();
+    let error = table()
+        .with(&[change(7, 1, 3, None), change(7, 2, 1, None)], TableVersion(41))
+        .unwrap_err();
     assert_eq!(error, TableChangeError::Twice { partition: partition(7) });
 }
 
@@ -146,7 +158,10 @@ fn an_owner_is_never_given_its_own_replica() {
 #[test]
 fn an_entry_is_not_applied_a_second_time() {
     let error = table().with(&[change(7, 1, 3, None)], TableVersion(40)).unwrap_err();
-    assert_eq!(error, TableChangeError::NotLater { version: TableVersion(40), at: TableVersion(40) });
+    assert_eq!(
+        error,
+        TableChangeError::NotLater { version: TableVersion(40), at: TableVersion(40) }
+    );
 }
 
 #[test]
@@ -186,12 +201,16 @@ fn what_a_node_owns_is_found_whatever_its_boot() {
 fn a_table_has_4096_rows() {
     let of = |rows| Table::new(TableVersion(1), vec![(seat(1), None); rows]);
     assert_eq!(of(4095).unwrap_err(), TableError::Rows { actual: 4095 });
-    assert_eq!(of(5000).unwrap_err().to_string(), "a table has 4096 rows, this one has 4097 or more");
+    assert_eq!(
+        of(5000).unwrap_err().to_string(),
+        "a table has 4096 rows, this one has 4097 or more"
+    );
 }
 
 #[test]
 fn a_table_is_read_as_it_was_written() {
-    let table = table().with(&[change(7, 1, 3, None), change(8, 1, 2, Some(3))], TableVersion(41)).unwrap();
+    let table =
+        table().with(&[change(7, 1, 3, None), change(8, 1, 2, Some(3))], TableVersion(41)).unwrap();
     let text = serde_json::to_string(&table).unwrap();
     assert_eq!(serde_json::from_str::<Table>(&text).unwrap(), table);
 }
@@ -202,7 +221,8 @@ fn read_with_first_row(row: &str) -> String {
     let (first, others) = text.split_once("},{\"owner\"").unwrap();
     let (before, _) = first.split_once("[{").unwrap();
     let text = format!("{before}[{row},{{\"owner\"{others}");
-    serde_json::from_str::<Table>(&text).map_or_else(|error| error.to_string(), |_| "a table".to_string())
+    serde_json::from_str::<Table>(&text)
+        .map_or_else(|error| error.to_string(), |_| "a table".to_string())
 }
 
 #[test]

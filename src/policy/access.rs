@@ -1,11 +1,11 @@
 //! Allow and deny lists (P9), compiled for lookup: exact values and address ranges in ordered maps.
 //!
-//! The deny list comes first: who is on both is denied. An entry whose time is up doesn't count, whether or not it has
-//! been cleaned up yet.
+//! The deny list comes first: who is on both is denied. An entry whose time is up doesn't count,
+//! whether or not it has been cleaned up yet.
 //!
-//! The maps are persistent, and the next version's lists are made of the last one's: an edit costs its own size, also
-//! among a hundred thousand entries. Ranges are kept by their first address and length; a lookup tries the lengths that
-//! are in use, of which most lists have one or two:
+//! The maps are persistent, and the next version's lists are made of the last one's: an edit costs
+//! its own size, also among a hundred thousand entries. Ranges are kept by their first address and
+//! length; a lookup tries the lengths that are in use, of which most lists have one or two:
 //!
 //! ```text
 //! entries   192.0.2.0/24 (office), 192.0.2.9/32 (printer)       lengths in use: 24, 32
@@ -56,7 +56,8 @@ impl AccessLists {
         Self::default().next(document)
     }
 
-    /// The lists of `document`, made of these: what it shares with the document of these isn't looked at.
+    /// The lists of `document`, made of these: what it shares with the document of these isn't
+    /// looked at.
     pub fn next(&self, document: &Document) -> Self {
         let mut lists = Self { entries: document.access.clone(), ..self.clone() };
         for difference in self.entries.diff(&document.access) {
@@ -130,10 +131,13 @@ impl AccessLists {
     /// The entries whose ranges hold `ip`, the widest first.
     fn holding(&self, ip: IpAddr) -> impl Iterator<Item = &Entries> {
         let lengths = &self.lengths[usize::from(ip.is_ipv6())];
-        lengths.keys().filter_map(move |length| self.ranges.get(&IpNet::new(ip, *length).ok()?.trunc()))
+        lengths
+            .keys()
+            .filter_map(move |length| self.ranges.get(&IpNet::new(ip, *length).ok()?.trunc()))
     }
 
-    /// The entry that decides `check` at wall time `wall`: of the deny list if one is in force, else of the allow list.
+    /// The entry that decides `check` at wall time `wall`: of the deny list if one is in force,
+    /// else of the allow list.
     pub fn decide(&self, check: &Check, wall: u64) -> Option<AccessVerdict> {
         let exact = [
             self.tenants.get(&check.tenant),
@@ -157,7 +161,11 @@ impl AccessLists {
 }
 
 /// Changes the entries at `key`; a key without any is gone.
-fn change_in<K: Ord + Clone>(map: &mut OrdMap<K, Entries>, key: &K, change: impl FnOnce(&mut Entries)) {
+fn change_in<K: Ord + Clone>(
+    map: &mut OrdMap<K, Entries>,
+    key: &K,
+    change: impl FnOnce(&mut Entries),
+) {
     let mut entries = map.get(key).cloned().unwrap_or_default();
     change(&mut entries);
     match entries.is_empty() {
@@ -203,8 +211,9 @@ mod tests {
 
     #[test]
     fn an_entry_counts_until_it_expires() {
-        let lists =
-            lists("[access.a]\nlist = \"deny\"\ntenant = \"acme\"\nexpires = \"1970-01-01T00:00:10Z\"\n");
+        let lists = lists(
+            "[access.a]\nlist = \"deny\"\ntenant = \"acme\"\nexpires = \"1970-01-01T00:00:10Z\"\n",
+        );
         let ten_seconds = 10_000_000_000;
         assert!(lists.decide(&check("192.0.2.1"), ten_seconds - 1).is_some());
         assert!(lists.decide(&check("192.0.2.1"), ten_seconds).is_none());
@@ -214,7 +223,8 @@ mod tests {
     fn the_first_to_expire_is_known_without_looking_at_the_rest() {
         let entry = |name: &str, expires: &str| {
             format!(
-                "[access.{name}]\nlist = \"deny\"\nclient = \"{name}\"\nexpires = \"1970-01-01T00:00:{expires}Z\"\n"
+                "[access.{name}]\nlist = \"deny\"\nclient = \"{name}\"\nexpires = \
+                     \"1970-01-01T00:00:{expires}Z\"\n"
             )
         };
         let keeps = "[access.keeps]\nlist = \"deny\"\ntenant = \"x\"\n";
@@ -223,7 +233,8 @@ mod tests {
         assert_eq!(lists(&three).first_expiry(), Some(10_000_000_000));
     }
 
-    /// What an entry may name, how long it holds, and what is asked: few of each, so that they meet.
+    /// What an entry may name, how long it holds, and what is asked: few of each, so that they
+    /// meet.
     fn subjects() -> Vec<Subject> {
         let net = |text: &str| Subject::Ip(crate::policy::parse_network(text).unwrap());
         vec![
@@ -259,8 +270,10 @@ mod tests {
             Subject::ApiKey(digest) => check.api_key.as_ref() == Some(digest),
             Subject::Ip(net) => check.ip.is_some_and(|ip| net.contains(&ip)),
         };
-        let counting = document.access.values().filter(|entry| entry.expires.is_none_or(|at| wall < at));
-        let said: Vec<_> = counting.filter(|entry| names(&entry.subject)).map(|entry| entry.list).collect();
+        let counting =
+            document.access.values().filter(|entry| entry.expires.is_none_or(|at| wall < at));
+        let said: Vec<_> =
+            counting.filter(|entry| names(&entry.subject)).map(|entry| entry.list).collect();
         [List::Deny, List::Allow].into_iter().find(|list| said.contains(list))
     }
 

@@ -1,4 +1,5 @@
-//! What finds a bucket: the keyed hash of its limit's name, algorithm and the values of what it is per.
+//! What finds a bucket: the keyed hash of its limit's name, algorithm and the values of what it is
+//! per.
 
 use std::hash::Hasher;
 
@@ -18,18 +19,19 @@ pub enum BucketKey {
     Shared(u128),
 }
 
-/// The key of a limit's bucket for `check`: name, algorithm and the values of what it is per or matches. Without a check, only keys
-/// that don't depend on one.
+/// The key of a limit's bucket for `check`: name, algorithm and the values of what it is per or
+/// matches. Without a check, only keys that don't depend on one.
 ///
-/// Within a tenant, a value that the check doesn't carry counts as one of its own: leaving out the client doesn't lift a
-/// limit per client. A limit shared by tenants is only for checks that carry all it is keyed by; the rest would otherwise
-/// share one bucket with strangers.
+/// Within a tenant, a value that the check doesn't carry counts as one of its own: leaving out the
+/// client doesn't lift a limit per client. A limit shared by tenants is only for checks that carry
+/// all it is keyed by; the rest would otherwise share one bucket with strangers.
 pub fn key_of(limit: &Limit, check: Option<&Check>, secret: &Secret) -> Option<BucketKey> {
     let Limit { name, per, when, rule, .. } = limit;
     key(rule.algorithm(), name, per, when, check, secret)
 }
 
-/// The keys that a limit of this name has in its tenant's account if a request sends it: one for each algorithm.
+/// The keys that a limit of this name has in its tenant's account if a request sends it: one for
+/// each algorithm.
 pub fn sent_keys(
     name: &Name,
     per: &[Dimension],
@@ -57,8 +59,10 @@ fn key(
     let mut hasher = KeyHasher(Vec::with_capacity(96));
     hasher.value(Some(algorithm.as_bytes()));
     hasher.value(Some(name.as_str().as_bytes()));
-    // An override for one action or client is a limit of its own, unless its buckets are told apart by that already.
-    for (dimension, only) in [(Dimension::Action, &when.action), (Dimension::Client, &when.client)] {
+    // An override for one action or client is a limit of its own, unless its buckets are told apart
+    // by that already.
+    for (dimension, only) in [(Dimension::Action, &when.action), (Dimension::Client, &when.client)]
+    {
         if let Some(only) = only.as_ref().filter(|_| !per.contains(&dimension)) {
             hasher.value(Some(b"only"));
             hasher.value(Some(dimension.to_string().as_bytes()));
@@ -89,10 +93,13 @@ fn key(
                 check.method.as_ref().map(|v| v.as_str().to_ascii_uppercase().into_bytes().into())
             }
             Dimension::Path => check.path.as_ref().map(|v| v.as_str().as_bytes().into()),
-            Dimension::Endpoint => {
-                check.path.as_ref().map(|path| endpoint_of(check.method.as_ref(), path).into_bytes().into())
+            Dimension::Endpoint => check
+                .path
+                .as_ref()
+                .map(|path| endpoint_of(check.method.as_ref(), path).into_bytes().into()),
+            Dimension::Attribute(name) => {
+                check.attributes.get(name).map(|v| v.as_str().as_bytes().into())
             }
-            Dimension::Attribute(name) => check.attributes.get(name).map(|v| v.as_str().as_bytes().into()),
         };
         if value.is_none() && !own {
             return None;
@@ -102,8 +109,8 @@ fn key(
     Some(hasher.key(own, secret))
 }
 
-/// The key of the bucket that stands in where a cap leaves no room for one more; `sent` limits, whose names have no bound,
-/// have one for each algorithm.
+/// The key of the bucket that stands in where a cap leaves no room for one more; `sent` limits,
+/// whose names have no bound, have one for each algorithm.
 pub fn overflow_key_of(limit: &Limit, sent: bool, own: bool, secret: &Secret) -> BucketKey {
     let mut hasher = KeyHasher(Vec::with_capacity(96));
     hasher.value(Some(b"overflow"));

@@ -1,8 +1,10 @@
-//! Changes: how one document becomes the next. A change is checked whole, then applied whole or not at all.
+//! Changes: how one document becomes the next. A change is checked whole, then applied whole or not
+//! at all.
 //!
-//! An edit of one part checks that part and what refers to it, so its cost is its own size and not the document's.
-//! (Dropping what has expired looks at every list entry; [`Policy::has_expired`](super::Policy::has_expired) says at once
-//! whether there is anything to drop.)
+//! An edit of one part checks that part and what refers to it, so its cost is its own size and not
+//! the document's. (Dropping what has expired looks at every list entry;
+//! [`Policy::has_expired`](super::Policy::has_expired) says at once whether there is anything to
+//! drop.)
 
 use std::sync::Arc;
 
@@ -11,7 +13,8 @@ use super::read::{ACCESS_MAX, ENTRIES_PER_SECTION_MAX, LIMITS_MAX};
 use crate::check::{Limit, Match, Name, TenantId};
 use crate::input::Fault;
 
-/// Expired list entries that one change drops: their way back, which the history keeps, is then at most a few megabytes.
+/// Expired list entries that one change drops: their way back, which the history keeps, is then at
+/// most a few megabytes.
 pub const DROPPED_MAX: usize = 10_000;
 
 /// One change of the policy.
@@ -21,7 +24,8 @@ pub enum Change {
     Replace(Box<Document>),
     /// Whether limits deny: false is the kill switch (P12).
     Enforce(bool),
-    /// A limit for everybody, new or changed; one of the same name and match is replaced where it stands.
+    /// A limit for everybody, new or changed; one of the same name and match is replaced where it
+    /// stands.
     PutLimit(Box<Limit>),
     /// All limits for everybody, in this order: the way back from a change of one.
     PutLimits(Vec<Arc<Limit>>),
@@ -45,16 +49,16 @@ pub enum Change {
     PutAccess(Name, Box<AccessEntry>),
     /// An entry of the lists is gone.
     DeleteAccess(Name),
-    /// The entries that have expired by this wall time, in nanoseconds, are gone: the first [`DROPPED_MAX`] of them. Refused
-    /// where there are none, so that nothing makes no version.
+    /// The entries that have expired by this wall time, in nanoseconds, are gone: the first
+    /// [`DROPPED_MAX`] of them. Refused where there are none, so that nothing makes no version.
     DropExpired(u64),
     /// Several entries of the lists, new or changed: the way back from dropping them.
     PutEntries(Vec<(Name, Arc<AccessEntry>)>),
 }
 
 impl Change {
-    /// The change as programs of the first format level read it, where that is possible: a tier that doesn't
-    /// say `max_permit_ttl` is stored as one that can't say it.
+    /// The change as programs of the first format level read it, where that is possible: a tier
+    /// that doesn't say `max_permit_ttl` is stored as one that can't say it.
     pub fn at_first_level(self) -> Self {
         match self {
             Self::Replace(document) => Self::Replace(Box::new(document.at_first_level())),
@@ -76,7 +80,8 @@ pub enum ChangeError {
 }
 
 impl Document {
-    /// The document after `change`. This one is unchanged; the two share what the change didn't touch.
+    /// The document after `change`. This one is unchanged; the two share what the change didn't
+    /// touch.
     pub fn with(&self, change: &Change) -> Result<Self, ChangeError> {
         let mut next = self.clone();
         match change {
@@ -106,8 +111,11 @@ impl Document {
                 }
             }
             Change::PutTenantLimit(id, limit) => {
-                let mut tenant = next.tenants.get(id).map(|tenant| (**tenant).clone()).unwrap_or_default();
-                tenant.limits.retain(|other| (&other.name, &other.when) != (&limit.name, &limit.when));
+                let mut tenant =
+                    next.tenants.get(id).map(|tenant| (**tenant).clone()).unwrap_or_default();
+                tenant
+                    .limits
+                    .retain(|other| (&other.name, &other.when) != (&limit.name, &limit.when));
                 if tenant.limits.len() >= LIMITS_MAX {
                     return Err(too_many("limits", LIMITS_MAX));
                 }
@@ -120,7 +128,11 @@ impl Document {
             }
             Change::DeleteTenantOverride(id, name, when) => {
                 let missing = format!("limit {name} of tenant {id}{when}");
-                next.delete_tenant_limits(id, |limit| (&limit.name, &limit.when) == (name, when), missing)?;
+                next.delete_tenant_limits(
+                    id,
+                    |limit| (&limit.name, &limit.when) == (name, when),
+                    missing,
+                )?;
             }
             Change::AddAccess(name, entry) => {
                 if next.access.contains_key(name) {
@@ -153,21 +165,27 @@ impl Document {
         Ok(next)
     }
 
-    /// Whether the change, which must be one that [`Document::with`] makes, would leave this document as it is. Costs as much
-    /// as the part that the change is about.
+    /// Whether the change, which must be one that [`Document::with`] makes, would leave this
+    /// document as it is. Costs as much as the part that the change is about.
     pub fn keeps(&self, change: &Change) -> bool {
         match change {
             Change::Replace(document) => **document == *self,
             Change::Enforce(enforce) => *enforce == self.enforce,
             Change::PutLimit(limit) => self.limits.iter().any(|other| **other == **limit),
             Change::PutLimits(limits) => *limits == self.limits,
-            Change::PutTier(name, tier) => self.tiers.get(name).is_some_and(|other| **other == **tier),
-            Change::PutTenant(id, tenant) => self.tenants.get(id).is_some_and(|other| **other == **tenant),
+            Change::PutTier(name, tier) => {
+                self.tiers.get(name).is_some_and(|other| **other == **tier)
+            }
+            Change::PutTenant(id, tenant) => {
+                self.tenants.get(id).is_some_and(|other| **other == **tenant)
+            }
             Change::PutTenantLimit(id, limit) => {
                 let tenant = self.tenants.get(id);
                 tenant.is_some_and(|tenant| tenant.limits.iter().any(|other| **other == **limit))
             }
-            Change::PutAccess(name, entry) => self.access.get(name).is_some_and(|other| **other == **entry),
+            Change::PutAccess(name, entry) => {
+                self.access.get(name).is_some_and(|other| **other == **entry)
+            }
             Change::PutEntries(entries) => {
                 entries.iter().all(|(name, entry)| self.access.get(name) == Some(entry))
             }
@@ -181,8 +199,9 @@ impl Document {
         }
     }
 
-    /// This document, but for the tenants and list entries that `change` does not touch: the part in which to look for what
-    /// it changes. A document of a million tenants is not worth comparing for one of them.
+    /// This document, but for the tenants and list entries that `change` does not touch: the part
+    /// in which to look for what it changes. A document of a million tenants is not worth comparing
+    /// for one of them.
     pub fn excerpt(&self, change: &Change) -> Self {
         let mut part = self.clone();
         let (tenant, entry) = match change {
@@ -192,17 +211,19 @@ impl Document {
             | Change::PutTenantLimit(id, _)
             | Change::DeleteTenantLimit(id, _)
             | Change::DeleteTenantOverride(id, ..) => (Some(id), None),
-            Change::AddAccess(name, _) | Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
-                (None, Some(name))
-            }
+            Change::AddAccess(name, _)
+            | Change::PutAccess(name, _)
+            | Change::DeleteAccess(name) => (None, Some(name)),
             Change::Enforce(_)
             | Change::PutLimit(_)
             | Change::PutLimits(_)
             | Change::PutTier(..)
             | Change::DeleteTier(_) => (None, None),
         };
-        part.tenants = tenant.and_then(|id| self.tenants.get_key_value(id)).map(owned).into_iter().collect();
-        part.access = entry.and_then(|name| self.access.get_key_value(name)).map(owned).into_iter().collect();
+        part.tenants =
+            tenant.and_then(|id| self.tenants.get_key_value(id)).map(owned).into_iter().collect();
+        part.access =
+            entry.and_then(|name| self.access.get_key_value(name)).map(owned).into_iter().collect();
         part
     }
 
@@ -224,12 +245,12 @@ impl Document {
                 Some(tenant) => Change::PutTenant(id.clone(), Box::new((**tenant).clone())),
                 None => Change::DeleteTenant(id.clone()),
             },
-            Change::AddAccess(name, _) | Change::PutAccess(name, _) | Change::DeleteAccess(name) => {
-                match self.access.get(name) {
-                    Some(entry) => Change::PutAccess(name.clone(), Box::new((**entry).clone())),
-                    None => Change::DeleteAccess(name.clone()),
-                }
-            }
+            Change::AddAccess(name, _)
+            | Change::PutAccess(name, _)
+            | Change::DeleteAccess(name) => match self.access.get(name) {
+                Some(entry) => Change::PutAccess(name.clone(), Box::new((**entry).clone())),
+                None => Change::DeleteAccess(name.clone()),
+            },
             Change::DropExpired(wall) => Change::PutEntries(
                 self.expired(*wall).map(|(name, entry)| (name.clone(), entry.clone())).collect(),
             ),
@@ -238,8 +259,8 @@ impl Document {
         }
     }
 
-    /// The list entries that [`Change::DropExpired`] drops: those that don't count any more at wall time `wall`, the first
-    /// [`DROPPED_MAX`] of them. Looks at every entry.
+    /// The list entries that [`Change::DropExpired`] drops: those that don't count any more at wall
+    /// time `wall`, the first [`DROPPED_MAX`] of them. Looks at every entry.
     pub fn expired(&self, wall: u64) -> impl Iterator<Item = (&Name, &Arc<AccessEntry>)> {
         self.access
             .iter()
@@ -258,7 +279,8 @@ impl Document {
         Ok(())
     }
 
-    /// Deletes the limits of a tenant that `which` picks; `missing` says what is not there if that is none.
+    /// Deletes the limits of a tenant that `which` picks; `missing` says what is not there if that
+    /// is none.
     fn delete_tenant_limits(
         &mut self,
         id: &TenantId,
@@ -294,9 +316,10 @@ impl Document {
 
     fn check_tier_exists(&self, tier: Option<&Name>) -> Result<(), ChangeError> {
         match tier.filter(|tier| !self.tiers.contains_key(*tier)) {
-            Some(tier) => {
-                Err(ChangeError::Invalid(vec![Fault::new("tier", format!("there is no tier {tier}"))]))
-            }
+            Some(tier) => Err(ChangeError::Invalid(vec![Fault::new(
+                "tier",
+                format!("there is no tier {tier}"),
+            )])),
             None => Ok(()),
         }
     }
@@ -345,9 +368,15 @@ mod tests {
     fn a_tier_that_is_used_can_not_be_deleted() {
         let document = crate::policy::builtin();
         let default = document.default_tier.clone();
-        assert!(matches!(document.with(&Change::DeleteTier(default)), Err(ChangeError::Invalid(_))));
+        assert!(matches!(
+            document.with(&Change::DeleteTier(default)),
+            Err(ChangeError::Invalid(_))
+        ));
         assert!(document.with(&Change::DeleteTier(name("basic"))).is_ok());
-        assert!(matches!(document.with(&Change::DeleteTier(name("none"))), Err(ChangeError::NotFound(_))));
+        assert!(matches!(
+            document.with(&Change::DeleteTier(name("none"))),
+            Err(ChangeError::NotFound(_))
+        ));
     }
 
     #[test]
@@ -358,7 +387,8 @@ mod tests {
         let put = Change::PutTenantLimit(acme.clone(), Box::new((*limit).clone()));
         let twice = document.with(&put).unwrap().with(&put).unwrap();
         assert_eq!(twice.tenants[&acme].limits.len(), 1);
-        let gone = twice.with(&Change::DeleteTenantLimit(acme.clone(), limit.name.clone())).unwrap();
+        let gone =
+            twice.with(&Change::DeleteTenantLimit(acme.clone(), limit.name.clone())).unwrap();
         assert!(gone.tenants[&acme].limits.is_empty());
         assert!(document.tenants.get(&acme).is_none());
     }
@@ -375,14 +405,22 @@ mod tests {
         let subject = crate::policy::Subject::Tenant(TenantId::new("bad").unwrap());
         let expires = expires.map(|seconds| seconds * crate::clock::SECOND);
         let list = crate::policy::List::Deny;
-        AccessEntry { list, subject, reason: String::new(), added_by: None, added_at: None, expires }
+        AccessEntry {
+            list,
+            subject,
+            reason: String::new(),
+            added_by: None,
+            added_at: None,
+            expires,
+        }
     }
 
     #[test]
     fn a_limit_for_everybody_is_replaced_where_it_stands_or_joins_the_end() {
         let limit = |name: &str, action: Option<&str>, most: u64| {
-            let text =
-                format!(r#"{{"name":"{name}","algorithm":"sliding_log","limit":{most},"window":"1h"}}"#);
+            let text = format!(
+                r#"{{"name":"{name}","algorithm":"sliding_log","limit":{most},"window":"1h"}}"#
+            );
             let tree = crate::input::Tree::from_json(text.as_bytes()).unwrap();
             let mut limit = crate::policy::read_limit(&mut Default::default(), &tree).unwrap();
             limit.when.action = action.and_then(crate::check::Label::new);
@@ -408,9 +446,11 @@ mod tests {
         let acme = TenantId::new("acme").unwrap();
         let limit = document.tiers[&document.default_tier].limits[0].clone();
         let export = Match { action: crate::check::Label::new("export"), client: None };
-        let put =
-            |when: Match| Change::PutTenantLimit(acme.clone(), Box::new(Limit { when, ..(*limit).clone() }));
-        let both = document.with(&put(Match::default())).unwrap().with(&put(export.clone())).unwrap();
+        let put = |when: Match| {
+            Change::PutTenantLimit(acme.clone(), Box::new(Limit { when, ..(*limit).clone() }))
+        };
+        let both =
+            document.with(&put(Match::default())).unwrap().with(&put(export.clone())).unwrap();
         let delete = Change::DeleteTenantOverride(acme.clone(), limit.name.clone(), export);
         let one = both.with(&delete).unwrap();
         assert_eq!(
@@ -418,7 +458,10 @@ mod tests {
             [&Match::default()]
         );
         let again = one.with(&delete).unwrap_err().to_string();
-        assert_eq!(again, format!("there is no limit {} of tenant acme for action export", limit.name));
+        assert_eq!(
+            again,
+            format!("there is no limit {} of tenant acme for action export", limit.name)
+        );
     }
 
     #[test]
@@ -426,7 +469,9 @@ mod tests {
         let document = crate::policy::builtin();
         let add = Change::AddAccess(name("a"), Box::new(entry(None)));
         let one = document.with(&add).unwrap();
-        let Err(ChangeError::Invalid(faults)) = one.with(&add) else { panic!("it was added twice") };
+        let Err(ChangeError::Invalid(faults)) = one.with(&add) else {
+            panic!("it was added twice")
+        };
         assert_eq!(faults, [Fault::new("id", "there is a list entry a already")]);
         assert!(one.with(&Change::PutAccess(name("a"), Box::new(entry(Some(9))))).is_ok());
     }

@@ -1,10 +1,11 @@
 //! A document compiled for decisions.
 //!
-//! A [`Policy`] resolves a tenant to a [`Plan`]: its tier, and all limits that could be for it, grouped by name with the
-//! most specific first (client over action over tenant over tier over cluster, P3). A plan depends on the tenant alone, so
-//! the shard keeps it with the tenant's state; [`Plan::select`] then picks the limits of one check by its action and
-//! client, and works out their buckets' keys. Tenants are compiled when they are first seen, so that an edit costs its own
-//! size and a million tenants cost nothing until they come.
+//! A [`Policy`] resolves a tenant to a [`Plan`]: its tier, and all limits that could be for it,
+//! grouped by name with the most specific first (client over action over tenant over tier over
+//! cluster, P3). A plan depends on the tenant alone, so the shard keeps it with the tenant's state;
+//! [`Plan::select`] then picks the limits of one check by its action and client, and works out
+//! their buckets' keys. Tenants are compiled when they are first seen, so that an edit costs its
+//! own size and a million tenants cost nothing until they come.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -77,8 +78,10 @@ impl Policy {
     pub fn next(&self, version: u64, document: Document) -> Self {
         let same_costs = self.document.costs == document.costs;
         let same_access = self.document.access.ptr_eq(&document.access);
-        let costs = if same_costs { self.costs.clone() } else { Arc::new(CostTable::new(&document.costs)) };
-        let access = if same_access { self.access.clone() } else { Arc::new(self.access.next(&document)) };
+        let costs =
+            if same_costs { self.costs.clone() } else { Arc::new(CostTable::new(&document.costs)) };
+        let access =
+            if same_access { self.access.clone() } else { Arc::new(self.access.next(&document)) };
         Self::with(version, document, self.environment.clone(), costs, access)
     }
 
@@ -91,10 +94,21 @@ impl Policy {
     ) -> Self {
         let multiplier = environment.as_ref().and_then(|name| document.environments.get(name));
         let multiplier = multiplier.map_or(Decimal::ONE, |environment| environment.multiplier);
-        let mut policy =
-            Self { version, document, environment, multiplier, costs, access, shared_rules: Vec::new() };
-        let limits =
-            policy.document.tiers.values().flat_map(|tier| &tier.limits).chain(&policy.document.limits);
+        let mut policy = Self {
+            version,
+            document,
+            environment,
+            multiplier,
+            costs,
+            access,
+            shared_rules: Vec::new(),
+        };
+        let limits = policy
+            .document
+            .tiers
+            .values()
+            .flat_map(|tier| &tier.limits)
+            .chain(&policy.document.limits);
         let shared = limits.filter(|limit| !limit.per.contains(&Dimension::Tenant));
         policy.shared_rules = shared.map(|limit| policy.in_force(limit).rule).collect();
         policy
@@ -120,8 +134,8 @@ impl Policy {
         !self.access.is_empty()
     }
 
-    /// Whether [`Change::DropExpired`](super::Change::DropExpired) would find anything at wall time `wall`: known at once,
-    /// however long the lists are.
+    /// Whether [`Change::DropExpired`](super::Change::DropExpired) would find anything at wall time
+    /// `wall`: known at once, however long the lists are.
     pub fn has_expired(&self, wall: u64) -> bool {
         self.access.first_expiry().is_some_and(|at| at <= wall)
     }
@@ -131,7 +145,8 @@ impl Policy {
         self.access.decide(check, wall)
     }
 
-    /// The tier of `tenant` at wall time `wall`, how it came by it, and until when that holds (wall nanoseconds).
+    /// The tier of `tenant` at wall time `wall`, how it came by it, and until when that holds (wall
+    /// nanoseconds).
     pub fn tier_of(&self, tenant: &TenantId, wall: u64) -> (Name, TierSource, u64) {
         let rule = self.document.tenants.get(tenant);
         if let Some(rule) = rule
@@ -148,7 +163,8 @@ impl Policy {
         }
     }
 
-    /// The tier that a request's own word puts it into instead of `source`'s; none where the policy doesn't listen.
+    /// The tier that a request's own word puts it into instead of `source`'s; none where the policy
+    /// doesn't listen.
     pub fn requested_tier<'c>(
         &self,
         check: &'c Check,
@@ -161,7 +177,8 @@ impl Policy {
         if !self.document.tiers.contains_key(tier) {
             return Err(UnknownTier(tier.clone()));
         }
-        let listens = self.document.request_tier == RequestTier::Always || source == TierSource::Default;
+        let listens =
+            self.document.request_tier == RequestTier::Always || source == TierSource::Default;
         Ok(listens.then_some(tier))
     }
 
@@ -185,9 +202,9 @@ impl Policy {
     }
 
     /// The milliseconds of the permit that `check` asks for: its own, or where it names none,
-    /// [`PERMIT_TTL_MS_DEFAULT`] or what the tier allows. None where it asks for no permit, or names a
-    /// tier that doesn't exist. Errs with the tier and the milliseconds that it allows where the check
-    /// asks for more.
+    /// [`PERMIT_TTL_MS_DEFAULT`] or what the tier allows. None where it asks for no permit, or
+    /// names a tier that doesn't exist. Errs with the tier and the milliseconds that it allows
+    /// where the check asks for more.
     pub fn permit_ttl(&self, check: &Check, wall: u64) -> Result<Option<u64>, PermitTooLong> {
         let Some(asked) = check.permit_ttl_ms else { return Ok(None) };
         let (own, source, _) = self.tier_of(&check.tenant, wall);
@@ -197,8 +214,8 @@ impl Policy {
         granted(tier, definition.permit_ttl_most() / MS, asked).map(Some)
     }
 
-    /// The milliseconds for which a permit of `tenant` may be renewed; without a tenant, any permit.
-    /// Errs as [`Policy::permit_ttl`] does.
+    /// The milliseconds for which a permit of `tenant` may be renewed; without a tenant, any
+    /// permit. Errs as [`Policy::permit_ttl`] does.
     pub fn renewed_ttl(
         &self,
         tenant: Option<&TenantId>,
@@ -211,8 +228,8 @@ impl Policy {
         }
     }
 
-    /// How long after a loss permits of `tenant` may be in flight that no node knows, in nanoseconds;
-    /// without a tenant, any permits.
+    /// How long after a loss permits of `tenant` may be in flight that no node knows, in
+    /// nanoseconds; without a tenant, any permits.
     pub fn permits_lost_for(&self, tenant: Option<&TenantId>, wall: u64) -> u64 {
         let own = tenant.and_then(|tenant| self.document.tiers.get(&self.tier_of(tenant, wall).0));
         match own {
@@ -221,8 +238,8 @@ impl Policy {
         }
     }
 
-    /// Of the tiers that a tenant can be in, the one with the longest permits. Where its requests may choose
-    /// the tier, that is any tier.
+    /// Of the tiers that a tenant can be in, the one with the longest permits. Where its requests
+    /// may choose the tier, that is any tier.
     fn longest_tier(&self, tenant: Option<&TenantId>, wall: u64) -> Option<(&Name, u64)> {
         let own = tenant.map(|tenant| self.tier_of(tenant, wall));
         let chosen = match (&own, self.document.request_tier) {
@@ -302,13 +319,14 @@ impl Policy {
         }
     }
 
-    /// The rules of the limits that tenants share, of everybody and of the tiers. (Those that single tenants have are few and
-    /// their own affair.)
+    /// The rules of the limits that tenants share, of everybody and of the tiers. (Those that
+    /// single tenants have are few and their own affair.)
     pub fn shared_rules(&self) -> impl Iterator<Item = &Rule> {
         self.shared_rules.iter()
     }
 
-    /// A configured limit as it holds here: multiplied by the environment's factor, silenced by the kill switch.
+    /// A configured limit as it holds here: multiplied by the environment's factor, silenced by the
+    /// kill switch.
     fn in_force(&self, limit: &Limit) -> Limit {
         let mut limit = limit.clone();
         limit.enforce &= self.document.enforce;
@@ -318,7 +336,8 @@ impl Policy {
         limit
     }
 
-    /// The units `check` takes under a tier's multiplier: as it says itself, as its endpoint costs, or the default.
+    /// The units `check` takes under a tier's multiplier: as it says itself, as its endpoint costs,
+    /// or the default.
     pub fn cost(&self, check: &Check, multiplier: Decimal) -> u64 {
         let endpoint = || self.costs.cost(check.method.as_ref(), check.path.as_ref()?);
         let base = check.cost.or_else(endpoint).unwrap_or(self.document.default_cost);
@@ -335,7 +354,8 @@ fn granted(tier: &Name, most: u64, asked: u64) -> Result<u64, PermitTooLong> {
     }
 }
 
-/// A rule times a decimal. Rates stay exact as long as their terms fit 64 bits; counts are rounded down, to at least 1.
+/// A rule times a decimal. Rates stay exact as long as their terms fit 64 bits; counts are rounded
+/// down, to at least 1.
 fn multiplied(rule: &Rule, by: Decimal) -> Rule {
     let rate = |rate: &Rate| {
         let exact = rate.scaled(by.millionths(), Decimal::SCALE);
@@ -345,7 +365,8 @@ fn multiplied(rule: &Rule, by: Decimal) -> Rule {
     match rule {
         Rule::TokenBucket(b) => {
             let burst = by.times_down(b.burst);
-            let share = u128::from(b.initial) * u128::from(by.millionths()) / u128::from(Decimal::SCALE);
+            let share =
+                u128::from(b.initial) * u128::from(by.millionths()) / u128::from(Decimal::SCALE);
             let initial = u64::try_from(share).map_or(burst, |share| share.min(burst));
             let initial = if b.initial == b.burst { burst } else { initial };
             Rule::TokenBucket(TokenBucket { rate: rate(&b.rate), burst, initial })
@@ -374,7 +395,8 @@ enum Place {
 struct Candidate {
     place: Place,
     limit: Arc<Limit>,
-    /// Known beforehand where the key doesn't depend on the check: limits per tenant, and the global ones.
+    /// Known beforehand where the key doesn't depend on the check: limits per tenant, and the
+    /// global ones.
     key: Option<BucketKey>,
 }
 
@@ -405,8 +427,9 @@ pub struct Selected {
 }
 
 impl Selected {
-    /// The bucket that stands in where a cap leaves no room for one more key: one for each configured limit, and one for
-    /// each algorithm of those that requests bring along, whose names have no bound.
+    /// The bucket that stands in where a cap leaves no room for one more key: one for each
+    /// configured limit, and one for each algorithm of those that requests bring along, whose names
+    /// have no bound.
     pub fn overflow_key(&self, secret: &Secret) -> BucketKey {
         overflow_key_of(&self.limit, self.sent, matches!(self.key, BucketKey::Own(_)), secret)
     }
@@ -447,8 +470,8 @@ impl Plan {
         self.max_concurrent.as_ref()
     }
 
-    /// The longest time of a permit, in nanoseconds: so long an owner that lost which permits are in
-    /// flight grants none.
+    /// The longest time of a permit, in nanoseconds: so long an owner that lost which permits are
+    /// in flight grants none.
     pub fn permit_ttl_most(&self) -> u64 {
         self.permit_ttl_most
     }
@@ -465,8 +488,9 @@ impl Plan {
 
     /// Picks the limits that `check` is judged by.
     ///
-    /// Limits that the request brings along stand in for the tier's (or beside them, as the tier says). One of the same name
-    /// at the cluster, tenant, action or client level overrides the one sent.
+    /// Limits that the request brings along stand in for the tier's (or beside them, as the tier
+    /// says). One of the same name at the cluster, tenant, action or client level overrides the one
+    /// sent.
     pub fn select(
         &self,
         check: &Check,
@@ -479,10 +503,12 @@ impl Plan {
         }
         let replaced = brought && self.request_limits == RequestLimits::Instead;
         for candidates in &self.groups {
-            let best =
-                candidates.iter().find(|c| !(replaced && c.place == Place::Tier) && c.limit.when.fits(check));
+            let best = candidates
+                .iter()
+                .find(|c| !(replaced && c.place == Place::Tier) && c.limit.when.fits(check));
             if let Some(candidate) = best
-                && let Some(key) = candidate.key.or_else(|| key_of(&candidate.limit, Some(check), secret))
+                && let Some(key) =
+                    candidate.key.or_else(|| key_of(&candidate.limit, Some(check), secret))
             {
                 selected.push(Selected { limit: candidate.limit.clone(), key, sent: false });
             }
@@ -595,7 +621,9 @@ mod tests {
             })
         };
         let with = |tenant| Check { limits: vec![api(100)], ..check(tenant) };
-        let named = |list: &[(&str, u64)]| list.iter().map(|(n, c)| (n.to_string(), *c)).collect::<Vec<_>>();
+        let named = |list: &[(&str, u64)]| {
+            list.iter().map(|(n, c)| (n.to_string(), *c)).collect::<Vec<_>>()
+        };
         assert_eq!(selected(&policy, &with("other")), named(&[("everybody", 9), ("api", 100)]));
         assert_eq!(selected(&policy, &with("acme")), named(&[("api", 3), ("everybody", 9)]));
         assert_eq!(selected(&policy, &check("other")), named(&[("everybody", 9), ("tier", 2)]));
@@ -603,7 +631,8 @@ mod tests {
 
     #[test]
     fn the_environment_multiplies_every_configured_limit() {
-        let policy = policy(&format!("{LEVELS}\n[environments.development]\nmultiplier = \"0.5\"\n"));
+        let policy =
+            policy(&format!("{LEVELS}\n[environments.development]\nmultiplier = \"0.5\"\n"));
         assert_eq!(selected(&policy, &check("other")), [("rate".to_string(), 1)]);
         let export = Check { action: Label::new("export"), ..check("acme") };
         assert_eq!(selected(&policy, &export), [("rate".to_string(), 2)]);
@@ -655,8 +684,13 @@ mod tests {
             "#,
         );
         let keys = |check: &Check| {
-            let plan =
-                policy.plan(&check.tenant, &Name::new("t").unwrap(), TierSource::Default, 0, &SECRET());
+            let plan = policy.plan(
+                &check.tenant,
+                &Name::new("t").unwrap(),
+                TierSource::Default,
+                0,
+                &SECRET(),
+            );
             let mut found = Vec::new();
             plan.select(check, &SECRET(), &mut found).unwrap();
             found.into_iter().map(|s| s.key).collect::<Vec<_>>()
@@ -664,10 +698,14 @@ mod tests {
         let bob = Check { client: Label::new("bob"), ..check("x") };
         let eve = Check { client: Label::new("eve"), ..check("x") };
         let at = Check { ip: Some("192.0.2.1".parse().unwrap()), ..check("y") };
-        // Without an address the shared limit isn't for the check; without a client the tenant's own still is.
+        // Without an address the shared limit isn't for the check; without a client the tenant's
+        // own still is.
         assert_eq!((keys(&bob).len(), keys(&check("x")).len(), keys(&at).len()), (1, 1, 2));
         assert_ne!(keys(&bob), keys(&eve));
         assert_ne!(keys(&bob), keys(&check("x")));
-        assert!(matches!(keys(&at)[1], BucketKey::Shared(_)) && matches!(keys(&at)[0], BucketKey::Own(_)));
+        assert!(
+            matches!(keys(&at)[1], BucketKey::Shared(_))
+                && matches!(keys(&at)[0], BucketKey::Own(_))
+        );
     }
 }

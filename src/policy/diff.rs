@@ -1,8 +1,9 @@
-//! What differs between two documents, part by part: what an operator reads before a change is made.
+//! What differs between two documents, part by part: what an operator reads before a change is
+//! made.
 //!
-//! Lists are compared by what their items are called (limits by name and match, costs by endpoint, patterns by themselves),
-//! so a limit put in the middle is one addition. A section that isn't there is an empty one: the first tenant of a policy is
-//! `tenants.acme`, and not all of `tenants`.
+//! Lists are compared by what their items are called (limits by name and match, costs by endpoint,
+//! patterns by themselves), so a limit put in the middle is one addition. A section that isn't
+//! there is an empty one: the first tenant of a policy is `tenants.acme`, and not all of `tenants`.
 //!
 //! ```text
 //! tiers.pro.limits[minute].limit               change  100  200
@@ -89,10 +90,13 @@ fn compare(
     found.push(Difference { path: path.clone(), op, from: old.cloned(), to: new.cloned() });
 }
 
-/// The parts of a value that are compared one by one: an object's members, or a list's items by what they are called.
+/// The parts of a value that are compared one by one: an object's members, or a list's items by
+/// what they are called.
 fn parts(value: &Value) -> Option<BTreeMap<String, &Value>> {
     match value {
-        Value::Object(members) => Some(members.iter().map(|(key, value)| (key.clone(), value)).collect()),
+        Value::Object(members) => {
+            Some(members.iter().map(|(key, value)| (key.clone(), value)).collect())
+        }
         Value::Array(items) => {
             let named: Option<BTreeMap<_, _>> =
                 items.iter().map(|item| Some((format!("[{}]", label(item)?), item))).collect();
@@ -102,7 +106,8 @@ fn parts(value: &Value) -> Option<BTreeMap<String, &Value>> {
     }
 }
 
-/// What tells an item from its neighbours: a limit's name, and its match if it has one; a cost's endpoint; a pattern.
+/// What tells an item from its neighbours: a limit's name, and its match if it has one; a cost's
+/// endpoint; a pattern.
 fn label(item: &Value) -> Option<String> {
     let text = |member: &str| item.get(member).and_then(Value::as_str);
     if let Some(pattern) = text("pattern") {
@@ -116,7 +121,8 @@ fn label(item: &Value) -> Option<String> {
     Some(detail.map_or_else(|| what.to_string(), |detail| format!("{what} {detail}")))
 }
 
-/// Whether patterns changed places among each other: the first that fits counts, so that is a change of the whole list.
+/// Whether patterns changed places among each other: the first that fits counts, so that is a
+/// change of the whole list.
 fn reordered(old: Option<&Value>, new: Option<&Value>) -> bool {
     let patterns = |value: Option<&Value>| -> Vec<String> {
         let items = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -205,11 +211,15 @@ mod tests {
     #[test]
     fn patterns_that_changed_places_are_a_change_of_the_list() {
         let list = |patterns: &[&str]| {
-            let items: Vec<_> = patterns.iter().map(|p| json!({"pattern": p, "tier": "t"})).collect();
+            let items: Vec<_> =
+                patterns.iter().map(|p| json!({"pattern": p, "tier": "t"})).collect();
             json!({"tier_patterns": items})
         };
         assert_eq!(lines(list(&["a*", "b*"]), list(&["b*", "a*"])), ["change tier_patterns"]);
-        assert_eq!(lines(list(&["a*", "b*"]), list(&["a*", "c*", "b*"])), ["add tier_patterns[c*]"]);
+        assert_eq!(
+            lines(list(&["a*", "b*"]), list(&["a*", "c*", "b*"])),
+            ["add tier_patterns[c*]"]
+        );
         assert_eq!(lines(list(&["a*"]), json!({})), ["remove tier_patterns[a*]"]);
     }
 }

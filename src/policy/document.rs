@@ -1,7 +1,8 @@
 //! The policy as written, and valid.
 //!
-//! Its big parts are persistent maps: the next version shares all that it didn't change with the one before, so an edit
-//! costs its own size, and holding several versions costs little more than one.
+//! Its big parts are persistent maps: the next version shares all that it didn't change with the
+//! one before, so an edit costs its own size, and holding several versions costs little more than
+//! one.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -23,8 +24,8 @@ use crate::limit::{OnExceeded, Period, Rule};
 pub const TENANTS_MAX: usize = 1_000_000;
 /// The longest time of a permit in a tier that doesn't say one, in nanoseconds: 5 minutes.
 pub const PERMIT_TTL_DEFAULT: u64 = 300 * SECOND;
-/// The longest time that any tier may allow, in nanoseconds. It holds for tiers that were stored before
-/// they could say one, since permits of an hour may be in flight in them.
+/// The longest time that any tier may allow, in nanoseconds. It holds for tiers that were stored
+/// before they could say one, since permits of an hour may be in flight in them.
 pub const PERMIT_TTL_MOST: u64 = 3_600 * SECOND;
 
 /// One whole policy.
@@ -154,7 +155,8 @@ impl TierPattern {
 pub struct Tenant {
     /// Its tier.
     pub tier: Option<Name>,
-    /// When the tier stops counting, wall nanoseconds; pattern, request or default decide from then on.
+    /// When the tier stops counting, wall nanoseconds; pattern, request or default decide from then
+    /// on.
     pub tier_expires: Option<u64>,
     /// Instead of the tier's.
     pub max_concurrent: Option<u64>,
@@ -169,7 +171,8 @@ pub struct Tenant {
 pub struct EndpointCost {
     /// The method; none is any.
     pub method: Option<Method>,
-    /// The path, in which `{name}` stands for one part and `{*rest}` at the end for all that follows.
+    /// The path, in which `{name}` stands for one part and `{*rest}` at the end for all that
+    /// follows.
     pub path: String,
     /// Units.
     pub cost: Cost,
@@ -234,8 +237,8 @@ impl Document {
         Self::read(&Tree::from_json(bytes).map_err(|fault| vec![fault])?)
     }
 
-    /// Reads JSON of the form [`Form::Stored`], of this version or an earlier one: it was valid when
-    /// it was stored, so a rule that becomes stricter holds for [`Document::from_json`] alone.
+    /// Reads JSON of the form [`Form::Stored`], of this version or an earlier one: it was valid
+    /// when it was stored, so a rule that becomes stricter holds for [`Document::from_json`] alone.
     pub fn from_stored(json: &str) -> Result<Self, Vec<Fault>> {
         Self::read_stored(&Tree::from_json(json.as_bytes()).map_err(|fault| vec![fault])?)
     }
@@ -296,20 +299,27 @@ impl Document {
         if let Some(responses) = self.responses.to_json() {
             out.insert("responses".into(), responses);
         }
-        let map = |entries: Map<String, Value>| (!entries.is_empty()).then_some(Value::Object(entries));
+        let map =
+            |entries: Map<String, Value>| (!entries.is_empty()).then_some(Value::Object(entries));
         let list = |items: Vec<Value>| (!items.is_empty()).then_some(Value::Array(items));
         let environments = self.environments.iter();
         let parts = [
             (
                 "environments",
                 map(environments
-                    .map(|(name, e)| (name.to_string(), json!({"multiplier": e.multiplier.to_string()})))
+                    .map(|(name, e)| {
+                        (name.to_string(), json!({"multiplier": e.multiplier.to_string()}))
+                    })
                     .collect()),
             ),
             ("limits", list(self.limits.iter().map(|limit| limit_to_json(limit)).collect())),
             (
                 "tiers",
-                map(self.tiers.iter().map(|(name, tier)| (name.to_string(), tier.in_form(form))).collect()),
+                map(self
+                    .tiers
+                    .iter()
+                    .map(|(name, tier)| (name.to_string(), tier.in_form(form)))
+                    .collect()),
             ),
             (
                 "tier_patterns",
@@ -320,9 +330,15 @@ impl Document {
                         .collect(),
                 ),
             ),
-            ("tenants", map(self.tenants.iter().map(|(id, t)| (id.to_string(), t.to_json())).collect())),
+            (
+                "tenants",
+                map(self.tenants.iter().map(|(id, t)| (id.to_string(), t.to_json())).collect()),
+            ),
             ("costs", list(self.costs.iter().map(EndpointCost::to_json).collect())),
-            ("access", map(self.access.iter().map(|(name, e)| (name.to_string(), e.to_json())).collect())),
+            (
+                "access",
+                map(self.access.iter().map(|(name, e)| (name.to_string(), e.to_json())).collect()),
+            ),
         ];
         out.extend(parts.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))));
         Value::Object(out)
@@ -333,7 +349,9 @@ impl Document {
         toml::Value::try_from(self.to_json())
             .ok()
             .and_then(|value| toml::to_string(&value).ok())
-            .unwrap_or_else(|| unreachable!("a document has neither nulls nor numbers that TOML lacks"))
+            .unwrap_or_else(|| {
+                unreachable!("a document has neither nulls nor numbers that TOML lacks")
+            })
     }
 }
 
@@ -353,8 +371,8 @@ impl Tier {
         self.max_permit_ttl.unwrap_or(PERMIT_TTL_MOST)
     }
 
-    /// The tier as programs read it that know no `max_permit_ttl`: without the default, and without the time
-    /// that such a program allows. Another time stays, and is one that they can't read.
+    /// The tier as programs read it that know no `max_permit_ttl`: without the default, and without
+    /// the time that such a program allows. Another time stays, and is one that they can't read.
     pub(super) fn at_first_level(&self) -> Self {
         let is_theirs = |ttl: &u64| [PERMIT_TTL_DEFAULT, PERMIT_TTL_MOST].contains(ttl);
         Self { max_permit_ttl: self.max_permit_ttl.filter(|ttl| !is_theirs(ttl)), ..self.clone() }
@@ -418,7 +436,10 @@ impl Tenant {
             out.insert("on_isolation".into(), json!(choice.word()));
         }
         if !self.limits.is_empty() {
-            out.insert("limits".into(), self.limits.iter().map(|limit| limit_to_json(limit)).collect());
+            out.insert(
+                "limits".into(),
+                self.limits.iter().map(|limit| limit_to_json(limit)).collect(),
+            );
         }
         Value::Object(out)
     }
@@ -452,7 +473,9 @@ impl Subject {
         match self {
             Self::Tenant(tenant) => ("tenant", tenant.to_string()),
             Self::Client(client) => ("client", client.to_string()),
-            Self::Ip(net) if net.prefix_len() == net.max_prefix_len() => ("ip", net.addr().to_string()),
+            Self::Ip(net) if net.prefix_len() == net.max_prefix_len() => {
+                ("ip", net.addr().to_string())
+            }
             Self::Ip(net) => ("ip", net.to_string()),
             Self::ApiKey(digest) => ("api_key_sha256", digest.to_string()),
         }
@@ -480,7 +503,11 @@ impl AccessEntry {
             ("added_at", self.added_at.map(text::print_instant)),
             ("expires", self.expires.map(text::print_instant)),
         ];
-        out.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_string(), json!(value?)))));
+        out.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_string(), json!(value?)))),
+        );
         Value::Object(out)
     }
 }
@@ -489,11 +516,15 @@ impl AccessEntry {
 pub fn limit_to_json(limit: &Limit) -> Value {
     let mut out = Map::new();
     out.insert("name".into(), json!(limit.name));
-    out.insert("per".into(), limit.per.iter().map(|dimension| json!(dimension.to_string())).collect());
+    out.insert(
+        "per".into(),
+        limit.per.iter().map(|dimension| json!(dimension.to_string())).collect(),
+    );
     if limit.when.rank() > 0 {
         let parts = [("action", &limit.when.action), ("client", &limit.when.client)];
-        let parts =
-            parts.into_iter().filter_map(|(name, value)| Some((name.to_string(), json!(value.as_ref()?))));
+        let parts = parts
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_string(), json!(value.as_ref()?))));
         out.insert("match".into(), Value::Object(parts.collect()));
     }
     out.insert("algorithm".into(), json!(limit.rule.algorithm()));
@@ -547,7 +578,10 @@ mod tests {
         assert_eq!((most(&old), old.to_stored().as_str()), (PERMIT_TTL_MOST, stored));
         assert_eq!(old.to_json()["tiers"]["t"]["max_permit_ttl"], "1h");
         let written = Document::from_json(stored.as_bytes()).unwrap();
-        assert_eq!((most(&written), written.to_json().to_string().as_str()), (PERMIT_TTL_DEFAULT, stored));
+        assert_eq!(
+            (most(&written), written.to_json().to_string().as_str()),
+            (PERMIT_TTL_DEFAULT, stored)
+        );
         assert!(written.to_stored().contains(r#""max_permit_ttl":"5m""#));
         assert_eq!(Document::from_stored(&written.to_stored()).unwrap(), written);
         // Programs that don't know the member can read what only has a default.
@@ -559,7 +593,9 @@ mod tests {
 
     #[test]
     fn the_longest_time_of_a_permit_is_a_second_to_an_hour() {
-        for (text, fits) in [("1s", true), ("1500ms", true), ("1h", true), ("999ms", false), ("61m", false)] {
+        for (text, fits) in
+            [("1s", true), ("1500ms", true), ("1h", true), ("999ms", false), ("61m", false)]
+        {
             let toml = format!("default_tier = \"t\"\n[tiers.t]\nmax_permit_ttl = \"{text}\"\n");
             assert_eq!(Document::from_toml(toml.as_bytes()).is_ok(), fits, "{text}");
         }
@@ -575,9 +611,13 @@ mod tests {
         {
             assert!(fits(pattern, id), "{pattern} {id}");
         }
-        for (pattern, id) in
-            [("ent-*", "xent-1"), ("*-eu", "eu"), ("a*b*c", "acb"), ("same", "samesame"), ("ab*ba", "aba")]
-        {
+        for (pattern, id) in [
+            ("ent-*", "xent-1"),
+            ("*-eu", "eu"),
+            ("a*b*c", "acb"),
+            ("same", "samesame"),
+            ("ab*ba", "aba"),
+        ] {
             assert!(!fits(pattern, id), "{pattern} {id}");
         }
     }

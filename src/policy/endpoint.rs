@@ -1,4 +1,5 @@
-//! Endpoints (P6): what a call costs by method and path, and how a path with ids in it is folded into one endpoint.
+//! Endpoints (P6): what a call costs by method and path, and how a path with ids in it is folded
+//! into one endpoint.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,9 @@ use crate::check::{Cost, Method, Path};
 /// A longer part of a path than this, with a digit in it, is taken for an id.
 const ID_LENGTH: usize = 10;
 
-/// Looks up what an endpoint costs. An entry for the method comes before one for any; within those, literal parts come
-/// before `{name}` or `{*rest}`. Two patterns of one method that differ only in which of these they have are refused.
+/// Looks up what an endpoint costs. An entry for the method comes before one for any; within those,
+/// literal parts come before `{name}` or `{*rest}`. Two patterns of one method that differ only in
+/// which of these they have are refused.
 #[derive(Clone, Default)]
 pub struct CostTable {
     by_method: BTreeMap<String, matchit::Router<Cost>>,
@@ -27,7 +29,8 @@ impl CostTable {
         table
     }
 
-    /// Adds an entry; says why where its pattern is malformed or can't be told apart from another one.
+    /// Adds an entry; says why where its pattern is malformed or can't be told apart from another
+    /// one.
     pub fn insert(&mut self, entry: &EndpointCost) -> Result<(), String> {
         let router = match &entry.method {
             Some(method) => self.by_method.entry(method.as_str().to_ascii_uppercase()).or_default(),
@@ -43,7 +46,8 @@ impl CostTable {
             found => found,
         });
         let path = path.as_str();
-        let found = specific.and_then(|router| router.at(path).ok()).or_else(|| self.any.at(path).ok());
+        let found =
+            specific.and_then(|router| router.at(path).ok()).or_else(|| self.any.at(path).ok());
         found.map(|found| *found.value)
     }
 }
@@ -64,7 +68,8 @@ pub fn endpoint_of(method: Option<&Method>, path: &Path) -> String {
     endpoint
 }
 
-/// A UUID, all digits, or over ten alphanumerics with a digit among them (so `/organizations` stays).
+/// A UUID, all digits, or over ten alphanumerics with a digit among them (so `/organizations`
+/// stays).
 fn is_id(part: &str) -> bool {
     if part.is_empty() {
         return false;
@@ -115,7 +120,9 @@ mod tests {
             entry(None, "/ocr/{*rest}", 2),
         ]);
         let cost = |method: &str, path: &str| {
-            table.cost(Some(&Method::new(method).unwrap()), &Path::new(path).unwrap()).map(Cost::get)
+            table
+                .cost(Some(&Method::new(method).unwrap()), &Path::new(path).unwrap())
+                .map(Cost::get)
         };
         assert_eq!(cost("post", "/ocr/process"), Some(10));
         assert_eq!(cost("POST", "/ocr/other"), Some(5));

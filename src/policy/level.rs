@@ -2,7 +2,8 @@
 //! must not reach that program, which would refuse the whole document while newer nodes take it.
 //!
 //! To add a member to the policy document:
-//! 1. read and write it like the others (`read.rs`, `to_json`), with a default that `to_json` omits;
+//! 1. read and write it like the others (`read.rs`, `to_json`), with a default that `to_json`
+//!    omits;
 //! 2. name the level here, in the function of the part that has the new member:
 //!    `part(tier.max_permit_ttl.is_some(), LEVEL_2)`. A new word of an old member (an algorithm, a
 //!    dimension) counts as well.

@@ -1,9 +1,9 @@
 //! How much of an IP address counts: limits per address, and accounts of `anonymous`, are keyed by
 //! its first bits.
 //!
-//! A provider gives every customer a whole IPv6 network of 64 bits or more, so a limit keyed by single
-//! addresses would give each customer 2^64 budgets. An IPv4 address counts whole unless the policy says
-//! otherwise. Lists name addresses and ranges as they are written, and know no prefix.
+//! A provider gives every customer a whole IPv6 network of 64 bits or more, so a limit keyed by
+//! single addresses would give each customer 2^64 budgets. An IPv4 address counts whole unless the
+//! policy says otherwise. Lists name addresses and ranges as they are written, and know no prefix.
 //!
 //! ```text
 //! ipv6_prefix = 64     2001:db8:1:2:a::7 and 2001:db8:1:2:b::9 count as 2001:db8:1:2::
@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn a_prefix_has_bounds_and_a_default_is_not_shown() {
-        for members in ["ipv4_prefix = 0", "ipv4_prefix = 33", "ipv6_prefix = 129", "ipv6_prefix = 0"] {
+        for members in
+            ["ipv4_prefix = 0", "ipv4_prefix = 33", "ipv6_prefix = 129", "ipv6_prefix = 0"]
+        {
             let faults = Document::from_toml(format!("{members}\n{BARE}").as_bytes()).unwrap_err();
             assert_eq!(faults.len(), 1, "{members}");
         }

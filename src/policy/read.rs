@@ -1,6 +1,7 @@
 //! Reading a document: from a tree to a valid [`Document`], with every fault at once.
 //!
-//! The pieces (a tier, a tenant, a limit) are read by functions of their own, because an edit over HTTP sends one piece.
+//! The pieces (a tier, a tenant, a limit) are read by functions of their own, because an edit over
+//! HTTP sends one piece.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,16 +12,17 @@ use jiff::tz::TimeZone;
 
 use super::compiled::CONCURRENCY;
 use super::document::{
-    AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, PERMIT_TTL_DEFAULT, PERMIT_TTL_MOST,
-    RequestLimits, RequestTier, Subject, TENANTS_MAX, Tenant, Tier, TierPattern, canonical_ip,
+    AccessEntry, Document, EndpointCost, Environment, List, OnIsolation, PERMIT_TTL_DEFAULT,
+    PERMIT_TTL_MOST, RequestLimits, RequestTier, Subject, TENANTS_MAX, Tenant, Tier, TierPattern,
+    canonical_ip,
 };
 use super::endpoint::CostTable;
 use super::prefix::IpPrefixes;
 use super::responses::responses;
 use super::text::{self, Decimal};
 use crate::check::{
-    ApiKeyDigest, Cost, DIMENSIONS_MAX, Dimension, Label, Limit, Match, Method, Name, PERMIT_TTL_MS, Path,
-    TenantId,
+    ApiKeyDigest, Cost, DIMENSIONS_MAX, Dimension, Label, Limit, Match, Method, Name,
+    PERMIT_TTL_MS, Path, TenantId,
 };
 use crate::clock::MS;
 use crate::input::{Fault, Fields, Reader, Tree};
@@ -64,8 +66,9 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
         ("always", RequestTier::Always),
         ("ignore", RequestTier::Ignore),
     ];
-    let request_tier =
-        fields.optional(r, "request_tier", |r, t| r.choice(t, &words)).unwrap_or(RequestTier::IfUnmapped);
+    let request_tier = fields
+        .optional(r, "request_tier", |r, t| r.choice(t, &words))
+        .unwrap_or(RequestTier::IfUnmapped);
     let ip_prefixes = IpPrefixes::read(r, &mut fields);
     let responses = fields.optional(r, "responses", responses).unwrap_or_default();
     let environments = fields.optional(r, "environments", |r, t| {
@@ -82,7 +85,9 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
         .unwrap_or_default();
     let tenants = fields
         .optional(r, "tenants", |r, t| {
-            map(r, t, TENANTS_MAX, TenantId::EXPECTED, TenantId::new, |r, t| Some(Arc::new(tenant(r, t)?)))
+            map(r, t, TENANTS_MAX, TenantId::EXPECTED, TenantId::new, |r, t| {
+                Some(Arc::new(tenant(r, t)?))
+            })
         })
         .unwrap_or_default();
     let costs = fields.optional(r, "costs", costs).unwrap_or_default();
@@ -110,8 +115,9 @@ fn document(r: &mut Reader, tree: &Tree) -> Option<Document> {
 
 /// Every tier that is named has to exist.
 fn references(r: &mut Reader, document: &Document) {
-    let missing =
-        |tier: &Name| (!document.tiers.contains_key(tier)).then(|| format!("there is no tier {tier}"));
+    let missing = |tier: &Name| {
+        (!document.tiers.contains_key(tier)).then(|| format!("there is no tier {tier}"))
+    };
     if let Some(detail) = missing(&document.default_tier) {
         r.fault_at("default_tier", detail);
     }
@@ -174,13 +180,17 @@ fn instant(r: &mut Reader, tree: &Tree) -> Option<u64> {
 }
 
 fn reason(r: &mut Reader, tree: &Tree) -> Option<String> {
-    let fits =
-        |s: &str| (s.len() <= REASON_BYTES_MAX && !s.chars().any(char::is_control)).then(|| s.to_string());
+    let fits = |s: &str| {
+        (s.len() <= REASON_BYTES_MAX && !s.chars().any(char::is_control)).then(|| s.to_string())
+    };
     r.parsed(tree, "text of at most 1024 bytes without control characters", fits)
 }
 
 fn on_isolation(r: &mut Reader, tree: &Tree) -> Option<OnIsolation> {
-    r.choice(tree, &[("share", OnIsolation::Share), ("deny", OnIsolation::Deny), ("open", OnIsolation::Open)])
+    r.choice(
+        tree,
+        &[("share", OnIsolation::Share), ("deny", OnIsolation::Deny), ("open", OnIsolation::Open)],
+    )
 }
 
 fn max_concurrent(r: &mut Reader, tree: &Tree) -> Option<u64> {
@@ -220,7 +230,9 @@ pub fn stored_tier(r: &mut Reader, tree: &Tree) -> Option<Tier> {
         max_concurrent: fields.optional(r, "max_concurrent", max_concurrent),
         max_permit_ttl: fields.optional(r, "max_permit_ttl", max_permit_ttl),
         cost_multiplier: fields.optional(r, "cost_multiplier", decimal).unwrap_or(Decimal::ONE),
-        on_isolation: fields.optional(r, "on_isolation", on_isolation).unwrap_or(OnIsolation::Share),
+        on_isolation: fields
+            .optional(r, "on_isolation", on_isolation)
+            .unwrap_or(OnIsolation::Share),
         request_limits: fields
             .optional(r, "request_limits", |r, t| r.choice(t, &request_limits))
             .unwrap_or(RequestLimits::Instead),
@@ -238,7 +250,9 @@ pub fn tenant(r: &mut Reader, tree: &Tree) -> Option<Tenant> {
         tier_expires: fields.optional(r, "tier_expires", instant),
         max_concurrent: fields.optional(r, "max_concurrent", max_concurrent),
         on_isolation: fields.optional(r, "on_isolation", on_isolation),
-        limits: fields.optional(r, "limits", |r, t| limits(r, t, Place::Tenant)).unwrap_or_default(),
+        limits: fields
+            .optional(r, "limits", |r, t| limits(r, t, Place::Tenant))
+            .unwrap_or_default(),
     };
     if tenant.tier_expires.is_some() && !fields.has("tier") {
         r.fault_at("tier_expires", "there is no tier here that could expire");
@@ -252,8 +266,9 @@ fn tier_pattern(r: &mut Reader, tree: &Tree) -> Option<TierPattern> {
     let pattern = fields.required(r, "pattern", |r, t| {
         r.parsed(t, "a tenant id in which * stands for any text", |s| {
             let id = s.replace('*', "");
-            (s.len() <= PATTERN_BYTES_MAX && (id.is_empty() && !s.is_empty() || TenantId::new(&id).is_some()))
-                .then(|| s.to_string())
+            (s.len() <= PATTERN_BYTES_MAX
+                && (id.is_empty() && !s.is_empty() || TenantId::new(&id).is_some()))
+            .then(|| s.to_string())
         })
     });
     let tier = fields.required(r, "tier", name);
@@ -272,7 +287,9 @@ fn costs(r: &mut Reader, tree: &Tree) -> Option<Vec<EndpointCost>> {
             })
         });
         let path = fields.required(r, "path", |r, t| {
-            let fits = |s: &str| (Path::new(s).is_some() && !s.contains(['?', '#'])).then(|| s.to_string());
+            let fits = |s: &str| {
+                (Path::new(s).is_some() && !s.contains(['?', '#'])).then(|| s.to_string())
+            };
             r.parsed(t, "a path pattern: it starts with / and has no query", fits)
         });
         let cost = fields.required(r, "cost", cost);
@@ -301,8 +318,8 @@ pub fn access_entry(r: &mut Reader, tree: &Tree) -> Option<AccessEntry> {
     entry
 }
 
-/// The members of an entry. Exactly one of `subjects` has to be there; `other` is what the caller has read of those that
-/// aren't known here.
+/// The members of an entry. Exactly one of `subjects` has to be there; `other` is what the caller
+/// has read of those that aren't known here.
 pub fn access_members(
     r: &mut Reader,
     fields: &mut Fields<'_>,
@@ -316,8 +333,9 @@ pub fn access_members(
             r.parsed(t, TenantId::EXPECTED, TenantId::new).map(Subject::Tenant)
         }),
         fields.optional(r, "client", |r, t| label(r, t).map(Subject::Client)),
-        fields
-            .optional(r, "ip", |r, t| r.parsed(t, "an IP address or a CIDR range", network).map(Subject::Ip)),
+        fields.optional(r, "ip", |r, t| {
+            r.parsed(t, "an IP address or a CIDR range", network).map(Subject::Ip)
+        }),
         fields.optional(r, "api_key_sha256", |r, t| {
             // Whoever wrote the key itself here must not find it in a log.
             let digest = r.text(t).and_then(ApiKeyDigest::from_hex);
@@ -379,7 +397,10 @@ fn limits(r: &mut Reader, tree: &Tree, place: Place) -> Option<Vec<Arc<Limit>>> 
         let limit = limit_in(r, t, place)?;
         let identity = (limit.name.clone(), limit.when.action.clone(), limit.when.client.clone());
         if !seen.insert(identity) {
-            r.fault_at("name", format!("there is a limit {} with the same match here already", limit.name));
+            r.fault_at(
+                "name",
+                format!("there is a limit {} with the same match here already", limit.name),
+            );
         }
         Some(Arc::new(limit))
     })
@@ -394,7 +415,8 @@ fn limit_in(r: &mut Reader, tree: &Tree, place: Place) -> Option<Limit> {
     let mut fields = r.fields(tree)?;
     let name = fields.required(r, "name", name);
     let per = |r: &mut Reader, tree: &Tree| {
-        let per = r.list(tree, DIMENSIONS_MAX, |r, t| r.parsed(t, Dimension::EXPECTED, Dimension::new))?;
+        let per =
+            r.list(tree, DIMENSIONS_MAX, |r, t| r.parsed(t, Dimension::EXPECTED, Dimension::new))?;
         let mut sorted = per.clone();
         sorted.sort();
         sorted.dedup();
@@ -424,8 +446,10 @@ fn limit_in(r: &mut Reader, tree: &Tree, place: Place) -> Option<Limit> {
 
 fn matching(r: &mut Reader, tree: &Tree) -> Option<Match> {
     let mut fields = r.fields(tree)?;
-    let when =
-        Match { action: fields.optional(r, "action", label), client: fields.optional(r, "client", label) };
+    let when = Match {
+        action: fields.optional(r, "action", label),
+        client: fields.optional(r, "client", label),
+    };
     fields.finish(r);
     Some(when)
 }
@@ -456,7 +480,11 @@ fn rule(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Rule> {
             if let Some(initial) = initial.filter(|initial| *initial > burst) {
                 r.fault_at("initial", format!("{initial} is more than the burst of {burst}"));
             }
-            Some(Rule::TokenBucket(TokenBucket { rate, burst, initial: initial.unwrap_or(burst).min(burst) }))
+            Some(Rule::TokenBucket(TokenBucket {
+                rate,
+                burst,
+                initial: initial.unwrap_or(burst).min(burst),
+            }))
         }
         "leaky_bucket" => {
             let rate = rate(r, fields);
@@ -466,8 +494,8 @@ fn rule(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Rule> {
         "quota" => quota(r, fields),
         algorithm => {
             let limit = fields.required(r, "limit", units);
-            let length =
-                fields.required(r, "window", |r, t| r.parsed(t, text::DURATION, text::parse_duration));
+            let length = fields
+                .required(r, "window", |r, t| r.parsed(t, text::DURATION, text::parse_duration));
             if algorithm == "sliding_log" && limit.is_some_and(|limit| limit > ENTRIES_MAX) {
                 let detail = "a sliding_log is exact up to 10000; above that, take sliding_window";
                 r.fault_at("limit", detail);
@@ -484,8 +512,9 @@ fn rule(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Rule> {
 
 fn quota(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Rule> {
     let limit = fields.required(r, "limit", units);
-    let period =
-        fields.required(r, "period", |r, t| r.choice(t, &[("day", Period::Day), ("month", Period::Month)]));
+    let period = fields.required(r, "period", |r, t| {
+        r.choice(t, &[("day", Period::Day), ("month", Period::Month)])
+    });
     let anchor_day = fields.optional(r, "anchor_day", |r, t| r.whole(t, 1..=31)).unwrap_or(1);
     if period == Some(Period::Day) && anchor_day != 1 {
         r.fault_at("anchor_day", "a daily quota has no anchor day");
@@ -556,10 +585,13 @@ mod tests {
         assert_eq!(
             found,
             [
-                "tiers.pro.limits[1].window: \"5 mins\" is not a duration: a whole number and ms, s, m, h, d or w, at most ten years",
-                "tiers.pro.limits[2].limit: a sliding_log is exact up to 10000; above that, take sliding_window",
+                "tiers.pro.limits[1].window: \"5 mins\" is not a duration: a whole number and ms, \
+                 s, m, h, d or w, at most ten years",
+                "tiers.pro.limits[2].limit: a sliding_log is exact up to 10000; above that, take \
+                 sliding_window",
                 "tiers.pro.limits[2].name: there is a limit a with the same match here already",
-                "tenants.acme.tier_expires: \"tomorrow\" is not an instant, such as 2027-01-01T00:00:00Z",
+                "tenants.acme.tier_expires: \"tomorrow\" is not an instant, such as \
+                 2027-01-01T00:00:00Z",
                 "default_tier: there is no tier gold",
                 "tier_patterns[0].tier: there is no tier lead",
                 "tenants.acme.tier: there is no tier iron",
@@ -571,7 +603,10 @@ mod tests {
     fn a_documents_json_and_toml_read_back_as_the_same_document() {
         let document = crate::policy::builtin();
         assert_eq!(Document::from_toml(document.to_toml().as_bytes()).unwrap(), document);
-        assert_eq!(Document::from_json(document.to_json().to_string().as_bytes()).unwrap(), document);
+        assert_eq!(
+            Document::from_json(document.to_json().to_string().as_bytes()).unwrap(),
+            document
+        );
     }
 
     #[test]

@@ -36,14 +36,19 @@ pub enum Dialect {
     Legacy,
     /// `X-RateLimit-Limit`, `-Remaining`, `-Reset`, `-Used` and `-Scope`: the tightest limit.
     X,
-    /// `X-RateLimit-Limit-Minute`, `-Remaining-Minute` and so on: the limits of a minute, of an hour, and in flight.
+    /// `X-RateLimit-Limit-Minute`, `-Remaining-Minute` and so on: the limits of a minute, of an
+    /// hour, and in flight.
     PerWindow,
 }
 
 impl Dialect {
     /// All of them by the word that the document has for each, in the order in which it shows them.
-    const WORDS: [(&str, Self); DIALECTS_MAX] =
-        [("draft8", Self::Draft8), ("legacy", Self::Legacy), ("x", Self::X), ("per_window", Self::PerWindow)];
+    const WORDS: [(&str, Self); DIALECTS_MAX] = [
+        ("draft8", Self::Draft8),
+        ("legacy", Self::Legacy),
+        ("x", Self::X),
+        ("per_window", Self::PerWindow),
+    ];
 }
 
 /// Some dialects, each at most once.
@@ -133,7 +138,9 @@ pub fn responses(r: &mut Reader, tree: &Tree) -> Option<Responses> {
     let mut fields = r.fields(tree)?;
     let section = Responses {
         headers: fields.optional(r, "headers", dialects).unwrap_or_default(),
-        x_reset: fields.optional(r, "x_reset", |r, t| r.choice(t, &XReset::WORDS)).unwrap_or_default(),
+        x_reset: fields
+            .optional(r, "x_reset", |r, t| r.choice(t, &XReset::WORDS))
+            .unwrap_or_default(),
         denial_body: fields
             .optional(r, "denial_body", |r, t| r.choice(t, &DenialBody::WORDS))
             .unwrap_or_default(),
@@ -162,7 +169,8 @@ mod tests {
 
     fn document(section: &str) -> Result<Document, Vec<String>> {
         let toml = format!("default_tier = \"free\"\n[tiers.free]\n{section}");
-        let faults = |faults: Vec<crate::input::Fault>| faults.iter().map(ToString::to_string).collect();
+        let faults =
+            |faults: Vec<crate::input::Fault>| faults.iter().map(ToString::to_string).collect();
         Document::from_toml(toml.as_bytes()).map_err(faults)
     }
 
@@ -175,7 +183,10 @@ mod tests {
                     let document = Document { responses, ..crate::policy::builtin() };
                     let json = document.to_json().to_string();
                     assert_eq!(Document::from_json(json.as_bytes()).unwrap(), document, "{json}");
-                    assert_eq!(Document::from_toml(document.to_toml().as_bytes()).unwrap(), document);
+                    assert_eq!(
+                        Document::from_toml(document.to_toml().as_bytes()).unwrap(),
+                        document
+                    );
                 }
             }
         }
@@ -221,7 +232,8 @@ mod tests {
     #[test]
     fn a_change_of_the_section_is_a_difference_like_any_other() {
         let json = |section| document(section).unwrap().to_json();
-        let (old, new) = (json("[responses]\nheaders = [\"x\"]"), json("[responses]\nheaders = []"));
+        let (old, new) =
+            (json("[responses]\nheaders = [\"x\"]"), json("[responses]\nheaders = []"));
         let found = differences(&old, &new);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].path.as_str(), found[0].op), ("responses.headers", DiffOp::Change));

@@ -1,6 +1,7 @@
 //! The little languages inside the document's strings: durations, rates, decimals, instants.
 //!
-//! Each has a parser, a printer that writes what the parser reads, and a phrase that says what is expected.
+//! Each has a parser, a printer that writes what the parser reads, and a phrase that says what is
+//! expected.
 
 use std::fmt;
 
@@ -34,7 +35,8 @@ pub fn parse_duration(text: &str) -> Option<u64> {
 
 /// The duration in the largest unit that divides it.
 pub fn print_duration(nanos: u64) -> String {
-    let (name, unit) = UNITS.iter().find(|(_, unit)| nanos.is_multiple_of(*unit)).unwrap_or(&("ms", MS));
+    let (name, unit) =
+        UNITS.iter().find(|(_, unit)| nanos.is_multiple_of(*unit)).unwrap_or(&("ms", MS));
     format!("{}{name}", nanos / unit)
 }
 
@@ -64,7 +66,8 @@ pub fn parse_instant(text: &str) -> Option<u64> {
 
 /// The instant in RFC 3339, UTC.
 pub fn print_instant(wall: u64) -> String {
-    Timestamp::from_nanosecond(i128::from(wall)).map_or_else(|_| wall.to_string(), |t| t.to_string())
+    Timestamp::from_nanosecond(i128::from(wall))
+        .map_or_else(|_| wall.to_string(), |t| t.to_string())
 }
 
 /// A positive decimal of at most six places, exact: its value times 1,000,000.
@@ -84,7 +87,8 @@ impl Decimal {
         if !digits(whole) || !digits(places) || places.len() > 6 || whole.len() > 7 {
             return None;
         }
-        let value = whole.parse::<u64>().ok()? * Self::SCALE + format!("{places:0<6}").parse::<u64>().ok()?;
+        let value = whole.parse::<u64>().ok()? * Self::SCALE
+            + format!("{places:0<6}").parse::<u64>().ok()?;
         (1..=1_000_000 * Self::SCALE).contains(&value).then_some(Self(value))
     }
 
@@ -132,17 +136,38 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_rate_or_decimal_is_refused() {
-        for text in
-            ["", "5", "5 mins", "5mins", "-1s", "0s", "1.5s", "s", "4000d", "99999999999999999999s", "1M"]
-        {
+        for text in [
+            "",
+            "5",
+            "5 mins",
+            "5mins",
+            "-1s",
+            "0s",
+            "1.5s",
+            "s",
+            "4000d",
+            "99999999999999999999s",
+            "1M",
+        ] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
-        for text in
-            ["", "/s", "5", "5/", "0/s", "-5/s", "5/0s", "+5/s", "1.5/s", "5/s/s", "9999999999999999/s"]
-        {
+        for text in [
+            "",
+            "/s",
+            "5",
+            "5/",
+            "0/s",
+            "-5/s",
+            "5/0s",
+            "+5/s",
+            "1.5/s",
+            "5/s/s",
+            "9999999999999999/s",
+        ] {
             assert_eq!(parse_rate(text), None, "{text}");
         }
-        for text in ["", ".5", "5.", "-1", "0", "0.0000001", "1e3", "1000001", "NaN", "1.2.3", "+1"] {
+        for text in ["", ".5", "5.", "-1", "0", "0.0000001", "1e3", "1000001", "NaN", "1.2.3", "+1"]
+        {
             assert_eq!(Decimal::parse(text), None, "{text}");
         }
     }

@@ -32,7 +32,8 @@ pub struct ForwardCounts {
     pub unreachable: Count,
     /// Forwards that were sent again under the same number, since the first may have been charged.
     pub resent: Count,
-    /// Forwards that an owner declined, because it isn't (under that epoch), and that went on elsewhere.
+    /// Forwards that an owner declined, because it isn't (under that epoch), and that went on
+    /// elsewhere.
     pub moved: Count,
     /// Forwards of others that were decided here.
     pub received: Count,

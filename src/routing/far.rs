@@ -1,9 +1,10 @@
 //! Shared limits on other nodes: what this node's shards ask of them, and how it is settled.
 //!
-//! A shard doesn't wait: what it wants said is said by a task, which goes on until it got through or nobody needs it any more. A
-//! question that got no answer may have been heard; asking again replaces what it holds. Settling again does nothing. So
-//! both are repeated freely, a cancel that gets through within a second restores what was, and one that doesn't stays
-//! spent: the owner takes a hold that nobody has settled by then.
+//! A shard doesn't wait: what it wants said is said by a task, which goes on until it got through
+//! or nobody needs it any more. A question that got no answer may have been heard; asking again
+//! replaces what it holds. Settling again does nothing. So both are repeated freely, a cancel that
+//! gets through within a second restores what was, and one that doesn't stays spent: the owner
+//! takes a hold that nobody has settled by then.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How long one attempt to settle may take: there is time for several while the hold lasts.
 const SETTLE_WITHIN: Duration = Duration::from_millis(200);
 
-/// The way to shared limits on other nodes. Its tasks run where the shard that wants something runs.
+/// The way to shared limits on other nodes. Its tasks run where the shard that wants something
+/// runs.
 #[derive(Clone)]
 pub struct FarLimits {
     in_force: Arc<InForce>,
@@ -44,10 +46,18 @@ impl FarLimits {
     }
 
     /// Says `question` to the owner of `partition`, once; its answer, if there is one.
-    async fn say(&self, partition: Partition, question: Opaque, within: Duration) -> Option<Opaque> {
-        let Place::There(seat, _) = self.in_force.places().load().of(partition) else { return None };
+    async fn say(
+        &self,
+        partition: Partition,
+        question: Opaque,
+        within: Duration,
+    ) -> Option<Opaque> {
+        let Place::There(seat, _) = self.in_force.places().load().of(partition) else {
+            return None;
+        };
         let peer = (seat.boot != BootId::NEVER).then(|| self.links.peer(seat.node)).flatten()?;
-        // A question may wait for others' holds as long as it likes: how long it takes says nothing about the peer.
+        // A question may wait for others' holds as long as it likes: how long it takes says nothing
+        // about the peer.
         drop(peer.breaker().ask(self.clock.now().boot)?);
         peer.checks().call(question, within).await.ok()
     }
@@ -78,7 +88,8 @@ impl Far for FarLimits {
         tokio::spawn(async move {
             let attempt = async |left: Duration| {
                 let question =
-                    Opaque::question(&SharedAsk::new(partition, &ask, far.clock.now().boot)).ok()?;
+                    Opaque::question(&SharedAsk::new(partition, &ask, far.clock.now().boot))
+                        .ok()?;
                 match far.say(partition, question, left).await?.read_answer::<SharedAsk>().ok()? {
                     SharedAnswer::Said(reply) => Some(reply),
                     SharedAnswer::NothingInTime | SharedAnswer::NotOwner => None,

@@ -1,4 +1,5 @@
-//! The router's side of a forward: to the owner, under a number, until there is an answer or the time is up.
+//! The router's side of a forward: to the owner, under a number, until there is an answer or the
+//! time is up.
 //!
 //! What can happen on the way, and what is done:
 //!
@@ -20,7 +21,9 @@ use futures_util::future::join_all;
 
 use super::counts::ForwardCounts;
 use super::owner::decided_by;
-use crate::check::{Check, Decision, Name, PERMIT_TTL_MS_DEFAULT, PERMIT_TTL_UNSAID, PermitId, TenantId};
+use crate::check::{
+    Check, Decision, Name, PERMIT_TTL_MS_DEFAULT, PERMIT_TTL_UNSAID, PermitId, TenantId,
+};
 use crate::clock::{MS, SharedClock};
 use crate::cluster::InForce;
 use crate::cluster::links::{AskError, Links, Peer};
@@ -28,8 +31,8 @@ use crate::codec::CodecError;
 use crate::peer::batch::{AllAnswer, AllAsk, EachAsk, One};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
 use crate::peer::tenant::{
-    DescribeAsk, ForgetAsk, ListAsk, Owned, PermitAsk, PlainForget, PlainForgotten, PlainState, RenewAsk,
-    Renewed, ResetAsk,
+    DescribeAsk, ForgetAsk, ListAsk, Owned, PermitAsk, PlainForget, PlainForgotten, PlainState,
+    RenewAsk, Renewed, ResetAsk,
 };
 use crate::peer::{Ask, BootId, CallError, Failure, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
@@ -37,9 +40,11 @@ use crate::shard::{Forget, Forgotten, Handle, Listed, Question, Refusal, TenantS
 
 /// How long to wait before asking again where nothing says when that is worth it.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// The least time that one attempt gets. What is left is halved with each, so that one that is lost leaves time for another.
+/// The least time that one attempt gets. What is left is halved with each, so that one that is lost
+/// leaves time for another.
 const ATTEMPT_MIN: Duration = Duration::from_millis(50);
-/// How long a peer that may have charged a check, and owns its tenant no more, is given to be reached again, in nanoseconds.
+/// How long a peer that may have charged a check, and owns its tenant no more, is given to be
+/// reached again, in nanoseconds.
 const DOUBT_MAX: u64 = 300 * MS;
 /// How long calls that no check waits for may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -107,7 +112,12 @@ impl Forwarder {
         self.one(check, hash, Purpose::Look).await
     }
 
-    async fn one(&self, check: Check, hash: AccountHash, purpose: Purpose) -> Result<Decision, Refusal> {
+    async fn one(
+        &self,
+        check: Check,
+        hash: AccountHash,
+        purpose: Purpose,
+    ) -> Result<Decision, Refusal> {
         let (until, partition) = (self.until(check.deadline_ms), hash.partition());
         let source = self.source();
         let mut ask = CheckAsk { source, partition, epoch: 0, policy_version: 0, purpose, check };
@@ -121,7 +131,9 @@ impl Forwarder {
                 Ok(said.map(|decision| (epoch, decision)))
             });
             let epoch = match told.await? {
-                Told::There((epoch, decision), node) => return Ok(decided_by(&node, epoch, decision)),
+                Told::There((epoch, decision), node) => {
+                    return Ok(decided_by(&node, epoch, decision));
+                }
                 Told::Here(epoch) => epoch,
             };
             let (shard, question) =
@@ -137,7 +149,8 @@ impl Forwarder {
         }
     }
 
-    /// What a shard here said; none where the partition is on its way to another node, after a moment.
+    /// What a shard here said; none where the partition is on its way to another node, after a
+    /// moment.
     async fn unless_it_moves<T>(
         &self,
         said: Result<T, Refusal>,
@@ -156,11 +169,17 @@ impl Forwarder {
         }
     }
 
-    /// The owner's decisions of checks that pass together or not at all; their account has this hash.
-    pub async fn check_all(&self, checks: Vec<Check>, hash: AccountHash) -> Result<Vec<Decision>, Refusal> {
+    /// The owner's decisions of checks that pass together or not at all; their account has this
+    /// hash.
+    pub async fn check_all(
+        &self,
+        checks: Vec<Check>,
+        hash: AccountHash,
+    ) -> Result<Vec<Decision>, Refusal> {
         let deadline_ms = checks.iter().map(|check| check.deadline_ms).max().unwrap_or(0);
         let (until, partition) = (self.until(deadline_ms), hash.partition());
-        let mut ask = AllAsk { source: self.source(), partition, epoch: 0, policy_version: 0, checks };
+        let mut ask =
+            AllAsk { source: self.source(), partition, epoch: 0, policy_version: 0, checks };
         loop {
             let question = |epoch: Epoch| {
                 (ask.epoch, ask.policy_version) = (epoch.number(), self.policy_version());
@@ -187,8 +206,13 @@ impl Forwarder {
         }
     }
 
-    /// The decisions of checks that each stand alone and whose partitions `seat` owns, as far as this node knows.
-    pub async fn check_each(&self, seat: Seat, checks: Vec<Placed>) -> Vec<Result<Decision, Refusal>> {
+    /// The decisions of checks that each stand alone and whose partitions `seat` owns, as far as
+    /// this node knows.
+    pub async fn check_each(
+        &self,
+        seat: Seat,
+        checks: Vec<Placed>,
+    ) -> Vec<Result<Decision, Refusal>> {
         let deadline_ms = checks.iter().map(|(check, ..)| check.deadline_ms).max().unwrap_or(0);
         let until = self.until(deadline_ms);
         let one = |(check, hash, epoch): &Placed| One {
@@ -209,16 +233,19 @@ impl Forwarder {
             Ok(question) => self.ask_peer(&peer, until, &question, || false).await,
             Err(_) => Err(Refusal::Busy),
         };
-        let said = said.and_then(|answer| match answer.map(|answer| answer.read_answer::<EachAsk>()) {
-            Some(Ok(answers)) if answers.len() == checks.len() => Ok(answers),
-            _ => Err(self.unreachable()),
-        });
+        let said =
+            said.and_then(|answer| match answer.map(|answer| answer.read_answer::<EachAsk>()) {
+                Some(Ok(answers)) if answers.len() == checks.len() => Ok(answers),
+                _ => Err(self.unreachable()),
+            });
         let answers = match said {
             Ok(answers) => answers,
             Err(refusal) => return vec![Err(refusal); checks.len()],
         };
         let (mut decided, mut moved) = (Vec::with_capacity(checks.len()), Vec::new());
-        for (at, (CheckAnswer { epoch, said }, asked)) in answers.into_iter().zip(checks).enumerate() {
+        for (at, (CheckAnswer { epoch, said }, asked)) in
+            answers.into_iter().zip(checks).enumerate()
+        {
             decided.push(match said {
                 Ok(decision) => {
                     self.counts.forwarded.count();
@@ -242,13 +269,15 @@ impl Forwarder {
     /// Gives a permit back.
     pub async fn release(&self, id: PermitId) -> Result<(), Refusal> {
         let Some(partition) = Partition::new(id.partition) else { return Ok(()) };
-        let question =
-            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: None });
+        let question = |epoch: Epoch| {
+            Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: None })
+        };
         let here = || async move { self.shard(partition).release(id).await.map(|()| true) };
         self.ask_owned::<PermitAsk, _, _>(partition, question, here).await.map(drop)
     }
 
-    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight
+    /// any more.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
         let Some(partition) = Partition::new(id.partition) else { return Ok(None) };
         let question = |epoch: Epoch| {
@@ -263,8 +292,8 @@ impl Forwarder {
         }
     }
 
-    /// Extends a permit by the question that every version knows. Its answer can't say that the time is too
-    /// long, or that it is shorter than what was asked for.
+    /// Extends a permit by the question that every version knows. Its answer can't say that the
+    /// time is too long, or that it is shorter than what was asked for.
     async fn renew_as_before(
         &self,
         id: PermitId,
@@ -272,20 +301,31 @@ impl Forwarder {
         ttl_ms: u64,
     ) -> Result<Option<u64>, Refusal> {
         let ttl_ms = if ttl_ms == PERMIT_TTL_UNSAID { PERMIT_TTL_MS_DEFAULT } else { ttl_ms };
-        let question =
-            |epoch: Epoch| Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: Some(ttl_ms) });
-        let here =
-            || async move { self.shard(partition).renew(id, ttl_ms).await.map(|renewed| renewed.is_some()) };
+        let question = |epoch: Epoch| {
+            Opaque::question(&PermitAsk { id, epoch: epoch.number(), renew_ms: Some(ttl_ms) })
+        };
+        let here = || async move {
+            self.shard(partition).renew(id, ttl_ms).await.map(|renewed| renewed.is_some())
+        };
         let is_in_flight = self.ask_owned::<PermitAsk, _, _>(partition, question, here).await?;
         Ok(is_in_flight.then_some(ttl_ms))
     }
 
     /// What its owner keeps of a tenant.
-    pub async fn describe(&self, tenant: TenantId, hash: AccountHash) -> Result<TenantState, Refusal> {
+    pub async fn describe(
+        &self,
+        tenant: TenantId,
+        hash: AccountHash,
+    ) -> Result<TenantState, Refusal> {
         let partition = hash.partition();
         let question = |epoch: Epoch| {
             let (epoch, policy_version) = (epoch.number(), self.policy_version());
-            Opaque::question(&DescribeAsk { partition, epoch, policy_version, tenant: tenant.clone() })
+            Opaque::question(&DescribeAsk {
+                partition,
+                epoch,
+                policy_version,
+                tenant: tenant.clone(),
+            })
         };
         let here = || {
             let described = self.shard(partition).describe(tenant.clone(), hash);
@@ -309,7 +349,11 @@ impl Forwarder {
         if what == Forget::Spent {
             // Nodes of every format level know this message.
             let question = |epoch: Epoch| {
-                Opaque::question(&ResetAsk { partition, epoch: epoch.number(), tenant: tenant.clone() })
+                Opaque::question(&ResetAsk {
+                    partition,
+                    epoch: epoch.number(),
+                    tenant: tenant.clone(),
+                })
             };
             let here = || {
                 let forgotten = here();
@@ -326,7 +370,8 @@ impl Forwarder {
         self.ask_owned::<ForgetAsk, _, _>(partition, question, here).await.map(Forgotten::from)
     }
 
-    /// A page of the tenants that another node has in one of its shards' memory; none beyond the last shard.
+    /// A page of the tenants that another node has in one of its shards' memory; none beyond the
+    /// last shard.
     pub async fn list(
         &self,
         node: NodeId,
@@ -382,7 +427,9 @@ impl Forwarder {
             match self.ask_owner(partition, until, &mut question, read).await? {
                 Told::There(said, _) => return Ok(said),
                 Told::Here(epoch) => {
-                    if let Some(said) = self.unless_it_moves(here().await, partition, epoch, until).await {
+                    if let Some(said) =
+                        self.unless_it_moves(here().await, partition, epoch, until).await
+                    {
                         return said;
                     }
                 }
@@ -413,8 +460,9 @@ impl Forwarder {
                 continue;
             };
             let question = question(epoch).map_err(|_| Refusal::Busy)?;
-            let answer = self
-                .ask_peer(&peer, until, &question, || self.in_force.places().load().of(partition) != place);
+            let answer = self.ask_peer(&peer, until, &question, || {
+                self.in_force.places().load().of(partition) != place
+            });
             let Some(answer) = answer.await? else { continue };
             match read(answer).map_err(|_| self.unreachable())? {
                 Ok(said) => {
@@ -426,15 +474,17 @@ impl Forwarder {
                 Err(Declined::NotOwner { .. }) => {
                     self.counts.moved.count();
                     // One of the two is behind, and neither for long.
-                    self.pause(until, |in_force| in_force.places().load().of(partition) != place).await;
+                    self.pause(until, |in_force| in_force.places().load().of(partition) != place)
+                        .await;
                 }
             }
         }
     }
 
-    /// Asks one peer, again and again under the same number, until it answers, the time is up, or `is_over` says that another is
-    /// to be asked: then there is no answer. If it may have charged what it was asked, it is asked whether it has before it is left for
-    /// another: one that can't say within [`DOUBT_MAX`] is as good as dead.
+    /// Asks one peer, again and again under the same number, until it answers, the time is up, or
+    /// `is_over` says that another is to be asked: then there is no answer. If it may have charged
+    /// what it was asked, it is asked whether it has before it is left for another: one that can't
+    /// say within [`DOUBT_MAX`] is as good as dead.
     async fn ask_peer(
         &self,
         peer: &Peer,
@@ -463,7 +513,8 @@ impl Forwarder {
                 Err(AskError::Call(CallError::Failed(name, Failure::UnknownKind))) => {
                     return Err(Refusal::Older(name));
                 }
-                // With a connection the breaker is about to close: what waits for its probes is answered in time.
+                // With a connection the breaker is about to close: what waits for its probes is
+                // answered in time.
                 Err(AskError::Open(_)) if !is_last && !peer.carries_checks() => {
                     return Err(self.unreachable());
                 }
@@ -472,7 +523,8 @@ impl Forwarder {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a forward had no answer");
-                    // Whatever becomes of what was sent now, what was sent before may have been charged.
+                    // Whatever becomes of what was sent now, what was sent before may have been
+                    // charged.
                     may_be_charged |= !error.was_not_handled();
                 }
             }
@@ -482,11 +534,13 @@ impl Forwarder {
 
     /// The node in that seat, where there is one to be asked.
     fn peer(&self, seat: Seat) -> Option<Arc<Peer>> {
-        let is_other = seat.boot != BootId::NEVER && seat.node != self.in_force.places().load().me().node;
+        let is_other =
+            seat.boot != BootId::NEVER && seat.node != self.in_force.places().load().me().node;
         is_other.then(|| self.links.peer(seat.node)).flatten()
     }
 
-    /// Why there is no answer: the owner can't be reached, or this node hasn't started and lacks more than that.
+    /// Why there is no answer: the owner can't be reached, or this node hasn't started and lacks
+    /// more than that.
     fn unreachable(&self) -> Refusal {
         self.counts.unreachable.count();
         self.in_force.missing().map_or(Refusal::Unreachable, Refusal::NotStarted)

@@ -19,7 +19,8 @@ impl ListCounts {
     /// Counts a decision that a list has made.
     pub fn count(&self, decision: &Decision) {
         let scope = decision.denied_by.as_ref().map(|by| Scope::of(&by.scope));
-        let counter = match scope.and_then(|scope| SCOPES.iter().position(|known| *known == scope)) {
+        let counter = match scope.and_then(|scope| SCOPES.iter().position(|known| *known == scope))
+        {
             Some(at) => &self.denied[at],
             None => &self.allowed,
         };

@@ -1,8 +1,10 @@
-//! The way of a check to whoever decides it: lists first, then the shard that its tenant hashes to, on the node that owns it.
+//! The way of a check to whoever decides it: lists first, then the shard that its tenant hashes to,
+//! on the node that owns it.
 //!
-//! The tenant's account hashes to a partition. If this node owns it, one of its own shards is asked; otherwise the owner is, over
-//! its link (`forward`), and there `owner` hands the check to the shard and sees to it that what comes twice counts once
-//! (`window`). Shared limits that lie on other nodes are asked for by the shards themselves (`far`).
+//! The tenant's account hashes to a partition. If this node owns it, one of its own shards is
+//! asked; otherwise the owner is, over its link (`forward`), and there `owner` hands the check to
+//! the shard and sees to it that what comes twice counts once (`window`). Shared limits that lie on
+//! other nodes are asked for by the shards themselves (`far`).
 
 mod counts;
 mod far;
@@ -18,13 +20,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::check::{Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId, Verdicts};
+use crate::check::{
+    Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId, Verdicts,
+};
 use crate::clock::{MS, SharedClock};
 use crate::cluster::InForce;
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
 use crate::shard::{
-    Counts, Decisions, Forget, Forgotten, Handle, Listed, Question, Reading, Refusal, Returned, TenantState,
+    Counts, Decisions, Forget, Forgotten, Handle, Listed, Question, Reading, Refusal, Returned,
+    TenantState,
 };
 pub use counts::{Count, ForwardCounts};
 pub use far::FarLimits;
@@ -52,8 +57,8 @@ enum Way {
     There(Check, AccountHash, Seat, Epoch),
 }
 
-/// Where a page of the tenants in memory begins: in some node's memory, in one of its shards. The default is the beginning. It
-/// prints as what it reads back from.
+/// Where a page of the tenants in memory begins: in some node's memory, in one of its shards. The
+/// default is the beginning. It prints as what it reads back from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListPlace {
     node: NodeId,
@@ -78,8 +83,8 @@ impl std::fmt::Display for ListPlace {
     }
 }
 
-/// The answers to several checks, as they came: in groups by who gave them. Within a group they are in the order of the
-/// checks, so they are put in order by looking and not by moving.
+/// The answers to several checks, as they came: in groups by who gave them. Within a group they are
+/// in the order of the checks, so they are put in order by looking and not by moving.
 pub struct Answers {
     /// The group of each check.
     order: Vec<usize>,
@@ -105,10 +110,12 @@ impl Router {
         Self { shards, in_force, forward, clock, lists: ListCounts::default() }
     }
 
-    /// Decides one check. It is on its way when this returns; what is left is to wait for the answer.
+    /// Decides one check. It is on its way when this returns; what is left is to wait for the
+    /// answer.
     pub fn check(&self, check: Check) -> impl Future<Output = Result<Decision, Refusal>> + use<'_> {
         let asked = match self.has_begun() {
-            // The rarer ways are the longer ones: boxed, they don't make every check's future as large as themselves.
+            // The rarer ways are the longer ones: boxed, they don't make every check's future as
+            // large as themselves.
             false => Ok(Err(self.check_once_begun(check))),
             true => match self.listed(&check) {
                 Some(decision) => {
@@ -117,7 +124,9 @@ impl Router {
                 }
                 None => match self.way(check) {
                     Ok(Way::Here(shard, question)) => Ok(Ok(self.shards[shard].check(question))),
-                    Ok(Way::There(check, hash, ..)) => Ok(Err(self.forward.check(check, hash).boxed())),
+                    Ok(Way::There(check, hash, ..)) => {
+                        Ok(Err(self.forward.check(check, hash).boxed()))
+                    }
                     Err(refusal) => Err(Err(refusal)),
                 },
             },
@@ -136,7 +145,8 @@ impl Router {
         }
     }
 
-    /// Decides a check that arrived before the cluster has formed, as soon as it has, within the check's deadline.
+    /// Decides a check that arrived before the cluster has formed, as soon as it has, within the
+    /// check's deadline.
     fn check_once_begun(&self, mut check: Check) -> BoxFuture<'_, Result<Decision, Refusal>> {
         Box::pin(async move {
             check.deadline_ms = self.begun(check.deadline_ms).await?;
@@ -144,8 +154,8 @@ impl Router {
         })
     }
 
-    /// Waits until there is something to decide by, at most for `deadline_ms`. Returns what is left of it; errs, with
-    /// what this node lacks, if nothing is.
+    /// Waits until there is something to decide by, at most for `deadline_ms`. Returns what is left
+    /// of it; errs, with what this node lacks, if nothing is.
     async fn begun(&self, deadline_ms: u64) -> Result<u64, Refusal> {
         if self.has_begun() {
             return Ok(deadline_ms);
@@ -190,7 +200,8 @@ impl Router {
         let mut order = Vec::with_capacity(checks.len());
         let mut listed = Vec::new();
         let room = checks.len() / self.shards.len() + 1;
-        let mut questions: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::with_capacity(room)).collect();
+        let mut questions: Vec<Vec<_>> =
+            self.shards.iter().map(|_| Vec::with_capacity(room)).collect();
         let mut others: Vec<(Seat, Vec<forward::Placed>)> = Vec::new();
         // The groups: one for each shard, one for the lists, one for each other node.
         let (of_lists, of_others) = (self.shards.len(), self.shards.len() + 1);
@@ -237,7 +248,8 @@ impl Router {
                 groups
             }
             false => {
-                let asked = others.into_iter().map(|(seat, checks)| self.forward.check_each(seat, checks));
+                let asked =
+                    others.into_iter().map(|(seat, checks)| self.forward.check_each(seat, checks));
                 let (mut groups, there) =
                     futures_util::future::join(here, futures_util::future::join_all(asked)).await;
                 groups.push(listed);
@@ -261,12 +273,17 @@ impl Router {
             let left = self.begun(longest).await?;
             checks.iter_mut().for_each(|check| check.deadline_ms = check.deadline_ms.min(left));
         }
-        // A list names the tenant, or something that a single check carries; who is denied denies the batch.
+        // A list names the tenant, or something that a single check carries; who is denied denies
+        // the batch.
         let listed: Vec<_> = checks.iter().map(|check| self.listed(check)).collect();
         if let Some(denied) = listed.iter().flatten().find(|decision| !decision.allowed) {
             let denied = denied.clone();
             let of = |check: Check| Decision { tenant: check.tenant, ..denied.clone() };
-            return Ok(checks.into_iter().map(of).inspect(|decision| self.lists.count(decision)).collect());
+            return Ok(checks
+                .into_iter()
+                .map(of)
+                .inspect(|decision| self.lists.count(decision))
+                .collect());
         }
         let places: Vec<_> = (0..listed.len()).filter(|i| listed[*i].is_none()).collect();
         let judged = checks.into_iter().zip(&listed).filter(|(_, listed)| listed.is_none());
@@ -275,7 +292,9 @@ impl Router {
             None => Decisions::new(),
             Some(_) => self.judge_all(judged).await.map_err(|refusal| match refusal {
                 // The shard counts without those that a list has decided.
-                Refusal::InBatch(at, why) => Refusal::InBatch(places.get(at).copied().unwrap_or(at), why),
+                Refusal::InBatch(at, why) => {
+                    Refusal::InBatch(places.get(at).copied().unwrap_or(at), why)
+                }
                 refusal => refusal,
             })?,
         }
@@ -303,7 +322,8 @@ impl Router {
         let hash = self.hash(&first.account())?;
         match self.in_force.places().load().of(hash.partition()) {
             Place::Here(epoch) => {
-                let questions = checks.into_iter().map(|check| Question { check, hash, epoch }).collect();
+                let questions =
+                    checks.into_iter().map(|check| Question { check, hash, epoch }).collect();
                 match self.shards[self.shard(hash.partition())].check_all(questions).await {
                     Err(Refusal::Moved(returned)) => {
                         let checks = returned.questions().map(|question| question.check).collect();
@@ -328,11 +348,11 @@ impl Router {
         }
     }
 
-    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
-    /// Errs where its tier allows no such time.
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight
+    /// any more. Errs where its tier allows no such time.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
-        // No tier's permits run for longer; what the permit's own tier says, its owner knows, and with it
-        // what a renewal gets that says nothing.
+        // No tier's permits run for longer; what the permit's own tier says, its owner knows, and
+        // with it what a renewal gets that says nothing.
         self.in_force.policy().load().renewed_ttl(None, self.wall(), ttl_ms)?;
         match self.permit_shard(id) {
             Some(Ok(shard)) => match shard.renew(id, ttl_ms).await {
@@ -353,8 +373,10 @@ impl Router {
 
     /// What is kept of a tenant, and what a bare check of it would be answered.
     pub async fn inspect(&self, tenant: &TenantId) -> Result<(TenantState, Decision), Refusal> {
-        let check =
-            Check { permit_ttl_ms: Some(*crate::check::PERMIT_TTL_MS.start()), ..Check::of(tenant.clone()) };
+        let check = Check {
+            permit_ttl_ms: Some(*crate::check::PERMIT_TTL_MS.start()),
+            ..Check::of(tenant.clone())
+        };
         let hash = self.hash(&check.account())?;
         // Two questions: between them it may move, and each finds its way by itself.
         Ok((self.forward.describe(tenant.clone(), hash).await?, self.peek(check).await?))
@@ -371,7 +393,11 @@ impl Router {
     }
 
     /// A page of the tenants in memory, node by node, and where the next begins; none at the end.
-    pub async fn list(&self, from: ListPlace, most: usize) -> Result<(Listed, Option<ListPlace>), Refusal> {
+    pub async fn list(
+        &self,
+        from: ListPlace,
+        most: usize,
+    ) -> Result<(Listed, Option<ListPlace>), Refusal> {
         let nodes = self.nodes();
         let ListPlace { node, shard, at } = from;
         let listed = match node == self.in_force.places().load().me().node {
@@ -408,7 +434,8 @@ impl Router {
         self.forward.describe(tenant.clone(), hash).await.is_ok_and(|state| state.active)
     }
 
-    /// Whether there is anything to decide by yet: the cluster has begun, as far as this node knows.
+    /// Whether there is anything to decide by yet: the cluster has begun, as far as this node
+    /// knows.
     pub fn has_begun(&self) -> bool {
         self.in_force.secret().is_some()
     }
@@ -425,9 +452,11 @@ impl Router {
 
     /// What each shard has counted; none for one that doesn't say so within a second.
     pub async fn tallies(&self) -> Vec<Option<Reading>> {
-        let asked = self.shards.iter().map(|shard| tokio::time::timeout(TALLY_PATIENCE, shard.tally()));
+        let asked =
+            self.shards.iter().map(|shard| tokio::time::timeout(TALLY_PATIENCE, shard.tally()));
         let said = futures_util::future::join_all(asked).await;
-        let mut tallies: Vec<_> = said.into_iter().map(|said| said.ok().and_then(Result::ok)).collect();
+        let mut tallies: Vec<_> =
+            said.into_iter().map(|said| said.ok().and_then(Result::ok)).collect();
         for (tally, shard) in tallies.iter_mut().zip(&self.shards) {
             if let (Some(tally), 1..) = (tally, shard.turned_away()) {
                 tally.counts.refusals.insert("mailbox_full", shard.turned_away());
@@ -451,8 +480,9 @@ impl Router {
         self.clock.now().wall
     }
 
-    /// Makes a check that no list decides what its owner is asked: counted by the prefix of its address, and
-    /// with a time for the permit that it asks for. Errs where its tier allows no such time.
+    /// Makes a check that no list decides what its owner is asked: counted by the prefix of its
+    /// address, and with a time for the permit that it asks for. Errs where its tier allows no such
+    /// time.
     fn prepare(&self, check: &mut Check) -> Result<(), Refusal> {
         if check.ip.is_none() && check.permit_ttl_ms.is_none() {
             return Ok(());
@@ -470,7 +500,9 @@ impl Router {
         self.prepare(&mut check)?;
         let hash = self.hash(&check.account())?;
         Ok(match self.in_force.places().load().of(hash.partition()) {
-            Place::Here(epoch) => Way::Here(self.shard(hash.partition()), Question { check, hash, epoch }),
+            Place::Here(epoch) => {
+                Way::Here(self.shard(hash.partition()), Question { check, hash, epoch })
+            }
             Place::There(seat, epoch) => Way::There(check, hash, seat, epoch),
         })
     }
@@ -493,7 +525,8 @@ impl Router {
         let wall = self.clock.now().wall;
         let decision = by_list(&policy, check, policy.access(check, wall)?, wall);
         // Nobody owns what a list decides; the epoch is the one that would have been gone by.
-        let epoch = |hash: AccountHash| self.in_force.places().load().table().row(hash.partition()).epoch;
+        let epoch =
+            |hash: AccountHash| self.in_force.places().load().table().row(hash.partition()).epoch;
         let epoch = self.hash(&check.account()).map_or(0, |hash| epoch(hash).number());
         Some(Decision { epoch, ..decision })
     }

@@ -1,11 +1,13 @@
-//! The owner's side of what other nodes forward: is it mine, was it here before, what does my shard say.
+//! The owner's side of what other nodes forward: is it mine, was it here before, what does my shard
+//! say.
 //!
-//! A forward names the epoch of its partition's row and the version of the policy that the router goes by. An owner that is
-//! behind on either catches up first, so that a policy that is in force anywhere is in force for whoever asks there. If the
-//! epoch is another, the owner says where the partition is, and the router goes there; nothing is charged here.
+//! A forward names the epoch of its partition's row and the version of the policy that the router
+//! goes by. An owner that is behind on either catches up first, so that a policy that is in force
+//! anywhere is in force for whoever asks there. If the epoch is another, the owner says where the
+//! partition is, and the router goes there; nothing is charged here.
 //!
-//! What is charged is charged once: see [`window`](super::window). The answer is worked out whether or not the router still
-//! waits, since it may come back with the same number.
+//! What is charged is charged once: see [`window`](super::window). The answer is worked out whether
+//! or not the router still waits, since it may come back with the same number.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,14 +26,15 @@ use crate::peer::batch::{AllAnswer, AllAsk, EachAsk};
 use crate::peer::check::{CheckAnswer, CheckAsk, Declined, Purpose, Source};
 use crate::peer::shared::{PlainReply, SettleAsk, SharedAnswer, SharedAsk};
 use crate::peer::tenant::{
-    DescribeAsk, ForgetAsk, LISTED_MAX, ListAsk, Owned, PermitAsk, PlainForgotten, PlainListed, PlainState,
-    RenewAsk, Renewed, ResetAsk,
+    DescribeAsk, ForgetAsk, LISTED_MAX, ListAsk, Owned, PermitAsk, PlainForgotten, PlainListed,
+    PlainState, RenewAsk, Renewed, ResetAsk,
 };
 use crate::peer::{Ask, Call, Failure, Kind, Opaque};
 use crate::placement::{AccountHash, Epoch, Partition, Place};
 use crate::shard::{Forget, Handle, Question, Refusal};
 
-/// An answer that is being worked out, or is there; everybody who asked for it waits for the same one.
+/// An answer that is being worked out, or is there; everybody who asked for it waits for the same
+/// one.
 type Promise = Shared<BoxFuture<'static, Result<Opaque, Failure>>>;
 
 /// How long an owner waits for what a forward says is in force elsewhere.
@@ -126,7 +129,10 @@ impl Owner {
         };
         let shard = &self.shards[partition.shard(self.shards.len())];
         if purpose == Purpose::Look {
-            return answer(epoch, shard.peek(question).await.map_err(|refusal| declined(refusal, epoch)));
+            return answer(
+                epoch,
+                shard.peek(question).await.map_err(|refusal| declined(refusal, epoch)),
+            );
         }
         let promised = self.once(&source, || {
             let decided = shard.check(question);
@@ -162,7 +168,10 @@ impl Owner {
         let promised = self.once(&source, || async move {
             match shard.check_all(questions).await {
                 Err(Refusal::Moved(_)) => MOVED,
-                said => answer(epoch, said.map(|decisions| decisions.into_vec()).map_err(Declined::from)),
+                said => answer(
+                    epoch,
+                    said.map(|decisions| decisions.into_vec()).map_err(Declined::from),
+                ),
             }
         });
         match promised {
@@ -178,7 +187,8 @@ impl Owner {
         }
         let epochs: Vec<_> = checks.iter().map(|one| one.epoch).collect();
         let mut refused: Vec<Option<Declined>> = Vec::with_capacity(checks.len());
-        let mut asked: Vec<(Vec<usize>, Vec<Question>)> = vec![Default::default(); self.shards.len()];
+        let mut asked: Vec<(Vec<usize>, Vec<Question>)> =
+            vec![Default::default(); self.shards.len()];
         for (at, one) in checks.into_iter().enumerate() {
             let mine = self.owned(one.partition, one.epoch);
             let question = mine.and_then(|mine| Ok(self.question(one.check, mine, ttl)?));
@@ -191,8 +201,10 @@ impl Owner {
         }
         let shards = self.shards.clone();
         let promised = self.once(&source, || async move {
-            let mut said: Vec<_> =
-                refused.into_iter().map(|refused| Err(refused.unwrap_or(Refusal::Busy.into()))).collect();
+            let mut said: Vec<_> = refused
+                .into_iter()
+                .map(|refused| Err(refused.unwrap_or(Refusal::Busy.into())))
+                .collect();
             for (shard, (places, questions)) in shards.iter().zip(asked) {
                 if questions.is_empty() {
                     continue;
@@ -204,14 +216,15 @@ impl Owner {
                     said[at] = decided.map_err(|refusal| declined(refusal, epochs[at]));
                 }
             }
-            let answers = epochs.into_iter().zip(said).map(|(epoch, said)| CheckAnswer { epoch, said });
+            let answers =
+                epochs.into_iter().zip(said).map(|(epoch, said)| CheckAnswer { epoch, said });
             encoded::<EachAsk>(&answers.collect())
         });
         match promised {
             Some(promise) => promise.await,
-            None => {
-                Err(Failure::Failed("the sequence number is too old to be told from a repetition".into()))
-            }
+            None => Err(Failure::Failed(
+                "the sequence number is too old to be told from a repetition".into(),
+            )),
         }
     }
 
@@ -248,7 +261,8 @@ impl Owner {
         self.catch_up(policy_version, partition, epoch).await;
         self.owned(partition, epoch)?;
         let hash = self.hash(tenant.as_str())?;
-        let described = self.shards[partition.shard(self.shards.len())].describe(tenant, hash).await;
+        let described =
+            self.shards[partition.shard(self.shards.len())].describe(tenant, hash).await;
         described.map(PlainState::from).map_err(|refusal| declined(refusal, epoch))
     }
 
@@ -285,10 +299,13 @@ impl Owner {
         if !self.in_force.places().load().is_here(partition) {
             return Ok(SharedAnswer::NotOwner);
         }
-        let ask = ask.ask(self.clock.now().boot).map_err(|fault| Failure::Malformed(fault.into()))?;
+        let ask =
+            ask.ask(self.clock.now().boot).map_err(|fault| Failure::Malformed(fault.into()))?;
         self.counts.shared_asked.count();
         let reply = self.shards[partition.shard(self.shards.len())].ask_from_far(ask).await;
-        Ok(reply.map_or(SharedAnswer::NothingInTime, |reply| SharedAnswer::Said(PlainReply::new(&reply))))
+        Ok(reply.map_or(SharedAnswer::NothingInTime, |reply| {
+            SharedAnswer::Said(PlainReply::new(&reply))
+        }))
     }
 
     fn settle(&self, ask: SettleAsk) -> bool {
@@ -300,8 +317,9 @@ impl Owner {
         is_here
     }
 
-    /// Goes by what the router goes by, at least, before anything is judged. Where that takes too long it is judged by what
-    /// there is: a policy that can't be had is none that anybody was promised.
+    /// Goes by what the router goes by, at least, before anything is judged. Where that takes too
+    /// long it is judged by what there is: a policy that can't be had is none that anybody was
+    /// promised.
     async fn catch_up(&self, policy_version: u64, partition: Partition, epoch: u64) {
         let caught_up = |in_force: &InForce| {
             in_force.policy().load().version() >= policy_version
@@ -338,8 +356,8 @@ impl Owner {
         Ok(Question { hash: self.hash(&check.account())?, epoch, check })
     }
 
-    /// What was promised. That a partition has moved is no answer to be kept: should it stay here after all, the router comes again
-    /// under the same number.
+    /// What was promised. That a partition has moved is no answer to be kept: should it stay here
+    /// after all, the router comes again under the same number.
     async fn kept(&self, source: &Source, promise: Promise) -> Result<Opaque, Failure> {
         let answer = promise.await;
         if answer == MOVED {
@@ -348,8 +366,8 @@ impl Owner {
         answer
     }
 
-    /// The epoch, as [`Owner::owned`] has it; or the promise that was made for `source` while the partition was here: it was charged
-    /// here, and is charged nowhere else.
+    /// The epoch, as [`Owner::owned`] has it; or the promise that was made for `source` while the
+    /// partition was here: it was charged here, and is charged nowhere else.
     fn owned_or_remembered(
         &self,
         source: &Source,
@@ -368,7 +386,8 @@ impl Owner {
         })
     }
 
-    /// The promise of an answer, made now where `source` is new; none where it may be a repetition and can't be told from one.
+    /// The promise of an answer, made now where `source` is new; none where it may be a repetition
+    /// and can't be told from one.
     fn once<F>(&self, source: &Source, make: impl FnOnce() -> F) -> Option<Promise>
     where
         F: Future<Output = Result<Opaque, Failure>> + Send + 'static,
@@ -398,7 +417,8 @@ enum NotMine {
     Declined(Declined),
 }
 
-/// What a router hears whose check was for a partition that is on its way: nothing was done, and it asks again where that is then.
+/// What a router hears whose check was for a partition that is on its way: nothing was done, and it
+/// asks again where that is then.
 const MOVED: Result<Opaque, Failure> = Err(Failure::Busy);
 
 /// Why an owner didn't answer: a partition that is on its way elsewhere is as good as gone.

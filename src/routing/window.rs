@@ -1,12 +1,15 @@
-//! The forwards that were answered a moment ago, so that one that comes again is answered again and charged once.
+//! The forwards that were answered a moment ago, so that one that comes again is answered again and
+//! charged once.
 //!
-//! A router numbers what it forwards: (router, boot, sequence). If the connection breaks before the answer is there, the router
-//! doesn't know whether its check was charged, and sends it again under the same number. The owner keeps the last
-//! [`WINDOW`] answers of each router, those that are still being worked out included: whoever asks again waits for the same one.
-//! A number that is too old to be remembered is refused, since a repetition can't be told from a first time.
+//! A router numbers what it forwards: (router, boot, sequence). If the connection breaks before the
+//! answer is there, the router doesn't know whether its check was charged, and sends it again under
+//! the same number. The owner keeps the last [`WINDOW`] answers of each router, those that are
+//! still being worked out included: whoever asks again waits for the same one. A number that is too
+//! old to be remembered is refused, since a repetition can't be told from a first time.
 //!
-//! What was answered is remembered where it was charged, also when the partition has moved since: a router that doesn't know what became
-//! of a forward asks first whom it has asked before, and only goes after the partition if that one knows nothing of it.
+//! What was answered is remembered where it was charged, also when the partition has moved since: a
+//! router that doesn't know what became of a forward asks first whom it has asked before, and only
+//! goes after the partition if that one knows nothing of it.
 //!
 //! ```text
 //! n2 in boot 7f…   301 decided: allowed   302 being decided   303 decided: denied
@@ -22,8 +25,8 @@ use crate::check::Name;
 use crate::peer::BootId;
 use crate::peer::check::Source;
 
-/// Answers remembered for each router: as many as are under way in a few milliseconds of saturation, and a router sends a check
-/// again at once or not at all.
+/// Answers remembered for each router: as many as are under way in a few milliseconds of
+/// saturation, and a router sends a check again at once or not at all.
 pub const WINDOW: usize = 4_096;
 /// Routers that have a window: as many as a cluster has members.
 const ROUTERS_MAX: usize = 256;
@@ -55,15 +58,18 @@ impl<T: Clone> Windows<T> {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    /// Looks `source` up. If it is new, `make` makes what is kept for it; nobody else gets in between, so it must be quick.
+    /// Looks `source` up. If it is new, `make` makes what is kept for it; nobody else gets in
+    /// between, so it must be quick.
     pub fn see(&self, source: &Source, make: impl FnOnce() -> T) -> Seen<T> {
-        // A window is whole between any two statements: what panicked while holding the lock left it so.
+        // A window is whole between any two statements: what panicked while holding the lock left
+        // it so.
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match windows.get_mut(&source.router) {
             Some(window) if window.boot == source.boot => window.see(source.sequence, make),
             _ => {
                 if windows.len() >= ROUTERS_MAX {
-                    // Only members get this far: whoever is pushed out has been replaced by somebody.
+                    // Only members get this far: whoever is pushed out has been replaced by
+                    // somebody.
                     windows.pop_first();
                 }
                 let mut window = Window::new(source.boot);
@@ -79,13 +85,18 @@ impl<T: Clone> Windows<T> {
     /// What was made for `source`, if it was here before and is remembered.
     pub fn find(&self, source: &Source) -> Option<T> {
         let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.get(&source.router).filter(|window| window.boot == source.boot)?.find(source.sequence)
+        windows
+            .get(&source.router)
+            .filter(|window| window.boot == source.boot)?
+            .find(source.sequence)
     }
 
     /// Forgets what was made for `source`: it comes for the first time once more.
     pub fn forget(&self, source: &Source) {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(window) = windows.get_mut(&source.router).filter(|window| window.boot == source.boot) {
+        if let Some(window) =
+            windows.get_mut(&source.router).filter(|window| window.boot == source.boot)
+        {
             let place = &mut window.places[(source.sequence % WINDOW as u64) as usize];
             place.take_if(|(kept, _)| *kept == source.sequence);
         }

@@ -1,7 +1,8 @@
-//! What a shard remembers of one tenant: its buckets, its permits, the request ids it has answered, its open checks.
+//! What a shard remembers of one tenant: its buckets, its permits, the request ids it has answered,
+//! its open checks.
 //!
-//! Most accounts have one or two buckets and nothing else, so those lie in the account itself; an account of two buckets
-//! is two and a half cache lines. What few need is behind one pointer.
+//! Most accounts have one or two buckets and nothing else, so those lie in the account itself; an
+//! account of two buckets is two and a half cache lines. What few need is behind one pointer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,12 +24,14 @@ pub struct Slot {
     pub state: State,
 }
 
-/// Buckets up to this many are searched one by one; a tenant with more of them (one per client, say) gets a map.
+/// Buckets up to this many are searched one by one; a tenant with more of them (one per client,
+/// say) gets a map.
 const SLOTS_SEARCHED_MAX: usize = 8;
 
 /// The buckets of one account.
 pub enum Buckets {
-    /// In the account itself. An empty place takes no more room than a full one, and no count of them is kept.
+    /// In the account itself. An empty place takes no more room than a full one, and no count of
+    /// them is kept.
     Few([Option<Slot>; 2]),
     Several(Vec<Slot>),
     Many(Box<Many>),
@@ -56,8 +59,12 @@ impl Buckets {
 
     pub fn get(&self, key: u64) -> Option<&State> {
         match self {
-            Self::Few(slots) => slots.iter().flatten().find(|slot| slot.key == key).map(|slot| &slot.state),
-            Self::Several(slots) => slots.iter().find(|slot| slot.key == key).map(|slot| &slot.state),
+            Self::Few(slots) => {
+                slots.iter().flatten().find(|slot| slot.key == key).map(|slot| &slot.state)
+            }
+            Self::Several(slots) => {
+                slots.iter().find(|slot| slot.key == key).map(|slot| &slot.state)
+            }
             Self::Many(many) => many.states.get(&key),
         }
     }
@@ -78,12 +85,15 @@ impl Buckets {
             Self::Few(slots) => match slots.iter_mut().find(|slot| slot.is_none()) {
                 Some(free) => *free = Some(slot),
                 None => {
-                    *self = Self::Several(slots.iter_mut().filter_map(Option::take).chain([slot]).collect())
+                    *self = Self::Several(
+                        slots.iter_mut().filter_map(Option::take).chain([slot]).collect(),
+                    )
                 }
             },
             Self::Several(slots) if slots.len() < SLOTS_SEARCHED_MAX => slots.push(slot),
             Self::Several(slots) => {
-                let states = slots.drain(..).chain([slot]).map(|slot| (slot.key, slot.state)).collect();
+                let states =
+                    slots.drain(..).chain([slot]).map(|slot| (slot.key, slot.state)).collect();
                 *self = Self::Many(Box::new(Many { states, hand: 0 }));
             }
             Self::Many(many) => drop(many.states.insert(key, slot.state)),
@@ -103,7 +113,8 @@ impl Buckets {
         }
     }
 
-    /// Looks at the next `most` buckets and drops those that `fresh` says hold no information. Answers how many went.
+    /// Looks at the next `most` buckets and drops those that `fresh` says hold no information.
+    /// Answers how many went.
     pub fn forget(&mut self, most: usize, fresh: impl Fn(u64, &State) -> bool) -> usize {
         let before = self.len();
         match self {
@@ -115,7 +126,8 @@ impl Buckets {
             Self::Several(slots) => slots.retain(|slot| !fresh(slot.key, &slot.state)),
             Self::Many(many) => {
                 let ahead = many.states.range(many.hand..).take(most);
-                let looked_at: SmallVec<[(u64, bool); 16]> = ahead.map(|(k, s)| (*k, fresh(*k, s))).collect();
+                let looked_at: SmallVec<[(u64, bool); 16]> =
+                    ahead.map(|(k, s)| (*k, fresh(*k, s))).collect();
                 many.hand = match looked_at.last() {
                     Some((last, _)) if looked_at.len() == most => last.wrapping_add(1),
                     _ => 0,
@@ -263,8 +275,8 @@ impl Account {
         gone
     }
 
-    /// Whether nothing is in it. What was taken of a bucket can matter again under other numbers, even where it is like a fresh one under
-    /// its own.
+    /// Whether nothing is in it. What was taken of a bucket can matter again under other numbers,
+    /// even where it is like a fresh one under its own.
     pub fn is_blank(&self) -> bool {
         self.extras.is_none() && self.buckets.len() == 0
     }

@@ -1,10 +1,11 @@
-//! The accounts of one shard: a slab, an index by hash, caps, and a sweep that forgets what holds no information.
+//! The accounts of one shard: a slab, an index by hash, caps, and a sweep that forgets what holds
+//! no information.
 //!
-//! The index keeps 32-bit slab positions and the slab is dense, so that an idle tenant costs its account and little else. Each
-//! partition has an index of its own: whoever moves one looks at its accounts and at no others, and no index is ever so large
-//! that somebody waits while it grows.
-//! Named tenants and unknown ones have caps of their own: a flood of invented ids fills the unknown half and then shares one
-//! overflow account, which pushes nobody out and refunds nobody.
+//! The index keeps 32-bit slab positions and the slab is dense, so that an idle tenant costs its
+//! account and little else. Each partition has an index of its own: whoever moves one looks at its
+//! accounts and at no others, and no index is ever so large that somebody waits while it grows.
+//! Named tenants and unknown ones have caps of their own: a flood of invented ids fills the unknown
+//! half and then shares one overflow account, which pushes nobody out and refunds nobody.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,8 @@ pub struct AccountIx(u32);
 
 /// How many accounts an insertion at the cap looks at, in search of one to forget.
 const SWEEP_PER_INSERT: usize = 16;
-/// A tick looks at one in this many accounts, and at least at [`SWEEP_MIN`]: all of them in about a minute.
+/// A tick looks at one in this many accounts, and at least at [`SWEEP_MIN`]: all of them in about a
+/// minute.
 const SWEEP_PART: usize = 64;
 const SWEEP_MIN: usize = 1024;
 /// How many buckets of one account a look at it checks.
@@ -37,8 +39,8 @@ pub struct Accounts {
     index: EachPartition<HashTable<u32>>,
     /// Accounts in the index.
     count: usize,
-    /// Partitions that were copied, each with the move that it was for and the accounts that were forgotten since and were not as the copy
-    /// says.
+    /// Partitions that were copied, each with the move that it was for and the accounts that were
+    /// forgotten since and were not as the copy says.
     copied: BTreeMap<Partition, (TableVersion, Vec<CompactString>)>,
     hand: usize,
     named: usize,
@@ -48,13 +50,15 @@ pub struct Accounts {
     pub buckets: usize,
     /// Request ids remembered in all accounts together.
     pub request_ids: usize,
-    /// Permits that are out, of all accounts together; expired ones until their account is looked at.
+    /// Permits that are out, of all accounts together; expired ones until their account is looked
+    /// at.
     pub permits: u64,
     overflow: AccountIx,
 }
 
 impl Accounts {
-    /// No accounts yet; at most `named_max` of tenants that the policy names and `unknown_max` others.
+    /// No accounts yet; at most `named_max` of tenants that the policy names and `unknown_max`
+    /// others.
     pub fn new(named_max: usize, unknown_max: usize) -> Self {
         // No tenant id contains a *, so the overflow account is nobody's.
         let mut slab = Slab::default();
@@ -105,7 +109,8 @@ impl Accounts {
     pub fn find(&self, hash: AccountHash, id: &str) -> Option<AccountIx> {
         let slab = &self.slab;
         let index = &self.index[hash.partition()];
-        let found = index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(|a| *a.id == *id));
+        let found =
+            index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(|a| *a.id == *id));
         found.map(|ix| AccountIx(*ix))
     }
 
@@ -120,7 +125,9 @@ impl Accounts {
 
     /// Gives the permits that are known by the hash alone to the account at `ix`, whose hash it is.
     pub fn name_permits(&mut self, hash: AccountHash, ix: AccountIx) {
-        let Some(unnamed) = self.find_unnamed(hash).filter(|unnamed| *unnamed != ix) else { return };
+        let Some(unnamed) = self.find_unnamed(hash).filter(|unnamed| *unnamed != ix) else {
+            return;
+        };
         let extras = self.get_mut(unnamed).extras.take();
         if let Some(permits) = extras.map(|extras| extras.permits).filter(|p| p.flying() > 0) {
             self.get_mut(ix).extras().permits.add(permits);
@@ -132,7 +139,8 @@ impl Accounts {
     pub fn find_by_hash(&self, hash: AccountHash) -> Option<AccountIx> {
         let slab = &self.slab;
         let index = &self.index[hash.partition()];
-        let found = index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(|a| a.hash == hash));
+        let found =
+            index.find(spread(hash), |&ix| slab.get(ix as usize).is_some_and(|a| a.hash == hash));
         found.map(|ix| AccountIx(*ix))
     }
 
@@ -151,10 +159,15 @@ impl Accounts {
         }
     }
 
-    /// The accounts that are gone since a partition was copied for the move `of`, and were not as the copy says. None where that wasn't
-    /// the last copy. Nobody will ask again.
-    pub fn end_copied(&mut self, partition: Partition, of: TableVersion) -> Option<Vec<CompactString>> {
-        let (_, gone) = self.copied.remove(&partition).filter(|(copied_for, _)| *copied_for == of)?;
+    /// The accounts that are gone since a partition was copied for the move `of`, and were not as
+    /// the copy says. None where that wasn't the last copy. Nobody will ask again.
+    pub fn end_copied(
+        &mut self,
+        partition: Partition,
+        of: TableVersion,
+    ) -> Option<Vec<CompactString>> {
+        let (_, gone) =
+            self.copied.remove(&partition).filter(|(copied_for, _)| *copied_for == of)?;
         Some(gone)
     }
 
@@ -203,7 +216,9 @@ impl Accounts {
         self.named += usize::from(named);
         let slab = &self.slab;
         let index = &mut self.index[hash.partition()];
-        index.insert_unique(spread(hash), ix, |&ix| slab.get(ix as usize).map_or(0, |a| spread(a.hash)));
+        index.insert_unique(spread(hash), ix, |&ix| {
+            slab.get(ix as usize).map_or(0, |a| spread(a.hash))
+        });
         self.count += 1;
         AccountIx(ix)
     }
@@ -263,7 +278,9 @@ impl Accounts {
         self.request_ids -= account.extras.as_ref().map_or(0, |extras| extras.replays.len());
         self.permits -= account.permits();
         let partition = account.hash.partition();
-        if let Ok(entry) = self.index[partition].find_entry(spread(account.hash), |&other| other == ix.0) {
+        if let Ok(entry) =
+            self.index[partition].find_entry(spread(account.hash), |&other| other == ix.0)
+        {
             entry.remove();
             self.count -= 1;
         }
@@ -301,7 +318,8 @@ impl Accounts {
         }
     }
 
-    /// Counts the account under the cap it belongs to: a change of the policy can turn one kind into the other.
+    /// Counts the account under the cap it belongs to: a change of the policy can turn one kind
+    /// into the other.
     pub fn count_named(&mut self, ix: AccountIx) {
         let account = self.get(ix);
         let (named, before) = (account.named, account.counted_as_named);
@@ -312,8 +330,8 @@ impl Accounts {
     }
 }
 
-/// The hash by which a partition's index finds an account. Its uppermost bits are the same in all accounts of a partition, and
-/// both ends of a hash matter to the table.
+/// The hash by which a partition's index finds an account. Its uppermost bits are the same in all
+/// accounts of a partition, and both ends of a hash matter to the table.
 fn spread(hash: AccountHash) -> u64 {
     hash.0.rotate_left(32)
 }

@@ -1,8 +1,9 @@
 //! The body of a shard: its mailboxes, its batches, its timer.
 //!
-//! Callers reach a shard through a bounded mailbox; when it is full they hear "busy" at once. Shards talk to each other
-//! through mailboxes of their own, which come first, because somebody waits for every answer in them. Everything that has
-//! arrived is handled as one batch under one reading of the clock.
+//! Callers reach a shard through a bounded mailbox; when it is full they hear "busy" at once.
+//! Shards talk to each other through mailboxes of their own, which come first, because somebody
+//! waits for every answer in them. Everything that has arrived is handled as one batch under one
+//! reading of the clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,8 +37,8 @@ const DEADLINE_TICK: Duration = Duration::from_millis(5);
 /// How often a share of the accounts is looked at for ones to forget.
 const SWEEP_TICK: Duration = Duration::from_secs(1);
 
-/// The policy in force, read by every shard as it starts a batch. What is stored here before an answer is given is in force
-/// for every check asked after that answer.
+/// The policy in force, read by every shard as it starts a batch. What is stored here before an
+/// answer is given is in force for every check asked after that answer.
 pub struct PolicyCell(ArcSwap<Policy>);
 
 impl PolicyCell {
@@ -57,7 +58,8 @@ impl PolicyCell {
     }
 }
 
-/// The placement in force, as this node sees it; read by every shard as it starts a batch, and by the router for each check.
+/// The placement in force, as this node sees it; read by every shard as it starts a batch, and by
+/// the router for each check.
 pub struct PlacesCell(ArcSwap<Places>);
 
 impl PlacesCell {
@@ -77,12 +79,14 @@ impl PlacesCell {
     }
 }
 
-/// The way to the buckets that other nodes keep. Nothing here waits: what is asked is sent, and the answer comes by itself.
+/// The way to the buckets that other nodes keep. Nothing here waits: what is asked is sent, and the
+/// answer comes by itself.
 pub trait Far: Send + Sync + 'static {
-    /// Asks a bucket on the node that owns `partition`. Where no answer comes by the question's deadline, none comes.
+    /// Asks a bucket on the node that owns `partition`. Where no answer comes by the question's
+    /// deadline, none comes.
     fn ask(&self, partition: Partition, ask: Ask, to: ReplyTo);
-    /// Settles what `op` holds of a bucket there. Where that doesn't get through, what is held there is taken once the hold has
-    /// been open for too long.
+    /// Settles what `op` holds of a bucket there. Where that doesn't get through, what is held
+    /// there is taken once the hold has been open for too long.
     fn settle(&self, partition: Partition, op: OpRef, key: u128, take: bool);
 }
 
@@ -152,7 +156,8 @@ pub struct Staging {
     pub is_last: bool,
 }
 
-/// What shards tell each other. There is no more of it than open checks have shared limits, so it needs no bound of its own.
+/// What shards tell each other. There is no more of it than open checks have shared limits, so it
+/// needs no bound of its own.
 enum Between {
     Ask(Ask),
     /// The same from another node, which waits for the answer here.
@@ -175,7 +180,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Asks at once; what is waited for is the answer alone, so that no question is carried along by a future.
+    /// Asks at once; what is waited for is the answer alone, so that no question is carried along
+    /// by a future.
     fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Asked<T> {
         let (to, answer) = oneshot::channel();
         // A request that finds no room is dropped with its sender, which the receiver hears.
@@ -211,13 +217,18 @@ impl Handle {
         self.ask(|to| Request::Release(id, to)).answer().await?
     }
 
-    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight any more.
+    /// Extends a permit and returns the milliseconds that it runs; none where it isn't in flight
+    /// any more.
     pub async fn renew(&self, id: PermitId, ttl_ms: u64) -> Result<Option<u64>, Refusal> {
         self.ask(|to| Request::Renew(id, ttl_ms, to)).answer().await?
     }
 
     /// What is kept of a tenant.
-    pub async fn describe(&self, tenant: TenantId, hash: AccountHash) -> Result<TenantState, Refusal> {
+    pub async fn describe(
+        &self,
+        tenant: TenantId,
+        hash: AccountHash,
+    ) -> Result<TenantState, Refusal> {
         self.ask(|to| Request::Describe(tenant, hash, to)).answer().await?
     }
 
@@ -236,8 +247,8 @@ impl Handle {
         self.ask(|to| Request::List(from, most, to)).answer().await
     }
 
-    /// What it has counted so far, and how it stands. Waits for a place in the mailbox: whoever looks at a shard wants to
-    /// see it most when it is busiest.
+    /// What it has counted so far, and how it stands. Waits for a place in the mailbox: whoever
+    /// looks at a shard wants to see it most when it is busiest.
     pub async fn tally(&self) -> Result<Reading, Refusal> {
         self.told(Request::Tally).await
     }
@@ -252,8 +263,8 @@ impl Handle {
         self.turned_away.load(Ordering::Relaxed)
     }
 
-    /// What a bucket of its answers to a check that is open on another node. None comes where the shard has ended, or where the
-    /// question waited for others' holds for as long as it may.
+    /// What a bucket of its answers to a check that is open on another node. None comes where the
+    /// shard has ended, or where the question waited for others' holds for as long as it may.
     pub fn ask_from_far(&self, ask: Ask) -> impl Future<Output = Option<Reply>> + use<> {
         let (to, reply) = oneshot::channel();
         // A shard that has ended drops the sender.
@@ -266,20 +277,25 @@ impl Handle {
         let _ = self.between.send(Between::Settle { op, key, take });
     }
 
-    /// What it knows of a partition, while it goes on deciding it: for the move that this entry of the log began. None where that is not
-    /// under way.
-    pub async fn copy(&self, partition: Partition, of: TableVersion) -> Result<Option<Moved>, Refusal> {
+    /// What it knows of a partition, while it goes on deciding it: for the move that this entry of
+    /// the log began. None where that is not under way.
+    pub async fn copy(
+        &self,
+        partition: Partition,
+        of: TableVersion,
+    ) -> Result<Option<Moved>, Refusal> {
         self.told(|to| Request::Copy(partition, of, to)).await
     }
 
-    /// Freezes partitions: true once no check of them is open any more; false where their move is over. If whoever asks stops
-    /// waiting before that, it goes on deciding them.
+    /// Freezes partitions: true once no check of them is open any more; false where their move is
+    /// over. If whoever asks stops waiting before that, it goes on deciding them.
     pub async fn freeze(&self, leaving: Leaving) -> Result<bool, Refusal> {
         self.told(|to| Request::Freeze(leaving, to)).await
     }
 
-    /// What has changed of frozen partitions since they were copied for their move, once nothing is held of their shared buckets any more. None
-    /// where the move is over, or they were copied for another. If whoever asks stops waiting before that, it goes on deciding them.
+    /// What has changed of frozen partitions since they were copied for their move, once nothing is
+    /// held of their shared buckets any more. None where the move is over, or they were copied for
+    /// another. If whoever asks stops waiting before that, it goes on deciding them.
     pub async fn rest(&self, leaving: Leaving) -> Result<Option<Moved>, Refusal> {
         self.told(|to| Request::Rest(leaving, to)).await
     }
@@ -289,7 +305,8 @@ impl Handle {
         self.told(|to| Request::Piece(cursor, to)).await
     }
 
-    /// Goes on deciding frozen partitions, of which nothing was handed to anybody who may come to own them by that move.
+    /// Goes on deciding frozen partitions, of which nothing was handed to anybody who may come to
+    /// own them by that move.
     pub async fn thaw(&self, leaving: Leaving) {
         let _ = self.requests.send(Request::Thaw(leaving)).await;
     }
@@ -300,7 +317,10 @@ impl Handle {
     }
 
     /// Asks what must not be turned away because others ask more: waits for a place in the mailbox.
-    async fn told<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+    async fn told<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Refusal> {
         let (to, answer) = oneshot::channel();
         self.requests.send(request(to)).await.map_err(|_| Refusal::Busy)?;
         answer.await.map_err(|_| Refusal::Busy)
@@ -334,7 +354,8 @@ pub struct Mailboxes {
 
 /// Handles and mailboxes of `shards` shards that know each other.
 pub fn mailboxes(shards: usize) -> (Vec<Handle>, Vec<Mailboxes>) {
-    let (others, between): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
+    let (others, between): (Vec<_>, Vec<_>) =
+        (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
     let ends = between.into_iter().zip(&others).map(|(between, own)| {
         let (sender, requests) = mpsc::channel(MAILBOX_MAX);
         let handle = Handle { requests: sender, between: own.clone(), turned_away: Arc::default() };
@@ -372,7 +393,8 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
     let shards = mailboxes.others.len();
     let places = args.places.load().clone();
     let boot = places.me().boot;
-    let mut shard = Shard::new(args.index, shards, args.caps, args.secret, places, policy, args.generator);
+    let mut shard =
+        Shard::new(args.index, shards, args.caps, args.secret, places, policy, args.generator);
     let mut foreign = Foreign::default();
     let mut freezing = Vec::new();
     shard.find(args.saved.as_deref(), now);
@@ -381,8 +403,8 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
         tracing::info!(
             shard = args.index,
             partitions = cold,
-            "which permits are in flight was lost: each partition grants permits again once the longest \
-             time of a permit has passed (max_permit_ttl of the tier)"
+            "which permits are in flight was lost: each partition grants permits again once the \
+             longest time of a permit has passed (max_permit_ttl of the tier)"
         );
     }
     let mut deadlines = ticker(DEADLINE_TICK);
@@ -404,7 +426,8 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
             _ = sweeps.tick() => (tick, sweep) = (true, true),
         }
         now = args.clock.now();
-        // A mailbox that is never empty must not keep time from passing: what is due is done behind its batch.
+        // A mailbox that is never empty must not keep time from passing: what is due is done behind
+        // its batch.
         let since = |last: u64| u128::from(now.boot.saturating_sub(last));
         sweep |= since(swept_at) >= SWEEP_TICK.as_nanos();
         tick |= sweep || (shard.is_busy() && since(ticked_at) >= DEADLINE_TICK.as_nanos());
@@ -428,7 +451,9 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
                     shard.asked(ask, now, &mut effects);
                 }
                 Between::Reply(reply) => shard.replied(reply, now, &mut effects),
-                Between::Settle { op, key, take } => shard.settled(op, key, take, now, &mut effects),
+                Between::Settle { op, key, take } => {
+                    shard.settled(op, key, take, now, &mut effects)
+                }
             }
         }
         for request in requests.drain(..) {
@@ -447,7 +472,9 @@ pub async fn run(args: ShardArgs, mut mailboxes: Mailboxes) {
             match effect {
                 Effect::Ask(Home::Here(to), ask) => tell(&mailboxes, to, Between::Ask(ask)),
                 Effect::Ask(Home::Far(partition), ask) => {
-                    let Some(to) = mailboxes.others.get(ask.op.shard as usize).cloned() else { continue };
+                    let Some(to) = mailboxes.others.get(ask.op.shard as usize).cloned() else {
+                        continue;
+                    };
                     args.far.ask(partition, ask, ReplyTo { partition, to });
                 }
                 Effect::Reply(reply) if reply.op.boot == boot => {
@@ -472,7 +499,8 @@ fn tell(mailboxes: &Mailboxes, to: usize, message: Between) {
     }
 }
 
-/// The questions of other nodes that wait for an answer here. As many at most as their links carry at a time.
+/// The questions of other nodes that wait for an answer here. As many at most as their links carry
+/// at a time.
 #[derive(Default)]
 struct Foreign(BTreeMap<(OpRef, usize), oneshot::Sender<Reply>>);
 
@@ -484,7 +512,8 @@ impl Foreign {
         }
     }
 
-    /// A question that waited for others' holds for as long as it might is never answered; whoever asked has left.
+    /// A question that waited for others' holds for as long as it might is never answered; whoever
+    /// asked has left.
     fn sweep(&mut self) {
         self.0.retain(|_, to| !to.is_closed());
     }
@@ -524,7 +553,8 @@ impl Awaited {
 }
 
 impl Freezing {
-    /// Answers where nothing is open any more. Somebody who has stopped waiting gets nothing, now or later.
+    /// Answers where nothing is open any more. Somebody who has stopped waiting gets nothing, now
+    /// or later.
     fn is_over(&mut self, shard: &mut Shard, now: Now, effects: &mut Vec<Effect>) -> bool {
         let Leaving { partitions, of } = &self.leaving;
         let is_told = match std::mem::replace(&mut self.to, Awaited::Nothing) {
@@ -566,7 +596,8 @@ fn handle(
         Request::All(all, to) => shard.check_all(all, to, now, effects),
         Request::Each(each, to) => shard.check_each(each, to, now, effects),
         Request::Release(id, to) => {
-            let released = shard.if_open(Partition::new(id.partition), |s| s.release(id, now, effects));
+            let released =
+                shard.if_open(Partition::new(id.partition), |s| s.release(id, now, effects));
             let _ = to.send(released);
         }
         Request::Renew(id, ttl_ms, to) => {
@@ -574,7 +605,8 @@ fn handle(
             let _ = to.send(renewed.and_then(|renewed| renewed));
         }
         Request::Describe(tenant, hash, to) => {
-            let described = shard.if_open(Some(hash.partition()), |s| s.describe(&tenant, hash, now));
+            let described =
+                shard.if_open(Some(hash.partition()), |s| s.describe(&tenant, hash, now));
             let _ = to.send(described);
         }
         Request::Forget(tenant, hash, what, to) => {

@@ -1,7 +1,7 @@
 //! One shard by itself: its mind without mailbox, timer or neighbours.
 //!
-//! For whoever wants to time or embed the deciding alone. Time comes in with every call, answers go out at once: with a
-//! single shard no bucket lies elsewhere, so nothing is ever waited for.
+//! For whoever wants to time or embed the deciding alone. Time comes in with every call, answers go
+//! out at once: with a single shard no bucket lies elsewhere, so nothing is ever waited for.
 
 use std::sync::Arc;
 

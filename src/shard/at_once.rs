@@ -1,10 +1,11 @@
 //! The short way of a check that needs nobody but its own account.
 //!
-//! Most checks have limits of their tenant alone, ask for no permit, carry no request id, and meet no other check of their
-//! tenant on its way. They are decided here in one go: no op is made, nothing can be open or parked. Whatever else a check
-//! may be, this way gives it back before anything has changed that anybody could notice, and the check goes the long way
-//! (`core`, `resolve`, `judge`, `coordinate`), which knows all cases. Both ask the same plan and the same buckets; a test
-//! sends random checks down both and compares.
+//! Most checks have limits of their tenant alone, ask for no permit, carry no request id, and meet
+//! no other check of their tenant on its way. They are decided here in one go: no op is made,
+//! nothing can be open or parked. Whatever else a check may be, this way gives it back before
+//! anything has changed that anybody could notice, and the check goes the long way (`core`,
+//! `resolve`, `judge`, `coordinate`), which knows all cases. Both ask the same plan and the same
+//! buckets; a test sends random checks down both and compares.
 
 use smallvec::SmallVec;
 
@@ -80,7 +81,8 @@ impl Shard {
         AtOnce::Decided(Err(refusal))
     }
 
-    /// Whether no other check of the account is on its way. What strangers share beyond a cap is never alone.
+    /// Whether no other check of the account is on its way. What strangers share beyond a cap is
+    /// never alone.
     fn is_alone(&mut self, ix: AccountIx, now: Now) -> bool {
         if ix == self.accounts.overflow() {
             return false;
@@ -89,10 +91,14 @@ impl Shard {
             self.accounts.expire(ix, now.boot);
         }
         let account = self.accounts.get(ix);
-        account.extras.as_ref().is_none_or(|extras| extras.holds.is_empty() && extras.parked.is_empty())
+        account
+            .extras
+            .as_ref()
+            .is_none_or(|extras| extras.holds.is_empty() && extras.parked.is_empty())
     }
 
-    /// Whether all selected buckets are the account's own and there, or could be made within the caps; then they are made.
+    /// Whether all selected buckets are the account's own and there, or could be made within the
+    /// caps; then they are made.
     fn has_all_buckets(&mut self, ix: AccountIx, now: Now) -> bool {
         let account = self.accounts.get(ix);
         let mut missing = 0;
@@ -122,7 +128,8 @@ impl Shard {
         true
     }
 
-    /// Asks all selected limits, also after the first no, and takes from them if all that count say yes (P4).
+    /// Asks all selected limits, also after the first no, and takes from them if all that count say
+    /// yes (P4).
     fn ask_all(&mut self, ix: AccountIx, cost: u64, now: Now) -> (bool, Verdicts) {
         let since = self.plans.since();
         let buckets = &mut self.accounts.get_mut(ix).buckets;
@@ -147,7 +154,8 @@ impl Shard {
             if allowed && outcome == Outcome::Pass {
                 state.take(rule, cost, now);
             }
-            let (remaining, reset_after) = (state.remaining(rule, now), state.reset_after(rule, 0, now));
+            let (remaining, reset_after) =
+                (state.remaining(rule, now), state.reset_after(rule, 0, now));
             verdicts.push(Verdict {
                 limit: selected.limit,
                 outcome,

@@ -1,12 +1,13 @@
 //! The way of an op: its own limits, the shared ones, everything taken or nothing.
 //!
-//! If its own limits pass and limits under shared keys are left, the op holds its own units and asks those shards, in parallel
-//! and without waiting; should one of them be blocked by somebody else's hold, it gives everything back and asks again, one
-//! key after another in their order, willing to wait at each. When the last has answered, everything is taken, or nothing.
+//! If its own limits pass and limits under shared keys are left, the op holds its own units and
+//! asks those shards, in parallel and without waiting; should one of them be blocked by somebody
+//! else's hold, it gives everything back and asks again, one key after another in their order,
+//! willing to wait at each. When the last has answered, everything is taken, or nothing.
 //!
-//! While units of an account are held, other checks of that account that would fail only because of them are parked until the
-//! outcome is known. Own limits come before all shared ones and shared ones have an order, so nobody ever waits for somebody
-//! who waits for him.
+//! While units of an account are held, other checks of that account that would fail only because of
+//! them are parked until the outcome is known. Own limits come before all shared ones and shared
+//! ones have an order, so nobody ever waits for somebody who waits for him.
 
 use smallvec::SmallVec;
 
@@ -55,7 +56,8 @@ impl Shard {
             let allowed = op.passes();
             return self.conclude(op, allowed, now);
         }
-        // Without a chance to pass there is nothing to hold: the rest is asked only for how long to wait.
+        // Without a chance to pass there is nothing to hold: the rest is asked only for how long to
+        // wait.
         op.holding = !op.peek && op.passes_own();
         let hold = op.holding;
         self.hold_own(&op);
@@ -67,7 +69,13 @@ impl Shard {
         self.open_and_send(op, asks, now, effects);
     }
 
-    pub(super) fn ask_of(&self, op: &Op, i: usize, hold: bool, until: Option<u64>) -> Option<(Home, Ask)> {
+    pub(super) fn ask_of(
+        &self,
+        op: &Op,
+        i: usize,
+        hold: bool,
+        until: Option<u64>,
+    ) -> Option<(Home, Ask)> {
         let demand = &op.demands[i];
         let Kind::Shared { home, key } = demand.kind else {
             return None;
@@ -82,7 +90,8 @@ impl Shard {
             overflow_key,
             limit: demand.selected.limit.clone(),
             cost: match until {
-                // Whoever waits asks for all he wants of a bucket at once: two who each have a part would wait for ever.
+                // Whoever waits asks for all he wants of a bucket at once: two who each have a part
+                // would wait for ever.
                 Some(_) => op.wanted_of(demand.kind),
                 None => demand.cost,
             },
@@ -112,8 +121,8 @@ impl Shard {
         }
     }
 
-    /// Goes on with the ops that buckets of this very shard have answered, one after another: each may lead to further
-    /// answers, and a long queue for one bucket would else be a deep stack.
+    /// Goes on with the ops that buckets of this very shard have answered, one after another: each
+    /// may lead to further answers, and a long queue for one bucket would else be a deep stack.
     pub(super) fn work_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
         while let Some(reply) = self.inbox.pop_front() {
             self.one_replied(reply, now, effects);
@@ -153,8 +162,9 @@ impl Shard {
     pub(super) fn all_replied(&mut self, mut op: Box<Op>, now: Now, effects: &mut Vec<Effect>) {
         let blocked = op.holding && op.is_held() && !op.is_denied();
         if blocked && (!op.patient || op.moved) {
-            // Somebody else's hold is in the way: give all back, and go from key to key, waiting at each. It does so under
-            // another number, since what it gives back and what it asks next may overtake each other between nodes.
+            // Somebody else's hold is in the way: give all back, and go from key to key, waiting at
+            // each. It does so under another number, since what it gives back and what it asks next
+            // may overtake each other between nodes.
             self.settle_shared(&op, false, now, effects);
             self.renumber(&mut op);
             (op.patient, op.moved) = (true, false);
@@ -191,7 +201,13 @@ impl Shard {
     }
 
     /// Takes or cancels everything that the op holds of shared buckets.
-    pub(super) fn settle_shared(&mut self, op: &Op, take: bool, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn settle_shared(
+        &mut self,
+        op: &Op,
+        take: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         if !op.holding {
             return;
         }
@@ -232,12 +248,26 @@ impl Shard {
     }
 
     /// An op's hold on a bucket here is taken or cancelled.
-    pub fn settled(&mut self, op: OpRef, key: u128, take: bool, now: Now, effects: &mut Vec<Effect>) {
+    pub fn settled(
+        &mut self,
+        op: OpRef,
+        key: u128,
+        take: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         self.settle_here(op, key, take, now, effects);
         self.work_off(now, effects);
     }
 
-    fn settle_here(&mut self, op: OpRef, key: u128, take: bool, now: Now, effects: &mut Vec<Effect>) {
+    fn settle_here(
+        &mut self,
+        op: OpRef,
+        key: u128,
+        take: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let mut replies = Vec::new();
         self.shared.settle(op, key, take, self.plans.since(), now, &mut replies);
         replies.into_iter().for_each(|reply| self.send_reply(reply, effects));
@@ -251,17 +281,28 @@ impl Shard {
         }
     }
 
-    /// Holds the op's own units while it is open. One that holds nothing still keeps its account from being forgotten.
+    /// Holds the op's own units while it is open. One that holds nothing still keeps its account
+    /// from being forgotten.
     pub(super) fn hold_own(&mut self, op: &Op) {
-        let passed = |d: &&Demand| op.holding && d.said.is_some_and(|said| said.outcome == Outcome::Pass);
+        let passed =
+            |d: &&Demand| op.holding && d.said.is_some_and(|said| said.outcome == Outcome::Pass);
         let keys = op.demands.iter().filter(passed).filter_map(|d| match d.kind {
             Kind::Own(key) => Some((key, d.cost)),
             _ => None,
         });
         let keys = keys.collect();
-        let slots = op.demands.iter().filter(passed).filter(|d| d.kind == Kind::Slots).map(|d| d.cost).sum();
-        let request_ids =
-            op.parts.iter().filter_map(|p| Some((op.hash.0, p.check.request_id.clone()?))).collect();
+        let slots = op
+            .demands
+            .iter()
+            .filter(passed)
+            .filter(|d| d.kind == Kind::Slots)
+            .map(|d| d.cost)
+            .sum();
+        let request_ids = op
+            .parts
+            .iter()
+            .filter_map(|p| Some((op.hash.0, p.check.request_id.clone()?)))
+            .collect();
         let hold = OwnHold { op: op.id, keys, slots, request_ids };
         self.accounts.get_mut(op.account).extras().holds.push(hold);
     }
@@ -341,8 +382,11 @@ impl Shard {
             extras.replays.remove(&oldest);
         }
         extras.replay_order.push_back((expires, id.clone()));
-        extras.replays.insert(id, Replay { fingerprint, expires, decision: Box::new(decision.clone()) });
-        self.accounts.request_ids = self.accounts.request_ids + self.accounts.get(account).replays() - before;
+        extras
+            .replays
+            .insert(id, Replay { fingerprint, expires, decision: Box::new(decision.clone()) });
+        self.accounts.request_ids =
+            self.accounts.request_ids + self.accounts.get(account).replays() - before;
     }
 
     pub(super) fn unpark(&mut self, account: AccountIx, now: Now, effects: &mut Vec<Effect>) {

@@ -1,8 +1,8 @@
 //! The mind of a shard: messages and the time in, effects out. No clock, no channel, no task.
 //!
-//! A check becomes an [`Op`] with one *demand* per limit. The op asks all of them, also after the first no, so that the
-//! wait it is told is the longest of all. Here are the questions, and where their answers go; what happens in between is in
-//! `resolve`, `judge` and `coordinate`.
+//! A check becomes an [`Op`] with one *demand* per limit. The op asks all of them, also after the
+//! first no, so that the wait it is told is the longest of all. Here are the questions, and where
+//! their answers go; what happens in between is in `resolve`, `judge` and `coordinate`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -271,14 +271,22 @@ impl Shard {
         let (batch, decided) = (self.fresh_id(), answers.len());
         answers.resize(count, Err(Refusal::Busy));
         self.gathers.insert(batch, Gather { answers, left: count - decided, to });
-        self.begin(smallvec![waits], AnswerTo::Gather { batch, index: decided }, false, now, effects);
+        self.begin(
+            smallvec![waits],
+            AnswerTo::Gather { batch, index: decided },
+            false,
+            now,
+            effects,
+        );
         for (index, question) in (decided + 1..).zip(each) {
             let answer_to = AnswerTo::Gather { batch, index };
             match self.at_once(question, now) {
                 AtOnce::Decided(decided) => {
                     self.answer(answer_to, decided.map(|decision| smallvec![decision]));
                 }
-                AtOnce::NotMine(question) => self.begin(smallvec![question], answer_to, false, now, effects),
+                AtOnce::NotMine(question) => {
+                    self.begin(smallvec![question], answer_to, false, now, effects)
+                }
             }
         }
     }
@@ -354,7 +362,8 @@ impl Shard {
         self.work_off(now, effects);
     }
 
-    /// The account of whoever asks, made if it isn't in memory; beyond the cap, the overflow account.
+    /// The account of whoever asks, made if it isn't in memory; beyond the cap, the overflow
+    /// account.
     pub(super) fn account_of(&mut self, question: &Question, now: Now) -> AccountIx {
         let (id, tenant) = (question.check.account(), &question.check.tenant);
         self.accounts.find(question.hash, &id).unwrap_or_else(|| {
@@ -365,12 +374,14 @@ impl Shard {
         })
     }
 
-    /// Everything that makes this check this check; two that differ in nothing else than their id and deadline are one.
+    /// Everything that makes this check this check; two that differ in nothing else than their id
+    /// and deadline are one.
     pub(super) fn fingerprint(&self, check: &Check) -> u64 {
         let mut hasher = self.secret.hasher();
         (&check.tenant, &check.tier, &check.client, &check.action, &check.method, &check.path)
             .hash(&mut hasher);
-        (&check.ip, &check.api_key, &check.attributes, &check.cost, &check.permit_ttl_ms).hash(&mut hasher);
+        (&check.ip, &check.api_key, &check.attributes, &check.cost, &check.permit_ttl_ms)
+            .hash(&mut hasher);
         for limit in &check.limits {
             hasher.write(format!("{limit:?}").as_bytes());
         }

@@ -1,7 +1,9 @@
-//! Forgetting on an operator's order: what a tenant has spent, a part of that, or all that is kept of the tenant.
+//! Forgetting on an operator's order: what a tenant has spent, a part of that, or all that is kept
+//! of the tenant.
 //!
-//! Buckets are found by hashes, so a part is named by values and never searched for: a bucket is reached if the order names
-//! a value for everything that its limit is per, and its limit is per everything that the order names.
+//! Buckets are found by hashes, so a part is named by values and never searched for: a bucket is
+//! reached if the order names a value for everything that its limit is per, and its limit is per
+//! everything that the order names.
 //!
 //! ```text
 //! limits of acme                      order                              forgets
@@ -24,7 +26,8 @@ use crate::policy::{BucketKey, key_of, sent_keys};
 /// What is to be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forget {
-    /// All that the tenant has spent. Permits that are out stay out, and request ids are remembered.
+    /// All that the tenant has spent. Permits that are out stay out, and request ids are
+    /// remembered.
     Spent,
     /// The buckets that these values name.
     Part(Box<SpentPart>),
@@ -119,14 +122,19 @@ impl SpentPart {
             (self.action.is_some(), Dimension::Action),
             (self.ip.is_some(), Dimension::Ip),
         ];
-        named.into_iter().filter(|(is_named, _)| *is_named).map(|(_, dimension)| dimension).collect()
+        named
+            .into_iter()
+            .filter(|(is_named, _)| *is_named)
+            .map(|(_, dimension)| dimension)
+            .collect()
     }
 
     /// `by_ip`: the account itself is one address's.
     fn reaches(&self, limit: &Limit, by_ip: bool) -> Reach {
         let Match { action, client } = &limit.when;
-        let other =
-            |only: &Option<Label>, named: &Option<Label>| only.is_some() && named.is_some() && only != named;
+        let other = |only: &Option<Label>, named: &Option<Label>| {
+            only.is_some() && named.is_some() && only != named
+        };
         let is_named = self.limit.as_ref().is_none_or(|name| *name == limit.name);
         if !is_named || other(action, &self.action) || other(client, &self.client) {
             return Reach::None;
@@ -142,7 +150,8 @@ impl SpentPart {
         if !limit.per.contains(&Dimension::Tenant) || !named.iter().all(is_per) {
             return Reach::None;
         }
-        let is_told = |dimension: &&Dimension| **dimension == Dimension::Tenant || named.contains(dimension);
+        let is_told =
+            |dimension: &&Dimension| **dimension == Dimension::Tenant || named.contains(dimension);
         match limit.per.iter().all(|dimension| is_told(&dimension)) {
             true => Reach::Bucket,
             false => Reach::Narrower,
@@ -160,7 +169,13 @@ fn note(limits: &mut Vec<ForgottenLimit>, limit: &Limit) {
 
 impl Shard {
     /// Forgets what the order says of the account of `tenant` with that hash.
-    pub fn forget_of(&mut self, tenant: &TenantId, hash: AccountHash, what: &Forget, now: Now) -> Forgotten {
+    pub fn forget_of(
+        &mut self,
+        tenant: &TenantId,
+        hash: AccountHash,
+        what: &Forget,
+        now: Now,
+    ) -> Forgotten {
         let part = match what {
             Forget::Part(part) => part,
             Forget::Spent | Forget::All => {
@@ -207,7 +222,8 @@ impl Shard {
         forgotten
     }
 
-    /// Forgets what an account has spent; of `all`, also its permits and request ids. Returns whether it was there.
+    /// Forgets what an account has spent; of `all`, also its permits and request ids. Returns
+    /// whether it was there.
     pub(super) fn forget_spent(&mut self, id: &str, hash: AccountHash, all: bool) -> bool {
         let Some(ix) = self.accounts.find(hash, id) else { return false };
         let account = self.accounts.get_mut(ix);

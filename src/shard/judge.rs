@@ -1,4 +1,5 @@
-//! Asking the limits whose buckets lie in the account: finding or making the bucket, and what stands in at a cap.
+//! Asking the limits whose buckets lie in the account: finding or making the bucket, and what
+//! stands in at a cap.
 
 use smallvec::SmallVec;
 
@@ -16,10 +17,12 @@ const LOOKED_AT_PER_INSERT: usize = 16;
 impl Shard {
     /// Asks all limits of `op` that are the account's own.
     pub(super) fn judge_own(&mut self, op: &mut Op, now: Now) {
-        // A look at a tenant that isn't in memory finds it as it would be: fresh, and nobody's overflow.
+        // A look at a tenant that isn't in memory finds it as it would be: fresh, and nobody's
+        // overflow.
         let absent = op.peek && op.account == self.accounts.overflow();
         let cold_for = op.cold_until.saturating_sub(now.boot);
-        let longest_ttl = op.parts.iter().filter_map(|part| part.check.permit_ttl_ms).max().unwrap_or(0) * MS;
+        let longest_ttl =
+            op.parts.iter().filter_map(|part| part.check.permit_ttl_ms).max().unwrap_or(0) * MS;
         let (account, peek) = (op.account, op.peek);
         if !peek {
             self.make_room(op, now);
@@ -45,10 +48,18 @@ impl Shard {
         }
     }
 
-    fn judge_slots(&self, ix: AccountIx, demand: &Demand, absent: bool, ttl: u64, now: Now) -> Said {
+    fn judge_slots(
+        &self,
+        ix: AccountIx,
+        demand: &Demand,
+        absent: bool,
+        ttl: u64,
+        now: Now,
+    ) -> Said {
         let nobody = Permits::default();
         let account = self.accounts.get(ix);
-        let permits = account.extras.as_ref().filter(|_| !absent).map_or(&nobody, |extras| &extras.permits);
+        let permits =
+            account.extras.as_ref().filter(|_| !absent).map_or(&nobody, |extras| &extras.permits);
         let held = if absent { 0 } else { account.held_slots() };
         let max = demand.selected.limit.rule.capacity();
         let reset = permits.reset_after(now.boot);
@@ -63,7 +74,14 @@ impl Shard {
     }
 
     /// Judges without leaving a trace.
-    fn look(&self, ix: Option<AccountIx>, partition: Partition, demand: &Demand, key: u64, now: Now) -> Said {
+    fn look(
+        &self,
+        ix: Option<AccountIx>,
+        partition: Partition,
+        demand: &Demand,
+        key: u64,
+        now: Now,
+    ) -> Said {
         let account = ix.map(|ix| self.accounts.get(ix));
         let rule = &demand.selected.limit.rule;
         let state = match account.and_then(|account| account.buckets.get(key)) {
@@ -77,7 +95,8 @@ impl Shard {
         said(&state, demand, 0, account.map_or(0, |account| account.held(key)), false, now)
     }
 
-    /// Judges by the bucket under `key`, made if it isn't there; at a cap on keys, by the one that stands in for it.
+    /// Judges by the bucket under `key`, made if it isn't there; at a cap on keys, by the one that
+    /// stands in for it.
     fn judge_bucket(
         &mut self,
         ix: AccountIx,
@@ -108,21 +127,22 @@ impl Shard {
         }
     }
 
-    /// At a cap, looks for buckets to forget. Before any bucket of the op is made: those are like fresh ones until it takes
-    /// something from them.
+    /// At a cap, looks for buckets to forget. Before any bucket of the op is made: those are like
+    /// fresh ones until it takes something from them.
     fn make_room(&mut self, op: &Op, now: Now) {
         let account = self.accounts.get_mut(op.account);
-        let new =
-            |demand: &Demand| matches!(demand.kind, Kind::Own(key) if account.buckets.get(key).is_none());
+        let new = |demand: &Demand| matches!(demand.kind, Kind::Own(key) if account.buckets.get(key).is_none());
         if op.demands.iter().any(new) && !self.has_room_for(op.account, 1) {
-            let freed = self.plans.forget(self.accounts.get_mut(op.account), LOOKED_AT_PER_INSERT, now);
+            let freed =
+                self.plans.forget(self.accounts.get_mut(op.account), LOOKED_AT_PER_INSERT, now);
             self.accounts.buckets -= freed;
         }
     }
 
     /// Whether the account has the bucket or may have one more.
     fn has_room(&self, ix: AccountIx, key: u64) -> bool {
-        // The overflow account serves any number of tenants, and so has room for one bucket a limit only.
+        // The overflow account serves any number of tenants, and so has room for one bucket a limit
+        // only.
         ix != self.accounts.overflow()
             && (self.accounts.get(ix).buckets.get(key).is_some() || self.has_room_for(ix, 1))
     }
@@ -154,8 +174,8 @@ impl Shard {
     }
 }
 
-/// What is said for another `wait` nanoseconds where it is not known which permits are in flight: any
-/// number may be. (More than the maximum at a time is never granted, then as now.)
+/// What is said for another `wait` nanoseconds where it is not known which permits are in flight:
+/// any number may be. (More than the maximum at a time is never granted, then as now.)
 fn cold(said: Said, wait: u64) -> Said {
     let outcome = match said.outcome {
         Outcome::Never => return said,
@@ -172,7 +192,11 @@ fn said(state: &State, demand: &Demand, before: u64, held: u64, overflow: bool, 
         outcome,
         remaining: state.remaining(rule, now).saturating_sub(held.saturating_add(before)),
         reset: state.reset_after(rule, 0, now),
-        reset_if_taken: if outcome == Outcome::Pass { state.reset_after(rule, demand.cost, now) } else { 0 },
+        reset_if_taken: if outcome == Outcome::Pass {
+            state.reset_after(rule, demand.cost, now)
+        } else {
+            0
+        },
         overflow,
         cold: false,
     }

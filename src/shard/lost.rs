@@ -1,19 +1,19 @@
 //! Partitions whose counts were lost with the process that had them.
 //!
-//! A node that was killed starts again with an empty memory, or is given up for others, and no node knows what
-//! its tenants had spent. If their buckets began fresh, every crash would be a refund. So a bucket of such a
-//! partition begins exhausted as of the loss: it refills from there on, and admits nothing that an
-//! uninterrupted bucket wouldn't have. A limit of ten in an hour lets no check pass for up to an hour after a
-//! crash, and never eleven.
+//! A node that was killed starts again with an empty memory, or is given up for others, and no node
+//! knows what its tenants had spent. If their buckets began fresh, every crash would be a refund.
+//! So a bucket of such a partition begins exhausted as of the loss: it refills from there on, and
+//! admits nothing that an uninterrupted bucket wouldn't have. A limit of ten in an hour lets no
+//! check pass for up to an hour after a crash, and never eleven.
 //!
-//! That is for limits that are full again within [`LOST_MAX`]; a tenant can't be kept out for a month because
-//! a machine died, so longer limits begin fresh. A node that is alone begins all buckets fresh: no other node
-//! could have been asked meanwhile.
+//! That is for limits that are full again within [`LOST_MAX`]; a tenant can't be kept out for a
+//! month because a machine died, so longer limits begin fresh. A node that is alone begins all
+//! buckets fresh: no other node could have been asked meanwhile.
 //!
-//! **Permits** are different: a permit that was granted before the loss is in flight whether or not any node
-//! knows it. So a partition whose permits were lost is *cold*: for as long as a permit of the tier may run it
-//! grants none, on a node that is alone too. By then each permit has expired or was renewed, and a renewed
-//! permit counts again:
+//! **Permits** are different: a permit that was granted before the loss is in flight whether or not
+//! any node knows it. So a partition whose permits were lost is *cold*: for as long as a permit of
+//! the tier may run it grants none, on a node that is alone too. By then each permit has expired or
+//! was renewed, and a renewed permit counts again:
 //!
 //! ```text
 //! max_concurrent = 5, max_permit_ttl = "5m", and five permits are in flight
@@ -23,8 +23,8 @@
 //! 12:04:00   a second crash: cold until 12:09:00, since the two run until 12:05:00 and may be renewed
 //! ```
 //!
-//! What was lost goes along when a partition moves and lies among what a graceful stop saves. It is forgotten
-//! once it has no effect any more.
+//! What was lost goes along when a partition moves and lies among what a graceful stop saves. It is
+//! forgotten once it has no effect any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,8 +36,8 @@ use crate::policy::PERMIT_TTL_MOST;
 
 /// The longest time in which a limit that begins as spent is whole again, in nanoseconds: a day.
 pub const LOST_MAX: u64 = 24 * 3_600 * SECOND;
-/// Permits of cold partitions that one shard enters again or takes back, until none is cold: some 40 MiB.
-/// Beyond it none is entered.
+/// Permits of cold partitions that one shard enters again or takes back, until none is cold: some
+/// 40 MiB. Beyond it none is entered.
 const SEEN_MAX: usize = 262_144;
 
 /// When the counts of which partition were lost, and when its permits.
@@ -46,8 +46,8 @@ pub struct Lost {
     counts: BTreeMap<Partition, Now>,
     /// Boot nanoseconds at which it stopped to be known which permits are in flight.
     permits: BTreeMap<Partition, u64>,
-    /// Permits of cold partitions that were entered again or given back: from then on it is known whether
-    /// they are in flight.
+    /// Permits of cold partitions that were entered again or given back: from then on it is known
+    /// whether they are in flight.
     seen: BTreeSet<PermitId>,
 }
 
@@ -81,7 +81,8 @@ impl Lost {
 
     /// When the permits of a partition were lost, where [`Lost::get`] doesn't say it.
     pub fn permits_alone(&self, partition: Partition) -> Option<u64> {
-        self.permits(partition).filter(|then| self.get(partition).map(|then| then.boot) != Some(*then))
+        self.permits(partition)
+            .filter(|then| self.get(partition).map(|then| then.boot) != Some(*then))
     }
 
     /// Partitions whose permits were lost.
@@ -89,8 +90,8 @@ impl Lost {
         self.permits.len()
     }
 
-    /// The boot time until which a partition grants no permit that could run for `most` nanoseconds; none
-    /// where it grants permits.
+    /// The boot time until which a partition grants no permit that could run for `most`
+    /// nanoseconds; none where it grants permits.
     pub fn cold_until(&self, partition: Partition, most: u64, now: Now) -> Option<u64> {
         let until = self.permits(partition)?.saturating_add(most);
         (until > now.boot).then_some(until)
@@ -104,11 +105,12 @@ impl Lost {
         }
     }
 
-    /// Whether a permit of a partition that is cold until `most` nanoseconds after the loss may be entered
-    /// as it is renewed: once at most.
+    /// Whether a permit of a partition that is cold until `most` nanoseconds after the loss may be
+    /// entered as it is renewed: once at most.
     pub fn may_enter(&self, id: PermitId, most: u64, now: Now) -> bool {
         let partition = Partition::new(id.partition);
-        let is_cold = partition.is_some_and(|partition| self.cold_until(partition, most, now).is_some());
+        let is_cold =
+            partition.is_some_and(|partition| self.cold_until(partition, most, now).is_some());
         is_cold && self.seen.len() < SEEN_MAX && !self.seen.contains(&id)
     }
 

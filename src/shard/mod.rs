@@ -1,10 +1,13 @@
-//! The actors: each owns the state of the tenants in its partitions and decides, alone, one message at a time (S1).
+//! The actors: each owns the state of the tenants in its partitions and decides, alone, one message
+//! at a time (S1).
 //!
-//! `core` is the actor's mind: a plain struct that takes a message and the time and answers with effects, so that any
-//! interleaving of several shards can be played in a test without a runtime. A check on its way is an `op`; `resolve` finds
-//! what it demands, `judge` asks its own limits, `coordinate` the shared ones; most checks need none of that and are decided
-//! `at_once`. `account`, `accounts` and `slab` are what a shard remembers of tenants, `shared` the buckets that tenants share and the
-//! holds on them, `upkeep` the rest of its work, `saved` the file that a graceful stop leaves behind. `tally` is what it counts of its own work, `alone` a shard without
+//! `core` is the actor's mind: a plain struct that takes a message and the time and answers with
+//! effects, so that any interleaving of several shards can be played in a test without a runtime. A
+//! check on its way is an `op`; `resolve` finds what it demands, `judge` asks its own limits,
+//! `coordinate` the shared ones; most checks need none of that and are decided `at_once`.
+//! `account`, `accounts` and `slab` are what a shard remembers of tenants, `shared` the buckets
+//! that tenants share and the holds on them, `upkeep` the rest of its work, `saved` the file that a
+//! graceful stop leaves behind. `tally` is what it counts of its own work, `alone` a shard without
 //! anything around it. `actor` is the body: mailboxes, batches, timers.
 
 mod account;
@@ -43,8 +46,8 @@ use crate::policy::PermitTooLong;
 
 pub use self::core::{Caps, Listed, TenantState};
 pub use actor::{
-    Far, Handle, Leaving, Mailboxes, NothingFar, PlacesCell, PolicyCell, ReplyTo, ShardArgs, Staging,
-    mailboxes, run,
+    Far, Handle, Leaving, Mailboxes, NothingFar, PlacesCell, PolicyCell, ReplyTo, ShardArgs,
+    Staging, mailboxes, run,
 };
 pub use alone::Alone;
 pub use forget::{Forget, Forgotten, ForgottenLimit, SpentPart};
@@ -80,20 +83,23 @@ pub enum Refusal {
     /// A mailbox or a table is full, or the deadline passed before all limits had answered.
     #[error("too busy to decide in time")]
     Busy,
-    /// Nobody who may decide could be asked in time: the tenant's owner is unreachable, or nobody owns it yet. No shard says
-    /// so; whoever looks for the owner does.
+    /// Nobody who may decide could be asked in time: the tenant's owner is unreachable, or nobody
+    /// owns it yet. No shard says so; whoever looks for the owner does.
     #[error("the node that owns this tenant can't be reached")]
     Unreachable,
-    /// The node has not started within the check's deadline; the text says what it lacks. No shard says so.
+    /// The node has not started within the check's deadline; the text says what it lacks. No shard
+    /// says so.
     #[error("{0}")]
     NotStarted(Arc<String>),
-    /// The node that owns the tenant runs an older version, which knows no such order. As above, no shard says so.
+    /// The node that owns the tenant runs an older version, which knows no such order. As above, no
+    /// shard says so.
     #[error(
-        "node {0}, which owns this tenant, runs an older version that can't do this; nothing was done there"
+        "node {0}, which owns this tenant, runs an older version that can't do this; nothing \
+             was done there"
     )]
     Older(Name),
-    /// The partition is not this node's any more, or is about to be another's. Nothing was judged; the questions come back, to
-    /// be asked where it is now.
+    /// The partition is not this node's any more, or is about to be another's. Nothing was judged;
+    /// the questions come back, to be asked where it is now.
     #[error("the tenant is owned by another node now")]
     Moved(Returned),
 }

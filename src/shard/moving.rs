@@ -1,11 +1,14 @@
 //! Partitions on their way to another node, and from one.
 //!
-//! A partition that leaves is *copied* while it goes on being decided here; from then on it is known which of its accounts are not
-//! as the copy says. Then it is *frozen*: what is open is finished, what comes waits (bounded, and no longer than its deadline).
-//! When nothing is open any more, the rest is handed out, which is what has changed since the copy, and from then on only the log
-//! decides: if it says that the partition has moved, those who waited are sent after it and what was known is forgotten; if it
-//! says that the move was given up, they go on here. Freezing has two steps: first checks wait, and what is open may still ask the
-//! shared buckets that it needs; once no check of the partitions is open in any shard, questions to their shared buckets wait, too.
+//! A partition that leaves is *copied* while it goes on being decided here; from then on it is
+//! known which of its accounts are not as the copy says. Then it is *frozen*: what is open is
+//! finished, what comes waits (bounded, and no longer than its deadline). When nothing is open any
+//! more, the rest is handed out, which is what has changed since the copy, and from then on only
+//! the log decides: if it says that the partition has moved, those who waited are sent after it and
+//! what was known is forgotten; if it says that the move was given up, they go on here. Freezing
+//! has two steps: first checks wait, and what is open may still ask the shared buckets that it
+//! needs; once no check of the partitions is open in any shard, questions to their shared buckets
+//! wait, too.
 //!
 //! ```text
 //! copy 7         100,000 accounts, a few at a time; checks are decided in between, and 40 accounts change
@@ -15,11 +18,13 @@
 //! places: 7 is here, epoch 3        the third is decided, as if nothing had been
 //! ```
 //!
-//! A partition that comes is *staged*: what its owner knew is put among the shard's own accounts as it comes, and is gone by from the
-//! moment in which the log says that the partition is here under the epoch for which it was staged. Whatever else the log says, it is
-//! forgotten. Times are moved to this node's clock as they come, so that nothing refills on the way but by the time it took.
+//! A partition that comes is *staged*: what its owner knew is put among the shard's own accounts as
+//! it comes, and is gone by from the moment in which the log says that the partition is here under
+//! the epoch for which it was staged. Whatever else the log says, it is forgotten. Times are moved
+//! to this node's clock as they come, so that nothing refills on the way but by the time it took.
 //!
-//! A move is known by the entry of the log that began it: what was copied or staged for one is worth nothing to another.
+//! A move is known by the entry of the log that began it: what was copied or staged for one is
+//! worth nothing to another.
 
 mod arriving;
 mod leaving;
@@ -91,7 +96,8 @@ impl MovedAccount {
         self.id.len() + buckets + permits + self.replays.len() * size_of::<MovedReplay>()
     }
 
-    /// The same in pieces of about `most` bytes, the first of which stands for all that was said before.
+    /// The same in pieces of about `most` bytes, the first of which stands for all that was said
+    /// before.
     pub fn cut(self, most: usize) -> Vec<Self> {
         if self.bytes() <= most {
             return vec![self];
@@ -194,14 +200,17 @@ impl Shard {
         }
     }
 
-    /// Whether a question to a shared bucket is answered here now: what stands in for others beyond a cap belongs to no partition.
+    /// Whether a question to a shared bucket is answered here now: what stands in for others beyond
+    /// a cap belongs to no partition.
     pub fn takes(&self, ask: &Ask) -> bool {
         let partition = Partition::of_key(ask.key);
-        ask.key == ask.overflow_key || self.places.is_here(partition) && !self.moves.is_closed(partition)
+        ask.key == ask.overflow_key
+            || self.places.is_here(partition) && !self.moves.is_closed(partition)
     }
 
-    /// Takes note of where partitions are now: those that have come are gone by, those that have left are forgotten, those that were
-    /// given to this node without what was known of them begin as lost ones do, and whoever waited for any of them goes on.
+    /// Takes note of where partitions are now: those that have come are gone by, those that have
+    /// left are forgotten, those that were given to this node without what was known of them begin
+    /// as lost ones do, and whoever waited for any of them goes on.
     pub(super) fn places_changed(&mut self, before: &Places, now: Now, effects: &mut Vec<Effect>) {
         let come = self.take_in();
         let mine = Partition::all().filter(|partition| partition.shard(self.shards) == self.index);

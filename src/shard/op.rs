@@ -1,4 +1,5 @@
-//! A check on its way through its tenant's shard: what it asks of which bucket, and what has answered so far.
+//! A check on its way through its tenant's shard: what it asks of which bucket, and what has
+//! answered so far.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use super::accounts::AccountIx;
 /// The number of an open check within its shard; never reused.
 pub type OpId = u64;
 
-/// An open check as other shards know it, on its own node and on others: by its life a node is told from all others.
+/// An open check as other shards know it, on its own node and on others: by its life a node is told
+/// from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OpRef {
     /// The life of the node that it is open on.
@@ -125,9 +127,11 @@ pub struct Op {
     pub policy_version: u64,
     /// Shared buckets that have been asked and haven't answered.
     pub pending: usize,
-    /// Shared buckets are asked one after another in the order of their keys, and each may wait for the holds of others.
+    /// Shared buckets are asked one after another in the order of their keys, and each may wait for
+    /// the holds of others.
     pub patient: bool,
-    /// A bucket answered under another key than it was asked by, so that the order of the keys is another now.
+    /// A bucket answered under another key than it was asked by, so that the order of the keys is
+    /// another now.
     pub moved: bool,
 }
 
@@ -145,7 +149,8 @@ impl Op {
 
     /// Whether no request id stands twice among its checks.
     pub fn ids_differ(&self) -> bool {
-        let mut ids: Vec<_> = self.parts.iter().filter_map(|part| part.check.request_id.as_ref()).collect();
+        let mut ids: Vec<_> =
+            self.parts.iter().filter_map(|part| part.check.request_id.as_ref()).collect();
         ids.sort();
         ids.windows(2).all(|pair| pair[0] != pair[1])
     }
@@ -167,8 +172,9 @@ impl Op {
 
     /// The shared bucket with the lowest key that hasn't been asked.
     ///
-    /// Keys are the same for everybody, so nobody waits in a circle. The exception are buckets that stand in for others beyond a
-    /// cap, if they are on different nodes: two checks may then wait for each other until a hold has been open for too long.
+    /// Keys are the same for everybody, so nobody waits in a circle. The exception are buckets that
+    /// stand in for others beyond a cap, if they are on different nodes: two checks may then wait
+    /// for each other until a hold has been open for too long.
     pub fn unasked(&self) -> Option<usize> {
         let open = self.demands.iter().enumerate().filter(|(_, d)| d.said.is_none());
         let keyed = open.filter_map(|(i, d)| match d.kind {
@@ -194,8 +200,13 @@ impl Op {
         })
     }
 
-    /// The decisions of all parts. `permits` are those that were granted, in the order of the parts that asked.
-    pub fn decisions(self, allowed: bool, permits: &[PermitId]) -> (AnswerTo, Decisions, Vec<(Check, u64)>) {
+    /// The decisions of all parts. `permits` are those that were granted, in the order of the parts
+    /// that asked.
+    pub fn decisions(
+        self,
+        allowed: bool,
+        permits: &[PermitId],
+    ) -> (AnswerTo, Decisions, Vec<(Check, u64)>) {
         let mut granted = permits.iter();
         let demands = &self.demands;
         let mut decisions = Decisions::with_capacity(self.parts.len());
@@ -240,12 +251,15 @@ impl Op {
     }
 }
 
-/// A check that would have passed alone was denied with its batch: it names the limit that denied the batch, so that
-/// nobody takes it for admitted.
+/// A check that would have passed alone was denied with its batch: it names the limit that denied
+/// the batch, so that nobody takes it for admitted.
 fn share_denial(decisions: &mut [Decision]) {
-    let denier =
-        decisions.iter().filter(|d| d.denied_by.is_some()).max_by_key(|d| d.retry_after.unwrap_or(u64::MAX));
-    let Some((denied_by, retry_after)) = denier.map(|d| (d.denied_by.clone(), d.retry_after)) else {
+    let denier = decisions
+        .iter()
+        .filter(|d| d.denied_by.is_some())
+        .max_by_key(|d| d.retry_after.unwrap_or(u64::MAX));
+    let Some((denied_by, retry_after)) = denier.map(|d| (d.denied_by.clone(), d.retry_after))
+    else {
         return;
     };
     for decision in decisions.iter_mut().filter(|d| d.denied_by.is_none()) {

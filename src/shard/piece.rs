@@ -1,7 +1,8 @@
 //! What a shard knows of long limits, a piece at a time: for a back-up, while it goes on deciding.
 //!
-//! A piece looks at [`POSITIONS_MAX`] accounts at most and gives away about [`PIECE_BYTES`], so that nobody waits noticeably for it.
-//! Between two pieces checks are decided, so the whole is of no single instant: each bucket is as it was when its piece was made.
+//! A piece looks at [`POSITIONS_MAX`] accounts at most and gives away about [`PIECE_BYTES`], so
+//! that nobody waits noticeably for it. Between two pieces checks are decided, so the whole is of
+//! no single instant: each bucket is as it was when its piece was made.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,8 @@ use crate::placement::{Partition, TableVersion};
 const POSITIONS_MAX: usize = 4_096;
 /// Bytes of one piece, about: a few fit into a frame for bulk.
 const PIECE_BYTES: usize = 1 << 20;
-/// Shared buckets of one piece: with their keys they take less than [`PIECE_BYTES`], but for logs. It looks at no more than so many and
-/// those of one partition.
+/// Shared buckets of one piece: with their keys they take less than [`PIECE_BYTES`], but for logs.
+/// It looks at no more than so many and those of one partition.
 const SHARED_MAX: usize = 8_192;
 
 /// Where the next piece begins.
@@ -49,18 +50,30 @@ impl Shard {
     pub fn piece(&self, cursor: Cursor, now: Now) -> Piece {
         let mut state = SavedState::at(now);
         if cursor == Cursor::FIRST {
-            let here = self.places.here().filter(|(partition, _)| partition.shard(self.shards) == self.index);
-            let lost = here.filter_map(|(partition, _)| Some((partition, self.lost.get(partition)?)));
+            let here = self
+                .places
+                .here()
+                .filter(|(partition, _)| partition.shard(self.shards) == self.index);
+            let lost =
+                here.filter_map(|(partition, _)| Some((partition, self.lost.get(partition)?)));
             state.lost = lost.collect();
         }
         let next = match cursor {
-            Cursor::Accounts(position, after) => Some(self.accounts_from(position, after, &mut state, now)),
+            Cursor::Accounts(position, after) => {
+                Some(self.accounts_from(position, after, &mut state, now))
+            }
             Cursor::Shared(after) => self.shared_after(after, &mut state, now),
         };
         Piece { places: self.places_version(), state, next }
     }
 
-    fn accounts_from(&self, from: usize, after: Option<u64>, state: &mut SavedState, now: Now) -> Cursor {
+    fn accounts_from(
+        &self,
+        from: usize,
+        after: Option<u64>,
+        state: &mut SavedState,
+        now: Now,
+    ) -> Cursor {
         // Position 0 is the overflow account: it stands for nobody who could be told apart.
         let from = from.max(1);
         let end = self.accounts.positions().min(from + POSITIONS_MAX);
@@ -71,8 +84,9 @@ impl Shard {
                 continue;
             }
             let after = after.filter(|_| position == from);
-            let is_wanted =
-                |key: u64, bucket: &State| after.is_none_or(|after| key > after) && bucket.is_long(now);
+            let is_wanted = |key: u64, bucket: &State| {
+                after.is_none_or(|after| key > after) && bucket.is_long(now)
+            };
             let mut long: Vec<_> =
                 account.buckets.iter().filter(|(key, bucket)| is_wanted(*key, bucket)).collect();
             if long.is_empty() {
@@ -103,11 +117,19 @@ impl Shard {
         }
     }
 
-    fn shared_after(&self, after: Option<u128>, state: &mut SavedState, now: Now) -> Option<Cursor> {
+    fn shared_after(
+        &self,
+        after: Option<u128>,
+        state: &mut SavedState,
+        now: Now,
+    ) -> Option<Cursor> {
         // A key begins with the number of its partition.
-        let first = after.map_or(0, |after| usize::from(Partition::of_key(after.saturating_add(1)).number()));
+        let first = after
+            .map_or(0, |after| usize::from(Partition::of_key(after.saturating_add(1)).number()));
         let (mut bytes, mut looked_at) = (0, 0);
-        for partition in Partition::all().skip(first).filter(|partition| self.places.is_here(*partition)) {
+        for partition in
+            Partition::all().skip(first).filter(|partition| self.places.is_here(*partition))
+        {
             let is_wanted = |key: u128, bucket: &State, overflow: bool| {
                 !overflow && after.is_none_or(|after| key > after) && bucket.is_long(now)
             };
@@ -117,8 +139,9 @@ impl Shard {
             }
             let states = self.shared.states_of(partition);
             looked_at += states.len();
-            let mut long: Vec<_> =
-                states.filter(|(key, bucket, overflow)| is_wanted(*key, bucket, *overflow)).collect();
+            let mut long: Vec<_> = states
+                .filter(|(key, bucket, overflow)| is_wanted(*key, bucket, *overflow))
+                .collect();
             long.sort_unstable_by_key(|(key, ..)| *key);
             for (key, bucket, _) in long {
                 if bytes >= PIECE_BYTES || state.shared.len() >= SHARED_MAX {

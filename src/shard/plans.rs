@@ -11,7 +11,8 @@ use crate::policy::{Plan, Policy, TierSource};
 
 use super::account::Account;
 
-/// The policy in force in one shard. Tenants without rules of their own share the plan of their tier.
+/// The policy in force in one shard. Tenants without rules of their own share the plan of their
+/// tier.
 pub struct Plans {
     policy: Arc<Policy>,
     since: u64,
@@ -57,11 +58,13 @@ impl Plans {
         self.make(tenant, tier, TierSource::Request, u64::MAX)
     }
 
-    /// The account's plan, made anew where it no longer holds. A new one may find the account named by the policy, or no longer:
-    /// [`super::accounts::Accounts::count_named`] counts it as that.
+    /// The account's plan, made anew where it no longer holds. A new one may find the account named
+    /// by the policy, or no longer: [`super::accounts::Accounts::count_named`] counts it as that.
     pub fn keep(&mut self, account: &mut Account, tenant: &TenantId, now: Now) -> Arc<Plan> {
         match &account.plan {
-            Some(plan) if plan.version() == self.policy.version() && now.wall < plan.valid_until() => {
+            Some(plan)
+                if plan.version() == self.policy.version() && now.wall < plan.valid_until() =>
+            {
                 plan.clone()
             }
             _ => {
@@ -71,7 +74,13 @@ impl Plans {
         }
     }
 
-    fn make(&mut self, tenant: &TenantId, tier: &Name, source: TierSource, until: u64) -> Arc<Plan> {
+    fn make(
+        &mut self,
+        tenant: &TenantId,
+        tier: &Name,
+        source: TierSource,
+        until: u64,
+    ) -> Arc<Plan> {
         if self.policy.has_own_rules(tenant) {
             return Arc::new(self.policy.plan(tenant, tier, source, until, &self.secret));
         }
@@ -83,9 +92,9 @@ impl Plans {
         plan
     }
 
-    /// Looks at up to `most` buckets of an account and forgets those that hold no information, under the numbers they were
-    /// kept by and under all that the account could be judged by now, and that no open check holds units of. Answers how many
-    /// went.
+    /// Looks at up to `most` buckets of an account and forgets those that hold no information,
+    /// under the numbers they were kept by and under all that the account could be judged by now,
+    /// and that no open check holds units of. Answers how many went.
     pub fn forget(&mut self, account: &mut Account, most: usize, now: Now) -> usize {
         let plan = account.tenant().map(|tenant| self.keep(account, &tenant, now));
         let (since, held) = (self.since, account.held_keys());

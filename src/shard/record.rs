@@ -1,5 +1,5 @@
-//! The ids under which accounts are saved and handed over: a tenant's own, or one of three kinds that no
-//! tenant can have, since no tenant id contains a `*`.
+//! The ids under which accounts are saved and handed over: a tenant's own, or one of three kinds
+//! that no tenant can have, since no tenant id contains a `*`.
 //!
 //! ```text
 //! acme                    the account of that tenant
@@ -10,8 +10,8 @@
 //!                         as the end of the one permit in it
 //! ```
 //!
-//! An earlier version reads all of them without a fault. It takes the last two for accounts whose permits
-//! end by themselves.
+//! An earlier version reads all of them without a fault. It takes the last two for accounts whose
+//! permits end by themselves.
 
 use std::fmt;
 
@@ -78,8 +78,8 @@ pub fn partition_of(id: &str, secret: &Secret) -> Partition {
     RecordId::of(id).hash(secret).unwrap_or_else(|| secret.account(id)).partition()
 }
 
-/// The permits of a [`RecordId::PermitsLost`]: one, which ends when they were lost, so that it moves from
-/// clock to clock as permits do.
+/// The permits of a [`RecordId::PermitsLost`]: one, which ends when they were lost, so that it
+/// moves from clock to clock as permits do.
 pub fn lost_since(partition: Partition, boot: u64) -> Permits {
     let mut permits = Permits::default();
     permits.grant(PermitId { partition: partition.number(), secret: 0 }, boot);
@@ -111,7 +111,10 @@ mod tests {
         let (secret, hash) = (Secret::new(1, 2), AccountHash(0xfff0_0000_0000_0001));
         assert_eq!(partition_of(&RecordId::Unnamed(hash).to_string(), &secret), hash.partition());
         for partition in [0, 7, 4095].map(|number| Partition::new(number).unwrap()) {
-            assert_eq!(partition_of(&RecordId::PermitsLost(partition).to_string(), &secret), partition);
+            assert_eq!(
+                partition_of(&RecordId::PermitsLost(partition).to_string(), &secret),
+                partition
+            );
         }
         assert_eq!(partition_of("acme", &secret), secret.account("acme").partition());
     }

@@ -1,5 +1,5 @@
-//! What a check demands: its limits by the policy in force, their buckets' keys, its cost, and the answer to its request id
-//! where there is one.
+//! What a check demands: its limits by the policy in force, their buckets' keys, its cost, and the
+//! answer to its request id where there is one.
 
 use std::sync::Arc;
 
@@ -17,7 +17,9 @@ impl Shard {
     pub(super) fn prepare(&mut self, op: &mut Op, now: Now) -> Result<(), Stop> {
         let alone = op.parts.len() == 1;
         self.prepare_parts(op, now).map_err(|(i, stop)| match stop {
-            Stop::Refused(refusal) if !alone => Stop::Refused(Refusal::InBatch(i, Box::new(refusal))),
+            Stop::Refused(refusal) if !alone => {
+                Stop::Refused(Refusal::InBatch(i, Box::new(refusal)))
+            }
             stop => stop,
         })
     }
@@ -36,8 +38,8 @@ impl Shard {
             let part = &mut op.parts[i];
             part.demands.clear();
             part.replay = None;
-            if let Some(replay) =
-                repeated(&self.accounts, op.account, op.hash, part, op.peek).map_err(|stop| (i, stop))?
+            if let Some(replay) = repeated(&self.accounts, op.account, op.hash, part, op.peek)
+                .map_err(|stop| (i, stop))?
             {
                 part.replay = Some(replay);
                 continue;
@@ -53,7 +55,8 @@ impl Shard {
             for selected in selected.drain(..) {
                 let kind = kind_of(selected.key, &self.places, self.shards);
                 let cost = part.cost;
-                let same = (!single).then(|| op.demands.iter().position(|d| d.kind == kind)).flatten();
+                let same =
+                    (!single).then(|| op.demands.iter().position(|d| d.kind == kind)).flatten();
                 let at = demand(&mut op.demands, same, Demand { selected, cost, kind, said: None });
                 part.demands.push(at);
             }
@@ -73,7 +76,8 @@ impl Shard {
             let cold_until = self.lost.cold_until(op.hash.partition(), most, now);
             op.cold_until = op.cold_until.max(cold_until.unwrap_or(0));
             if let Some(limit) = plan.max_concurrent().filter(|_| part.wants_permit) {
-                let selected = Selected { limit: limit.clone(), key: BucketKey::Own(0), sent: false };
+                let selected =
+                    Selected { limit: limit.clone(), key: BucketKey::Own(0), sent: false };
                 let same = op.demands.iter().position(|d| d.kind == Kind::Slots);
                 let at = demand(
                     &mut op.demands,
@@ -87,7 +91,12 @@ impl Shard {
     }
 
     /// The plan for a check: the account's, or that of the tier that the request names.
-    pub(super) fn plan(&mut self, ix: AccountIx, check: &Check, now: Now) -> Result<Arc<Plan>, Refusal> {
+    pub(super) fn plan(
+        &mut self,
+        ix: AccountIx,
+        check: &Check,
+        now: Now,
+    ) -> Result<Arc<Plan>, Refusal> {
         let overflow = ix == self.accounts.overflow();
         let plan = match overflow {
             // It is nobody's account in particular.
@@ -106,7 +115,8 @@ impl Shard {
     }
 }
 
-/// The answer that a part's request id was given before, if it was; parks the op where that answer is still open.
+/// The answer that a part's request id was given before, if it was; parks the op where that answer
+/// is still open.
 fn repeated(
     accounts: &Accounts,
     ix: AccountIx,

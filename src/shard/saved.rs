@@ -1,11 +1,11 @@
 //! What a graceful stop leaves behind, so that a restart knows what was spent.
 //!
-//! One file: a magic word with a version, a SHA-256 of the rest, and the states of all shards. It is written beside its
-//! place and renamed, and it is deleted as it is loaded: state that two processes could load would be spent twice. What is in
-//! it belongs to partitions under epochs. It is worth something only to the life of the node that owns them next: if
-//! anybody owned one in between, what is in the file is not what was spent. Boot
-//! times are moved to the new process's boot clock by way of the wall clock, so what refilled while the node was down has
-//! refilled.
+//! One file: a magic word with a version, a SHA-256 of the rest, and the states of all shards. It
+//! is written beside its place and renamed, and it is deleted as it is loaded: state that two
+//! processes could load would be spent twice. What is in it belongs to partitions under epochs. It
+//! is worth something only to the life of the node that owns them next: if anybody owned one in
+//! between, what is in the file is not what was spent. Boot times are moved to the new process's
+//! boot clock by way of the wall clock, so what refilled while the node was down has refilled.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -28,7 +28,8 @@ const HEADER: usize = MAGIC.len() + 32;
 pub struct SavedState {
     boot: u64,
     wall: u64,
-    /// The partitions that were owned, and under which epochs: more than one where lives came between that decided nothing.
+    /// The partitions that were owned, and under which epochs: more than one where lives came
+    /// between that decided nothing.
     pub epochs: Vec<(Partition, Epoch)>,
     /// Partitions whose counts were lost earlier, and when.
     pub lost: Vec<(Partition, Now)>,
@@ -75,7 +76,10 @@ impl SavedState {
 
     /// Whether nothing was counted in it, and nothing lost.
     pub fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.shared.is_empty() && self.overflow.is_empty() && self.lost.is_empty()
+        self.accounts.is_empty()
+            && self.shared.is_empty()
+            && self.overflow.is_empty()
+            && self.lost.is_empty()
     }
 
     /// All of what several hold, which were all read on one node's clocks, as of the last of them.
@@ -98,11 +102,12 @@ impl SavedState {
         self.overflow.extend(other.overflow);
     }
 
-    /// Says that the permits of all its partitions were lost at wall time `wall`, which is no earlier than
-    /// the instant of this state.
+    /// Says that the permits of all its partitions were lost at wall time `wall`, which is no
+    /// earlier than the instant of this state.
     pub fn lose_permits(&mut self, wall: u64) {
         let then = self.boot.saturating_add(wall.saturating_sub(self.wall));
-        let lost = self.epochs.iter().map(|(partition, _)| SavedAccount::permits_lost(*partition, then));
+        let lost =
+            self.epochs.iter().map(|(partition, _)| SavedAccount::permits_lost(*partition, then));
         self.accounts.extend(lost);
     }
 
@@ -112,25 +117,34 @@ impl SavedState {
         self.epochs.iter().filter(|saved| is_next(saved)).map(|(partition, _)| *partition).collect()
     }
 
-    /// The same on the clocks of another node, which reads `now` as this one's are read: no time passes on the way, and the two
-    /// walls are not compared.
+    /// The same on the clocks of another node, which reads `now` as this one's are read: no time
+    /// passes on the way, and the two walls are not compared.
     pub fn as_read_at(mut self, now: Now) -> Self {
         self.wall = now.wall;
         self.rebase(now);
         self
     }
 
-    /// What a life leaves to the next that never heard of its seat, and so has decided nothing. It may have been given the seat all
-    /// the same: then the partitions stand under one epoch more, and nobody has gone by it.
+    /// What a life leaves to the next that never heard of its seat, and so has decided nothing. It
+    /// may have been given the seat all the same: then the partitions stand under one epoch more,
+    /// and nobody has gone by it.
     pub fn passed_on(&self) -> Self {
-        let later = self.epochs.iter().map(|(partition, epoch)| (*partition, Epoch::new(epoch.number() + 1)));
+        let later = self
+            .epochs
+            .iter()
+            .map(|(partition, epoch)| (*partition, Epoch::new(epoch.number() + 1)));
         let epochs: BTreeSet<_> = self.epochs.iter().copied().chain(later).collect();
         Self { epochs: epochs.into_iter().collect(), ..self.clone() }
     }
 
     /// Returns what a back-up holds of it: the counts of long limits of the partitions that
     /// `is_wanted` names, without permits and without what stands in for others beyond a cap.
-    pub fn long_counts(self, secret: Secret, is_wanted: impl Fn(Partition) -> bool, now: Now) -> Self {
+    pub fn long_counts(
+        self,
+        secret: Secret,
+        is_wanted: impl Fn(Partition) -> bool,
+        now: Now,
+    ) -> Self {
         let mut long = Self { boot: self.boot, wall: self.wall, ..Self::at(now) };
         long.lost = self.lost.into_iter().filter(|(partition, _)| is_wanted(*partition)).collect();
         for account in self.accounts {
@@ -142,11 +156,16 @@ impl SavedState {
             let buckets: Vec<_> =
                 account.buckets.into_iter().filter(|(_, bucket)| bucket.is_long(now)).collect();
             if !buckets.is_empty() {
-                long.accounts.push(SavedAccount { id: account.id, buckets, permits: Permits::default() });
+                long.accounts.push(SavedAccount {
+                    id: account.id,
+                    buckets,
+                    permits: Permits::default(),
+                });
             }
         }
-        let is_long =
-            |(key, bucket): &(u128, State)| is_wanted(Partition::of_key(*key)) && bucket.is_long(now);
+        let is_long = |(key, bucket): &(u128, State)| {
+            is_wanted(Partition::of_key(*key)) && bucket.is_long(now)
+        };
         long.shared = self.shared.into_iter().filter(is_long).collect();
         long
     }
@@ -175,7 +194,8 @@ pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
     files::replace(path, &[MAGIC, &Sha256::digest(&body), &body])
 }
 
-/// Reads the state at `path` and deletes it; none where there is no file. A damaged file is an error and stays.
+/// Reads the state at `path` and deletes it; none where there is no file. A damaged file is an
+/// error and stays.
 pub fn load(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
     let state = read(path, now)?;
     if state.is_some() {
@@ -192,8 +212,9 @@ pub fn read(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(io::Error::new(e.kind(), files::explain(path, &e))),
     };
-    let damaged =
-        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+    let damaged = |what: &str| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
+    };
     let Some((header, body)) = bytes.split_at_checked(HEADER) else {
         return Err(damaged("too short"));
     };
@@ -218,8 +239,11 @@ mod tests {
     fn a_saved_bucket_has_refilled_by_the_time_it_was_down() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let rule =
-            Rule::TokenBucket(TokenBucket { rate: Rate::new(1, SECOND).unwrap(), burst: 100, initial: 100 });
+        let rule = Rule::TokenBucket(TokenBucket {
+            rate: Rate::new(1, SECOND).unwrap(),
+            burst: 100,
+            initial: 100,
+        });
         let then = Now { boot: 5_000 * SECOND, wall: 1_000_000 * SECOND };
         let mut state = State::fresh(&rule, then);
         state.take(&rule, 60, then);
@@ -227,26 +251,30 @@ mod tests {
         saved.shared.push((7, state));
         save(&path, &saved).unwrap();
 
-        // The machine was restarted too: its boot clock is younger, and ten seconds have passed on the wall.
+        // The machine was restarted too: its boot clock is younger, and ten seconds have passed on
+        // the wall.
         let now = Now { boot: 3 * SECOND, wall: 1_000_010 * SECOND };
         let mut loaded = load(&path, now).unwrap().unwrap();
         let state = &mut loaded.shared[0].1;
         state.advance(&rule, 0, now);
-        // What lies before the new boot clock's zero can't be told from zero: three of the ten seconds are known.
+        // What lies before the new boot clock's zero can't be told from zero: three of the ten
+        // seconds are known.
         assert_eq!(state.remaining(&rule, now), 43);
         assert_eq!(load(&path, now).unwrap(), None);
     }
 
     #[test]
-    fn what_was_saved_is_true_after_lives_that_decided_nothing_whether_or_not_they_were_given_the_seat() {
+    fn what_was_saved_is_true_after_lives_that_decided_nothing_whether_or_not_they_were_given_the_seat()
+     {
         let epoch = |number| Epoch::new(number);
         let saved = SavedState {
             epochs: vec![(Partition::all().next().unwrap(), epoch(2))],
             ..SavedState::at(Now::default())
         };
         let (once, twice) = (saved.passed_on(), saved.passed_on().passed_on());
-        let numbers =
-            |saved: &SavedState| saved.epochs.iter().map(|(_, epoch)| epoch.number()).collect::<Vec<_>>();
+        let numbers = |saved: &SavedState| {
+            saved.epochs.iter().map(|(_, epoch)| epoch.number()).collect::<Vec<_>>()
+        };
         assert_eq!((numbers(&once), numbers(&twice)), (vec![2, 3], vec![2, 3, 4]));
         assert!(epoch(4).follows(once.epochs[1].1) && !epoch(5).follows(once.epochs[1].1));
     }

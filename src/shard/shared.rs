@@ -1,14 +1,17 @@
-//! Buckets that tenants share (global, per IP, per endpoint, per API key), and the holds that tenants' shards have on them.
+//! Buckets that tenants share (global, per IP, per endpoint, per API key), and the holds that
+//! tenants' shards have on them.
 //!
-//! Such a bucket lies in the shard that its key hashes to, which may be another than the tenant's. The tenant's shard
-//! coordinates: it asks for a *hold* of the cost on every shared bucket, and when all limits have said yes, its own
-//! included, it takes them all; otherwise it cancels. A hold is not taken yet: the bucket goes on refilling as if it
-//! weren't there, and counts it only when it judges others. So a cancel restores exactly what was, whatever happened in
-//! between, and no order of events admits more than the limit.
+//! Such a bucket lies in the shard that its key hashes to, which may be another than the tenant's.
+//! The tenant's shard coordinates: it asks for a *hold* of the cost on every shared bucket, and
+//! when all limits have said yes, its own included, it takes them all; otherwise it cancels. A hold
+//! is not taken yet: the bucket goes on refilling as if it weren't there, and counts it only when
+//! it judges others. So a cancel restores exactly what was, whatever happened in between, and no
+//! order of events admits more than the limit.
 //!
-//! A check that fails only because of somebody's open hold isn't denied, it *waits* for the outcome, if it may: a check
-//! that asks its buckets in the order of their keys may wait at each, since nobody who waits holds a later one. A hold
-//! whose outcome hasn't come within [`HOLD_MAX`] is taken: what may have been admitted stays spent.
+//! A check that fails only because of somebody's open hold isn't denied, it *waits* for the
+//! outcome, if it may: a check that asks its buckets in the order of their keys may wait at each,
+//! since nobody who waits holds a later one. A hold whose outcome hasn't come within [`HOLD_MAX`]
+//! is taken: what may have been admitted stays spent.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -161,7 +164,8 @@ impl SharedBuckets {
         if self.get(ask.key).is_none() && self.count >= self.max {
             self.forget(SWEEP_PER_INSERT, plans, now);
             if self.count >= self.max && ask.key != ask.overflow_key {
-                // It asked in the order of its keys, and this one has another place: it may not wait here.
+                // It asked in the order of its keys, and this one has another place: it may not
+                // wait here.
                 (ask.key, ask.until) = (ask.overflow_key, None);
             }
         }
@@ -188,8 +192,8 @@ impl SharedBuckets {
         reply
     }
 
-    /// Takes or cancels what `op` holds of bucket `key`; questions that waited for it may be answered by that. Settling
-    /// twice, or what has expired, does nothing.
+    /// Takes or cancels what `op` holds of bucket `key`; questions that waited for it may be
+    /// answered by that. Settling twice, or what has expired, does nothing.
     pub fn settle(
         &mut self,
         op: OpRef,
@@ -215,7 +219,8 @@ impl SharedBuckets {
         }
     }
 
-    /// Takes holds that have been open for too long and gives up on questions that nobody waits for any more.
+    /// Takes holds that have been open for too long and gives up on questions that nobody waits for
+    /// any more.
     pub fn tick(&mut self, since: u64, now: Now, replies: &mut Vec<Reply>) {
         let buckets = &mut self.buckets;
         self.busy.retain(|key| {
@@ -235,7 +240,8 @@ impl SharedBuckets {
         self.forget((self.sweep.len() / SWEEP_PART).max(SWEEP_MIN), plans, now);
     }
 
-    /// Looks at the next `count` buckets and forgets those that are like fresh ones and that nobody is busy with.
+    /// Looks at the next `count` buckets and forgets those that are like fresh ones and that nobody
+    /// is busy with.
     fn forget(&mut self, count: usize, plans: &Plans, now: Now) {
         for _ in 0..count.min(self.sweep.len()) {
             let Some(key) = self.sweep.pop_front() else { return };
@@ -256,18 +262,22 @@ impl SharedBuckets {
     }
 
     /// The same of one partition.
-    pub fn states_of(&self, partition: Partition) -> impl ExactSizeIterator<Item = (u128, &State, bool)> {
+    pub fn states_of(
+        &self,
+        partition: Partition,
+    ) -> impl ExactSizeIterator<Item = (u128, &State, bool)> {
         self.buckets[partition].iter().map(|(key, bucket)| (*key, &bucket.state, bucket.overflow))
     }
 
-    /// The buckets of a partition; those that stand in for others belong to none. Later [`SharedBuckets::changed`] says what is not so
-    /// any more.
+    /// The buckets of a partition; those that stand in for others belong to none. Later
+    /// [`SharedBuckets::changed`] says what is not so any more.
     pub fn copy(&mut self, partition: Partition) -> Vec<(u128, State)> {
         self.buckets[partition].values_mut().for_each(|bucket| bucket.copied = false);
         self.changed(partition)
     }
 
-    /// Those that were asked or taken from since they were copied; from here on they count as copied.
+    /// Those that were asked or taken from since they were copied; from here on they count as
+    /// copied.
     pub fn changed(&mut self, partition: Partition) -> Vec<(u128, State)> {
         let all = self.buckets[partition].iter_mut();
         let changed = all.filter(|(_, bucket)| !bucket.copied && !bucket.overflow);
@@ -327,9 +337,11 @@ impl SharedBucket {
         let rule = &ask.limit.rule;
         self.copied = false;
         self.state.advance(rule, since, now);
-        // A question that comes a second time, because its answer was lost on its way, replaces what it holds.
+        // A question that comes a second time, because its answer was lost on its way, replaces
+        // what it holds.
         self.holds.retain(|hold| (hold.op, hold.demand) != (ask.op, ask.demand));
-        // Beyond a cap several demands of one op may meet here: what it holds itself it doesn't wait for.
+        // Beyond a cap several demands of one op may meet here: what it holds itself it doesn't
+        // wait for.
         let sum = |mine: bool| {
             let holds = self.holds.iter().filter(|hold| (hold.op == ask.op) == mine);
             holds.fold(0u64, |sum, hold| sum.saturating_add(hold.cost))
@@ -337,7 +349,8 @@ impl SharedBucket {
         let (mine, others) = (sum(true), sum(false));
         let held = mine.saturating_add(others);
         let outcome = self.state.judge(rule, ask.cost.saturating_add(mine), others, now);
-        // Shadow limits hold nothing up: who would have to wait is reported as passing, and takes nothing.
+        // Shadow limits hold nothing up: who would have to wait is reported as passing, and takes
+        // nothing.
         let waits = outcome == Outcome::Held && ask.hold && ask.limit.enforce;
         if waits && ask.until.is_some_and(|until| until > now.boot) {
             return None;

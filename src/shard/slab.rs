@@ -1,7 +1,8 @@
 //! Accounts side by side, in chunks that never move.
 //!
-//! One long vector would be copied as it grows: with a million accounts that takes a tenth of a second, in which nobody is
-//! answered. A chunk is small enough that nobody notices how one more is made.
+//! One long vector would be copied as it grows: with a million accounts that takes a tenth of a
+//! second, in which nobody is answered. A chunk is small enough that nobody notices how one more is
+//! made.
 
 use super::account::Account;
 
@@ -62,7 +63,8 @@ mod tests {
 
     #[test]
     fn accounts_stay_where_they_are_put_however_many_come() {
-        let account = |i: usize| Account::new(format!("t-{i}").as_str().into(), AccountHash(i as u64), false);
+        let account =
+            |i: usize| Account::new(format!("t-{i}").as_str().into(), AccountHash(i as u64), false);
         let mut slab = Slab::default();
         assert!(slab.get(0).is_none());
         for i in 0..3 * CHUNK {

@@ -1,8 +1,10 @@
-//! What a shard counts of its own work: plain numbers, raised where a decision is concluded and read by whoever asks.
+//! What a shard counts of its own work: plain numbers, raised where a decision is concluded and
+//! read by whoever asks.
 //!
-//! A [`Tally`] belongs to one shard, so nothing here is atomic and nothing is looked up by text that could be a number:
-//! tiers are told apart by their place in a short list, denials by a pair of small enums. A [`Reading`] is a copy of it,
-//! together with the shard's levels at that moment; readings add up to those of the node.
+//! A [`Tally`] belongs to one shard, so nothing here is atomic and nothing is looked up by text
+//! that could be a number: tiers are told apart by their place in a short list, denials by a pair
+//! of small enums. A [`Reading`] is a copy of it, together with the shard's levels at that moment;
+//! readings add up to those of the node.
 //!
 //! ```text
 //! allowed, tier free            → decisions[free].allowed_exact + 1, cost + 3
@@ -22,7 +24,8 @@ use crate::clock::{MS, SECOND};
 use crate::limit::Outcome;
 use crate::placement::AccountHash;
 
-/// Tiers with numbers of their own in one shard: the first that are seen. A policy may have thousands, a graph can't.
+/// Tiers with numbers of their own in one shard: the first that are seen. A policy may have
+/// thousands, a graph can't.
 pub const TIERS_MAX: usize = 64;
 /// The name under which tiers and tenants without numbers of their own are counted together.
 pub const OTHERS: &str = "_other";
@@ -111,8 +114,17 @@ impl ByMode {
 }
 
 /// The bounds of [`Waits`], in nanoseconds: a millisecond, to a day.
-pub const WAIT_BOUNDS: [u64; 9] =
-    [MS, 10 * MS, 100 * MS, SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND, 3_600 * SECOND, 86_400 * SECOND];
+pub const WAIT_BOUNDS: [u64; 9] = [
+    MS,
+    10 * MS,
+    100 * MS,
+    SECOND,
+    10 * SECOND,
+    60 * SECOND,
+    600 * SECOND,
+    3_600 * SECOND,
+    86_400 * SECOND,
+];
 
 /// How long those who were denied have been told to wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -286,8 +298,8 @@ impl Tally {
         Self { counts: Counts::default(), top: Top::new(shards) }
     }
 
-    /// Counts a decision for the account with this hash. To be called once for every check whose answer is given, also
-    /// where it is the answer to an earlier one; never for a look.
+    /// Counts a decision for the account with this hash. To be called once for every check whose
+    /// answer is given, also where it is the answer to an earlier one; never for a look.
     pub fn decided(&mut self, account: AccountHash, decision: &Decision) {
         if decision.replayed {
             self.counts.replays += 1;

@@ -1,18 +1,21 @@
-//! The tenants that ask most, in bounded memory: a space-saving sketch (Metwally, Agrawal, El Abbadi 2005).
+//! The tenants that ask most, in bounded memory: a space-saving sketch (Metwally, Agrawal, El
+//! Abbadi 2005).
 //!
-//! A fixed number of places. A tenant that has none takes the place with the least weight and its weight along with it, so
-//! whoever asks more than one in `places` of all checks keeps a place. Strangers come in by sample, one for eight of them.
-//! What a place *reports* is not its weight: that would charge a newcomer with what others asked. A tenant is named once it
-//! has asked more often than the weight it inherited says, and its numbers count from there; until then its checks are the
-//! others'.
+//! A fixed number of places. A tenant that has none takes the place with the least weight and its
+//! weight along with it, so whoever asks more than one in `places` of all checks keeps a place.
+//! Strangers come in by sample, one for eight of them. What a place *reports* is not its weight:
+//! that would charge a newcomer with what others asked. A tenant is named once it has asked more
+//! often than the weight it inherited says, and its numbers count from there; until then its checks
+//! are the others'.
 //!
 //! ```text
 //! 2 places: acme ×9, globex ×5, then 100 invented tenants, once each
 //! acme keeps its place and its 9; the invented ones take turns in the other place, unnamed: others = 100
 //! ```
 //!
-//! Each decision is counted in exactly one place, at the moment it is made. A tenant that loses its place takes its numbers
-//! along: adding them to the others' would look like a burst of checks that nobody made.
+//! Each decision is counted in exactly one place, at the moment it is made. A tenant that loses its
+//! place takes its numbers along: adding them to the others' would look like a burst of checks that
+//! nobody made.
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
@@ -20,11 +23,13 @@ use serde::{Deserialize, Serialize};
 use crate::check::{ANONYMOUS, TenantId};
 use crate::placement::AccountHash;
 
-/// Tenants with numbers of their own on one node, over all its shards: what a dashboard can show and a scrape can carry.
+/// Tenants with numbers of their own on one node, over all its shards: what a dashboard can show
+/// and a scrape can carry.
 pub const TENANTS_MAX: usize = 100;
 
-/// Of tenants without a place, only every so many-th is given one, and stands for the others: looking for the least weight
-/// costs half as much as a decision, and where a hundred thousand tenants take turns, nearly all are strangers.
+/// Of tenants without a place, only every so many-th is given one, and stands for the others:
+/// looking for the least weight costs half as much as a decision, and where a hundred thousand
+/// tenants take turns, nearly all are strangers.
 const STRANGERS_PER_PLACE: u64 = 8;
 
 /// Decisions, by outcome.
@@ -89,14 +94,21 @@ pub struct Top {
 }
 
 impl Top {
-    /// A sketch for one of `shards` shards: each has an equal part of the places, so that none has to be left out when they
-    /// are put together. Accounts are hashed over the shards, so the largest tenants are too.
+    /// A sketch for one of `shards` shards: each has an equal part of the places, so that none has
+    /// to be left out when they are put together. Accounts are hashed over the shards, so the
+    /// largest tenants are too.
     pub fn new(shards: usize) -> Self {
         Self::with_places((TENANTS_MAX / shards.max(1)).max(1))
     }
 
     fn with_places(most: usize) -> Self {
-        Self { places: Vec::new(), most, index: HashTable::new(), others: Outcomes::default(), strangers: 0 }
+        Self {
+            places: Vec::new(),
+            most,
+            index: HashTable::new(),
+            others: Outcomes::default(),
+            strangers: 0,
+        }
     }
 
     /// Counts a decision for `tenant`, whose account has this hash.
@@ -143,7 +155,8 @@ impl Top {
             self.places.len() - 1
         } else {
             let least = self.places.iter().enumerate().min_by_key(|(_, place)| place.weight);
-            let (at, weight, old) = least.map_or((0, 0, 0), |(at, place)| (at, place.weight, place.hash));
+            let (at, weight, old) =
+                least.map_or((0, 0, 0), |(at, place)| (at, place.weight, place.hash));
             if let Ok(entry) = self.index.find_entry(old, |&other| other as usize == at) {
                 entry.remove();
             }
@@ -203,7 +216,8 @@ mod tests {
         for i in 0..10_000 {
             ask(&mut top, &format!("flood-{i}"), 1);
         }
-        let large: Vec<_> = named(&top).into_iter().filter(|(t, _)| t.starts_with("large")).collect();
+        let large: Vec<_> =
+            named(&top).into_iter().filter(|(t, _)| t.starts_with("large")).collect();
         assert_eq!(large, [("large-1", 5_000), ("large-2", 5_000), ("large-3", 5_000)]);
         assert!(named(&top).len() <= 10 && top.index.len() == 10);
         // Seven were named while there was room; all that came later are the others'.
@@ -218,7 +232,8 @@ mod tests {
         }
         ask(&mut top, "late", 1_000);
         let late = named(&top).into_iter().find(|(t, _)| *t == "late").unwrap();
-        // It inherited a weight of about a hundred, and is named once it has more than that of its own.
+        // It inherited a weight of about a hundred, and is named once it has more than that of its
+        // own.
         assert!((850..1_000).contains(&late.1), "{late:?}");
     }
 

@@ -1,4 +1,5 @@
-//! What is not deciding: time passing, permits coming back, operators looking, saving and restoring.
+//! What is not deciding: time passing, permits coming back, operators looking, saving and
+//! restoring.
 
 use super::Refusal;
 use super::accounts::AccountIx;
@@ -13,7 +14,8 @@ use crate::limit::MAX_CONCURRENT_MAX;
 use crate::placement::{AccountHash, EachPartition, Epoch, Partition};
 
 impl Shard {
-    /// What has to be done as time passes: ends overdue ops and holds, and sweeps a part of the accounts.
+    /// What has to be done as time passes: ends overdue ops and holds, and sweeps a part of the
+    /// accounts.
     pub fn tick(&mut self, sweep: bool, now: Now, effects: &mut Vec<Effect>) {
         let mut replies = Vec::new();
         self.shared.tick(self.plans.since(), now, &mut replies);
@@ -26,7 +28,8 @@ impl Shard {
             let Some(mut op) = self.open.remove(&id) else {
                 continue;
             };
-            // What hasn't answered may hold all the same: it is cancelled too, under the key that was asked.
+            // What hasn't answered may hold all the same: it is cancelled too, under the key that
+            // was asked.
             let me = self.op_ref(id);
             for demand in std::mem::take(&mut op.demands) {
                 if let Kind::Shared { home, key } = demand.kind {
@@ -76,9 +79,9 @@ impl Shard {
         self.work_off(now, effects);
     }
 
-    /// Lets a permit run for `ttl_ms` from now on and returns the milliseconds that it runs; none where it
-    /// isn't in flight any more. A permit that a cold partition doesn't know is believed, and counts from
-    /// then on. Errs where the permit's tier allows no such time.
+    /// Lets a permit run for `ttl_ms` from now on and returns the milliseconds that it runs; none
+    /// where it isn't in flight any more. A permit that a cold partition doesn't know is believed,
+    /// and counts from then on. Errs where the permit's tier allows no such time.
     pub fn renew(&mut self, id: PermitId, ttl_ms: u64, now: Now) -> Result<Option<u64>, Refusal> {
         let Some(account) = self.permit_account(id) else { return Ok(None) };
         self.accounts.expire(account, now.boot);
@@ -105,8 +108,8 @@ impl Shard {
         Ok(Some(ttl_ms))
     }
 
-    /// Whether a permit that isn't known here may be in flight all the same, and one more may be: where the
-    /// tenant is known, no more are entered than it may have.
+    /// Whether a permit that isn't known here may be in flight all the same, and one more may be:
+    /// where the tenant is known, no more are entered than it may have.
     fn may_enter(&self, id: PermitId, ix: AccountIx, tenant: Option<&TenantId>, now: Now) -> bool {
         let policy = self.plans.policy();
         let room = tenant.and_then(|tenant| {
@@ -117,8 +120,9 @@ impl Shard {
             && self.accounts.get(ix).permits() < room.unwrap_or(MAX_CONCURRENT_MAX)
     }
 
-    /// The account that a permit counts in; none where the id is of no permit: one of a partition names an
-    /// account of that partition. Without an account in memory it is the one for tenants beyond a cap.
+    /// The account that a permit counts in; none where the id is of no permit: one of a partition
+    /// names an account of that partition. Without an account in memory it is the one for tenants
+    /// beyond a cap.
     pub(super) fn permit_account(&self, id: PermitId) -> Option<AccountIx> {
         let hash = AccountHash((id.secret >> 64) as u64);
         let is_its = hash.partition().number() == id.partition;
@@ -161,7 +165,8 @@ impl Shard {
     /// Up to `most` ids of tenants in memory, from a position on.
     pub fn list(&self, from: usize, most: usize) -> Listed {
         let mut listed = Listed::default();
-        // Position 0 is the overflow account. A page looks at so many positions at most that nobody waits for it.
+        // Position 0 is the overflow account. A page looks at so many positions at most that nobody
+        // waits for it.
         let end = self.accounts.positions().min(from.max(1) + 4_096);
         for position in from.max(1)..end {
             if listed.ids.len() == most {
@@ -182,7 +187,8 @@ impl Shard {
     pub fn save(&mut self, now: Now) -> SavedState {
         let mut saved = SavedState::at(now);
         let mine = |(partition, _): &(Partition, _)| partition.shard(self.shards) == self.index;
-        // What has come whole is this node's as soon as the log says so, and it may do so after this life.
+        // What has come whole is this node's as soon as the log says so, and it may do so after
+        // this life.
         saved.epochs = self.places.here().filter(mine).chain(self.moves.have_come()).collect();
         let mut is_kept: EachPartition<bool> = EachPartition::default();
         for (partition, _) in &saved.epochs {
@@ -205,7 +211,11 @@ impl Shard {
                     _ => account.id.to_string(),
                 },
                 buckets: account.buckets.iter().map(|(key, state)| (key, state.clone())).collect(),
-                permits: account.extras.as_ref().map(|extras| extras.permits.clone()).unwrap_or_default(),
+                permits: account
+                    .extras
+                    .as_ref()
+                    .map(|extras| extras.permits.clone())
+                    .unwrap_or_default(),
             });
         }
         for (key, state, overflow) in self.shared.states() {
@@ -218,7 +228,8 @@ impl Shard {
         saved
     }
 
-    /// A process that begins finds what an earlier life of its node owned: what is known of it was `saved`, or it is lost.
+    /// A process that begins finds what an earlier life of its node owned: what is known of it was
+    /// `saved`, or it is lost.
     pub fn find(&mut self, saved: Option<&SavedState>, now: Now) {
         let known = saved.map(|saved| saved.still_true(&self.places)).unwrap_or_default();
         let table = self.places.table().clone();
@@ -245,14 +256,17 @@ impl Shard {
         }
     }
 
-    /// Takes over what another process saved, as far as it is still true; what belongs to other shards is left alone.
+    /// Takes over what another process saved, as far as it is still true; what belongs to other
+    /// shards is left alone.
     pub fn restore(&mut self, saved: &SavedState, now: Now) {
         let still_true = saved.still_true(&self.places);
         if still_true.is_empty() {
             return;
         }
-        let lost =
-            saved.lost.iter().filter(|(p, _)| p.shard(self.shards) == self.index && still_true.contains(p));
+        let lost = saved
+            .lost
+            .iter()
+            .filter(|(p, _)| p.shard(self.shards) == self.index && still_true.contains(p));
         lost.for_each(|(partition, then)| self.lost.insert(*partition, *then));
         for account in &saved.accounts {
             let record = RecordId::of(&account.id);
@@ -264,7 +278,8 @@ impl Shard {
             let ix = match record {
                 RecordId::Overflow(_) => self.accounts.overflow(),
                 RecordId::PermitsLost(partition) => {
-                    let then = account.permits.out().map(|(_, then)| then).max().unwrap_or(now.boot);
+                    let then =
+                        account.permits.out().map(|(_, then)| then).max().unwrap_or(now.boot);
                     self.lost.insert_permits(partition, then);
                     continue;
                 }
@@ -276,7 +291,8 @@ impl Shard {
                 }
             };
             for (key, state) in &account.buckets {
-                // Where two overflow accounts have become one, the first that comes stands for both.
+                // Where two overflow accounts have become one, the first that comes stands for
+                // both.
                 if self.accounts.get(ix).buckets.get(*key).is_none() {
                     self.accounts.buckets += 1;
                     self.accounts.get_mut(ix).buckets.insert(*key, state.clone());

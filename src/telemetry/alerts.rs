@@ -1,6 +1,7 @@
 //! Alerts: what an operator should look at, from the statistics of the last hour (O3).
 //!
-//! They are judged whenever somebody asks; nothing is sent from here. Prometheus does that better, by the same numbers.
+//! They are judged whenever somebody asks; nothing is sent from here. Prometheus does that better,
+//! by the same numbers.
 
 use std::fmt;
 
@@ -58,21 +59,26 @@ pub fn alerts(hour: &Slice, enforce: bool) -> Vec<Alert> {
         alerts.push(Alert {
             severity: Severity::Warning,
             name: "kill_switch",
-            detail: "the kill switch is thrown: limits are judged and reported, and none denies".into(),
+            detail: "the kill switch is thrown: limits are judged and reported, and none denies"
+                .into(),
             value: 1.0,
             threshold: 0.0,
         });
     }
     let (total, denied) = (hour.decisions.total(), hour.decisions.denied);
     let above = |percent: u64| u128::from(denied) * 100 > u128::from(total) * u128::from(percent);
-    let levels =
-        [(BLOCK_RATE_CRITICAL_PERCENT, Severity::Critical), (BLOCK_RATE_WARNING_PERCENT, Severity::Warning)];
+    let levels = [
+        (BLOCK_RATE_CRITICAL_PERCENT, Severity::Critical),
+        (BLOCK_RATE_WARNING_PERCENT, Severity::Warning),
+    ];
     let level = levels.into_iter().find(|(percent, _)| total >= CHECKS_MIN && above(*percent));
     if let Some((percent, severity)) = level {
         alerts.push(Alert {
             severity,
             name: "block_rate",
-            detail: format!("{denied} of {total} checks in the last hour were denied: more than {percent} %"),
+            detail: format!(
+                "{denied} of {total} checks in the last hour were denied: more than {percent} %"
+            ),
             value: hour.block_rate(),
             threshold: percent as f64 / 100.0,
         });
@@ -127,6 +133,9 @@ mod tests {
     fn a_hundred_thousand_checks_an_hour_are_nothing_and_one_more_is_worth_knowing() {
         assert_eq!(of(100_000, 0), []);
         assert_eq!(of(100_001, 0), [(Severity::Info, "volume")]);
-        assert_eq!(of(1, 100_000), [(Severity::Critical, "block_rate"), (Severity::Info, "volume")]);
+        assert_eq!(
+            of(1, 100_000),
+            [(Severity::Critical, "block_rate"), (Severity::Info, "volume")]
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! The statistics of earlier processes: a redb file in the data directory, a row for each minute and hour.
+//! The statistics of earlier processes: a redb file in the data directory, a row for each minute
+//! and hour.
 //!
-//! Once a minute, and at a graceful stop, the slices that have changed are written in one transaction, and those that are
-//! too old are dropped. A crash loses what came since: a minute at most.
+//! Once a minute, and at a graceful stop, the slices that have changed are written in one
+//! transaction, and those that are too old are dropped. A crash loses what came since: a minute at
+//! most.
 
 use std::path::Path;
 
@@ -17,7 +19,8 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// The layout of the rows.
 const FORMAT: u64 = 1;
 
-const TABLES: [(Span, TableDefinition<'_, u64, &[u8]>); 2] = [(Span::Minute, MINUTES), (Span::Hour, HOURS)];
+const TABLES: [(Span, TableDefinition<'_, u64, &[u8]>); 2] =
+    [(Span::Minute, MINUTES), (Span::Hour, HOURS)];
 
 /// Why the statistics can't be kept.
 #[derive(Debug, thiserror::Error)]
@@ -114,12 +117,18 @@ mod tests {
         assert_eq!(history.load().unwrap(), []);
         let wall = 500_000 * HOUR;
         history
-            .store(&[((Span::Minute, 30_000_000), slice(1)), ((Span::Hour, 500_000), slice(2))], wall)
+            .store(
+                &[((Span::Minute, 30_000_000), slice(1)), ((Span::Hour, 500_000), slice(2))],
+                wall,
+            )
             .unwrap();
         history.store(&[((Span::Hour, 500_000), slice(3))], wall).unwrap();
         drop(history);
         let kept = History::open(&path).unwrap().load().unwrap();
-        assert_eq!(kept, [((Span::Minute, 30_000_000), slice(1)), ((Span::Hour, 500_000), slice(3))]);
+        assert_eq!(
+            kept,
+            [((Span::Minute, 30_000_000), slice(1)), ((Span::Hour, 500_000), slice(3))]
+        );
     }
 
     #[test]
@@ -135,7 +144,8 @@ mod tests {
     fn a_file_that_is_none_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("stats.redb");
-        std::fs::write(&path, b"not a database, and long enough to look like one".repeat(100)).unwrap();
+        std::fs::write(&path, b"not a database, and long enough to look like one".repeat(100))
+            .unwrap();
         assert!(matches!(History::open(&path), Err(HistoryError::Storage(_))));
     }
 

@@ -1,7 +1,9 @@
-//! How long calls take: a histogram a call, kept in stripes so that no two workers write to one cache line.
+//! How long calls take: a histogram a call, kept in stripes so that no two workers write to one
+//! cache line.
 //!
-//! A thread takes a stripe when it first measures something and keeps it. What is read is the sum over the stripes, each
-//! number of which only rises; they are not read at one instant, which a histogram of running counts doesn't need.
+//! A thread takes a stripe when it first measures something and keeps it. What is read is the sum
+//! over the stripes, each number of which only rises; they are not read at one instant, which a
+//! histogram of running counts doesn't need.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -76,7 +78,8 @@ pub struct Latencies([Stripe; STRIPES]);
 /// The calls of one kind so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Took {
-    /// How many took up to each bound and longer than the one before; the last took longer than all.
+    /// How many took up to each bound and longer than the one before; the last took longer than
+    /// all.
     pub counts: [u64; BOUNDS.len() + 1],
     /// Nanoseconds in all.
     pub sum: u64,
@@ -98,7 +101,8 @@ impl Latencies {
     /// Notes a call that took so many nanoseconds.
     fn note(&self, call: Call, nanos: u64) {
         let histogram = &self.0[stripe()].0[call as usize];
-        histogram.counts[BOUNDS.partition_point(|bound| *bound < nanos)].fetch_add(1, Ordering::Relaxed);
+        histogram.counts[BOUNDS.partition_point(|bound| *bound < nanos)]
+            .fetch_add(1, Ordering::Relaxed);
         histogram.sum.fetch_add(nanos, Ordering::Relaxed);
     }
 
@@ -145,7 +149,9 @@ mod tests {
     #[test]
     fn a_call_counts_in_the_bucket_whose_bound_it_does_not_exceed() {
         let latencies = Latencies::default();
-        for (nanos, bucket) in [(0, 0), (25_000, 0), (25_001, 1), (1_000_000_000, 12), (1_000_000_001, 13)] {
+        for (nanos, bucket) in
+            [(0, 0), (25_000, 0), (25_001, 1), (1_000_000_000, 12), (1_000_000_001, 13)]
+        {
             let before = latencies.took(Call::Peek);
             let clock = ManualClock::at(Now { boot: 7, wall: 7 });
             let timed = latencies.time(Call::Peek, &clock);

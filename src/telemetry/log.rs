@@ -1,5 +1,5 @@
-//! Log lines: structured, on standard error. A line that can't be written there (the other end of a pipe is closed, a disk is
-//! full) is lost and counted; it never ends the process.
+//! Log lines: structured, on standard error. A line that can't be written there (the other end of a
+//! pipe is closed, a disk is full) is lost and counted; it never ends the process.
 //!
 //! What is logged names tenants, token names and paths; never a token, an API key or a query. Of
 //! headers, only the request id is logged.
@@ -60,7 +60,8 @@ pub fn lost_lines() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Prints text on standard output, as far as that takes it. What it doesn't take is lost and counted.
+/// Prints text on standard output, as far as that takes it. What it doesn't take is lost and
+/// counted.
 pub fn print(text: &str) {
     let _ = Lossy(io::stdout()).write_all(text.as_bytes());
 }
@@ -70,7 +71,8 @@ pub fn print_error(text: &str) {
     let _ = Lossy(io::stderr()).write_all(text.as_bytes());
 }
 
-/// A stream of which a failure costs what was to be written, and nothing else. What is written at once is one line or more.
+/// A stream of which a failure costs what was to be written, and nothing else. What is written at
+/// once is one line or more.
 struct Lossy<W>(W);
 
 impl<W: Write> Write for Lossy<W> {
@@ -90,10 +92,11 @@ impl<W: Write> Write for Lossy<W> {
 /// The levels, from the one that shows least.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// The crates whose lines there are, as far as anybody looks for them.
-const CRATES: [&str; 8] = ["tidegate", "openraft", "hyper", "h2", "rustls", "tokio", "axum", "tower"];
+const CRATES: [&str; 8] =
+    ["tidegate", "openraft", "hyper", "h2", "rustls", "tokio", "axum", "tower"];
 
-/// Refuses what can only be a slip. A word alone is a level, or else a target of which everything is shown and of all others
-/// nothing: `debgu` would silence the log.
+/// Refuses what can only be a slip. A word alone is a level, or else a target of which everything
+/// is shown and of all others nothing: `debgu` would silence the log.
 fn judge(directive: &str) -> Result<(), String> {
     // What is about spans and fields has a grammar of its own.
     if directive.contains(['[', '{']) {
@@ -116,7 +119,9 @@ fn judge(directive: &str) -> Result<(), String> {
     }
     let words = LEVELS.into_iter().filter(|_| level.is_none()).chain(CRATES);
     match nearest(&root.to_ascii_lowercase(), words) {
-        Some(near) => Err(format!("{root:?} is neither a level nor a known target; did you mean {near}?")),
+        Some(near) => {
+            Err(format!("{root:?} is neither a level nor a known target; did you mean {near}?"))
+        }
         None if level.is_none() => Err(format!(
             "{directive:?} is not a level ({}); for a target write {directive}=LEVEL",
             LEVELS.join(", ")
@@ -127,10 +132,12 @@ fn judge(directive: &str) -> Result<(), String> {
 
 /// Levels may be written in any case, and as numbers from 0 to 5.
 fn is_level(text: &str) -> bool {
-    LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text)) || matches!(text.as_bytes(), [b'0'..=b'5'])
+    LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text))
+        || matches!(text.as_bytes(), [b'0'..=b'5'])
 }
 
-/// The HTTP/2 library's finer lines repeat paths and headers that it can't read, whatever is in them.
+/// The HTTP/2 library's finer lines repeat paths and headers that it can't read, whatever is in
+/// them.
 fn is_discreet(line: &Metadata<'_>) -> bool {
     *line.level() <= Level::INFO || !line.target().starts_with("h2")
 }
@@ -148,7 +155,8 @@ impl Running {
 /// Starts logging.
 pub fn start(format: Format, filter: &Filter) -> Running {
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lossy(io::stderr())).with_ansi(terminal);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(|| Lossy(io::stderr())).with_ansi(terminal);
     let (filter, running) = reload::Layer::new(EnvFilter::new(&filter.0));
     let all = tracing_subscriber::registry().with(filter).with(filter_fn(is_discreet));
     // A second start in one process (a test) keeps the first.
@@ -191,7 +199,9 @@ mod tests {
         for good in ["info", "tidegate=debug", "warn,tidegate::shard=trace", "off"] {
             assert!(good.parse::<Filter>().is_ok(), "{good}");
         }
-        for good in ["INFO", "warn,redb=debug", "tidegate", "tidegate::shard", "[span{a=1}]=debug", "3", ""] {
+        for good in
+            ["INFO", "warn,redb=debug", "tidegate", "tidegate::shard", "[span{a=1}]=debug", "3", ""]
+        {
             assert!(good.parse::<Filter>().is_ok(), "{good}");
         }
         for (bad, hint) in [

@@ -44,7 +44,8 @@ impl Machine {
 
     /// Takes a sample at boot time `now`; the process has used `processor` nanoseconds so far.
     pub fn sample(&self, now: u64, processor: u64) {
-        let memory_percent = percent(resident_bytes(Path::new("/proc")), memory_limit(Path::new("/")));
+        let memory_percent =
+            percent(resident_bytes(Path::new("/proc")), memory_limit(Path::new("/")));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let had = now.saturating_sub(last.at).saturating_mul(self.cores);
         if had == 0 {

@@ -1,12 +1,14 @@
 //! `/metrics`: what was counted, as Prometheus reads it.
 //!
-//! Nothing is kept for it: each scrape adds up what the shards say and writes it down. Metric families are built directly
-//! rather than through the library's vectors of counters: those tell series apart by a hash of their label values run
-//! together, so that ("ab", "c") and ("a", "bc") would be one.
+//! Nothing is kept for it: each scrape adds up what the shards say and writes it down. Metric
+//! families are built directly rather than through the library's vectors of counters: those tell
+//! series apart by a hash of their label values run together, so that ("ab", "c") and ("a", "bc")
+//! would be one.
 //!
-//! How many series there can be: a name each of [`TIERS_MAX`](crate::shard::TIERS_MAX) tiers a shard and
-//! [`TENANTS_MAX`](crate::shard::TENANTS_MAX) tenants, one series a shard, five a peer, and the fixed rest. A tier or tenant of the name
-//! `_other` is counted with the others: one series for both, never two of one name.
+//! How many series there can be: a name each of [`TIERS_MAX`](crate::shard::TIERS_MAX) tiers a
+//! shard and [`TENANTS_MAX`](crate::shard::TENANTS_MAX) tenants, one series a shard, five a peer,
+//! and the fixed rest. A tier or tenant of the name `_other` is counted with the others: one series
+//! for both, never two of one name.
 
 mod cluster;
 mod resources;
@@ -16,7 +18,9 @@ use std::sync::atomic::Ordering;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 use prometheus::{Registry, TextEncoder};
 
 pub use cluster::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels};
@@ -30,9 +34,15 @@ use crate::clock::SECOND;
 use crate::shard::{OTHERS, Outcomes, Scope, WAIT_BOUNDS};
 
 /// Series that are printed from the start, so that a rate over them sees the first count.
-const REASONS: [Reason; 5] =
-    [Reason::Rate, Reason::Concurrency, Reason::Quota, Reason::DenyList, Reason::CostExceedsCapacity];
-const REFUSALS: [&str; 5] = ["busy", "limits_refused", "mailbox_full", "request_id_reused", "unknown_tier"];
+const REASONS: [Reason; 5] = [
+    Reason::Rate,
+    Reason::Concurrency,
+    Reason::Quota,
+    Reason::DenyList,
+    Reason::CostExceedsCapacity,
+];
+const REFUSALS: [&str; 5] =
+    ["busy", "limits_refused", "mailbox_full", "request_id_reused", "unknown_tier"];
 
 /// What a scrape shows beside what telemetry itself knows.
 pub struct Scrape {
@@ -57,7 +67,10 @@ pub struct Scrape {
 }
 
 /// The metrics as text (version 0.0.4), and the content type that says so.
-pub fn render(telemetry: &Telemetry, scrape: &Scrape) -> Result<(String, &'static str), prometheus::Error> {
+pub fn render(
+    telemetry: &Telemetry,
+    scrape: &Scrape,
+) -> Result<(String, &'static str), prometheus::Error> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     registry.register(Box::new(Families::of(telemetry, scrape)?))?;
@@ -108,8 +121,10 @@ impl Families {
         };
         // What a list decides has no tier, and an empty label is none.
         note(counts.lists, "", "exact");
-        let others = (counts.other_tiers.sum().total() > 0).then_some((OTHERS, &counts.other_tiers));
-        for (tier, of_tier) in counts.tiers.iter().map(|(name, c)| (name.as_str(), c)).chain(others) {
+        let others =
+            (counts.other_tiers.sum().total() > 0).then_some((OTHERS, &counts.other_tiers));
+        for (tier, of_tier) in counts.tiers.iter().map(|(name, c)| (name.as_str(), c)).chain(others)
+        {
             note(of_tier.exact, tier, "exact");
             note(of_tier.approximate, tier, "approximate");
         }
@@ -123,8 +138,11 @@ impl Families {
         let mut denials = BTreeMap::<Labels<2>, u64>::new();
         for (reason, scope, count) in zeros.iter().chain(&counts.denials) {
             // The word that answers use.
-            let reason = serde_json::to_value(reason).ok().and_then(|value| value.as_str().map(String::from));
-            *denials.entry([reason.unwrap_or_default(), scope.as_str().into()]).or_default() += count;
+            let reason = serde_json::to_value(reason)
+                .ok()
+                .and_then(|value| value.as_str().map(String::from));
+            *denials.entry([reason.unwrap_or_default(), scope.as_str().into()]).or_default() +=
+                count;
         }
         self.counters(
             "tidegate_denials_total",
@@ -136,7 +154,12 @@ impl Families {
             let list = if decision == "allowed" { "allow" } else { "deny" };
             ([list.to_string()], count)
         });
-        self.counters("tidegate_list_decisions_total", "Decisions by an allow or deny list.", ["list"], lists)
+        self.counters(
+            "tidegate_list_decisions_total",
+            "Decisions by an allow or deny list.",
+            ["list"],
+            lists,
+        )
     }
 
     fn tenants(&mut self, scrape: &Scrape) -> Result<(), prometheus::Error> {
@@ -144,7 +167,8 @@ impl Families {
         let named = reading.tenants.iter().map(|(tenant, outcomes)| (tenant.as_str(), *outcomes));
         let all = named.chain([(OTHERS, reading.other_tenants)]);
         let series = all.flat_map(|(tenant, outcomes)| {
-            by_outcome(outcomes).map(|(decision, count)| ([tenant.to_string(), decision.to_string()], count))
+            by_outcome(outcomes)
+                .map(|(decision, count)| ([tenant.to_string(), decision.to_string()], count))
         });
         self.counters(
             "tidegate_tenant_decisions_total",
@@ -153,7 +177,11 @@ impl Families {
             series,
         )?;
         let folded = reading.levels.tenants.saturating_sub(reading.tenants.len());
-        self.gauge("tidegate_tenants_folded", "Active tenants without series of their own.", folded as f64)
+        self.gauge(
+            "tidegate_tenants_folded",
+            "Active tenants without series of their own.",
+            folded as f64,
+        )
     }
 
     fn work(&mut self, scrape: &Scrape) -> Result<(), prometheus::Error> {
@@ -165,17 +193,27 @@ impl Families {
                 counts.shadow_denials,
             ),
             ("tidegate_replays_total", "Answers given again to a request id.", counts.replays),
-            ("tidegate_permits_granted_total", "Concurrency permits handed out.", counts.permits_granted),
+            (
+                "tidegate_permits_granted_total",
+                "Concurrency permits handed out.",
+                counts.permits_granted,
+            ),
             ("tidegate_cost_taken_total", "Units that allowed checks have taken.", counts.cost),
         ] {
             self.counters(name, help, [], [([], count)])?;
         }
-        let peeks = by_outcome(counts.peeks).map(|(decision, count)| ([decision.to_string()], count));
+        let peeks =
+            by_outcome(counts.peeks).map(|(decision, count)| ([decision.to_string()], count));
         self.counters("tidegate_peeks_total", "Looks by what they said.", ["decision"], peeks)?;
         let refusals: BTreeMap<_, _> =
             REFUSALS.map(|why| (why, 0)).into_iter().chain(counts.refusals.clone()).collect();
         let refusals = refusals.into_iter().map(|(why, count)| ([why.to_string()], count));
-        self.counters("tidegate_refusals_total", "Checks that got no decision, by why.", ["reason"], refusals)
+        self.counters(
+            "tidegate_refusals_total",
+            "Checks that got no decision, by why.",
+            ["reason"],
+            refusals,
+        )
     }
 
     fn levels(&mut self, scrape: &Scrape) -> Result<(), prometheus::Error> {
@@ -199,8 +237,16 @@ impl Families {
                 "Checks that wait for shared limits or for each other.",
                 levels.open_checks as f64,
             ),
-            ("tidegate_list_entries", "Entries of the allow and deny lists.", scrape.list_entries as f64),
-            ("tidegate_policy_version", "Version of the policy in force.", scrape.policy_version as f64),
+            (
+                "tidegate_list_entries",
+                "Entries of the allow and deny lists.",
+                scrape.list_entries as f64,
+            ),
+            (
+                "tidegate_policy_version",
+                "Version of the policy in force.",
+                scrape.policy_version as f64,
+            ),
             ("tidegate_shards", "Shards of this node.", scrape.observed.shards as f64),
             (
                 "tidegate_shards_silent",
@@ -215,7 +261,11 @@ impl Families {
         self.gauges("tidegate_mailbox_depth", "Questions that wait for a shard.", ["shard"], depths)
     }
 
-    fn durations(&mut self, telemetry: &Telemetry, scrape: &Scrape) -> Result<(), prometheus::Error> {
+    fn durations(
+        &mut self,
+        telemetry: &Telemetry,
+        scrape: &Scrape,
+    ) -> Result<(), prometheus::Error> {
         let waits = &scrape.observed.reading.counts.waits;
         let waits = histogram(&WAIT_BOUNDS, &waits.counts, seconds(waits.sum));
         self.histograms(
@@ -226,7 +276,10 @@ impl Families {
         )?;
         let calls = Call::ALL.into_iter().map(|call| {
             let took = telemetry.latencies().took(call);
-            ([call.as_str().to_string()], histogram(&BOUNDS, &took.counts, seconds(took.sum.into())))
+            (
+                [call.as_str().to_string()],
+                histogram(&BOUNDS, &took.counts, seconds(took.sum.into())),
+            )
         });
         self.histograms(
             "tidegate_decision_duration_seconds",
@@ -252,7 +305,8 @@ impl Families {
             ),
             (
                 "tidegate_ready",
-                "1 while /readyz answers 200: the node has started, a majority is in contact, it was not told to stop.",
+                "1 while /readyz answers 200: the node has started, a majority is in contact, it \
+                 was not told to stop.",
                 f64::from(u8::from(scrape.ready)),
             ),
         ] {
@@ -261,8 +315,8 @@ impl Families {
         let (host, origin) = telemetry.foreign();
         self.counters(
             "tidegate_requests_refused_total",
-            "Requests that a node without tokens refused: for their Host (421), for their Origin or \
-             Sec-Fetch-Site (403).",
+            "Requests that a node without tokens refused: for their Host (421), for their Origin \
+             or Sec-Fetch-Site (403).",
             ["reason"],
             [(["host".to_string()], host), (["origin".to_string()], origin)],
         )?;
@@ -272,7 +326,8 @@ impl Families {
             [],
             [([], lost_lines())],
         )?;
-        let build = [env!("CARGO_PKG_VERSION"), option_env!("TIDEGATE_REVISION").unwrap_or("unknown")];
+        let build =
+            [env!("CARGO_PKG_VERSION"), option_env!("TIDEGATE_REVISION").unwrap_or("unknown")];
         self.gauges(
             "tidegate_build_info",
             "1, labelled with what is running.",
@@ -372,7 +427,8 @@ fn seconds(nanos: u128) -> f64 {
     nanos as f64 / SECOND as f64
 }
 
-/// A histogram of `counts`, each up to its bound and above the one before; the last is above all bounds.
+/// A histogram of `counts`, each up to its bound and above the one before; the last is above all
+/// bounds.
 fn histogram(bounds: &[u64], counts: &[u64], sum: f64) -> Histogram {
     let mut below = 0;
     let buckets = bounds.iter().zip(counts).map(|(bound, count)| {

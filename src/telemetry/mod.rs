@@ -1,6 +1,7 @@
 //! What a node says of itself: metrics, statistics, alerts, log lines.
 //!
-//! Shards count their own work (`shard::Tally`); this room adds up what they say, and counts what happens at the door:
+//! Shards count their own work (`shard::Tally`); this room adds up what they say, and counts what
+//! happens at the door:
 //!
 //! ```text
 //! shard 0 ─┐ readings                        ┌─ metrics     GET /metrics, as Prometheus reads it
@@ -9,8 +10,8 @@
 //! door ─────▶ latency, open connections, request ids
 //! ```
 //!
-//! Nothing here is on the way of a check but [`Telemetry::time`]: two readings of the clock and two additions to counters
-//! that belong to the thread.
+//! Nothing here is on the way of a check but [`Telemetry::time`]: two readings of the clock and two
+//! additions to counters that belong to the thread.
 
 mod alerts;
 mod history;
@@ -28,7 +29,9 @@ pub use alerts::{Alert, Severity, alerts};
 pub use history::{History, HistoryError};
 pub use latency::{Call, Timed};
 pub use machine::MachineLoad;
-pub use metrics::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels, ResourceLevels, Scrape, render};
+pub use metrics::{
+    ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels, ResourceLevels, Scrape, render,
+};
 pub use request_id::{REQUEST_ID_BYTES_MAX, RequestIds};
 pub use statistics::{DATES_MAX, Period, Slice, Statistics, Summary, block_rate};
 
@@ -97,7 +100,9 @@ impl Telemetry {
         if let Some(history) = &history {
             match history.load() {
                 Ok(slices) => statistics.restore(slices, now.wall),
-                Err(error) => tracing::error!(%error, "the statistics of earlier hours can't be read"),
+                Err(error) => {
+                    tracing::error!(%error, "the statistics of earlier hours can't be read")
+                }
             }
         }
         let (shards, lists, noted) = (Vec::new(), Counts::default(), Counts::default());
@@ -149,7 +154,8 @@ impl Telemetry {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many requests were refused for their Host, and how many for their Origin or Sec-Fetch-Site.
+    /// How many requests were refused for their Host, and how many for their Origin or
+    /// Sec-Fetch-Site.
     pub fn foreign(&self) -> (u64, u64) {
         let ForeignCounts { host, origin } = &self.foreign;
         (host.load(Ordering::Relaxed), origin.load(Ordering::Relaxed))
@@ -170,11 +176,13 @@ impl Telemetry {
         &self.request_ids
     }
 
-    /// Takes in what the shards and the lists have counted, and notes what is new in the statistics of this minute.
+    /// Takes in what the shards and the lists have counted, and notes what is new in the statistics
+    /// of this minute.
     pub fn observe(&self, tallies: Vec<Option<Reading>>, lists: Counts) -> Observed {
         let wall = self.now().wall;
         let mut seen = self.seen();
-        let (shards, silent) = (tallies.len(), tallies.iter().filter(|tally| tally.is_none()).count());
+        let (shards, silent) =
+            (tallies.len(), tallies.iter().filter(|tally| tally.is_none()).count());
         seen.shards.resize_with(shards, Reading::default);
         for (kept, said) in seen.shards.iter_mut().zip(tallies) {
             // Of two who look at once, the one who asked first may come second.
@@ -200,7 +208,8 @@ impl Telemetry {
         self.seen().statistics.over(period, wall)
     }
 
-    /// What was decided on a day, counted from the Unix epoch (UTC); none where it isn't kept, or hasn't begun.
+    /// What was decided on a day, counted from the Unix epoch (UTC); none where it isn't kept, or
+    /// hasn't begun.
     pub fn on(&self, day: u64) -> Option<Summary> {
         let wall = self.now().wall;
         self.seen().statistics.on(day, wall)
@@ -232,7 +241,8 @@ impl Telemetry {
     }
 }
 
-/// Counts only rise, so of two readings of one shard the larger is the later one; of equal ones it doesn't matter.
+/// Counts only rise, so of two readings of one shard the larger is the later one; of equal ones it
+/// doesn't matter.
 fn is_newer(said: &Counts, kept: &Counts) -> bool {
     said.decisions().total() >= kept.decisions().total()
 }

@@ -16,8 +16,8 @@ impl RequestIds {
         Self(Mutex::new(generator))
     }
 
-    /// Whether an id that a caller gave can stand as it is: 1 to 128 visible ASCII characters. Others could break a log's
-    /// lines, or fill them.
+    /// Whether an id that a caller gave can stand as it is: 1 to 128 visible ASCII characters.
+    /// Others could break a log's lines, or fill them.
     pub fn is_fit(id: &[u8]) -> bool {
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
     }

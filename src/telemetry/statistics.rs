@@ -1,8 +1,10 @@
-//! Statistics: what was decided, by the minute for a day and by the hour for a month (O3). Pure; the time is passed in.
+//! Statistics: what was decided, by the minute for a day and by the hour for a month (O3). Pure;
+//! the time is passed in.
 //!
-//! A [`Slice`] is what was decided in one minute or hour of UTC. A period is the slices that it touches, the running one
-//! included: *1h* and *24h* are the last 60 and 1,440 minutes, *7d* the last 168 hours, a date its 24 hours. Slices without
-//! decisions aren't kept, so a quiet node keeps little; a busy one keeps 2,184 of them at most.
+//! A [`Slice`] is what was decided in one minute or hour of UTC. A period is the slices that it
+//! touches, the running one included: *1h* and *24h* are the last 60 and 1,440 minutes, *7d* the
+//! last 168 hours, a date its 24 hours. Slices without decisions aren't kept, so a quiet node keeps
+//! little; a busy one keeps 2,184 of them at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,7 +108,8 @@ pub enum Period {
 
 impl Period {
     /// All of them, by their names.
-    pub const ALL: [(&'static str, Self); 3] = [("1h", Self::Hour), ("24h", Self::Day), ("7d", Self::Week)];
+    pub const ALL: [(&'static str, Self); 3] =
+        [("1h", Self::Hour), ("24h", Self::Day), ("7d", Self::Week)];
 }
 
 /// Which kind of slice.
@@ -184,7 +187,8 @@ impl Statistics {
         Summary { from: first * span.nanos(), to: wall, slice: sum(slices, first, last) }
     }
 
-    /// What was decided on day `day` since the Unix epoch; none where it is no longer kept or hasn't begun.
+    /// What was decided on day `day` since the Unix epoch; none where it is no longer kept or
+    /// hasn't begun.
     pub fn on(&self, day: u64, wall: u64) -> Option<Summary> {
         let today = wall / DAY;
         if day > today || today - day > DATES_MAX {
@@ -195,7 +199,8 @@ impl Statistics {
         Some(Summary { from: day * DAY, to: ((day + 1) * DAY).min(wall), slice })
     }
 
-    /// Takes back what an earlier process has kept. What lies ahead of `wall` was kept by a clock that was wrong.
+    /// Takes back what an earlier process has kept. What lies ahead of `wall` was kept by a clock
+    /// that was wrong.
     pub fn restore(&mut self, slices: Vec<(Place, Slice)>, wall: u64) {
         for ((span, at), slice) in slices {
             if at <= wall / span.nanos() {
@@ -276,7 +281,12 @@ mod tests {
             (7 * DAY - 11 * MINUTE, [0, 0, 1]),
             (7 * DAY, [0, 0, 0]),
         ] {
-            assert_eq!(totals(&statistics, NOW + later), expected, "{} minutes later", later / MINUTE);
+            assert_eq!(
+                totals(&statistics, NOW + later),
+                expected,
+                "{} minutes later",
+                later / MINUTE
+            );
         }
     }
 

@@ -7,8 +7,8 @@ use crate::recovery::{names, offline, wait_up};
 use crate::rig::{program, until};
 
 /// A node without tokens gives no back-ups.
-const AUTH: &str =
-    "[auth]\nadmin_tokens = [\"admin-of-the-cluster\"]\nread_tokens = [\"reader-of-the-cluster\"]\n";
+const AUTH: &str = "[auth]\nadmin_tokens = [\"admin-of-the-cluster\"]\nread_tokens = \
+                    [\"reader-of-the-cluster\"]\n";
 const TOKEN: &str = "admin-of-the-cluster";
 
 const POLICY: &str = r#"
@@ -30,8 +30,9 @@ const POLICY: &str = r#"
 fn left(cluster: &Cluster, via: usize, check: Value) -> Vec<(String, u64)> {
     let peeked = cluster.call(via, "POST", "/v1/peek", check).json();
     let limits = peeked["limits"].as_array().unwrap_or_else(|| panic!("{peeked}"));
-    let left =
-        |limit: &Value| (limit["name"].as_str().unwrap().to_string(), limit["remaining"].as_u64().unwrap());
+    let left = |limit: &Value| {
+        (limit["name"].as_str().unwrap().to_string(), limit["remaining"].as_u64().unwrap())
+    };
     limits.iter().map(left).collect()
 }
 
@@ -45,12 +46,10 @@ fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_
     let entry = json!({"list": "deny", "client": "spammer", "reason": "sends spam"});
     assert_eq!(cluster.call(2, "POST", "/v1/access", entry).status, 201);
     for (owner, tenant) in tenants.iter().enumerate() {
-        let check =
-            json!({"tenant": tenant, "client": "c", "ip": format!("203.0.113.{owner}"), "cost": 30 + owner});
+        let check = json!({"tenant": tenant, "client": "c", "ip": format!("203.0.113.{owner}"), "cost": 30 + owner});
         assert_eq!(cluster.check(1, check)["allowed"], true);
     }
-    let look =
-        |owner: usize| json!({"tenant": tenants[owner], "client": "c", "ip": format!("203.0.113.{owner}")});
+    let look = |owner: usize| json!({"tenant": tenants[owner], "client": "c", "ip": format!("203.0.113.{owner}")});
     let before: Vec<_> = (0..3).map(|owner| left(&cluster, 0, look(owner))).collect();
     let seen = |cluster: &Cluster, via: usize| {
         ["/v1/policy", "/v1/policy/history", "/v1/access"]
@@ -97,7 +96,10 @@ fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_
     assert!(notes.starts_with(line), "{notes}");
     let (code, _, notes) = offline(&cluster, &restore);
     assert_eq!(code, 5, "{notes}");
-    assert!(notes.contains("data/n1 is not empty: a back-up is restored where nothing is"), "{notes}");
+    assert!(
+        notes.contains("data/n1 is not empty: a back-up is restored where nothing is"),
+        "{notes}"
+    );
 
     cluster.begin(0);
     wait_up(&cluster, 0);
@@ -123,10 +125,12 @@ fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_
     }
     cluster.wait_balanced(1);
     for (owner, tenant) in tenants.iter().enumerate() {
-        let admitted = cluster.admitted(6, 150, |_| json!({"tenant": tenant, "client": format!("d{owner}")}));
+        let admitted =
+            cluster.admitted(6, 150, |_| json!({"tenant": tenant, "client": format!("d{owner}")}));
         assert_eq!(admitted, 100 - 30 - owner, "{tenant}");
     }
-    // The counts were loaded once: the node's next life knows what it decided since, and no more than that.
+    // The counts were loaded once: the node's next life knows what it decided since, and no more
+    // than that.
     assert!(!cluster.home().path("data/n1/counts.state").exists());
     assert_eq!(seen(&cluster, 2), agreed);
 }
@@ -141,8 +145,10 @@ fn a_node_is_restored_without_a_file_and_joined_without_one() {
     let mut line = cluster.joins(1, 0, &[]);
     line.truncate(line.len() - 2);
     let words: Vec<&str> = line[1..].iter().map(String::as_str).collect();
-    let (code, data, notes) =
-        offline(&cluster, &[&["cluster", "restore", "a.backup", "-o", "json"], &words[..]].concat());
+    let (code, data, notes) = offline(
+        &cluster,
+        &[&["cluster", "restore", "a.backup", "-o", "json"], &words[..]].concat(),
+    );
     assert_eq!(code, 0, "{notes}");
     let said: Value = serde_json::from_str(&data).unwrap();
     assert_eq!((&said["id"], &said["cluster"]), (&json!("n2"), &json!("test")), "{said}");
@@ -164,11 +170,15 @@ fn what_is_damaged_or_something_else_is_not_restored_and_leaves_nothing_behind()
     cluster.home().write("other.toml", other.replace("\"test\"", "\"prod\"").as_bytes());
     let refused = |name: &str, bytes: &[u8], config: &str, why: &str| {
         cluster.home().write(name, bytes);
-        let words = ["cluster", "restore", name, "--config", config, "--node", "n1", "--data-dir", "fresh"];
+        let words =
+            ["cluster", "restore", name, "--config", config, "--node", "n1", "--data-dir", "fresh"];
         let (code, data, notes) = offline(&cluster, &words);
         assert_eq!((code, data.as_str()), (1, ""), "{notes}");
         assert!(notes.contains(why), "{notes}");
-        assert!(!cluster.home().path("fresh").exists() && !cluster.home().path("fresh.restoring").exists());
+        assert!(
+            !cluster.home().path("fresh").exists()
+                && !cluster.home().path("fresh.restoring").exists()
+        );
     };
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 1;
@@ -189,11 +199,17 @@ fn what_is_damaged_or_something_else_is_not_restored_and_leaves_nothing_behind()
         "other.toml",
         "is a back-up of the cluster test, and the configuration is for prod",
     );
-    let (code, _, notes) =
-        offline(&cluster, &["cluster", "restore", "none", "--config", "cluster.toml", "--data-dir", "fresh"]);
+    let (code, _, notes) = offline(
+        &cluster,
+        &["cluster", "restore", "none", "--config", "cluster.toml", "--data-dir", "fresh"],
+    );
     assert_eq!(code, 1, "{notes}");
     let (code, _, notes) = offline(&cluster, &["cluster", "restore", "whole", "--node", "n1"]);
-    assert_eq!((code, notes.contains("--node, --http, --peer and --data-dir")), (2, true), "{notes}");
+    assert_eq!(
+        (code, notes.contains("--node, --http, --peer and --data-dir")),
+        (2, true),
+        "{notes}"
+    );
 }
 
 #[test]
@@ -209,7 +225,8 @@ fn checks_go_on_while_back_ups_are_made_and_each_of_them_can_be_read() {
     std::thread::scope(|scope| {
         let making = scope.spawn(|| (0..20).for_each(|_| back_up()));
         while !making.is_finished() {
-            // Every check is answered; what is written while it is read is neither lost nor there twice.
+            // Every check is answered; what is written while it is read is neither lost nor there
+            // twice.
             cluster.admitted(6, 300, |i| json!({"tenant": format!("t{}", i % 40), "client": "c"}));
         }
         making.join().unwrap();
@@ -268,7 +285,11 @@ fn a_node_without_tokens_is_backed_up_while_it_is_stopped() {
     let ran = program().args(words).current_dir(cluster.home().path("")).output();
     let shown = ran.unwrap().stdout;
     let file = std::fs::read(cluster.home().path("a.backup")).unwrap();
-    assert!(shown.starts_with(b"TGBACKUP") && shown.len().abs_diff(file.len()) < 64, "{}", shown.len());
+    assert!(
+        shown.starts_with(b"TGBACKUP") && shown.len().abs_diff(file.len()) < 64,
+        "{}",
+        shown.len()
+    );
 
     // The node goes on with its counts: they were left where they were.
     cluster.begin(0);
@@ -293,7 +314,11 @@ fn counts_that_a_stopped_node_did_not_save_are_missing() {
     cluster.kill(0);
     let words = ["backup", "a.backup", "--data-dir", "data/n1"];
     let (code, _, notes) = offline(&cluster, &words);
-    assert_eq!((code, notes.contains("data/n1: the counts of n1 are not there")), (1, true), "{notes}");
+    assert_eq!(
+        (code, notes.contains("data/n1: the counts of n1 are not there")),
+        (1, true),
+        "{notes}"
+    );
     assert!(!cluster.home().path("a.backup").exists());
     let (code, data, notes) = offline(&cluster, &[&words[..], &["--partial"]].concat());
     // A killed node may not know of its last entries whether a majority has them.

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::harness::Cluster;
 use crate::rig::until;
 
-/// A hundred a day for each tenant; 150 for everybody and ten for each address where a check says so.
+/// A hundred a day for each tenant; 150 for everybody and ten for each address where a check says
+/// so.
 const POLICY: &str = r#"
     default_tier = "free"
     [tiers.free]
@@ -46,20 +47,23 @@ fn forty_eight_callers_over_all_nodes_get_exactly_the_limit_of_one_tenant() {
 #[test]
 fn limits_that_tenants_share_are_exact_across_nodes() {
     let cluster = Cluster::start(3, POLICY);
-    let everybody = |i: usize| json!({"tenant": format!("t{}", i % 60), "attributes": {"all": "x"}});
+    let everybody =
+        |i: usize| json!({"tenant": format!("t{}", i % 60), "attributes": {"all": "x"}});
     assert_eq!(cluster.admitted(48, 600, everybody), 150);
     let address = |i: usize| json!({"tenant": format!("t{}", i % 60), "ip": "203.0.113.9"});
     assert_eq!(cluster.admitted(48, 480, address), 10);
     // Denied by one limit, a check takes nothing from the other.
-    let both =
-        |i: usize| json!({"tenant": format!("u{}", i % 60), "ip": "203.0.113.8", "attributes": {"all": "y"}});
+    let both = |i: usize| json!({"tenant": format!("u{}", i % 60), "ip": "203.0.113.8", "attributes": {"all": "y"}});
     assert_eq!(cluster.admitted(48, 480, both), 10);
     // Its hold is cancelled after the answer, on another node: soon, not at once.
     let check = json!({"tenant": "v", "attributes": {"all": "y"}});
     until("140 units left for everybody", || {
         let left = cluster.call(0, "POST", "/v1/peek", check.clone()).json();
         let limits = left["limits"].as_array()?;
-        limits.iter().find(|limit| limit["name"] == "everybody" && limit["remaining"] == 140).map(drop)
+        limits
+            .iter()
+            .find(|limit| limit["name"] == "everybody" && limit["remaining"] == 140)
+            .map(drop)
     });
 }
 
@@ -98,12 +102,16 @@ fn batches_permits_and_request_ids_work_through_any_node() {
     for (i, cost, allowed, left) in [(0, 30, true, 10), (1, 4, false, 10), (2, 3, true, 1)] {
         let answer = cluster.call(i, "POST", "/v1/check/batch", all(cost)).json();
         assert_eq!(answer["allowed"], allowed, "{answer}");
-        assert_eq!(cluster.call(i, "POST", "/v1/peek", json!({"tenant": "whole"})).json()["remaining"], left);
+        assert_eq!(
+            cluster.call(i, "POST", "/v1/peek", json!({"tenant": "whole"})).json()["remaining"],
+            left
+        );
     }
     // A permit is found by any node, and released once.
     let granted = cluster.check(0, json!({"tenant": "p", "permit": {"ttl_ms": 60_000}}));
     let permit = format!("/v1/permits/{}", granted["permit"]["id"].as_str().unwrap());
-    let renewed = |i| cluster.call(i, "POST", &format!("{permit}/renew"), json!({"ttl_ms": 60_000})).status;
+    let renewed =
+        |i| cluster.call(i, "POST", &format!("{permit}/renew"), json!({"ttl_ms": 60_000})).status;
     assert_eq!([0, 1, 2].map(renewed), [200; 3]);
     assert_eq!(cluster.call(2, "DELETE", &permit, Value::Null).status, 204);
     assert_eq!([0, 1, 2].map(renewed), [404; 3]);
@@ -125,8 +133,11 @@ fn tenants_are_seen_and_reset_through_any_node() {
         let mut path = "/v1/tenants?limit=7".to_string();
         loop {
             let page = cluster.get(i, &path);
-            let ids =
-                page["tenants"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_string());
+            let ids = page["tenants"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|t| t["id"].as_str().unwrap().to_string());
             seen.extend(ids);
             let Some(next) = page["next"].as_str() else { break };
             path = format!("/v1/tenants?limit=7&after={next}");
@@ -139,5 +150,7 @@ fn tenants_are_seen_and_reset_through_any_node() {
         assert_eq!(state["state"]["limits"][0]["remaining"], 60, "{state}");
     }
     assert_eq!(cluster.call(1, "POST", "/v1/tenants/t7/reset", Value::Null).status, 200);
-    assert!((0..3).all(|i| cluster.get(i, "/v1/tenants/t7")["state"]["limits"][0]["remaining"] == 100));
+    assert!(
+        (0..3).all(|i| cluster.get(i, "/v1/tenants/t7")["state"]["limits"][0]["remaining"] == 100)
+    );
 }

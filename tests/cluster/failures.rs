@@ -14,7 +14,8 @@ const POLICY: &str = r#"
 "#;
 
 fn edit(cluster: &Cluster, through: usize, tenant: &str) -> (u16, Value) {
-    let answer = cluster.call(through, "PUT", &format!("/v1/tenants/{tenant}"), json!({"tier": "free"}));
+    let answer =
+        cluster.call(through, "PUT", &format!("/v1/tenants/{tenant}"), json!({"tier": "free"}));
     (answer.status, answer.json())
 }
 
@@ -27,13 +28,19 @@ fn with_any_one_node_killed_the_two_others_read_and_write_and_decide_what_they_o
         cluster.kill(dead);
         let name = format!("n{}", dead + 1);
         for &through in &alive {
-            // A leader that was killed is replaced within a few elections; until then the write waits.
+            // A leader that was killed is replaced within a few elections; until then the write
+            // waits.
             let (status, said) = edit(&cluster, through, &format!("w{through}"));
             assert_eq!((status, &said["pending"]), (200, &json!([name])), "{said}");
             for &owner in &alive {
-                assert_eq!(cluster.check(through, json!({"tenant": owned[owner]}))["allowed"], true);
+                assert_eq!(
+                    cluster.check(through, json!({"tenant": owned[owner]}))["allowed"],
+                    true
+                );
             }
-            assert!(cluster.get(through, "/v1/policy")["tenants"].get(format!("w{through}")).is_some());
+            assert!(
+                cluster.get(through, "/v1/policy")["tenants"].get(format!("w{through}")).is_some()
+            );
             // What the dead one owns is an honest refusal, in time.
             let (deadline, begun) = (300, instant());
             let check = json!({"tenant": owned[dead], "deadline_ms": deadline});
@@ -190,6 +197,9 @@ fn a_killed_owner_grants_no_permit_beyond_the_maximum_and_knows_renewed_ones() {
         let answer = cluster.call(0, "POST", "/v1/check", asking.clone());
         (answer.status == 200 && answer.json()["node"] != "n2").then(|| answer.json())
     });
-    assert_eq!((&moved["allowed"], &moved["denied_by"]["reason"]), (&json!(false), &json!("concurrency")));
+    assert_eq!(
+        (&moved["allowed"], &moved["denied_by"]["reason"]),
+        (&json!(false), &json!("concurrency"))
+    );
     assert!(moved["retry_after_ms"].as_u64().unwrap() <= wait.max(60_000), "{moved}");
 }

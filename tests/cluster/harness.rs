@@ -24,13 +24,14 @@ pub struct Cluster {
     token: String,
 }
 
-/// A port that is given once in a run, from below those that the system gives to whoever connects: a node that is
-/// started again finds it free.
+/// A port that is given once in a run, from below those that the system gives to whoever connects:
+/// a node that is started again finds it free.
 fn free_port() -> u16 {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 20_000;
-    // Programs that run side by side have numbers side by side: their ports lie far from each other.
+    // Programs that run side by side have numbers side by side: their ports lie far from each
+    // other.
     let from = std::process::id().wrapping_mul(1_009) % COUNT;
     loop {
         let given = GIVEN.fetch_add(1, Ordering::Relaxed);
@@ -63,8 +64,8 @@ impl Cluster {
         Self::start_all(home, count, policy, sections, "")
     }
 
-    /// So many nodes that reach each other over `net`, with further lines of `[cluster]`; doesn't wait
-    /// until they are ready.
+    /// So many nodes that reach each other over `net`, with further lines of `[cluster]`; doesn't
+    /// wait until they are ready.
     pub fn begin_over(mut net: Net, count: usize, policy: &str, settings: &str) -> Self {
         let mut cluster = Self::with_ports(Home::empty(), count, policy);
         (0..count).for_each(|i| net.leads_to(i, cluster.ports[i].1));
@@ -135,11 +136,13 @@ impl Cluster {
     /// Writes the configuration: these nodes, in this order.
     pub fn list(&self, order: &[usize]) {
         let settings = &self.settings;
-        let mut config = format!("[cluster]\nname = \"test\"\n{settings}[policy]\nfile = \"policy.toml\"\n");
+        let mut config =
+            format!("[cluster]\nname = \"test\"\n{settings}[policy]\nfile = \"policy.toml\"\n");
         for i in order {
             let (id, (http, peer)) = (i + 1, self.ports[*i]);
             config.push_str(&format!(
-                "[[nodes]]\nid = \"n{id}\"\nhttp = \"127.0.0.1:{http}\"\npeer = \"127.0.0.1:{peer}\"\n"
+                "[[nodes]]\nid = \"n{id}\"\nhttp = \"127.0.0.1:{http}\"\npeer \
+                                      = \"127.0.0.1:{peer}\"\n"
             ));
             if let Some(net) = &self.net {
                 config.push_str(&format!("peer_advertise = \"127.0.0.1:{}\"\n", net.port(*i)));
@@ -149,7 +152,8 @@ impl Cluster {
         self.home.write("cluster.toml", config.as_bytes());
     }
 
-    /// The line of a node that no list has, and that asks node `via` to be admitted; with further words.
+    /// The line of a node that no list has, and that asks node `via` to be admitted; with further
+    /// words.
     pub fn joins(&mut self, i: usize, via: usize, more: &[&str]) -> Vec<String> {
         while self.ports.len() <= i {
             self.ports.push((free_port(), free_port()));
@@ -206,7 +210,8 @@ impl Cluster {
 
     pub fn is_balanced(&self, via: usize) -> bool {
         let nodes = self.status(via)["nodes"].clone();
-        let owned = nodes.as_array().unwrap().iter().map(|node| node["partitions"].as_u64().unwrap());
+        let owned =
+            nodes.as_array().unwrap().iter().map(|node| node["partitions"].as_u64().unwrap());
         let (least, most) = (owned.clone().min().unwrap(), owned.clone().max().unwrap());
         owned.sum::<u64>() == 4096 && most - least <= 1
     }
@@ -231,8 +236,12 @@ impl Cluster {
         if !self.token.is_empty() {
             command.env("TIDEGATE_TOKEN", &self.token);
         }
-        let ran =
-            command.args(words).args(["--url", &url]).stdin(std::process::Stdio::null()).output().unwrap();
+        let ran = command
+            .args(words)
+            .args(["--url", &url])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (ran.status.code().unwrap(), text(ran.stdout), text(ran.stderr))
     }
@@ -265,7 +274,8 @@ impl Cluster {
         until("the node is ready", || {
             let verbose = self.node(i).call("GET", "/readyz?verbose", "");
             // Ready is what may be asked; in its seat is who owns something.
-            let seated = self.status(i)["nodes"][i]["partitions"].as_u64().is_some_and(|owned| owned > 0);
+            let seated =
+                self.status(i)["nodes"][i]["partitions"].as_u64().is_some_and(|owned| owned > 0);
             (verbose.status == 200 && seated).then_some(())
         });
     }
@@ -350,10 +360,17 @@ impl Cluster {
         owned.next().unwrap()
     }
 
-    /// Asks `count` times, by so many callers at once over all nodes that run; how many were allowed.
-    pub fn admitted(&self, callers: usize, count: usize, check: impl Fn(usize) -> Value + Sync) -> usize {
+    /// Asks `count` times, by so many callers at once over all nodes that run; how many were
+    /// allowed.
+    pub fn admitted(
+        &self,
+        callers: usize,
+        count: usize,
+        check: impl Fn(usize) -> Value + Sync,
+    ) -> usize {
         let (next, allowed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let addresses: Vec<SocketAddr> = self.running().iter().map(|i| self.node(*i).addr).collect();
+        let addresses: Vec<SocketAddr> =
+            self.running().iter().map(|i| self.node(*i).addr).collect();
         std::thread::scope(|scope| {
             for caller in 0..callers {
                 let (next, allowed, check) = (&next, &allowed, &check);
@@ -364,7 +381,8 @@ impl Cluster {
                         if i >= count {
                             return;
                         }
-                        let answer = wire.call("POST", "/v1/check", &[], check(i).to_string().as_bytes());
+                        let answer =
+                            wire.call("POST", "/v1/check", &[], check(i).to_string().as_bytes());
                         assert_eq!(answer.status, 200, "{}", answer.text());
                         if answer.json()["allowed"] == true {
                             allowed.fetch_add(1, Ordering::Relaxed);

@@ -47,8 +47,8 @@ fn write(cluster: &Cluster, through: usize, tenant: &str) -> (u16, Duration) {
     (answer.status, instant() - begun)
 }
 
-/// Writes through all nodes in turn for `lasting`; every write has to be done. Returns how long half of
-/// them took at most.
+/// Writes through all nodes in turn for `lasting`; every write has to be done. Returns how long
+/// half of them took at most.
 fn write_for(cluster: &Cluster, lasting: Duration) -> Duration {
     let (begun, mut took) = (instant(), Vec::new());
     let count = cluster.running().len();
@@ -76,8 +76,8 @@ fn logs(cluster: &Cluster) -> String {
 }
 
 /// Writes through all nodes for some seconds. Each write must be done; in one of three rounds no
-/// election happens and half of the writes take at most `bound`. Other tests may keep the machine busy
-/// in a round; what the links can't bear fails in every round.
+/// election happens and half of the writes take at most `bound`. Other tests may keep the machine
+/// busy in a round; what the links can't bear fails in every round.
 fn writes_without_an_election(
     cluster: &Cluster,
     lasting: Duration,
@@ -95,7 +95,10 @@ fn writes_without_an_election(
         }
         rounds.push(format!("terms {before} to {after}, half of the writes within {took:?}"));
     }
-    panic!("an election, or writes above {bound:?}, in every round: {rounds:#?}: {}", logs(cluster));
+    panic!(
+        "an election, or writes above {bound:?}, in every round: {rounds:#?}: {}",
+        logs(cluster)
+    );
 }
 
 #[test]
@@ -144,7 +147,8 @@ fn forty_ms_on_all_links_are_only_slower() {
     for i in 0..3 {
         assert_eq!(ready(&cluster, i), (200, "ready\n".into()), "n{}", i + 1);
         assert_eq!(warnings(&cluster, i), [] as [String; 0], "n{}", i + 1);
-        // Within the deadline that checks have where they name none, whichever node owns the tenant.
+        // Within the deadline that checks have where they name none, whichever node owns the
+        // tenant.
         for owner in 0..3 {
             let tenant = cluster.tenant_of(owner, i, &format!("far{i}-"));
             assert_eq!(cluster.check(i, json!({"tenant": tenant}))["allowed"], true);
@@ -218,7 +222,9 @@ fn of_five_split_in_two_and_three_the_minority_says_that_it_is_one() {
         warnings(&cluster, follower).iter().any(|text| text.starts_with(lost)).then_some(())
     });
     assert_eq!(cluster.status(follower)["leader"], Value::Null);
-    until("the majority writes", || (write(&cluster, majority[0], "majority").0 == 200).then_some(()));
+    until("the majority writes", || {
+        (write(&cluster, majority[0], "majority").0 == 200).then_some(())
+    });
     assert_eq!(write(&cluster, follower, "minority").0, 503);
     for i in minority {
         assert_eq!(ready(&cluster, i).0, 503, "n{} says that it is ready", i + 1);

@@ -22,7 +22,8 @@ const POLICY: &str = r#"
 fn members(cluster: &Cluster, i: usize) -> Vec<(String, u64, String)> {
     let nodes = cluster.status(i)["nodes"].clone();
     let text = |value: &Value| value.as_str().unwrap().to_string();
-    let member = |node: &Value| (text(&node["id"]), node["number"].as_u64().unwrap(), text(&node["peer"]));
+    let member =
+        |node: &Value| (text(&node["id"]), node["number"].as_u64().unwrap(), text(&node["peer"]));
     nodes.as_array().unwrap().iter().map(member).collect()
 }
 
@@ -59,8 +60,8 @@ fn a_cluster_that_moved_while_it_was_stopped_finds_itself_by_the_file() {
     (0..3).for_each(|i| cluster.stop(i));
     cluster.move_away();
     (0..2).for_each(|i| cluster.begin(i));
-    // The last comes when the others have caught up with a log that knows its old address alone. They own nothing until then:
-    // it was the last to be stopped.
+    // The last comes when the others have caught up with a log that knows its old address alone.
+    // They own nothing until then: it was the last to be stopped.
     for i in 0..2 {
         until("the two are ready", || {
             (cluster.node(i).call("GET", "/readyz", "").status == 200).then_some(())
@@ -69,7 +70,9 @@ fn a_cluster_that_moved_while_it_was_stopped_finds_itself_by_the_file() {
     cluster.begin(2);
     (0..3).for_each(|i| cluster.wait_ready(i));
     let after = members(&cluster, 2);
-    assert!(after.iter().zip(&before).all(|(after, before)| after.1 == before.1 && after.2 != before.2));
+    assert!(
+        after.iter().zip(&before).all(|(after, before)| after.1 == before.1 && after.2 != before.2)
+    );
     assert_eq!(members(&cluster, 0), after);
 }
 
@@ -83,14 +86,16 @@ fn nobody_begins_with_the_data_of_another() {
     };
     std::fs::rename(cluster.home.path("data/n2"), cluster.home.path("data/n3")).unwrap();
     let config = std::fs::read_to_string(cluster.home.path("cluster.toml")).unwrap();
-    for (file, cluster_name, node) in [("renamed.toml", "test", "n3"), ("other.toml", "prod", "n2")] {
+    for (file, cluster_name, node) in [("renamed.toml", "test", "n3"), ("other.toml", "prod", "n2")]
+    {
         let config = config.replace("\"n2\"", &format!("{node:?}\ndata_dir = \"data/n3\""));
         let config = config.replace("\"test\"", &format!("{cluster_name:?}"));
         cluster.home.write(file, config.as_bytes());
         let path = cluster.home.path(file);
         let (code, log) = began(&["serve", "--config", path.to_str().unwrap(), "--node", node]);
         let why = format!(
-            "the data there is that of n2 of the cluster test (node 2); this is {node} of the cluster {cluster_name} (node 2)"
+            "the data there is that of n2 of the cluster test (node 2); this is \
+                           {node} of the cluster {cluster_name} (node 2)"
         );
         assert_eq!(code, Some(1), "{log}");
         assert!(log.contains(&why), "{log}");
@@ -126,12 +131,18 @@ fn a_fourth_node_joins_and_answers_for_the_tenants_of_others() {
     for (writer, reader) in [(3, 0), (0, 3)] {
         let path = format!("/v1/tenants/w{writer}");
         let answer = cluster.call(writer, "PUT", &path, json!({"tier": "free"}));
-        assert_eq!((answer.status, &answer.json()["pending"]), (200, &json!([])), "{}", answer.text());
+        assert_eq!(
+            (answer.status, &answer.json()["pending"]),
+            (200, &json!([])),
+            "{}",
+            answer.text()
+        );
         assert!(cluster.get(reader, "/v1/policy")["tenants"].get(format!("w{writer}")).is_some());
     }
     // Of four nodes three vote.
     assert_eq!(voters(&cluster, 3), ["n1", "n2", "n3"]);
-    // The same line starts it again, as who it is, whether or not the cluster can be asked; and so does one without --join.
+    // The same line starts it again, as who it is, whether or not the cluster can be asked; and so
+    // does one without --join.
     let without = line.iter().take_while(|word| *word != "--join").cloned().collect::<Vec<_>>();
     let elsewhere = [&without[..], &["--join".into(), "http://127.0.0.1:1".into()]].concat();
     for line in [&line, &elsewhere, &without] {
@@ -139,9 +150,11 @@ fn a_fourth_node_joins_and_answers_for_the_tenants_of_others() {
         cluster.start_line(3, line);
         cluster.wait_seated(3, 0);
         assert_eq!(cluster.member(3, 3).unwrap()["number"], number);
-        // What it had counted went with its process, so this one may have to wait; it is decided all the same.
+        // What it had counted went with its process, so this one may have to wait; it is decided
+        // all the same.
         until("its next life decides", || {
-            (cluster.call(3, "POST", "/v1/check", json!({"tenant": tenants[0]})).status == 200).then_some(())
+            (cluster.call(3, "POST", "/v1/check", json!({"tenant": tenants[0]})).status == 200)
+                .then_some(())
         });
     }
     let audit = cluster.get(2, "/v1/audit").to_string();
@@ -170,7 +183,9 @@ fn one_node_grows_to_three_that_vote_and_goes_on_without_the_first() {
             // A little too early; it is called back.
             202 => assert_eq!(delete(&cluster, 1, "n1/drain").0, 200),
             503 => {}
-            _ => assert_eq!((status, &problem["type"]), (409, &json!("urn:tidegate:problem:unsafe"))),
+            _ => {
+                assert_eq!((status, &problem["type"]), (409, &json!("urn:tidegate:problem:unsafe")))
+            }
         }
         problem["detail"]
             .as_str()
@@ -191,7 +206,11 @@ fn one_node_grows_to_three_that_vote_and_goes_on_without_the_first() {
         let answer = cluster.call(1, "POST", "/v1/check", json!({"tenant": tenant}));
         (answer.status == 200).then(|| answer.json())
     });
-    assert_eq!((&decided["allowed"], &decided["remaining"]), (&json!(false), &json!(0)), "{decided}");
+    assert_eq!(
+        (&decided["allowed"], &decided["remaining"]),
+        (&json!(false), &json!(0)),
+        "{decided}"
+    );
     let owned = cluster.status(2)["nodes"]
         .as_array()
         .unwrap()
@@ -199,11 +218,13 @@ fn one_node_grows_to_three_that_vote_and_goes_on_without_the_first() {
         .map(|n| n["partitions"].as_u64().unwrap())
         .sum::<u64>();
     assert_eq!(owned, 4096);
-    // Back with its old data it hears that it is nobody: by the log, if that was just now, or by the others.
+    // Back with its old data it hears that it is nobody: by the log, if that was just now, or by
+    // the others.
     let mut back = cluster.home.run_as("n1");
     let (code, log) = (back.end().code(), back.log());
     let by_the_log = code == Some(0) && log.contains("this node has left its cluster");
-    let by_the_others = code == Some(1) && log.contains("n1 of the cluster test (node 1) is no member");
+    let by_the_others =
+        code == Some(1) && log.contains("n1 of the cluster test (node 1) is no member");
     assert!(by_the_log || by_the_others, "{code:?}: {log}");
 }
 
@@ -238,8 +259,12 @@ fn a_node_that_leaves_ends_by_itself_and_comes_back_only_as_another() {
     let second = cluster.member(0, 3).unwrap()["number"].as_u64().unwrap();
     assert!(second > first, "{first} {second}");
     let audit = cluster.get(2, "/v1/audit");
-    let told: Vec<_> =
-        audit["entries"].as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    let told: Vec<_> = audit["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["what"].as_str().unwrap())
+        .collect();
     for what in ["is to leave", "removed n4"] {
         assert!(told.iter().any(|told| told.contains(what)), "{what}: {told:?}");
     }
@@ -258,7 +283,9 @@ fn one_joins_one_leaves_and_one_restarts_under_traffic_and_every_tenant_gets_exa
         let line = locked().joins(3, 0, &[]);
         let process = locked().run_line(&line);
         let node = process.started();
-        until("the new node may be asked", || (node.call("GET", "/readyz", "").status == 200).then_some(()));
+        until("the new node may be asked", || {
+            (node.call("GET", "/readyz", "").status == 200).then_some(())
+        });
         locked().put(3, node);
         until("the new node owns its share", || locked().is_balanced(0).then_some(()));
         // Nobody asks it any more; it decides what it owns until it has handed it over.
@@ -279,13 +306,15 @@ fn nodes_own_what_their_weights_say_and_nothing_that_was_counted_is_lost_on_the_
     for tenant in &tenants {
         cluster.check(1, json!({"tenant": tenant, "cost": 60}));
     }
-    let owned = |cluster: &Cluster, i: usize| cluster.member(0, i).map(|node| node["partitions"].clone());
+    let owned =
+        |cluster: &Cluster, i: usize| cluster.member(0, i).map(|node| node["partitions"].clone());
     let (exit, data, notes) = cluster.command(1, &["cluster", "weight", "n3", "2"]);
     assert_eq!((exit, data.as_str()), (0, "n3: weight 2\n"), "{notes}");
     let (line, mut seen) = ("n1 to n3: ", false);
     until("the third owns twice as much", || {
         seen |= cluster.command(0, &["cluster", "status"]).1.contains(line);
-        (owned(&cluster, 2) == Some(json!(2048)) && owned(&cluster, 0) == Some(json!(1024))).then_some(())
+        (owned(&cluster, 2) == Some(json!(2048)) && owned(&cluster, 0) == Some(json!(1024)))
+            .then_some(())
     });
     assert!(seen, "nobody was shown what moves");
     // Who joins says how much it takes; of weight 0 it owns nothing, and answers.
@@ -321,7 +350,11 @@ fn a_voter_that_is_gone_and_given_up_is_replaced_in_one_change() {
         let answer = cluster.call(3, "POST", "/v1/check", json!({"tenant": tenant}));
         (answer.status == 200).then(|| answer.json())
     });
-    assert_eq!((&decided["allowed"], &decided["remaining"]), (&json!(false), &json!(0)), "{decided}");
+    assert_eq!(
+        (&decided["allowed"], &decided["remaining"]),
+        (&json!(false), &json!(0)),
+        "{decided}"
+    );
     // Two of the new three are a majority.
     cluster.kill(0);
     until("one of the others leads", || cluster.status(3)["leader"].is_string().then_some(()));
@@ -418,7 +451,8 @@ fn a_node_whose_data_is_lost_does_not_begin_anew_in_its_own_place() {
     let mut lost = cluster.home.run_as("n3");
     assert_eq!(lost.end().code(), Some(1), "{}", lost.log());
     assert!(
-        lost.log().contains("n3 of the cluster test (node 3) was there before, and its data is lost"),
+        lost.log()
+            .contains("n3 of the cluster test (node 3) was there before, and its data is lost"),
         "{}",
         lost.log()
     );
@@ -439,7 +473,11 @@ fn a_node_that_is_only_added_to_the_file_is_told_to_ask() {
     cluster.list(&[0, 1, 2]);
     let mut added = cluster.home.run_as("n3");
     assert_eq!(added.end().code(), Some(1), "{}", added.log());
-    assert!(added.log().contains("n3 of the cluster test (node 3) is no member"), "{}", added.log());
+    assert!(
+        added.log().contains("n3 of the cluster test (node 3) is no member"),
+        "{}",
+        added.log()
+    );
     assert!(added.log().contains("--join"), "{}", added.log());
     // Its line in the file and --join go together.
     let url = format!("http://{}", cluster.node(0).addr);
@@ -448,7 +486,8 @@ fn a_node_that_is_only_added_to_the_file_is_told_to_ask() {
     cluster.wait_seated(2, 0);
 }
 
-/// Stands on the doorstep of a node `n4` of the cluster `test` while `look` runs, which hears where that is.
+/// Stands on the doorstep of a node `n4` of the cluster `test` while `look` runs, which hears where
+/// that is.
 fn on_a_doorstep<T: Send>(look: impl FnOnce(SocketAddr) -> T + Send) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut listener = runtime.block_on(PlainListener::bind(([127, 0, 0, 1], 0).into())).unwrap();
@@ -499,14 +538,16 @@ fn whoever_was_admitted_and_never_came_may_ask_again_and_can_be_let_go() {
     let (status, problem) = delete(&cluster, 0, "n1");
     assert!(
         status == 409
-            && problem["detail"] == "n1 is the last node that may own partitions: nobody could decide",
+            && problem["detail"]
+                == "n1 is the last node that may own partitions: nobody could decide",
         "{problem}"
     );
 }
 
 #[test]
 fn a_node_that_joins_gets_the_tokens_and_needs_one_to_get_in() {
-    let auth = "[auth]\nadmin_tokens = [\"open-sesame-for-all\"]\nread_tokens = [\"open-sesame-to-see\"]\n";
+    let auth = "[auth]\nadmin_tokens = [\"open-sesame-for-all\"]\nread_tokens = \
+                [\"open-sesame-to-see\"]\n";
     let mut cluster = Cluster::with_auth(1, POLICY, auth, "open-sesame-for-all");
     for (token, status) in [("open-sesame-to-see", 403), ("nonsense", 401)] {
         let line = cluster.joins(1, 0, &["--token", token]);

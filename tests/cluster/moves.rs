@@ -16,7 +16,8 @@ const POLICY: &str = r#"
     limits = [{ name = "hour", algorithm = "token_bucket", rate = "1/24h", burst = 100 }]
 "#;
 
-/// What a caller in the background saw: how many were allowed of each tenant, the slowest answer, and what was no answer.
+/// What a caller in the background saw: how many were allowed of each tenant, the slowest answer,
+/// and what was no answer.
 #[derive(Default, Debug)]
 pub struct Seen {
     pub allowed: BTreeMap<String, u64>,
@@ -25,7 +26,8 @@ pub struct Seen {
     pub asked: usize,
 }
 
-/// Asks about sixty tenants in turn, through the nodes that `through` says, until it is told to stop; meanwhile `main` runs.
+/// Asks about sixty tenants in turn, through the nodes that `through` says, until it is told to
+/// stop; meanwhile `main` runs.
 pub fn under_traffic(cluster: &Mutex<Cluster>, main: impl FnOnce()) -> Seen {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -56,9 +58,11 @@ pub fn under_traffic(cluster: &Mutex<Cluster>, main: impl FnOnce()) -> Seen {
                                     *seen.allowed.entry(tenant).or_default() += 1;
                                 }
                             }
-                            Ok(answer) => {
-                                seen.failed.push(format!("{tenant}: {} {}", answer.status, answer.text()))
-                            }
+                            Ok(answer) => seen.failed.push(format!(
+                                "{tenant}: {} {}",
+                                answer.status,
+                                answer.text()
+                            )),
                             Err(error) => seen.failed.push(format!("{tenant}: {error}")),
                         }
                     }
@@ -72,8 +76,9 @@ pub fn under_traffic(cluster: &Mutex<Cluster>, main: impl FnOnce()) -> Seen {
             std::thread::sleep(Duration::from_millis(100));
             let cluster = cluster.lock().unwrap();
             let through = cluster.running()[0];
-            let peek =
-                |i: usize| cluster.call(through, "POST", "/v1/peek", json!({"tenant": format!("t{i}")}));
+            let peek = |i: usize| {
+                cluster.call(through, "POST", "/v1/peek", json!({"tenant": format!("t{i}")}))
+            };
             (0..60).all(|i| peek(i).json()["allowed"] == false).then_some(())
         });
         stop.store(true, Ordering::Relaxed);
@@ -91,7 +96,8 @@ pub fn under_traffic(cluster: &Mutex<Cluster>, main: impl FnOnce()) -> Seen {
 }
 
 impl Seen {
-    /// Every check was answered within a second, and each of the sixty tenants got exactly its hundred.
+    /// Every check was answered within a second, and each of the sixty tenants got exactly its
+    /// hundred.
     pub fn is_exact(&self) {
         let failed = &self.failed[..self.failed.len().min(5)];
         assert!(self.failed.is_empty(), "{} of {}: {failed:?}", self.failed.len(), self.asked);
@@ -101,7 +107,8 @@ impl Seen {
     }
 }
 
-/// Stops a node of the file and starts it again, while others go on asking; until it owns something, as node `via` sees it.
+/// Stops a node of the file and starts it again, while others go on asking; until it owns
+/// something, as node `via` sees it.
 pub fn restart(cluster: &Mutex<Cluster>, i: usize, via: usize) {
     let locked = || cluster.lock().unwrap();
     let node = locked().take_away(i);
@@ -118,7 +125,8 @@ pub fn restart(cluster: &Mutex<Cluster>, i: usize, via: usize) {
 }
 
 #[test]
-fn each_of_three_nodes_is_restarted_in_turn_under_traffic_and_every_tenant_gets_exactly_its_limit() {
+fn each_of_three_nodes_is_restarted_in_turn_under_traffic_and_every_tenant_gets_exactly_its_limit()
+{
     let cluster = Mutex::new(Cluster::start(3, POLICY));
     under_traffic(&cluster, || (0..3).for_each(|i| restart(&cluster, i, (i + 1) % 3))).is_exact();
 }

@@ -14,7 +14,8 @@ const POLICY: &str = r#"
     limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
 "#;
 
-/// The words that every node of a cluster is started with, whichever it is: `n1` is asked whether there is a cluster.
+/// The words that every node of a cluster is started with, whichever it is: `n1` is asked whether
+/// there is a cluster.
 fn one_line(cluster: &Cluster) -> String {
     format!("127.0.0.1:{}", cluster.ports(0).0)
 }
@@ -67,14 +68,18 @@ fn a_peer_whose_name_leads_nowhere_is_down_and_comes_back_under_another() {
     let mut cluster = Cluster::start(3, POLICY);
     cluster.stop(2);
     cluster.begin_with(2, &["--peer-advertise", "nowhere.invalid:7171"]);
-    // It reaches the others, which can't dial it under that name; its address in the file leads to it.
+    // It reaches the others, which can't dial it under that name; its address in the file leads to
+    // it.
     wait_ready(&cluster, 2);
     wait_at(&cluster, 0, 2, "nowhere.invalid:7171");
     cluster.stop(2);
     let (http, peer) = cluster.moves(2);
     let listens = [format!("127.0.0.1:{http}"), format!("127.0.0.1:{peer}")];
     let [http, peer] = &listens;
-    cluster.begin_with(2, &["--http", http, "--peer", peer, "--peer-advertise", "nowhere.invalid:7171"]);
+    cluster.begin_with(
+        2,
+        &["--http", http, "--peer", peer, "--peer-advertise", "nowhere.invalid:7171"],
+    );
     until("the others say why it is down", || {
         let breakers = cluster.get(0, "/v1/cluster/breakers").to_string();
         breakers.contains("nowhere.invalid can't be resolved").then_some(())
@@ -104,7 +109,8 @@ fn a_node_at_a_new_address_is_found_also_where_the_majority_needs_it() {
     let third = begin_elsewhere(&mut cluster, 2);
     wait_ready(&cluster, 2);
     wait_at(&cluster, 0, 2, &third);
-    // Without it there is no majority: the one that is left has to dial it where it says that it is.
+    // Without it there is no majority: the one that is left has to dial it where it says that it
+    // is.
     cluster.stop(2);
     cluster.kill(1);
     let third = begin_elsewhere(&mut cluster, 2);
@@ -138,7 +144,8 @@ fn one_line_starts_the_nodes_of_the_list_and_those_that_join_them() {
     // Without the first of the list nothing is formed, and it is said whom they wait for.
     until("they say whom they wait for", || {
         let log = cluster.node(2).process.log();
-        (log.contains("waiting for all nodes of the list") && log.contains("n1 (127.0.0.1:")).then_some(())
+        (log.contains("waiting for all nodes of the list") && log.contains("n1 (127.0.0.1:"))
+            .then_some(())
     });
     assert!(!is_ready(&cluster, 1) && !is_ready(&cluster, 2));
     cluster.begin_with(0, &["--join", &via]);
@@ -159,7 +166,8 @@ fn one_line_starts_the_nodes_of_the_list_and_those_that_join_them() {
 #[test]
 fn a_listed_node_that_finds_a_cluster_without_it_joins_it() {
     let mut cluster = Cluster::start(2, POLICY);
-    // The list has a third, which the cluster was formed without; the URL doesn't answer, the others of the list do.
+    // The list has a third, which the cluster was formed without; the URL doesn't answer, the
+    // others of the list do.
     cluster.joins(2, 0, &[]);
     cluster.list(&[0, 1, 2]);
     let via = format!("127.0.0.1:{}", cluster.ports(0).0);
@@ -167,7 +175,9 @@ fn a_listed_node_that_finds_a_cluster_without_it_joins_it() {
     let late = proxy.local_addr().unwrap();
     drop(proxy);
     let process = cluster.home().run_words_as(&["serve", "--join", &late.to_string()], "n3");
-    until("it hears of the cluster", || process.log().contains("it asks to be admitted").then_some(()));
+    until("it hears of the cluster", || {
+        process.log().contains("it asks to be admitted").then_some(())
+    });
     drop(process);
     let node = cluster.home().run_words_as(&["serve", "--join", &via], "n3").started();
     cluster.put(2, node);
@@ -186,11 +196,15 @@ fn a_node_with_a_lost_disk_is_refused_and_comes_back_as_another_with_rejoin() {
     wiped(&mut cluster);
     // By the URL, by the list if the URL says nothing, and without --join.
     for join in [Some(via.as_str()), Some("127.0.0.1:1"), None] {
-        let words: Vec<_> = ["serve"].into_iter().chain(join.map(|_| "--join")).chain(join).collect();
+        let words: Vec<_> =
+            ["serve"].into_iter().chain(join.map(|_| "--join")).chain(join).collect();
         let mut refused = cluster.home().run_words_as(&words, "n3");
         assert_eq!(refused.end().code(), Some(1), "{}", refused.log());
         let log = refused.log();
-        assert!(log.contains("--rejoin") && log.contains("tidegate cluster leave n3 --force"), "{log}");
+        assert!(
+            log.contains("--rejoin") && log.contains("tidegate cluster leave n3 --force"),
+            "{log}"
+        );
     }
     let node = cluster.home().run_words_as(&["serve", "--join", &via, "--rejoin"], "n3").started();
     cluster.put(2, node);
@@ -200,7 +214,8 @@ fn a_node_with_a_lost_disk_is_refused_and_comes_back_as_another_with_rejoin() {
     cluster.stop(2);
     cluster.begin_with(2, &["--join", &via, "--rejoin"]);
     wait_ready(&cluster, 2);
-    // What the lost disk had counted begins as spent, so that not every check is allowed; each is decided.
+    // What the lost disk had counted begins as spent, so that not every check is allowed; each is
+    // decided.
     for i in 0..30 {
         until("the check is decided", || {
             let answer = cluster.call(2, "POST", "/v1/check", json!({"tenant": format!("t{i}")}));
@@ -216,7 +231,9 @@ fn a_node_that_lives_is_not_given_up_for_another_that_has_its_name() {
     let as_ours: Vec<_> =
         line.iter().map(|word| if word == "n4" { "n2".into() } else { word.clone() }).collect();
     let twin = cluster.run_line(&as_ours);
-    until("the leader refuses", || twin.log().contains("n2 was heard of in the last 5s").then_some(()));
+    until("the leader refuses", || {
+        twin.log().contains("n2 was heard of in the last 5s").then_some(())
+    });
     assert_eq!(cluster.member(0, 1).unwrap()["state"], "up");
     assert!(!cluster.home().path("data/n4/raft.redb").exists());
 }
@@ -235,7 +252,12 @@ fn nodes_that_lost_their_data_form_no_second_cluster() {
     }
     for i in [1, 2] {
         until("it waits for the first", || {
-            cluster.node(i).process.log().contains("waiting for all nodes of the list").then_some(())
+            cluster
+                .node(i)
+                .process
+                .log()
+                .contains("waiting for all nodes of the list")
+                .then_some(())
         });
     }
     assert!(!is_ready(&cluster, 1) && !is_ready(&cluster, 2));
@@ -273,7 +295,8 @@ fn a_node_alone_and_a_node_that_joins_start_from_variables() {
     let first = start(&cluster, 0, &[]);
     cluster.put(0, first);
     wait_ready(&cluster, 0);
-    let second = start(&cluster, 1, &[("TIDEGATE_JOIN", format!("localhost:{}", cluster.ports(0).0))]);
+    let second =
+        start(&cluster, 1, &[("TIDEGATE_JOIN", format!("localhost:{}", cluster.ports(0).0))]);
     cluster.put(1, second);
     cluster.wait_seated(1, 0);
     let joined = cluster.member(0, 1).unwrap();
@@ -284,7 +307,8 @@ fn a_node_alone_and_a_node_that_joins_start_from_variables() {
 /// Whether this machine lets a test have a list of hosts of its own.
 fn has_own_hosts() -> bool {
     let hosts = "mount --bind /dev/null /etc/hosts";
-    let ran = Command::new("unshare").args(["-m", "sh", "-c", hosts]).stderr(Stdio::null()).status();
+    let ran =
+        Command::new("unshare").args(["-m", "sh", "-c", hosts]).stderr(Stdio::null()).status();
     ran.is_ok_and(|status| status.success())
 }
 
@@ -304,13 +328,17 @@ fn a_name_is_resolved_at_each_dial() {
     let config = fs::read_to_string(cluster.home().path("cluster.toml")).unwrap();
     let named = (0..3).fold(config, |config, i| {
         let peer = cluster.ports(i).1;
-        config.replace(&format!("peer = \"127.0.0.1:{peer}\""), &format!("peer = \"n{}.test:{peer}\"", i + 1))
+        config.replace(
+            &format!("peer = \"127.0.0.1:{peer}\""),
+            &format!("peer = \"n{}.test:{peer}\"", i + 1),
+        )
     });
     cluster.home().write("cluster.toml", named.as_bytes());
     // The shell becomes the node, with /etc/hosts of its own.
     let start = |cluster: &Cluster, i: usize, more: &str| {
         let script = format!(
-            "mount --bind hosts /etc/hosts && exec {} serve --config cluster.toml --node n{} {more}",
+            "mount --bind hosts /etc/hosts && exec {} serve --config cluster.toml --node n{} \
+             {more}",
             env!("CARGO_BIN_EXE_tidegate"),
             i + 1
         );
@@ -326,7 +354,9 @@ fn a_name_is_resolved_at_each_dial() {
     // The node moves, and only the name server says where to.
     cluster.stop(2);
     let text = fs::read_to_string(folder.join("hosts")).unwrap();
-    cluster.home().write("hosts", text.replace("127.0.0.1 n3.test", "127.0.0.9 n3.test").as_bytes());
+    cluster
+        .home()
+        .write("hosts", text.replace("127.0.0.1 n3.test", "127.0.0.9 n3.test").as_bytes());
     let elsewhere = format!("--peer 127.0.0.9:{}", cluster.ports(2).1);
     let node = start(&cluster, 2, &elsewhere).started();
     cluster.put(2, node);

@@ -1,9 +1,9 @@
 //! A network between the nodes that delays and cuts, link by link.
 //!
-//! Every node advertises a port of the network instead of its own port for peers. The network takes the
-//! connection, reads in the greeting which node has dialled, and carries the bytes of both directions
-//! as slowly as the link between the two says. A cut link carries nothing and loses nothing: what was
-//! sent arrives after the cut, as TCP would send it again.
+//! Every node advertises a port of the network instead of its own port for peers. The network takes
+//! the connection, reads in the greeting which node has dialled, and carries the bytes of both
+//! directions as slowly as the link between the two says. A cut link carries nothing and loses
+//! nothing: what was sent arrives after the cut, as TCP would send it again.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener as Bound;
@@ -134,7 +134,8 @@ async fn carry(mut dialled: TcpStream, to: usize, port: u16, ways: Shared) {
     }
 }
 
-/// Reads the first frame of a connection; returns which node has dialled, and the bytes of the frame.
+/// Reads the first frame of a connection; returns which node has dialled, and the bytes of the
+/// frame.
 async fn greeting(dialled: &mut TcpStream) -> Option<(usize, Vec<u8>)> {
     let mut bytes = vec![0; HEAD_BYTES];
     dialled.read_exact(&mut bytes).await.ok()?;

@@ -98,10 +98,9 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
         until("the owners know each other", || {
             let answered = tenants.iter().all(|tenant| {
                 let peek = json!({"tenant": tenant, "deadline_ms": 1000});
-                cluster
-                    .running()
-                    .into_iter()
-                    .all(|through| cluster.call(through, "POST", "/v1/peek", peek.clone()).status == 200)
+                cluster.running().into_iter().all(|through| {
+                    cluster.call(through, "POST", "/v1/peek", peek.clone()).status == 200
+                })
             });
             answered.then_some(())
         });
@@ -119,13 +118,18 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
         write(&cluster, (i + 1) % 3, limit);
         for tenant in &tenants {
             for through in 0..3 {
-                assert_eq!(left(&cluster, through, tenant), limit - taken, "{tenant} after {taken}");
+                assert_eq!(
+                    left(&cluster, through, tenant),
+                    limit - taken,
+                    "{tenant} after {taken}"
+                );
             }
         }
     }
     let raised = until("the format level is raised", || audited(&cluster, 0));
     assert_eq!(raised, "raised the format level to 2");
-    // Then the leader gives the settings their first value, and every process says what it runs with.
+    // Then the leader gives the settings their first value, and every process says what it runs
+    // with.
     until("the settings have a value", || {
         let settings = cluster.get(1, "/v1/cluster/settings");
         (settings == json!({"version": 1, "round_trip_ms": 100, "restart": []})).then_some(())
@@ -140,7 +144,13 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
     cluster.stop(2);
     let mut refused = old_program().unwrap();
     let refused = refused
-        .args(["serve", "--config", cluster.home().path("cluster.toml").to_str().unwrap(), "--node", "n3"])
+        .args([
+            "serve",
+            "--config",
+            cluster.home().path("cluster.toml").to_str().unwrap(),
+            "--node",
+            "n3",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -27,10 +27,16 @@ fn a_write_through_any_node_is_in_force_through_all_as_soon_as_it_is_answered() 
         let answer = cluster.call(writer, "PUT", "/v1/tiers/free", tier(limit));
         let said = answer.json();
         assert_eq!((answer.status, &said["pending"]), (200, &json!([])), "{said}");
-        assert_eq!(answer.header("etag"), Some(format!("{:?}", said["version"].to_string()).as_str()));
+        assert_eq!(
+            answer.header("etag"),
+            Some(format!("{:?}", said["version"].to_string()).as_str())
+        );
         for through in 0..3 {
             let decision = cluster.check(through, json!({"tenant": format!("t{round}-{through}")}));
-            assert_eq!((&decision["limit"], &decision["policy_version"]), (&json!(limit), &said["version"]));
+            assert_eq!(
+                (&decision["limit"], &decision["policy_version"]),
+                (&json!(limit), &said["version"])
+            );
             assert_eq!(cluster.get(through, "/v1/policy")["tiers"]["free"], tier(limit));
         }
     }
@@ -69,7 +75,8 @@ fn of_a_thousand_edits_with_preconditions_none_is_lost() {
                     loop {
                         let current = wire.call("GET", "/v1/tiers/free", &[], b"");
                         let tag = current.header("etag").unwrap().to_string();
-                        let answer = wire.call("PUT", &path, &[("if-match", &tag)], br#"{"tier":"free"}"#);
+                        let answer =
+                            wire.call("PUT", &path, &[("if-match", &tag)], br#"{"tier":"free"}"#);
                         tried.fetch_add(1, Ordering::Relaxed);
                         match answer.status {
                             200 => break,

@@ -32,7 +32,10 @@ fn a_cluster_that_has_not_formed_says_whom_it_waits_for() {
     }
     let (status, verbose) = text(&cluster, 0, "/readyz?verbose");
     let verbose: Value = serde_json::from_str(&verbose).unwrap();
-    assert_eq!((status, &verbose["ready"], &verbose["missing"]), (503, &json!(false), &json!(missing)));
+    assert_eq!(
+        (status, &verbose["ready"], &verbose["missing"]),
+        (503, &json!(false), &json!(missing))
+    );
     assert_eq!(cluster.status(0)["warnings"], json!([missing]));
     // A check waits for its deadline, and then both say what is missing.
     let begun = instant();
@@ -55,7 +58,12 @@ fn a_cluster_that_has_not_formed_says_whom_it_waits_for() {
     std::thread::sleep(Duration::from_millis(200));
     cluster.begin(2);
     let answer = waiting.join().unwrap();
-    assert_eq!((answer.status, &answer.json()["allowed"]), (200, &json!(true)), "{}", answer.text());
+    assert_eq!(
+        (answer.status, &answer.json()["allowed"]),
+        (200, &json!(true)),
+        "{}",
+        answer.text()
+    );
 }
 
 #[test]
@@ -75,9 +83,18 @@ fn each_of_three_nodes_decides_the_first_check_after_it_says_ready() {
                     // Of twelve tenants each node owns some.
                     for tenant in 0..12 {
                         let check = json!({"tenant": format!("t{tenant}")}).to_string();
-                        let answer =
-                            Wire::to(address).unwrap().call("POST", "/v1/check", &[], check.as_bytes());
-                        assert_eq!(answer.status, 200, "start {start}, tenant {tenant}: {}", answer.text());
+                        let answer = Wire::to(address).unwrap().call(
+                            "POST",
+                            "/v1/check",
+                            &[],
+                            check.as_bytes(),
+                        );
+                        assert_eq!(
+                            answer.status,
+                            200,
+                            "start {start}, tenant {tenant}: {}",
+                            answer.text()
+                        );
                     }
                 })
             })

@@ -1,4 +1,5 @@
-//! A cluster that has lost its majority goes on with one node that is left, and with nothing else of what it was.
+//! A cluster that has lost its majority goes on with one node that is left, and with nothing else
+//! of what it was.
 
 use serde_json::{Value, json};
 
@@ -24,10 +25,13 @@ pub fn offline(cluster: &Cluster, words: &[&str]) -> (i32, String, String) {
 
 /// Waits until a node answers that it is ready.
 pub fn wait_up(cluster: &Cluster, i: usize) {
-    until("the node is ready", || (cluster.node(i).call("GET", "/readyz", "").status == 200).then_some(()));
+    until("the node is ready", || {
+        (cluster.node(i).call("GET", "/readyz", "").status == 200).then_some(())
+    });
 }
 
-/// The line that a command has printed, by which node `i` comes back: its words after the program's name.
+/// The line that a command has printed, by which node `i` comes back: its words after the program's
+/// name.
 pub fn printed_line(notes: &str, i: usize) -> Vec<String> {
     let begins = format!("n{} comes back with an empty data directory and: tidegate ", i + 1);
     let line = notes.lines().find_map(|line| line.strip_prefix(&begins));
@@ -37,12 +41,14 @@ pub fn printed_line(notes: &str, i: usize) -> Vec<String> {
 
 pub fn names(cluster: &Cluster, via: usize) -> Vec<(String, u64)> {
     let nodes = cluster.status(via)["nodes"].clone();
-    let name = |node: &Value| (node["id"].as_str().unwrap().to_string(), node["number"].as_u64().unwrap());
+    let name =
+        |node: &Value| (node["id"].as_str().unwrap().to_string(), node["number"].as_u64().unwrap());
     nodes.as_array().unwrap().iter().map(name).collect()
 }
 
 fn edit(cluster: &Cluster, through: usize, tenant: &str) -> (u16, Value) {
-    let answer = cluster.call(through, "PUT", &format!("/v1/tenants/{tenant}"), json!({"tier": "free"}));
+    let answer =
+        cluster.call(through, "PUT", &format!("/v1/tenants/{tenant}"), json!({"tier": "free"}));
     (answer.status, answer.json())
 }
 
@@ -76,7 +82,8 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
     assert!(notes.contains("what n1, n2 counted; where they only can't be reached"), "{notes}");
     let (code, data, notes) = offline(&cluster, &words);
     assert_eq!(code, 0, "{data}{notes}");
-    let n1 = "n1 comes back with an empty data directory and: tidegate serve --node n1 --http 127.0.0.1:";
+    let n1 = "n1 comes back with an empty data directory and: tidegate serve --node n1 --http \
+              127.0.0.1:";
     assert!(notes.contains(n1), "{notes}");
     assert_ne!(std::fs::read(cluster.home().path("data/n3/raft.redb")).unwrap(), before);
 
@@ -95,7 +102,10 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
     let audit = cluster.get(2, "/v1/audit").to_string();
     let log = cluster.node(2).process.log();
     assert_eq!((left(&mine), left(&lost)), (json!(40), json!(100)), "{audit}\n{log}");
-    assert!(audit.contains("recovered the cluster as node 3; gave up n1 (node 1), n2 (node 2)"), "{audit}");
+    assert!(
+        audit.contains("recovered the cluster as node 3; gave up n1 (node 1), n2 (node 2)"),
+        "{audit}"
+    );
 
     for i in [0, 1] {
         cluster.start_line(i, &printed_line(&notes, i));
@@ -119,8 +129,10 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
     // And what was recovered once can be again.
     cluster.stop(0);
     cluster.stop(1);
-    let (code, data, notes) =
-        offline(&cluster, &["cluster", "recover", "--data-dir", "data/n1", "--force", "-o", "json"]);
+    let (code, data, notes) = offline(
+        &cluster,
+        &["cluster", "recover", "--data-dir", "data/n1", "--force", "-o", "json"],
+    );
     assert_eq!(code, 0, "{notes}");
     let said: Value = serde_json::from_str(&data).unwrap();
     assert_eq!(
@@ -152,7 +164,8 @@ fn nodes_that_come_back_with_old_data_are_a_cluster_no_more_as_soon_as_they_hear
         let (code, log) = cluster.wait_ended(i);
         assert_eq!(code, Some(1), "{log}");
         let why = format!(
-            "n{} of the cluster test (node {}) is nobody any more: the cluster was made anew without it, says n3",
+            "n{} of the cluster test (node {}) is nobody any more: the cluster was \
+                           made anew without it, says n3",
             i + 1,
             i + 1
         );
@@ -177,7 +190,8 @@ fn nodes_that_come_back_with_old_data_are_a_cluster_no_more_as_soon_as_they_hear
 #[test]
 fn nothing_is_recovered_of_what_is_no_nodes_data() {
     let cluster = Cluster::start(1, POLICY);
-    let recover = |folder: &str| offline(&cluster, &["cluster", "recover", "--data-dir", folder, "--force"]);
+    let recover =
+        |folder: &str| offline(&cluster, &["cluster", "recover", "--data-dir", folder, "--force"]);
     assert_eq!(recover("data/none").0, 2);
     assert!(!cluster.home().path("data/none").exists());
     assert_eq!(recover("data/n1").0, 5);

@@ -1,4 +1,5 @@
-//! Nodes know each other by a secret: a stranger on the machine gets in nowhere, whatever it greets as.
+//! Nodes know each other by a secret: a stranger on the machine gets in nowhere, whatever it greets
+//! as.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -48,7 +49,8 @@ fn configure(cluster: &Cluster, from: &str, to: &str) {
 
 fn are_connected(cluster: &Cluster, i: usize) -> bool {
     let breakers = cluster.get(i, "/v1/cluster/breakers");
-    let up = breakers["breakers"].as_array().unwrap().iter().filter(|peer| peer["connected"] == true);
+    let up =
+        breakers["breakers"].as_array().unwrap().iter().filter(|peer| peer["connected"] == true);
     up.count() == cluster.running().len() - 1
 }
 
@@ -115,7 +117,8 @@ async fn a_stranger_that_greets_as_a_member_is_refused() {
         assert!(why.starts_with("node n2 knows another peer secret than this node"), "{why}");
         // As one that goes on without.
         let greeting = hello(class, Marks { nonce: Some([1; 32]), ..Marks::default() }).write();
-        let frames = vec![frame(FrameKind::Hello, greeting), frame(FrameKind::Request, vec![0; 64])];
+        let frames =
+            vec![frame(FrameKind::Hello, greeting), frame(FrameKind::Request, vec![0; 64])];
         assert_eq!(speaks(&address, frames).await, None);
     }
     logged(&cluster, 0, "a peer was not let in");
@@ -146,7 +149,8 @@ async fn bytes_of_a_greeting_are_no_proof() {
 
 #[test]
 fn a_secret_is_changed_node_by_node_without_a_gap() {
-    let [old, both, new] = [&[SECRET][..], &[NEXT, SECRET], &[NEXT]].map(|secrets| auth() + &peers(secrets));
+    let [old, both, new] =
+        [&[SECRET][..], &[NEXT, SECRET], &[NEXT]].map(|secrets| auth() + &peers(secrets));
     let accepts_both = auth() + &peers(&[SECRET, NEXT]);
     let mut cluster = start(&old);
     let mut before = old;
@@ -160,7 +164,11 @@ fn a_secret_is_changed_node_by_node_without_a_gap() {
         before = sections;
     }
     assert!(cluster.node(0).process.out().contains("peers   by secret ([peers] secret or"));
-    assert!(!cluster.node(0).process.log().contains("peer secret"), "{}", cluster.node(0).process.log());
+    assert!(
+        !cluster.node(0).process.log().contains("peer secret"),
+        "{}",
+        cluster.node(0).process.log()
+    );
 }
 
 #[test]
@@ -242,7 +250,10 @@ fn a_node_that_was_given_up_ends_where_the_cluster_has_a_secret() {
     // It may end before it says where it listens.
     let mut old = cluster.home().run_words_as(&["serve"], "n1");
     let (code, log) = (old.end().code(), old.log());
-    assert!(code == Some(1) && log.contains("the cluster was made anew without it, says n3"), "{log}");
+    assert!(
+        code == Some(1) && log.contains("the cluster was made anew without it, says n3"),
+        "{log}"
+    );
     // By the line that was printed it comes back, and is given the keys.
     std::fs::remove_dir_all(cluster.home().path("data/n1")).unwrap();
     cluster.start_line(0, &printed_line(&notes, 0));
@@ -258,8 +269,8 @@ fn without_tokens_a_secret_is_given_to_nobody() {
     logged(&cluster, 3, "the peer refused: node n4 gives no proof that it knows the peer secret");
     cluster.kill(3);
     // Its operator gives it the secret.
-    cluster.home =
-        std::mem::replace(&mut cluster.home, Home::empty()).set_variable("TIDEGATE_PEER_SECRET", SECRET);
+    cluster.home = std::mem::replace(&mut cluster.home, Home::empty())
+        .set_variable("TIDEGATE_PEER_SECRET", SECRET);
     cluster.start_line(3, &line);
     cluster.wait_seated(3, 0);
     wait_whole(&cluster);
@@ -277,7 +288,8 @@ fn two_clusters_of_one_name_on_the_same_addresses_do_not_mix() {
     logged(&cluster, 1, "its configuration lists other [[nodes]] than that of this node");
     until("n1 says why it is not ready", || {
         let ready = cluster.node(0).call("GET", "/readyz", "").text();
-        let says = ready.contains("the cluster has not formed") && ready.contains("other [[nodes]]");
+        let says =
+            ready.contains("the cluster has not formed") && ready.contains("other [[nodes]]");
         says.then_some(())
     });
     cluster.kill(1);

@@ -43,7 +43,8 @@ fn a_round_trip_that_is_set_is_used_from_the_next_start_on() {
     assert_eq!((code, said.as_str()), (0, "settings version 2: round_trip_ms 300\n"), "{notes}");
     assert_eq!(notes, "n1, n2, n3 use it once they are restarted\n");
     let shown = json!({"version": 2, "round_trip_ms": 300, "restart": ["n1", "n2", "n3"]});
-    let warning = "round_trip_ms is 300, and n1, n2, n3 run with another value until they are restarted";
+    let warning =
+        "round_trip_ms is 300, and n1, n2, n3 run with another value until they are restarted";
     for i in 0..3 {
         assert_eq!(cluster.get(i, PATH), shown);
         let warnings = cluster.status(i)["warnings"].clone();
@@ -60,8 +61,8 @@ fn a_round_trip_that_is_set_is_used_from_the_next_start_on() {
         cluster.wait_ready(i);
         assert_eq!(round_trip_max(&cluster, i), 345);
         (0..3).for_each(|via| wait_to_restart(&cluster, via, left));
-        let ignored = "[cluster] round_trip_ms = 100 in the configuration is ignored: the cluster's log \
-                       says 300";
+        let ignored = "[cluster] round_trip_ms = 100 in the configuration is ignored: the \
+                       cluster's log says 300";
         let log = &cluster.node(i).process;
         until("the log line names both values", || log.log().contains(ignored).then_some(()));
     }

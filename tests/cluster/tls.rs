@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::json;
 use tidegate::check::Name;
-use tidegate::net::tls::{Authority, Certified, Chain, Material, Own, PrivateKey, Tls, TlsStream, Trusted};
+use tidegate::net::tls::{
+    Authority, Certified, Chain, Material, Own, PrivateKey, Tls, TlsStream, Trusted,
+};
 use tidegate::net::{Dial, Network};
 use tidegate::peer::{
     BootId, Class, Frame, FrameCodec, FrameKind, Hello, Identity, Lineage, Marks, VERSIONS,
@@ -26,8 +28,8 @@ const POLICY: &str = r#"
 "#;
 
 /// HTTP stays plain, so that it can be asked as it is elsewhere.
-const TLS: &str =
-    "[tls]\nca = \"certs/ca.pem\"\ncert = \"certs/{node}.pem\"\nkey = \"certs/{node}.key\"\nhttp = false\n";
+const TLS: &str = "[tls]\nca = \"certs/ca.pem\"\ncert = \"certs/{node}.pem\"\nkey = \
+                   \"certs/{node}.key\"\nhttp = false\n";
 
 fn start() -> Cluster {
     let home = Home::empty();
@@ -47,8 +49,11 @@ fn assert_whole(cluster: &Cluster, prefix: &str) {
             assert_eq!(cluster.check(through, json!({"tenant": tenant}))["allowed"], true);
         }
         let breakers = cluster.get(through, "/v1/cluster/breakers");
-        let up =
-            breakers["breakers"].as_array().unwrap().iter().filter(|breaker| breaker["connected"] == true);
+        let up = breakers["breakers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|breaker| breaker["connected"] == true);
         assert_eq!(up.count(), cluster.running().len() - 1, "{breakers}");
     }
 }
@@ -74,7 +79,8 @@ fn a_node_that_shows_nothing_or_what_nobody_believes_stays_out_and_may_come_back
     let plain = with.replace(TLS, "");
     let foreign = with.replace("certs/", "foreign/");
     for (config, of_n3, of_n1) in [
-        // It speaks plain text, and the others a handshake that looks to it like a frame of hundreds of megabytes.
+        // It speaks plain text, and the others a handshake that looks to it like a frame of
+        // hundreds of megabytes.
         (&plain, "a frame is longer than 1024 bytes", "received corrupt message of type"),
         (&foreign, "invalid peer certificate", "a peer was not let in"),
     ] {
@@ -141,7 +147,8 @@ impl Outsider {
         tls.network().dial(&self.peer).unwrap().dial().await.unwrap()
     }
 
-    /// Dials under a certificate for `node` of `cluster`, sends these bytes, and reads until there is no more to read.
+    /// Dials under a certificate for `node` of `cluster`, sends these bytes, and reads until there
+    /// is no more to read.
     async fn send(&self, cluster: &str, node: &str, bytes: &[u8]) {
         let mut stream = self.dial(cluster, node).await;
         let sent = async {
@@ -237,7 +244,8 @@ fn a_node_joins_with_a_certificate_of_its_own_and_not_without() {
     assert!(log.contains("n4 does not answer at "), "{log}");
     let why = "this cluster uses TLS, and the node there does not answer with TLS";
     assert!(
-        log.contains(why) && log.contains("start it with a configuration (--config) that has [tls]"),
+        log.contains(why)
+            && log.contains("start it with a configuration (--config) that has [tls]"),
         "{log}"
     );
     cluster.home().certify("--cluster test n4");

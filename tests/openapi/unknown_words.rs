@@ -1,4 +1,5 @@
-//! Words that a call does not know, in its query and in its body: each is refused by name, on every call of the document.
+//! Words that a call does not know, in its query and in its body: each is refused by name, on every
+//! call of the document.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -7,9 +8,17 @@ use serde_json::{Value, json};
 use super::{POLICY, document, filled, operations, resolved};
 use crate::rig::{Answer, Home, Node};
 
-/// Calls that take any query: probes, scrapers, a browser's pages, and what an end user sent to a proxy.
-const LENIENT: [&str; 7] =
-    ["/livez", "/readyz", "/metrics", "/docs", "/docs/", "/v1/forward-auth", "/v1/forward-auth/{suffix}"];
+/// Calls that take any query: probes, scrapers, a browser's pages, and what an end user sent to a
+/// proxy.
+const LENIENT: [&str; 7] = [
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/docs",
+    "/docs/",
+    "/v1/forward-auth",
+    "/v1/forward-auth/{suffix}",
+];
 
 /// A call of the document, and the words that it documents.
 #[derive(Clone, Debug)]
@@ -127,7 +136,8 @@ fn a_query_name_is_documented_or_refused_by_name() {
     let node = node();
     let document = document(&node);
     let operations = described(&document);
-    let documented: Vec<_> = operations.iter().flat_map(|operation| operation.query.clone()).collect();
+    let documented: Vec<_> =
+        operations.iter().flat_map(|operation| operation.query.clone()).collect();
     assert!(documented.len() > 20, "{documented:?}");
     // Whatever else is wrong with the call, an unknown name is refused before anything is done.
     let strict = operations.iter().filter(|operation| !LENIENT.contains(&operation.path.as_str()));
@@ -136,22 +146,36 @@ fn a_query_name_is_documented_or_refused_by_name() {
         let answer = ask(&node, operation, &format!("?{}=1&certainly-unknown", encoded(name)), "");
         prop_assert_eq!(answer.status, 400, "{:?} {} {}", operation, name, answer.text());
         prop_assert!(is_called_unknown(&answer, "certainly-unknown"), "{:?}", operation);
-        prop_assert_ne!(is_called_unknown(&answer, name), is_documented, "{:?} {}", operation, name);
+        prop_assert_ne!(
+            is_called_unknown(&answer, name),
+            is_documented,
+            "{:?} {}",
+            operation,
+            name
+        );
         Ok(())
     });
-    for operation in operations.iter().filter(|operation| LENIENT.contains(&operation.path.as_str())) {
+    for operation in
+        operations.iter().filter(|operation| LENIENT.contains(&operation.path.as_str()))
+    {
         let answer = ask(&node, operation, "?certainly-unknown=1", "");
         assert_ne!(answer.status, 400, "{operation:?} {}", answer.text());
-        assert!(!is_called_unknown(&answer, "certainly-unknown"), "{operation:?} {}", answer.text());
+        assert!(
+            !is_called_unknown(&answer, "certainly-unknown"),
+            "{operation:?} {}",
+            answer.text()
+        );
     }
 }
 
 #[test]
 fn a_query_name_that_is_there_twice_is_refused() {
     let node = node();
-    for path in
-        ["/v1/tenants?limit=1&limit=2", "/v1/audit?before=5&before=5", "/v1/policy?version=1&version=1"]
-    {
+    for path in [
+        "/v1/tenants?limit=1&limit=2",
+        "/v1/audit?before=5&before=5",
+        "/v1/policy?version=1&version=1",
+    ] {
         let problem = call(&node, "GET", path, "").problem(400);
         assert_eq!(problem["errors"][0]["detail"], "named twice", "{path}: {problem}");
     }
@@ -164,7 +188,8 @@ fn a_member_of_a_body_is_documented_or_refused_by_name() {
     let lenient = |operation: &Operation| LENIENT.contains(&operation.path.as_str());
     let operations = described(&document).into_iter().filter(|operation| !lenient(operation));
     let operations: Vec<_> = operations.collect();
-    let documented: Vec<_> = operations.iter().flat_map(|operation| operation.members.clone()).collect();
+    let documented: Vec<_> =
+        operations.iter().flat_map(|operation| operation.members.clone()).collect();
     assert!(documented.len() > 50, "{documented:?}");
     for_each_case(1_500, operations, documented, |operation, name| {
         let is_documented = operation.members.iter().any(|known| known == name);
@@ -173,11 +198,23 @@ fn a_member_of_a_body_is_documented_or_refused_by_name() {
         // A part of the policy that can't be is 422, as the whole document.
         let refused = answer.status == 400 || answer.status == 422 && operation.has_body;
         prop_assert!(refused, "{:?} {}: {} {}", operation, body, answer.status, answer.text());
-        prop_assert!(is_called_unknown(&answer, "certainly-unknown"), "{:?} {}", operation, answer.text());
+        prop_assert!(
+            is_called_unknown(&answer, "certainly-unknown"),
+            "{:?} {}",
+            operation,
+            answer.text()
+        );
         // Which members a limit has, its algorithm says, and these bodies name none.
         if !is_documented || !operation.path.ends_with("/limits/{name}") {
             let is_unknown = is_called_unknown(&answer, name);
-            prop_assert_ne!(is_unknown, is_documented, "{:?} {} {}", operation, name, answer.text());
+            prop_assert_ne!(
+                is_unknown,
+                is_documented,
+                "{:?} {} {}",
+                operation,
+                name,
+                answer.text()
+            );
         }
         Ok(())
     });
@@ -202,7 +239,11 @@ fn a_body_that_is_not_read_is_refused_unless_it_is_empty() {
             let answer = ask(&node, operation, "", something);
             let problem = answer.problem(400);
             let first = &problem["errors"][0];
-            assert_eq!(*first, json!({"path": "", "detail": "this call reads no body"}), "{operation:?}");
+            assert_eq!(
+                *first,
+                json!({"path": "", "detail": "this call reads no body"}),
+                "{operation:?}"
+            );
         }
     }
 }
@@ -221,6 +262,9 @@ fn a_name_that_is_nearly_right_is_answered_with_the_right_one() {
     ] {
         let problem = call(&node, method, path, "{}").problem(400);
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
-        assert!(detail.starts_with("unknown query name; ") && detail.ends_with(hint), "{path}: {detail}");
+        assert!(
+            detail.starts_with("unknown query name; ") && detail.ends_with(hint),
+            "{path}: {detail}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What every write of the policy has in common: it may be tried, and changes nothing where there is nothing to change.
+//! What every write of the policy has in common: it may be tried, and changes nothing where there
+//! is nothing to change.
 
 use serde_json::{Value, json};
 
@@ -67,7 +68,8 @@ fn a_dry_run_is_refused_as_its_write_would_be() {
     ] {
         assert_eq!(write(&node, method, path, &body).status, status, "{method} {path}");
     }
-    let stale = Request::new("PUT", "/v1/tiers/spare?dry_run").header("If-Match", "\"9\"").json(&json!({}));
+    let stale =
+        Request::new("PUT", "/v1/tiers/spare?dry_run").header("If-Match", "\"9\"").json(&json!({}));
     assert_eq!(node.send(&stale).status, 412);
     assert_eq!(version(&node), 1);
 }
@@ -96,7 +98,8 @@ fn a_write_that_changes_nothing_makes_no_version() {
 fn deleting_a_tenant_deletes_its_state_unless_that_is_kept() {
     let node = node(POLICY);
     let spend = |tenant: &str| node.check(json!({"tenant": tenant, "cost": 7, "permit": {}}));
-    let remaining = |tenant: &str| node.peek(json!({"tenant": tenant, "tier": "free"}))["remaining"].clone();
+    let remaining =
+        |tenant: &str| node.peek(json!({"tenant": tenant, "tier": "free"}))["remaining"].clone();
     for (query, state, left) in [("?keep_state=true", "kept", 93), ("", "deleted", 100)] {
         assert_eq!(node.put("/v1/tenants/acme", json!({"tier": "free"})).status, 200);
         node.post("/v1/tenants/acme/reset", json!({}));
@@ -128,10 +131,12 @@ fn a_reset_touches_only_what_it_names() {
         ]
         "#,
     );
-    let ask = |client: &str, action: &str| json!({"tenant": "acme", "client": client, "action": action});
+    let ask =
+        |client: &str, action: &str| json!({"tenant": "acme", "client": client, "action": action});
     let left = |client: &str, action: &str| {
         let decision = node.peek(ask(client, action));
-        ["all", "user", "deed"].map(|name| super::limit(&decision, name)["remaining"].as_u64().unwrap())
+        ["all", "user", "deed"]
+            .map(|name| super::limit(&decision, name)["remaining"].as_u64().unwrap())
     };
     for (client, action) in [("ann", "read"), ("ann", "write"), ("bob", "read")] {
         node.check(ask(client, action));
@@ -176,6 +181,9 @@ fn a_reset_finds_limits_that_requests_sent() {
     assert_eq!(node.post("/api/check_and_consume", consume).status, 200);
     assert_eq!(left(&node), json!(9));
     let answer = node.post("/v1/tenants/acme/reset", json!({"client": "ann", "action": "read"}));
-    assert_eq!(answer.json()["limits"], json!([{"name": "api", "scope": ["tenant", "client", "action"]}]));
+    assert_eq!(
+        answer.json()["limits"],
+        json!([{"name": "api", "scope": ["tenant", "client", "action"]}])
+    );
     assert_eq!(left(&node), json!(10));
 }

@@ -1,7 +1,7 @@
 //! What the tests stand on: the real program in a folder of its own, and bytes on a socket.
 //!
-//! Tests that are about what the door does with bytes, and about processes, use it as it is; those that ask in JSON use
-//! `tests/support`, which is built of it. A process that is dropped is killed.
+//! Tests that are about what the door does with bytes, and about processes, use it as it is; those
+//! that ask in JSON use `tests/support`, which is built of it. A process that is dropped is killed.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -21,7 +21,8 @@ pub use needs::{needs, skip_for_want_of};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// How long anything may take before the test is given up: far more than it takes on a busy machine.
+/// How long anything may take before the test is given up: far more than it takes on a busy
+/// machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -154,7 +155,12 @@ impl Home {
         self.spawn_program(program(), words, variables)
     }
 
-    fn spawn_program(&self, mut program: Command, words: &[&str], variables: &[(&str, &str)]) -> Process {
+    fn spawn_program(
+        &self,
+        mut program: Command,
+        words: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Process {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, log) = (self.path(&format!("out-{run}")), self.path(&format!("log-{run}")));
@@ -258,7 +264,8 @@ pub struct Node {
 
 impl Node {
     pub fn connect(&self) -> Wire {
-        Wire::to(self.addr).unwrap_or_else(|error| panic!("{}: {error}: {}", self.addr, self.process.log()))
+        Wire::to(self.addr)
+            .unwrap_or_else(|error| panic!("{}: {error}: {}", self.addr, self.process.log()))
     }
 
     /// One call on a connection of its own.
@@ -317,7 +324,8 @@ impl Answer {
 
 /// The head of a request with a body of `length` bytes.
 pub fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n");
+    let mut head =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -349,7 +357,13 @@ impl Wire {
     }
 
     /// Sends a request and reads its answer.
-    pub fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let mut request = head(method, path, headers, body.len()).into_bytes();
         request.extend_from_slice(body);
         // A node may answer and close before it has taken the whole body; the answer counts.

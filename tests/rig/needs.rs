@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// Where Debian puts servers, which the PATH of an ordinary user leaves out.
 const SERVERS: [&str; 2] = ["/usr/local/sbin", "/usr/sbin"];
 
-/// Returns the path of `program`. Where the machine lacks it: prints a line that says so and returns
-/// `None`, or panics where every test must run.
+/// Returns the path of `program`. Where the machine lacks it: prints a line that says so and
+/// returns `None`, or panics where every test must run.
 pub fn needs(program: &str) -> Option<PathBuf> {
     let found = find(program, std::env::var_os("PATH").as_deref());
     if found.is_none() {

@@ -1,8 +1,9 @@
-//! A rolling restart under load: each node is asked the moment it says ready, directly and through balancers that are
-//! configured by the files in `docs/balancers`, of which only addresses are changed. Every check is answered.
+//! A rolling restart under load: each node is asked the moment it says ready, directly and through
+//! balancers that are configured by the files in `docs/balancers`, of which only addresses are
+//! changed. Every check is answered.
 //!
-//! A program of its own, so that no other test takes the processors away: nodes, balancers and callers are as
-//! much as two processors bear.
+//! A program of its own, so that no other test takes the processors away: nodes, balancers and
+//! callers are as much as two processors bear.
 
 #[path = "../cluster/harness.rs"]
 #[allow(dead_code, reason = "this program uses a part of it")]
@@ -141,8 +142,15 @@ impl Seen {
     }
 }
 
-/// Asks at `rate` a second until `over`, on connections that are kept; `way` says where to, for the i-th check.
-fn ask(seen: &Seen, over: &AtomicBool, rate: u32, caller: u32, way: impl Fn(usize) -> Option<SocketAddr>) {
+/// Asks at `rate` a second until `over`, on connections that are kept; `way` says where to, for the
+/// i-th check.
+fn ask(
+    seen: &Seen,
+    over: &AtomicBool,
+    rate: u32,
+    caller: u32,
+    way: impl Fn(usize) -> Option<SocketAddr>,
+) {
     let begun = instant();
     let mut kept: Option<(SocketAddr, Wire)> = None;
     for i in 0.. {
@@ -154,7 +162,8 @@ fn ask(seen: &Seen, over: &AtomicBool, rate: u32, caller: u32, way: impl Fn(usiz
         let Some(address) = way(i as usize) else { continue };
         // How long a check takes is not what is tested: the machine may be busy with other tests.
         let check =
-            json!({"tenant": format!("t{}", (i * 7 + caller) % 60), "deadline_ms": DEADLINE_MS}).to_string();
+            json!({"tenant": format!("t{}", (i * 7 + caller) % 60), "deadline_ms": DEADLINE_MS})
+                .to_string();
         let mut wire = match kept.take() {
             Some((to, wire)) if to == address => wire,
             _ => match Wire::to(address) {
@@ -198,10 +207,11 @@ fn a_rolling_restart_under_load_leaves_no_check_unanswered() {
             let over = &over;
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    let asked = Wire::to(*node)
-                        .ok()
-                        .and_then(|mut wire| wire.ask(crate::rig::head("GET", "/readyz?for=checks", &[], 0)));
-                    ready.store(asked.is_some_and(|answer| answer.status == 200), Ordering::Relaxed);
+                    let asked = Wire::to(*node).ok().and_then(|mut wire| {
+                        wire.ask(crate::rig::head("GET", "/readyz?for=checks", &[], 0))
+                    });
+                    ready
+                        .store(asked.is_some_and(|answer| answer.status == 200), Ordering::Relaxed);
                     std::thread::sleep(Duration::from_millis(2));
                 }
             });
@@ -245,6 +255,11 @@ fn a_rolling_restart_under_load_leaves_no_check_unanswered() {
         let (answered, shown) =
             (seen.answered.load(Ordering::Relaxed), &failed[..failed.len().min(SHOWN_MAX)]);
         eprintln!("{name}: {answered} checks were answered");
-        assert!(failed.is_empty(), "{name}: {} of {}: {shown:#?}", failed.len(), answered + failed.len());
+        assert!(
+            failed.is_empty(),
+            "{name}: {} of {}: {shown:#?}",
+            failed.len(),
+            answered + failed.len()
+        );
     }
 }

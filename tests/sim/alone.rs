@@ -1,10 +1,12 @@
 //! One simulation at a time, and each from the same beginning.
 //!
-//! Tokio numbers tasks through the whole process and keeps them in four lists by their numbers; when a host crashes, its tasks are
-//! dropped list by list, and their connections end in that order. So that a seed is the same run whatever was run before it,
-//! a simulation begins at a multiple of [`TURN`], and nobody else takes numbers meanwhile.
+//! Tokio numbers tasks through the whole process and keeps them in four lists by their numbers;
+//! when a host crashes, its tasks are dropped list by list, and their connections end in that
+//! order. So that a seed is the same run whatever was run before it, a simulation begins at a
+//! multiple of [`TURN`], and nobody else takes numbers meanwhile.
 //!
-//! What the nodes of the simulation log is shown where the environment asks for it, with the simulation's time.
+//! What the nodes of the simulation log is shown where the environment asks for it, with the
+//! simulation's time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -39,7 +41,10 @@ pub fn alone() -> Alone {
 /// A simulation is one thread, and so are its logs.
 fn logs() -> Option<DefaultGuard> {
     let filter = EnvFilter::new(std::env::var("TIDEGATE_SIM_LOG").ok()?);
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_timer(SimulatedTime);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_timer(SimulatedTime);
     Some(tracing::subscriber::set_default(logs.with_writer(std::io::stderr).finish()))
 }
 

@@ -1,7 +1,8 @@
 //! Faults as plain data, and who makes them happen.
 //!
-//! A [`Plan`] is a list of faults with their times; a seed yields one. The [`Nemesis`] follows it, step by step of the simulation.
-//! When a plan is over, [`Nemesis::heal`] ends all faults: then whatever is simulated is expected to recover.
+//! A [`Plan`] is a list of faults with their times; a seed yields one. The [`Nemesis`] follows it,
+//! step by step of the simulation. When a plan is over, [`Nemesis::heal`] ends all faults: then
+//! whatever is simulated is expected to recover.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +27,8 @@ pub enum Fault {
     Heal,
     /// A process ends, and its connections with it.
     Kill(usize),
-    /// A machine loses its power without a word, `after` writes to its disk; of those not synced, the first `kept` survive.
+    /// A machine loses its power without a word, `after` writes to its disk; of those not synced,
+    /// the first `kept` survive.
     CutPower {
         /// Whose.
         node: usize,
@@ -37,7 +39,8 @@ pub enum Fault {
     },
     /// A process is started again.
     Start(usize),
-    /// Of so many messages, one breaks the path that it takes; of ten, one mends a broken one. 0 ends it.
+    /// Of so many messages, one breaks the path that it takes; of ten, one mends a broken one. 0
+    /// ends it.
     Loss(u32),
     /// A message takes at most so many milliseconds.
     Latency(u64),
@@ -80,7 +83,8 @@ fn between(chance: &mut Generator, range: std::ops::Range<u64>) -> u64 {
 fn some_fault(chance: &mut Generator, hosts: usize, down: &BTreeSet<usize>) -> Fault {
     let node = between(chance, 0..hosts as u64) as usize;
     let other = (node + 1 + between(chance, 0..hosts as u64 - 1) as usize) % hosts;
-    // Whoever is down comes back sooner rather than later: most of the time, more than half should be there.
+    // Whoever is down comes back sooner rather than later: most of the time, more than half should
+    // be there.
     if let Some(node) = down.iter().next().filter(|_| between(chance, 0..2) == 0) {
         return Fault::Start(*node);
     }
@@ -102,8 +106,8 @@ fn some_fault(chance: &mut Generator, hosts: usize, down: &BTreeSet<usize>) -> F
 
 /// The latency of a network without faults.
 const LATENCY_MS: u64 = 5;
-/// How long what a machine has sent is on its way after its power failed; whoever is cut off takes that with him. Its disk is gone
-/// at once.
+/// How long what a machine has sent is on its way after its power failed; whoever is cut off takes
+/// that with him. Its disk is gone at once.
 const ON_ITS_WAY: Duration = Duration::from_millis(LATENCY_MS + 1);
 
 /// Makes a plan happen.
@@ -155,8 +159,11 @@ impl Nemesis {
         for node in 0..self.hosts.len() {
             if !self.media[node].is_off() || !sim.is_host_running(self.host(node)) {
                 self.powerless.remove(&node);
-            } else if sim.elapsed() >= *self.powerless.entry(node).or_insert(sim.elapsed()) + ON_ITS_WAY {
-                self.trace.note_at(sim.elapsed(), format_args!("{} has no power", self.hosts[node]));
+            } else if sim.elapsed()
+                >= *self.powerless.entry(node).or_insert(sim.elapsed()) + ON_ITS_WAY
+            {
+                self.trace
+                    .note_at(sim.elapsed(), format_args!("{} has no power", self.hosts[node]));
                 self.take_down_silently(sim, node);
             }
         }
@@ -243,7 +250,8 @@ impl Nemesis {
         self.lay_paths(sim);
     }
 
-    /// Makes every path what it is to be. Turmoil holds back both directions of a path or none, and a cut stands over that.
+    /// Makes every path what it is to be. Turmoil holds back both directions of a path or none, and
+    /// a cut stands over that.
     fn lay_paths(&self, sim: &mut turmoil::Sim<'_>) {
         for a in 0..self.hosts.len() {
             for b in a + 1..self.hosts.len() {

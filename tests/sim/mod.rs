@@ -1,8 +1,10 @@
-//! What simulations stand on: turmoil's network under the seam that real nodes use, its time behind their clock, faults as plain
-//! data that a seed yields, a trace that two runs of a seed can be compared by.
+//! What simulations stand on: turmoil's network under the seam that real nodes use, its time behind
+//! their clock, faults as plain data that a seed yields, a trace that two runs of a seed can be
+//! compared by.
 //!
-//! A simulation runs on one thread. Whatever happens in it follows from its seed: the network's delays from turmoil's generator,
-//! the nodes' choices from theirs ([`node_seed`]), the faults from the plan. So a failing seed fails again, alone:
+//! A simulation runs on one thread. Whatever happens in it follows from its seed: the network's
+//! delays from turmoil's generator, the nodes' choices from theirs ([`node_seed`]), the faults from
+//! the plan. So a failing seed fails again, alone:
 //!
 //! ```text
 //! TIDEGATE_SIM_SEED=17 cargo test --test simulated_raft -- NAME      that seed of the test NAME, and no other

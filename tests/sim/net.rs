@@ -1,4 +1,5 @@
-//! A simulated network under the seam that real nodes use: turmoil's streams, carried nowhere since all runs on one thread.
+//! A simulated network under the seam that real nodes use: turmoil's streams, carried nowhere since
+//! all runs on one thread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,7 +34,8 @@ impl Dial for SimulatedDial {
     type Stream = SimulatedStream;
     async fn dial(&mut self) -> io::Result<SimulatedStream> {
         // What a partition swallows is given up as a socket of the system is, and dialled again.
-        let dialled = tokio::time::timeout(CONNECT_MAX, turmoil::net::TcpStream::connect(self.0.as_str()));
+        let dialled =
+            tokio::time::timeout(CONNECT_MAX, turmoil::net::TcpStream::connect(self.0.as_str()));
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         dialled.await.map_err(late)?.map(SimulatedStream)
     }
@@ -81,7 +83,11 @@ impl AsyncRead for SimulatedStream {
 }
 
 impl AsyncWrite for SimulatedStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tidegate::random::Seed;
 
-/// Runs `one` for the seeds 0 to `usual` and for `kept`, those that have found something once; or for those that the environment
-/// asks for. Where one fails, says how to run it again.
+/// Runs `one` for the seeds 0 to `usual` and for `kept`, those that have found something once; or
+/// for those that the environment asks for. Where one fails, says how to run it again.
 pub fn each_seed(test: &str, usual: u64, kept: &[u64], one: impl Fn(u64)) {
     let asked = |name: &str| std::env::var(name).ok();
     let number = |text: &str| text.parse::<u64>().expect("a seed is a number");
@@ -15,7 +15,9 @@ pub fn each_seed(test: &str, usual: u64, kept: &[u64], one: impl Fn(u64)) {
             Some((from, to)) => (number(from)..number(to)).collect(),
             None => (0..number(&seeds)).collect(),
         },
-        (None, None) => (0..usual).chain(kept.iter().copied().filter(|seed| *seed >= usual)).collect(),
+        (None, None) => {
+            (0..usual).chain(kept.iter().copied().filter(|seed| *seed >= usual)).collect()
+        }
     };
     for seed in seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| one(seed))) {

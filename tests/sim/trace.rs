@@ -28,7 +28,8 @@ impl Trace {
         let _ = writeln!(self.0.lock().unwrap().text, "{:>10.3} s  {what}", at.as_secs_f64());
     }
 
-    /// Notes that something happened that never should. A panic in a host's task would go unnoticed.
+    /// Notes that something happened that never should. A panic in a host's task would go
+    /// unnoticed.
     pub fn violation(&self, what: impl std::fmt::Display) {
         self.note(format_args!("VIOLATION: {what}"));
         self.0.lock().unwrap().faults.push(what.to_string());
@@ -46,7 +47,8 @@ impl Trace {
     pub fn fail(&self, why: &str) -> ! {
         let text = self.text();
         let lines: Vec<_> = text.lines().collect();
-        let asked = std::env::var("TIDEGATE_SIM_LINES").ok().map(|text| text.parse().expect("a number"));
+        let asked =
+            std::env::var("TIDEGATE_SIM_LINES").ok().map(|text| text.parse().expect("a number"));
         let last = &lines[lines.len().saturating_sub(asked.unwrap_or(LAST_LINES))..];
         panic!("{why}; it ended so:\n{}", last.join("\n"));
     }

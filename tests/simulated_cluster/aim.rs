@@ -1,5 +1,5 @@
-//! Faults that are aimed at partitions on their way: as soon as some move, a link between their two ends breaks, or one of the two
-//! is cut off or dies.
+//! Faults that are aimed at partitions on their way: as soon as some move, a link between their two
+//! ends breaks, or one of the two is cut off or dies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use tidegate::random::Generator;
 
 use crate::sim::Fault;
 
-/// Between two of them, in milliseconds; and how long it takes from the first sight of a move, since it has several steps.
+/// Between two of them, in milliseconds; and how long it takes from the first sight of a move,
+/// since it has several steps.
 const PAUSE_MS: std::ops::Range<u64> = 100..3_000;
 const AFTER_MS: std::ops::Range<u64> = 0..120;
 /// How long such a fault lasts.

@@ -1,4 +1,5 @@
-//! What was asked, what was answered, and what must hold of it: judged with every answer, and once more at the end.
+//! What was asked, what was answered, and what must hold of it: judged with every answer, and once
+//! more at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -118,7 +119,8 @@ impl Books {
         }
     }
 
-    /// A process begins; which one of its host. Where the one before didn't stop as it should, it died.
+    /// A process begins; which one of its host. Where the one before didn't stop as it should, it
+    /// died.
     pub fn begins(&self, host: usize) -> u64 {
         let mut seen = self.seen();
         let seat = &mut seen.nodes[host];
@@ -154,8 +156,15 @@ impl Books {
         }
     }
 
-    /// A check was answered with `said`, or nobody knows how: counts it against its limits. Whether it was denied.
-    pub fn answered(&self, asked: &Asked, cost: u64, against: &[Against], said: Option<&Value>) -> bool {
+    /// A check was answered with `said`, or nobody knows how: counts it against its limits. Whether
+    /// it was denied.
+    pub fn answered(
+        &self,
+        asked: &Asked,
+        cost: u64,
+        against: &[Against],
+        said: Option<&Value>,
+    ) -> bool {
         let allowed = said.and_then(|said| said["allowed"].as_bool());
         let denied_by = said.and_then(|said| said["denied_by"]["name"].as_str());
         for Against { key, limit, shared } in against {
@@ -165,15 +174,20 @@ impl Books {
                 counted.limit = *limit;
                 match allowed {
                     Some(true) => counted.admitted += cost,
-                    // What another limit denied is given back to a shared one, unless that is lost on its way.
-                    Some(false) if shared.is_some() && *shared != denied_by => counted.unknown += cost,
+                    // What another limit denied is given back to a shared one, unless that is lost
+                    // on its way.
+                    Some(false) if shared.is_some() && *shared != denied_by => {
+                        counted.unknown += cost
+                    }
                     Some(false) => {}
                     None => counted.unknown += cost,
                 }
                 *counted
             };
             let fine = counted.admitted <= counted.limit;
-            self.check(fine, || format!("{key} was admitted {} of {}", counted.admitted, counted.limit));
+            self.check(fine, || {
+                format!("{key} was admitted {} of {}", counted.admitted, counted.limit)
+            });
         }
         if let Some(said) = said {
             self.decided(asked, said, allowed == Some(true), against);
@@ -181,7 +195,8 @@ impl Books {
         allowed == Some(false)
     }
 
-    /// One node, in one life, decides under an epoch; epochs rise, and so do the versions of the policy.
+    /// One node, in one life, decides under an epoch; epochs rise, and so do the versions of the
+    /// policy.
     fn decided(&self, asked: &Asked, said: &Value, allowed: bool, against: &[Against]) {
         let tenant = &asked.tenant;
         let node = said["node"].as_str().and_then(host_of);
@@ -209,8 +224,10 @@ impl Books {
         let is_one = decided.node == node;
         decided.lives = (decided.lives.0.max(lives.0), decided.lives.1.min(lives.1));
         let (other, both) = (decided.node, decided.lives);
-        // The epoch after the one under which it owned the partition is the next life's own, and nobody has had it between.
-        let is_next = |before: &Decided| before.node == node && before.lives == (lives.0 - 1, lives.0 - 1);
+        // The epoch after the one under which it owned the partition is the next life's own, and
+        // nobody has had it between.
+        let is_next =
+            |before: &Decided| before.node == node && before.lives == (lives.0 - 1, lives.0 - 1);
         let lost = lives.0 == lives.1
             && before.is_some_and(|before| is_next(&before))
             && seen.died.contains(&(node, lives.0 - 1));
@@ -249,7 +266,9 @@ impl Books {
             seat.life
         };
         let rises = before.life != now || version >= before.version;
-        self.check(rises, || format!("n{} goes by version {version} after {}", node + 1, before.version));
+        self.check(rises, || {
+            format!("n{} goes by version {version} after {}", node + 1, before.version)
+        });
     }
 
     /// A change was answered.
@@ -264,19 +283,26 @@ impl Books {
         self.check(other.is_none() && version > 1, || format!("version {version} was made twice"));
     }
 
-    /// What must hold of all limits once everything was asked for that there is. Where counts were lost with a node that died, less
-    /// may have been admitted.
+    /// What must hold of all limits once everything was asked for that there is. Where counts were
+    /// lost with a node that died, less may have been admitted.
     pub fn judge(&self, is_exact: bool, at: Duration) {
         let limits = self.seen().limits.clone();
         let (mut admitted, mut most) = (0, 0);
         for (key, Counted { limit, admitted: taken, unknown }) in &limits {
-            self.trace.note_at(at, format_args!("{key}: {taken} of {limit} admitted, {unknown} not known"));
+            self.trace.note_at(
+                at,
+                format_args!("{key}: {taken} of {limit} admitted, {unknown} not known"),
+            );
             (admitted, most) = (admitted + taken, most + limit);
             let enough = !is_exact || taken + unknown >= *limit;
-            self.check(enough, || format!("{key} was admitted {taken} of {limit}, {unknown} are not known"));
+            self.check(enough, || {
+                format!("{key} was admitted {taken} of {limit}, {unknown} are not known")
+            });
         }
         // What is not known must not be so much that nothing was shown.
         let shown = if is_exact { admitted * 10 >= most * 8 } else { admitted * 10 >= most };
-        self.check(shown, || format!("{admitted} of {most} units were admitted: this shows nothing"));
+        self.check(shown, || {
+            format!("{admitted} of {most} units were admitted: this shows nothing")
+        });
     }
 }

@@ -1,4 +1,5 @@
-//! Who asks: several callers at once while there are faults, and one who asks for all that is left when they are over.
+//! Who asks: several callers at once while there are faults, and one who asks for all that is left
+//! when they are over.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ pub const CALLERS: usize = 4;
 pub const ASKED_TWICE: u64 = 60;
 /// Tenants of the default tier.
 const TENANTS: u64 = 24;
-/// Addresses that only tenants without limits of their own come from, and those that others come from, too.
+/// Addresses that only tenants without limits of their own come from, and those that others come
+/// from, too.
 const ADDRESSES: u64 = 4;
 const MIXED: u64 = 3;
 /// Changes that are made while there are faults, at most: the history holds a hundred.
@@ -47,8 +49,15 @@ impl Check {
 
     /// Of one of several tenants that only their address limits.
     fn shared(tenant: u64, address: String) -> Self {
-        let against = vec![Against { key: address.clone(), limit: SHARED, shared: Some("address") }];
-        Self { tenant: format!("s{tenant}"), tier: Some("open"), address: Some(address), cost: 1, against }
+        let against =
+            vec![Against { key: address.clone(), limit: SHARED, shared: Some("address") }];
+        Self {
+            tenant: format!("s{tenant}"),
+            tier: Some("open"),
+            address: Some(address),
+            cost: 1,
+            against,
+        }
     }
 
     fn from(mut self, address: String) -> Self {
@@ -92,13 +101,17 @@ impl World {
             (Err(error), None) => error.kind().to_string(),
         };
         let from = address.as_ref().map(|address| format!(" from {address}")).unwrap_or_default();
-        self.books.trace.note(format_args!("{tenant}{from} for {cost} through n{}: {told}", via + 1));
+        self.books
+            .trace
+            .note(format_args!("{tenant}{from} for {cost} through n{}: {told}", via + 1));
         self.books.answered(&asked, *cost, &check.against, said)
     }
 
-    /// Gives a tenant a limit of its own; whether that is known to be done, and in force on all nodes.
+    /// Gives a tenant a limit of its own; whether that is known to be done, and in force on all
+    /// nodes.
     async fn write(&self, via: usize, tenant: &str) -> Option<bool> {
-        let limit = json!({"name": "day", "algorithm": "fixed_window", "limit": OWN_LIMIT, "window": "1d"});
+        let limit =
+            json!({"name": "day", "algorithm": "fixed_window", "limit": OWN_LIMIT, "window": "1d"});
         let body = json!({"limits": [limit]}).to_string();
         let answer = door::order(via, "PUT", &format!("/v1/tenants/{tenant}"), &body).await;
         let said = answer.ok().filter(|(status, _)| *status == 200).map(|(_, said)| said);
@@ -115,7 +128,9 @@ impl World {
         for round in 0..2 {
             for i in 0..ASKED_TWICE {
                 let denied = self.ask(0, &Check::of(format!("p{i}"), LIMIT)).await;
-                self.books.check(round == 1 || !denied, || format!("p{i} was denied what nobody had taken"));
+                self.books.check(round == 1 || !denied, || {
+                    format!("p{i} was denied what nobody had taken")
+                });
             }
             let now = turmoil::sim_elapsed().unwrap_or_default();
             tokio::time::sleep(then.saturating_sub(now)).await;
@@ -148,7 +163,11 @@ impl World {
                 0..12 => {
                     let tenant = format!("t{}", between(&mut chance, 0..TENANTS));
                     let mut check = Check::of(tenant, LIMIT);
-                    check.cost = if between(&mut chance, 0..5) == 0 { between(&mut chance, 2..5) } else { 1 };
+                    check.cost = if between(&mut chance, 0..5) == 0 {
+                        between(&mut chance, 2..5)
+                    } else {
+                        1
+                    };
                     if between(&mut chance, 0..4) == 0 {
                         check = check.from(mixed(between(&mut chance, 0..MIXED)));
                     }
@@ -188,7 +207,8 @@ impl World {
         (0..HOSTS).filter(|host| seen.nodes[*host].is_wanted && !seen.nodes[*host].leaves).collect()
     }
 
-    /// When the faults are over and the cluster stands: asks every node for all that there is, and looks at what each shows.
+    /// When the faults are over and the cluster stands: asks every node for all that there is, and
+    /// looks at what each shows.
     pub async fn judge(self) -> turmoil::Result {
         while self.books.seen().silent < CALLERS {
             tokio::time::sleep(AGAIN_AFTER).await;
@@ -209,9 +229,11 @@ impl World {
         Ok(())
     }
 
-    /// Asks through one node until nothing is left of anything: the last word is a denial, of every limit, by every node.
+    /// Asks through one node until nothing is left of anything: the last word is a denial, of every
+    /// limit, by every node.
     async fn ask_for_all(&self, via: usize, members: &[usize]) {
-        let mut checks: Vec<Check> = (0..TENANTS).map(|i| Check::of(format!("t{i}"), LIMIT)).collect();
+        let mut checks: Vec<Check> =
+            (0..TENANTS).map(|i| Check::of(format!("t{i}"), LIMIT)).collect();
         let written = self.books.seen().written.clone();
         checks.extend(written.values().map(|tenant| Check::of(tenant.clone(), OWN_LIMIT)));
         // Each node is the first to be asked about some tenants that nobody has heard of.
@@ -227,7 +249,8 @@ impl World {
         }
     }
 
-    /// Every change that was answered stands in every node's history, and made the document that it was to make.
+    /// Every change that was answered stands in every node's history, and made the document that it
+    /// was to make.
     async fn judge_history(&self, members: &[usize]) {
         let written = self.books.seen().written.clone();
         for via in members {
@@ -244,11 +267,16 @@ impl World {
                     past["by"] == "ops" && past["what"] == json!(format!("put tenant {tenant}"))
                 });
                 self.books.check(is_told, || {
-                    format!("{tenant} of version {version} is not in the history of n{}: {told:?}", via + 1)
+                    format!(
+                        "{tenant} of version {version} is not in the history of n{}: {told:?}",
+                        via + 1
+                    )
                 });
             }
-            let numbers: Vec<_> = versions.iter().filter_map(|past| past["version"].as_u64()).collect();
-            let is_whole = numbers.windows(2).all(|two| two[0] == two[1] + 1) && numbers.last() == Some(&2);
+            let numbers: Vec<_> =
+                versions.iter().filter_map(|past| past["version"].as_u64()).collect();
+            let is_whole =
+                numbers.windows(2).all(|two| two[0] == two[1] + 1) && numbers.last() == Some(&2);
             self.books.check(is_whole, || format!("the history of n{} is {numbers:?}", via + 1));
         }
         for (i, (version, tenant)) in written.iter().enumerate() {
@@ -257,7 +285,8 @@ impl World {
             let before = self.document(via, version - 1).await;
             let limit = &then["tenants"][tenant]["limits"][0]["limit"];
             let made = *limit == json!(OWN_LIMIT) && before["tenants"].get(tenant).is_none();
-            self.books.check(made, || format!("version {version} doesn't hold what {tenant} was given"));
+            self.books
+                .check(made, || format!("version {version} doesn't hold what {tenant} was given"));
         }
         let last = written.keys().last().copied().unwrap_or(0);
         for via in members {

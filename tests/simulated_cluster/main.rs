@@ -1,14 +1,16 @@
-//! Whole nodes (door, Raft, placement, routing, shards) on a simulated network that breaks, asked over HTTP through any of them by
-//! several callers at once, while nodes join, leave, are drained and stopped, and die.
+//! Whole nodes (door, Raft, placement, routing, shards) on a simulated network that breaks, asked
+//! over HTTP through any of them by several callers at once, while nodes join, leave, are drained
+//! and stopped, and die.
 //!
-//! Whatever happens, nobody is admitted beyond a limit, each epoch of a partition has one owner, and epochs only rise; a policy
-//! change that was answered is in every history in the end, and the versions that a node goes by only rise. As long as no node
-//! dies, every limit is admitted to the unit: what was admitted, together with what nobody knows of because its answer was
-//! lost, is no less. When the faults end, the cluster becomes what was ordered, and all nodes answer for everything again within
-//! seconds.
+//! Whatever happens, nobody is admitted beyond a limit, each epoch of a partition has one owner,
+//! and epochs only rise; a policy change that was answered is in every history in the end, and the
+//! versions that a node goes by only rise. As long as no node dies, every limit is admitted to the
+//! unit: what was admitted, together with what nobody knows of because its answer was lost, is no
+//! less. When the faults end, the cluster becomes what was ordered, and all nodes answer for
+//! everything again within seconds.
 //!
-//! [`callers`] ask, the [`operator`] gives orders, [`aim`] breaks what partitions move over, the [`books`] judge; a node's life
-//! is in [`world`].
+//! [`callers`] ask, the [`operator`] gives orders, [`aim`] breaks what partitions move over, the
+//! [`books`] judge; a node's life is in [`world`].
 
 mod aim;
 mod books;
@@ -34,7 +36,8 @@ use world::{World, name};
 /// Hosts, and how many of them have a node from the beginning.
 const HOSTS: usize = 4;
 const FIRST: usize = 3;
-/// What each tenant may do, what one with rules of its own may, and what all that come from one address may.
+/// What each tenant may do, what one with rules of its own may, and what all that come from one
+/// address may.
 const LIMIT: u64 = 20;
 const OWN_LIMIT: u64 = 7;
 const SHARED: u64 = 15;
@@ -60,8 +63,9 @@ const FAULTS_FROM: Duration = Duration::from_secs(3);
 const FAULTS_END: Duration = Duration::from_secs(18);
 /// When somebody dies at the latest, where nodes die.
 const LAST_DEATH: Duration = Duration::from_secs(17);
-/// How long it may take after the faults until the cluster stands as it should and every node answers for everything. A node gets a
-/// vote only once it has kept up for ten seconds, and only then may one that votes in its place leave.
+/// How long it may take after the faults until the cluster stands as it should and every node
+/// answers for everything. A node gets a vote only once it has kept up for ten seconds, and only
+/// then may one that votes in its place leave.
 const HEALED_WITHIN: Duration = Duration::from_secs(40);
 
 /// When a node dies in a run without any other fault.
@@ -84,7 +88,9 @@ impl Run {
     /// With the faults that a seed yields.
     fn new(seed: u64, deaths: bool) -> Self {
         let mut plan = Plan::of(seed, HOSTS, FAULTS_FROM, FAULTS_END);
-        let dies = |fault: &Fault| matches!(fault, Fault::Kill(_) | Fault::CutPower { .. } | Fault::Start(_));
+        let dies = |fault: &Fault| {
+            matches!(fault, Fault::Kill(_) | Fault::CutPower { .. } | Fault::Start(_))
+        };
         plan.0.retain(|(_, fault)| deaths || !dies(fault));
         Self::with(seed, plan, deaths)
     }
@@ -97,7 +103,8 @@ impl Run {
     fn with(seed: u64, plan: Plan, deaths: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let media: Vec<_> = (0..HOSTS).map(|_| Medium::default()).collect();
-        let (books, permits, folder_of) = (Books::default(), Permits::default(), folder.path().into());
+        let (books, permits, folder_of) =
+            (Books::default(), Permits::default(), folder.path().into());
         let world = World { seed, media, deaths, books, permits, folder: folder_of };
         (0..FIRST).for_each(|host| {
             let seat = &mut world.books.seen().nodes[host];
@@ -217,7 +224,8 @@ fn run(seed: u64, deaths: bool) -> String {
     books.trace.text()
 }
 
-/// Runs a seed in which nodes die, with callers that hold permits; how many were granted, and renewed.
+/// Runs a seed in which nodes die, with callers that hold permits; how many were granted, and
+/// renewed.
 fn hold_permits(seed: u64) -> (usize, usize) {
     let _alone = sim::alone();
     let mut run = Run::new(seed, true);
@@ -240,14 +248,16 @@ fn hold_permits(seed: u64) -> (usize, usize) {
     run.world.permits.shown()
 }
 
-/// Asks tenants once before a node dies as `death` says, and once after; how many were found spent, and how many were asked.
+/// Asks tenants once before a node dies as `death` says, and once after; how many were found spent,
+/// and how many were asked.
 fn ask_before_and_after(death: Fault) -> (u64, u64) {
     let _alone = sim::alone();
     let mut run = Run::calm(0);
     let mut sim = run.simulation();
     let books = run.world.books.clone();
     sim.client("judge", run.world.clone().ask_twice(DIES_AT + Duration::from_secs(3)));
-    let mut faults = vec![(DIES_AT, death), (DIES_AT + Duration::from_millis(500), Fault::Start(FIRST - 1))];
+    let mut faults =
+        vec![(DIES_AT, death), (DIES_AT + Duration::from_millis(500), Fault::Start(FIRST - 1))];
     while !books.seen().done {
         if faults.first().is_some_and(|(at, _)| *at <= sim.elapsed()) {
             run.nemesis.make(&mut sim, faults.remove(0).1);
@@ -269,17 +279,19 @@ fn what_a_node_had_counted_is_spent_after_it_died_and_the_others_go_on() {
 
 #[test]
 fn while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_operator_do() {
-    let test = "while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_operator_do";
-    // An epoch that rose with a replica; counts that were saved by a life before one that never came to its seat, and before one that
-    // was given it without hearing of it; a target that stopped before it heard that a move was done.
+    let test =
+        "while_no_node_dies_every_limit_is_admitted_to_the_unit_whatever_network_and_operator_do";
+    // An epoch that rose with a replica; counts that were saved by a life before one that never
+    // came to its seat, and before one that was given it without hearing of it; a target that
+    // stopped before it heard that a move was done.
     sim::each_seed(test, 1, &[38, 45, 73, 143], |seed| drop(run(seed, false)));
 }
 
 #[test]
 fn nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die() {
     let test = "nobody_is_admitted_beyond_a_limit_and_no_policy_is_lost_though_nodes_die";
-    // 0: a leader that led on in its term after its power had failed. 7: a node whose disk failed as it began, and that did nothing
-    // else any more.
+    // 0: a leader that led on in its term after its power had failed. 7: a node whose disk failed
+    // as it began, and that did nothing else any more.
     sim::each_seed(test, 1, &[7], |seed| drop(run(seed, true)));
 }
 
@@ -288,7 +300,10 @@ fn no_more_permits_are_in_flight_than_allowed_though_nodes_die() {
     let test = "no_more_permits_are_in_flight_than_allowed_though_nodes_die";
     sim::each_seed(test, 1, &[], |seed| {
         let (granted, renewed) = hold_permits(seed);
-        assert!(granted > 20 && renewed > 2, "{granted} granted, {renewed} renewed: this shows nothing");
+        assert!(
+            granted > 20 && renewed > 2,
+            "{granted} granted, {renewed} renewed: this shows nothing"
+        );
     });
 }
 
@@ -302,6 +317,10 @@ fn the_same_seed_gives_the_same_run_line_by_line_and_another_gives_another() {
         assert!(one.len() == same.len() && one.lines().count() > 100, "seed {seed}");
         let other: BTreeSet<_> = other.lines().collect();
         let shared = one.lines().filter(|line| other.contains(line)).count();
-        assert!(shared * 2 < one.lines().count(), "seeds {seed} and {} are much the same", seed + 1);
+        assert!(
+            shared * 2 < one.lines().count(),
+            "seeds {seed} and {} are much the same",
+            seed + 1
+        );
     });
 }

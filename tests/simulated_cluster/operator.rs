@@ -1,8 +1,9 @@
-//! Who runs the cluster: a node is admitted, one is drained and called back, one leaves and comes back as another, one is stopped
-//! and started again, and where nodes die, one is given up that won't come back; all of it while there are faults.
+//! Who runs the cluster: a node is admitted, one is drained and called back, one leaves and comes
+//! back as another, one is stopped and started again, and where nodes die, one is given up that
+//! won't come back; all of it while there are faults.
 //!
-//! An order is given again until it is known to be done, or refused. When the faults are over, the cluster is to become what was
-//! ordered.
+//! An order is given again until it is known to be done, or refused. When the faults are over, the
+//! cluster is to become what was ordered.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -54,7 +55,8 @@ struct Operator {
     world: World,
     chance: Generator,
     drained: BTreeSet<usize>,
-    /// Who was to be drained by an order whose answer was lost: it may be carried out after the one that called them back.
+    /// Who was to be drained by an order whose answer was lost: it may be carried out after the one
+    /// that called them back.
     doubtful: BTreeSet<usize>,
 }
 
@@ -96,7 +98,8 @@ impl Operator {
         if let Some(gone) = self.gone().filter(|_| self.chance.next_u64().is_multiple_of(2)) {
             return Order::Join(gone);
         }
-        let dies = self.world.deaths && members.len() > 3 && self.chance.next_u64().is_multiple_of(4);
+        let dies =
+            self.world.deaths && members.len() > 3 && self.chance.next_u64().is_multiple_of(4);
         match self.chance.next_u64() % 6 {
             _ if dies => Order::GiveUp(node),
             0..2 if members.len() > 3 => Order::Leave(node),
@@ -139,7 +142,8 @@ impl Operator {
                     seen.deeds.push(Deed::Die(host));
                     (seen.nodes[host].is_wanted, seen.nodes[host].is_admitted) = (false, false);
                 }
-                // It won't come back. Whoever refuses does so since others can't be reached just now.
+                // It won't come back. Whoever refuses does so since others can't be reached just
+                // now.
                 while !self.insist("DELETE", host, "?force").await {
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
@@ -187,7 +191,8 @@ impl Operator {
             let via = members[(self.chance.next_u64() % members.len() as u64) as usize];
             match self.once(via, method, &path, asked_before).await {
                 Outcome::Done => return true,
-                // What may have been done before isn't undone by that: it is refused for want of others who can be reached.
+                // What may have been done before isn't undone by that: it is refused for want of
+                // others who can be reached.
                 Outcome::Refused if asked_before => {}
                 Outcome::Refused => return false,
                 Outcome::Unknown => {
@@ -207,7 +212,9 @@ impl Operator {
             Ok((200 | 202, _)) => ("done".into(), Outcome::Done),
             // Who was to leave before may have left.
             Ok((404, _)) if asked_before => ("gone".into(), Outcome::Done),
-            Ok((status @ 400..500, said)) => (format!("{status}, {}", said["detail"]), Outcome::Refused),
+            Ok((status @ 400..500, said)) => {
+                (format!("{status}, {}", said["detail"]), Outcome::Refused)
+            }
             Ok((status, _)) => (status.to_string(), Outcome::Unknown),
             Err(error) => (error.kind().to_string(), Outcome::Unknown),
         };
@@ -215,7 +222,8 @@ impl Operator {
         outcome
     }
 
-    /// Waits until every member says that exactly those are there that should be, and that they share all partitions evenly.
+    /// Waits until every member says that exactly those are there that should be, and that they
+    /// share all partitions evenly.
     async fn until_settled(&self) {
         let members = self.world.members();
         for via in &members {
@@ -234,8 +242,13 @@ impl Operator {
                 told = why;
                 // Whoever is to leave and called back would stay.
                 for host in members.iter().filter(|host| self.doubtful.contains(*host)) {
-                    self.once(*via, "DELETE", &format!("/v1/cluster/nodes/{}/drain", name(*host)), true)
-                        .await;
+                    self.once(
+                        *via,
+                        "DELETE",
+                        &format!("/v1/cluster/nodes/{}/drain", name(*host)),
+                        true,
+                    )
+                    .await;
                 }
                 tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             }
@@ -263,6 +276,7 @@ fn unsettled(status: &Value, members: &[usize]) -> Option<String> {
     nodes.iter().find_map(|node| {
         let partitions = node["partitions"].as_u64().unwrap_or(0);
         let fine = node["state"] == "up" && fair.contains(&partitions);
-        (!fine).then(|| format!("{} is {}, with {partitions} partitions", node["id"], node["state"]))
+        (!fine)
+            .then(|| format!("{} is {}, with {partitions} partitions", node["id"], node["state"]))
     })
 }

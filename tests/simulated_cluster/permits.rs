@@ -1,8 +1,10 @@
-//! Callers that hold permits while there are faults: however nodes die, no more are in flight than allowed.
+//! Callers that hold permits while there are faults: however nodes die, no more are in flight than
+//! allowed.
 //!
-//! A permit is certainly in flight from the answer that grants it to the moment its holder sends the
-//! release, or to its time after the last check or renewal that was sent and answered. The node knows of
-//! it for longer. So those that are in flight during the whole of another check's way count against it.
+//! A permit is certainly in flight from the answer that grants it to the moment its holder sends
+//! the release, or to its time after the last check or renewal that was sent and answered. The node
+//! knows of it for longer. So those that are in flight during the whole of another check's way
+//! count against it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -41,8 +43,8 @@ struct Held {
 }
 
 impl Permits {
-    /// Notes a permit that was granted between `sent` and `answered`. Returns its number, and how many
-    /// others were in flight all that time.
+    /// Notes a permit that was granted between `sent` and `answered`. Returns its number, and how
+    /// many others were in flight all that time.
     fn granted(&self, tenant: &str, sent: Duration, answered: Duration) -> (usize, usize) {
         let mut granted = self.0.lock().unwrap();
         let held = granted.of_tenants.entry(tenant.into()).or_default();
@@ -57,7 +59,8 @@ impl Permits {
 
     fn set_until(&self, tenant: &str, number: usize, until: Duration) {
         let mut granted = self.0.lock().unwrap();
-        if let Some(held) = granted.of_tenants.get_mut(tenant).and_then(|held| held.get_mut(number)) {
+        if let Some(held) = granted.of_tenants.get_mut(tenant).and_then(|held| held.get_mut(number))
+        {
             held.until = until;
         }
     }
@@ -88,13 +91,16 @@ impl World {
             tokio::time::sleep(Duration::from_millis(between(&mut chance, PAUSE_MS))).await;
             let tenant = format!("b{}", between(&mut chance, 0..TENANTS));
             let ttl = json!({"ttl_ms": TTL.as_millis() as u64});
-            let body = json!({"tenant": tenant, "tier": "busy", "permit": ttl, "deadline_ms": 1_000});
+            let body =
+                json!({"tenant": tenant, "tier": "busy", "permit": ttl, "deadline_ms": 1_000});
             let (via, sent) = (self.any_host(&mut chance), now());
             let answer = request(via, "POST", "/v1/check", &body.to_string()).await;
             let answered = now();
             self.books.trace.note(format_args!("{tenant} through n{}: {}", via + 1, told(&answer)));
-            let granted = answer.ok().filter(|(status, said)| *status == 200 && said["allowed"] == true);
-            let Some(id) = granted.and_then(|(_, said)| Some(said["permit"]["id"].as_str()?.to_string()))
+            let granted =
+                answer.ok().filter(|(status, said)| *status == 200 && said["allowed"] == true);
+            let Some(id) =
+                granted.and_then(|(_, said)| Some(said["permit"]["id"].as_str()?.to_string()))
             else {
                 continue;
             };
@@ -120,14 +126,19 @@ impl World {
         let (sent, until) = (now(), self.permits.until(tenant, number));
         let body = json!({"ttl_ms": TTL.as_millis() as u64}).to_string();
         let answer = request(via, "POST", &format!("/v1/permits/{id}/renew"), &body).await;
-        self.books.trace.note(format_args!("{id} is renewed through n{}: {}", via + 1, told(&answer)));
+        self.books.trace.note(format_args!(
+            "{id} is renewed through n{}: {}",
+            via + 1,
+            told(&answer)
+        ));
         match answer {
             Ok((200, _)) => {
                 self.permits.set_until(tenant, number, until.max(sent + TTL));
                 self.permits.0.lock().unwrap().renewed += 1;
             }
             Ok((404, _)) => {
-                self.books.check(now() > until, || format!("{id} of {tenant} is gone before its time"));
+                self.books
+                    .check(now() > until, || format!("{id} of {tenant} is gone before its time"));
             }
             _ => {}
         }

@@ -98,7 +98,8 @@ impl World {
                 seen.nodes[own].is_admitted = true;
             }
             config.cluster = claim.cluster;
-            config.environment = claim.admission.ok_or("it was there from the beginning")?.environment;
+            config.environment =
+                claim.admission.ok_or("it was there from the beginning")?.environment;
             config.nodes = vec![listed(own)];
         }
         let parts = Parts {
@@ -171,15 +172,21 @@ impl World {
         let answer = tokio::select! {
             biased;
             answer = door::order(via, "POST", "/v1/cluster/nodes", &body) => answer,
-            () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is polled"),
+            () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is \
+                                                                   polled"),
         };
-        let told = answer.as_ref().map_or_else(ToString::to_string, |(status, said)| {
-            match said["detail"].as_str() {
+        let told =
+            answer.as_ref().map_or_else(ToString::to_string, |(status, said)| match said["detail"]
+                .as_str()
+            {
                 Some(why) => format!("{status}, {why}"),
                 None => status.to_string(),
-            }
-        });
-        self.books.trace.note(format_args!("n{} asks n{} to be admitted: {told}", own + 1, via + 1));
+            });
+        self.books.trace.note(format_args!(
+            "n{} asks n{} to be admitted: {told}",
+            own + 1,
+            via + 1
+        ));
         let (_, said) = answer.ok().filter(|(status, _)| [200, 201].contains(status))?;
         serde_json::from_value::<Admitted>(said).ok()?.claim().ok()
     }
@@ -197,8 +204,9 @@ impl World {
                     _ => seen.numbers.get(&number).copied(),
                 };
                 let moving = places.table().moves();
-                let moving = moving
-                    .filter_map(|(_, row, moving)| Some((host(row.owner.node.0)?, host(moving.to.node.0)?)));
+                let moving = moving.filter_map(|(_, row, moving)| {
+                    Some((host(row.owner.node.0)?, host(moving.to.node.0)?))
+                });
                 let moving: std::collections::BTreeSet<_> = moving.collect();
                 seen.moves += u64::from(!moving.is_empty());
                 seen.moving = moving;

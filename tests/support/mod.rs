@@ -1,4 +1,5 @@
-//! Starts real nodes and asks them in JSON over real sockets. Processes and connections are those of `tests/rig`.
+//! Starts real nodes and asks them in JSON over real sockets. Processes and connections are those
+//! of `tests/rig`.
 //!
 //! ```text
 //! let node = Setup::policy("default_tier = \"free\"\n[tiers.free]\n").start();     // listens on a port of its own
@@ -6,7 +7,8 @@
 //! let node = node.stop().start();                                                  // SIGTERM, exit 0, the same data
 //! ```
 //!
-//! A node that is dropped is killed. Whatever goes wrong here panics, with what the node wrote to standard error.
+//! A node that is dropped is killed. Whatever goes wrong here panics, with what the node wrote to
+//! standard error.
 
 #![allow(dead_code, reason = "each file of tests is a program of its own and uses a part")]
 
@@ -303,7 +305,8 @@ impl Client {
     }
 }
 
-/// The check with as much time for limits that are shared as a machine may need that has other things to do.
+/// The check with as much time for limits that are shared as a machine may need that has other
+/// things to do.
 pub fn patient(check: &Value) -> Value {
     let mut check = check.clone();
     if check.get("deadline_ms").is_none() {
@@ -353,7 +356,10 @@ impl Answer {
         faults
             .iter()
             .map(|fault| {
-                assert!(fault["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{fault}");
+                assert!(
+                    fault["detail"].as_str().is_some_and(|detail| !detail.is_empty()),
+                    "{fault}"
+                );
                 fault["path"].as_str().unwrap().to_string()
             })
             .collect()
@@ -368,7 +374,8 @@ impl Answer {
     }
 }
 
-/// A policy with one tier, `free`: `everybodys` limits and the tier's `own`, each as [`log`] writes it.
+/// A policy with one tier, `free`: `everybodys` limits and the tier's `own`, each as [`log`] writes
+/// it.
 pub fn policy(everybodys: &[String], own: &[String]) -> String {
     let list = |limits: &[String]| limits.join(", ");
     format!(
@@ -378,9 +385,12 @@ pub fn policy(everybodys: &[String], own: &[String]) -> String {
     )
 }
 
-/// A limit of `most` an hour, exact to the unit: `per` is written as in the policy, `["tenant", "client"]`.
+/// A limit of `most` an hour, exact to the unit: `per` is written as in the policy, `["tenant",
+/// "client"]`.
 pub fn log(name: &str, per: &str, most: u64) -> String {
-    format!(r#"{{ name = "{name}", per = {per}, algorithm = "sliding_log", limit = {most}, window = "1h" }}"#)
+    format!(
+        r#"{{ name = "{name}", per = {per}, algorithm = "sliding_log", limit = {most}, window = "1h" }}"#
+    )
 }
 
 /// The same per tenant, as a request sends it or as an edit of one limit has it.
@@ -399,7 +409,10 @@ pub fn limit<'a>(decision: &'a Value, name: &str) -> &'a Value {
 /// Takes a number out of an object, because it depends on how much time has passed.
 pub fn take_number(object: &mut Value, name: &str) -> u64 {
     let taken = object.as_object_mut().and_then(|members| members.remove(name));
-    taken.as_ref().and_then(Value::as_u64).unwrap_or_else(|| panic!("{name} is no number in {object}"))
+    taken
+        .as_ref()
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("{name} is no number in {object}"))
 }
 
 /// Waits until `done` says so.

@@ -1,17 +1,18 @@
-//! What a check costs in a cluster: passed on to its owner against decided where it was asked, and several
-//! nodes on this machine against one.
+//! What a check costs in a cluster: passed on to its owner against decided where it was asked, and
+//! several nodes on this machine against one.
 //!
-//! One cluster is started, and one node alone; the scenarios take turns on them as candidates do elsewhere
-//! (`rounds`). Example: if the nodes of a cluster spend 4.8 s of processor time together on 400,000 checks of
-//! which two thirds are passed on, and the node alone 4.0 s on as many, a check costs 12 µs and 1.20 times
-//! what it costs alone.
+//! One cluster is started, and one node alone; the scenarios take turns on them as candidates do
+//! elsewhere (`rounds`). Example: if the nodes of a cluster spend 4.8 s of processor time together
+//! on 400,000 checks of which two thirds are passed on, and the node alone 4.0 s on as many, a
+//! check costs 12 µs and 1.20 times what it costs alone.
 //!
-//! What is compared is the same question with the same answer, but for the name of the node that gives it. To
-//! ask one node for tenants of its own and for tenants of others, it is first asked by peeking whose they are
-//! (`owners`). A check that is decided elsewhere than its candidate says fails the run.
+//! What is compared is the same question with the same answer, but for the name of the node that
+//! gives it. To ask one node for tenants of its own and for tenants of others, it is first asked by
+//! peeking whose they are (`owners`). A check that is decided elsewhere than its candidate says
+//! fails the run.
 //!
-//! `saturation` is another kind of run: full speed for a minute, after which the cluster must stand as before
-//! (`saturation`).
+//! `saturation` is another kind of run: full speed for a minute, after which the cluster must stand
+//! as before (`saturation`).
 
 mod owners;
 mod saturation;
@@ -105,7 +106,9 @@ struct Figures {
 /// Measures what was asked for, and prints it.
 pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build; its figures say little (build with --profile dist)");
+        eprintln!(
+            "warning: this is a debug build; its figures say little (build with --profile dist)"
+        );
     }
     interrupt::listen()?;
     let scenarios = match settings.scenarios.is_empty() {
@@ -125,7 +128,8 @@ pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
         let failed = |error| format!("{name}: {error}");
         let contenders = match scenario {
             Scenario::Saturation => {
-                saturation = Some(saturation::run(settings, &mut servers[OF_CLUSTER]).map_err(failed)?);
+                saturation =
+                    Some(saturation::run(settings, &mut servers[OF_CLUSTER]).map_err(failed)?);
                 continue;
             }
             Scenario::Forwarded | Scenario::Calm => {
@@ -140,7 +144,8 @@ pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
         };
         let mut contenders = contenders.map_err(failed)?;
         let length = Duration::from_secs(u64::from(settings.seconds));
-        let measured = rounds::measure(name, &mut servers, &mut contenders, settings.rounds, length);
+        let measured =
+            rounds::measure(name, &mut servers, &mut contenders, settings.rounds, length);
         let base = if scenario.needs_one_alone() { ALONE } else { OWN };
         let comparison = Comparison::new(name, base, &measured.map_err(failed)?);
         comparisons.push(comparison.ok_or("nothing was measured")?);
@@ -179,7 +184,11 @@ impl Settings {
             tier: Tier::Two,
             tenants: vec![Tenants::First(self.tenants)],
             deciders: Deciders::Any,
-            connections: if scenario == Scenario::Calm { self.calm_connections } else { self.connections },
+            connections: if scenario == Scenario::Calm {
+                self.calm_connections
+            } else {
+                self.connections
+            },
             rate: None,
         }
     }
@@ -197,8 +206,8 @@ fn known<'o>(
     }
 }
 
-/// The first node of the cluster, asked for its own tenants and for those of others: as many of each, so that both
-/// miss the caches as often.
+/// The first node of the cluster, asked for its own tenants and for those of others: as many of
+/// each, so that both miss the caches as often.
 fn own_and_others(
     owners: &Owners,
     servers: &mut [Server],
@@ -214,8 +223,8 @@ fn own_and_others(
         .collect()
 }
 
-/// The node alone, and all nodes of the cluster; also each of these for its own tenants, where owners are known:
-/// that is what several processes cost that have nothing to do with each other.
+/// The node alone, and all nodes of the cluster; also each of these for its own tenants, where
+/// owners are known: that is what several processes cost that have nothing to do with each other.
 fn several_and_one(
     owners: Option<&Owners>,
     servers: &mut [Server],
@@ -241,7 +250,8 @@ fn contender(
     plan: Plan,
 ) -> Result<Contender, Box<dyn Error + Send + Sync>> {
     let asked = &server.addresses()[..server.addresses().len().min(nodes)];
-    let filled = Load::connect(asked, plan).and_then(|mut load| load.run(Phase::Fill).map(|_| load));
+    let filled =
+        Load::connect(asked, plan).and_then(|mut load| load.run(Phase::Fill).map(|_| load));
     let load = filled.map_err(|error| format!("{name}: {error}{}", server.last_words()))?;
     Ok(Contender { name, server: at, load })
 }

@@ -1,4 +1,5 @@
-//! Whose the tenants are: found by asking one node what each would be answered, and reading who says so.
+//! Whose the tenants are: found by asking one node what each would be answered, and reading who
+//! says so.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -28,21 +29,27 @@ pub struct Owners {
 type Owned = (u32, usize);
 
 impl Owners {
-    /// Asks the first node of `cluster` for the first `tenants`. An error where some node would decide none of them.
+    /// Asks the first node of `cluster` for the first `tenants`. An error where some node would
+    /// decide none of them.
     pub fn ask(cluster: &Server, tenants: u32) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let node = *cluster.addresses().first().ok_or("a cluster without nodes")?;
         let nodes = cluster.addresses().len();
-        let asked: Vec<Result<Vec<Owned>, Box<dyn Error + Send + Sync>>> = std::thread::scope(|scope| {
-            let callers: Vec<_> = (0..CALLERS)
-                .map(|first| {
-                    scope.spawn(move || peek(node, nodes, (first..tenants).step_by(CALLERS as usize)))
-                })
-                .collect();
-            callers
-                .into_iter()
-                .map(|caller| caller.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        });
+        let asked: Vec<Result<Vec<Owned>, Box<dyn Error + Send + Sync>>> =
+            std::thread::scope(|scope| {
+                let callers: Vec<_> = (0..CALLERS)
+                    .map(|first| {
+                        scope.spawn(move || {
+                            peek(node, nodes, (first..tenants).step_by(CALLERS as usize))
+                        })
+                    })
+                    .collect();
+                callers
+                    .into_iter()
+                    .map(|caller| {
+                        caller.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    })
+                    .collect()
+            });
         let mut all = Vec::with_capacity(tenants as usize);
         for owned in asked {
             all.extend(owned?);
@@ -55,7 +62,9 @@ impl Owners {
         let part = |node| all.iter().filter(|owned| owned.1 == node).map(|owned| owned.0).collect();
         let of: Vec<Arc<[u32]>> = (0..nodes).map(part).collect();
         match of.iter().position(|part| part.is_empty()) {
-            Some(node) => Err(format!("{} decides none of {} tenants", node_name(node), all.len()).into()),
+            Some(node) => {
+                Err(format!("{} decides none of {} tenants", node_name(node), all.len()).into())
+            }
             None => Ok(Self { of }),
         }
     }
@@ -65,7 +74,8 @@ impl Owners {
         let mut own = self.of[0].to_vec();
         // In turns, so that no node has more of them than another.
         let longest = self.of.iter().map(|part| part.len()).max().unwrap_or(0);
-        let others = (0..longest).flat_map(|i| self.of[1..].iter().filter_map(move |part| part.get(i)));
+        let others =
+            (0..longest).flat_map(|i| self.of[1..].iter().filter_map(move |part| part.get(i)));
         let mut others: Vec<_> = others.copied().collect();
         let count = own.len().min(others.len());
         own.truncate(count);
@@ -104,7 +114,10 @@ fn peek(
         }
         let decider = answer::decider(reader.body())?;
         let at = names.iter().position(|name| *name == decider);
-        owned.push((tenant, at.ok_or_else(|| format!("{decider} decides, which isn't one of {names:?}"))?));
+        owned.push((
+            tenant,
+            at.ok_or_else(|| format!("{decider} decides, which isn't one of {names:?}"))?,
+        ));
     }
     Ok(owned)
 }

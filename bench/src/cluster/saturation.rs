@@ -1,5 +1,5 @@
-//! A cluster at full speed for as long as a minute. Afterwards the same node must lead in the same term, and every
-//! check must have been answered: a flood of checks costs nobody the lead.
+//! A cluster at full speed for as long as a minute. Afterwards the same node must lead in the same
+//! term, and every check must have been answered: a flood of checks costs nobody the lead.
 
 use std::error::Error;
 use std::time::Duration;
@@ -27,8 +27,12 @@ pub struct Saturated {
     term: u64,
 }
 
-/// Loads all nodes of `cluster`. An error if any check wasn't answered 200, or if another leads than before.
-pub fn run(settings: &Settings, cluster: &mut Server) -> Result<Saturated, Box<dyn Error + Send + Sync>> {
+/// Loads all nodes of `cluster`. An error if any check wasn't answered 200, or if another leads
+/// than before.
+pub fn run(
+    settings: &Settings,
+    cluster: &mut Server,
+) -> Result<Saturated, Box<dyn Error + Send + Sync>> {
     let mut load = Load::connect(cluster.addresses(), settings.plan(Scenario::Saturation))?;
     let worked = |load: &mut Load, phase, cluster: &mut Server| {
         load.run(phase).map_err(|error| format!("{error}{}", cluster.last_words()))
@@ -40,7 +44,9 @@ pub fn run(settings: &Settings, cluster: &mut Server) -> Result<Saturated, Box<d
     let after = agreed(&cluster.standings()?)?;
     if before != after {
         let words = cluster.last_words();
-        return Err(format!("{} led before, {} leads after{words}", said(&before), said(&after)).into());
+        return Err(
+            format!("{} led before, {} leads after{words}", said(&before), said(&after)).into()
+        );
     }
     let percentile = |percent| {
         let found = tally.latencies.percentile(percent).ok_or("no call was answered");
@@ -69,8 +75,12 @@ fn agreed(standings: &[Standing]) -> Result<(String, u64), Box<dyn Error + Send 
         None => Ok((leader, first.term)),
         Some(other) => {
             let other = (other.leader.clone().unwrap_or_else(|| "nobody".to_owned()), other.term);
-            Err(format!("one node says that {} leads, another {}", said(&(leader, first.term)), said(&other))
-                .into())
+            Err(format!(
+                "one node says that {} leads, another {}",
+                said(&(leader, first.term)),
+                said(&other)
+            )
+            .into())
         }
     }
 }
@@ -83,9 +93,9 @@ impl Saturated {
     pub fn text(&self) -> String {
         let Self { seconds, connections, decisions, leader, term, .. } = self;
         format!(
-            "\n{seconds} s at full speed over {connections} connections: {decisions} checks, all answered, {:.0} a \
-             second, {:.0} % forwarded; p50 {:.0} µs, p99 {:.0} µs, the slowest {:.0} ms. {leader} led in term {term} \
-             before and after.\n",
+            "\n{seconds} s at full speed over {connections} connections: {decisions} checks, all \
+             answered, {:.0} a second, {:.0} % forwarded; p50 {:.0} µs, p99 {:.0} µs, the slowest \
+             {:.0} ms. {leader} led in term {term} before and after.\n",
             self.decisions_per_second,
             self.forwarded_share * 100.0,
             self.p50_us,
@@ -101,7 +111,8 @@ mod tests {
 
     fn standing(leader: Option<&str>, term: u64) -> Standing {
         let leader = serde_json::json!(leader);
-        serde_json::from_value(serde_json::json!({"leader": leader, "term": term, "nodes": []})).unwrap()
+        serde_json::from_value(serde_json::json!({"leader": leader, "term": term, "nodes": []}))
+            .unwrap()
     }
 
     #[test]

@@ -23,7 +23,8 @@ const BATCH: usize = 64;
 const IN_FLIGHT: usize = 64;
 /// Operations of a turn on a single key.
 const HOT_OPERATIONS: usize = 100_000;
-/// An order of keys that no prefetcher follows: a stride with no divisor in common with their number.
+/// An order of keys that no prefetcher follows: a stride with no divisor in common with their
+/// number.
 const STRIDE: usize = 7_919;
 
 const TWO_LIMITS: &str = r#"
@@ -78,7 +79,8 @@ fn rules() -> Option<Vec<(&'static str, Rule)>> {
         ("leaky_bucket", Rule::LeakyBucket(LeakyBucket { rate, burst: PLENTY })),
         ("fixed_window", Rule::FixedWindow(window)),
         ("sliding_window", Rule::SlidingWindow(window)),
-        // A log is as long as what its window admits; here a hundred entries, then denials until they leave.
+        // A log is as long as what its window admits; here a hundred entries, then denials until
+        // they leave.
         ("sliding_log", Rule::SlidingLog(Window { limit: 100, length: SECOND / 100 })),
     ])
 }
@@ -112,7 +114,9 @@ fn governor(keys: usize) -> Result<Case, Failure> {
     let names: Vec<String> = (0..keys).map(tenant).collect();
     let operations = keys.max(HOT_OPERATIONS);
     Ok(Case::new(format!("governor keyed, one limit/{}", kind(keys)), operations, move || {
-        timed(|| (0..operations).filter(|i| limiter.check_key(&names[i * STRIDE % keys]).is_ok()).count())
+        timed(|| {
+            (0..operations).filter(|i| limiter.check_key(&names[i * STRIDE % keys]).is_ok()).count()
+        })
     }))
 }
 
@@ -145,18 +149,21 @@ fn questions(keys: usize, count: usize, secret: &Secret) -> Result<Vec<Question>
 /// Decisions inside a shard: account, plan, limits, answer; no channel, no task.
 fn in_shard(name: &str, text: &str, keys: usize) -> Result<Case, Failure> {
     let (secret, now) = (Secret::new(1, 2), Now { boot: SECOND, wall: 1_800_000_000 * SECOND });
-    let mut shard = Alone::new(caps(keys), secret, policy(text)?, Seed::from_number(1).fork("bench", 0));
+    let mut shard =
+        Alone::new(caps(keys), secret, policy(text)?, Seed::from_number(1).fork("bench", 0));
     let operations = keys.max(HOT_OPERATIONS);
     let all = questions(keys, operations, &secret)?;
     let mut at = now;
     Ok(Case::new(format!("in a shard, {name}/{}", kind(keys)), operations, move || {
         at = Now { boot: at.boot + SECOND, wall: at.wall + SECOND };
-        in_batches(&all, |batch| shard.decide(batch, at).iter().filter(|decided| allowed(decided)).count())
+        in_batches(&all, |batch| {
+            shard.decide(batch, at).iter().filter(|decided| allowed(decided)).count()
+        })
     }))
 }
 
-/// Nanoseconds that `work` takes with all questions, in batches. A few are copied at a time, as many as a cache holds, and no
-/// copying is counted: a shard is given its questions.
+/// Nanoseconds that `work` takes with all questions, in batches. A few are copied at a time, as
+/// many as a cache holds, and no copying is counted: a shard is given its questions.
 pub fn in_batches(all: &[Question], mut work: impl FnMut(Vec<Question>) -> usize) -> u64 {
     let some = |few: &[Question]| {
         let batches: Vec<Vec<Question>> = few.chunks(BATCH).map(<[Question]>::to_vec).collect();
@@ -193,7 +200,8 @@ fn round_trip(keys: usize) -> Result<Case, Failure> {
         timed(|| {
             runtime.block_on(async {
                 loop {
-                    let flight: Vec<_> = asked.by_ref().take(IN_FLIGHT).map(|q| handle.check(q)).collect();
+                    let flight: Vec<_> =
+                        asked.by_ref().take(IN_FLIGHT).map(|q| handle.check(q)).collect();
                     if flight.is_empty() {
                         break;
                     }

@@ -1,9 +1,11 @@
-//! What deciding costs without HTTP: each algorithm, the resolution of a policy, a decision inside a shard, and the round
-//! trip to one, beside governor's keyed limiter on the same keys; and who owns a partition, and planning that.
+//! What deciding costs without HTTP: each algorithm, the resolution of a policy, a decision inside
+//! a shard, and the round trip to one, beside governor's keyed limiter on the same keys; and who
+//! owns a partition, and planning that.
 //!
-//! Every figure is the thread's own processor time per operation, so that other processes disturb little. Cases take turns
-//! (A B C A B C …) and the median of the rounds counts. What a case needs is made before its clock starts. Keys are asked
-//! in an order that jumps over memory, or all the same (`hot`): the first costs cache misses, the second arithmetic.
+//! Every figure is the thread's own processor time per operation, so that other processes disturb
+//! little. Cases take turns (A B C A B C …) and the median of the rounds counts. What a case needs
+//! is made before its clock starts. Keys are asked in an order that jumps over memory, or all the
+//! same (`hot`): the first costs cache misses, the second arithmetic.
 
 mod cases;
 mod placement;
@@ -41,15 +43,22 @@ struct Case {
 }
 
 impl Case {
-    fn new(name: impl Into<String>, operations: usize, turn: impl FnMut() -> u64 + 'static) -> Self {
+    fn new(
+        name: impl Into<String>,
+        operations: usize,
+        turn: impl FnMut() -> u64 + 'static,
+    ) -> Self {
         Self { name: name.into(), operations: operations as u64, turn: Box::new(turn) }
     }
 }
 
-/// Runs all cases and prints a table: nanoseconds per operation, and the ratio to governor's on the same keys.
+/// Runs all cases and prints a table: nanoseconds per operation, and the ratio to governor's on the
+/// same keys.
 pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build; its figures say nothing (build with --profile dist)");
+        eprintln!(
+            "warning: this is a debug build; its figures say nothing (build with --profile dist)"
+        );
     }
     let mut cases = cases::all(settings.tenants as usize)?;
     cases.extend(policies::all()?);
@@ -70,7 +79,10 @@ pub fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     for (case, took) in cases.iter().zip(took) {
         println!("{:<58} {:>12.1}", case.name, median(took).unwrap_or(f64::NAN));
     }
-    println!("\nMedians of {} rounds, thread CPU time, {} tenants.", settings.rounds, settings.tenants);
+    println!(
+        "\nMedians of {} rounds, thread CPU time, {} tenants.",
+        settings.rounds, settings.tenants
+    );
     Ok(())
 }
 

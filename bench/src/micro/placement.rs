@@ -1,7 +1,9 @@
 //! Who owns a partition, and planning who should.
 
 use tidegate::placement::planner::{self, Assignment};
-use tidegate::placement::{BootId, Member, Members, NodeId, Partition, Seat, Table, TableVersion, Weight};
+use tidegate::placement::{
+    BootId, Member, Members, NodeId, Partition, Seat, Table, TableVersion, Weight,
+};
 
 use super::{Case, timed};
 
@@ -17,8 +19,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn all() -> Result<Vec<Case>, Failure> {
     let (fewer, more) = (members(NODES)?, members(NODES + 1)?);
     let seat = |node| Seat { node, boot: BootId(1) };
-    let placed =
-        planner::first(&fewer)?.into_iter().map(|Assignment { owner, replica }| (seat(owner), replica));
+    let placed = planner::first(&fewer)?
+        .into_iter()
+        .map(|Assignment { owner, replica }| (seat(owner), replica));
     let table = Table::new(TableVersion(1), placed)?;
     let partitions: Vec<Partition> = Partition::all().collect();
     let scattered: Vec<Partition> =

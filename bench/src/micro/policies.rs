@@ -17,7 +17,8 @@ use super::{Case, timed};
 type Failure = Box<dyn Error + Send + Sync>;
 
 const NAMED: [usize; 2] = [10, 100_000];
-/// Tenants that are asked for, in both: a small set, so that the cache holds their state and only the policy differs.
+/// Tenants that are asked for, in both: a small set, so that the cache holds their state and only
+/// the policy differs.
 const ASKED: usize = 10;
 const OPERATIONS: usize = 100_000;
 const EDITS: usize = 100;
@@ -57,8 +58,9 @@ fn text(named: usize) -> String {
         // Writing to a string doesn't fail.
         let _ = write!(
             text,
-            "[tenants.tenant-{number}]\ntier = \"pro\"\nlimits = [{{ name = \"second\", per = [\"tenant\"], \
-             algorithm = \"token_bucket\", rate = \"2000000/s\", burst = 2000000 }}]\n"
+            "[tenants.tenant-{number}]\ntier = \"pro\"\nlimits = [{{ name = \
+                              \"second\", per = [\"tenant\"], algorithm = \"token_bucket\", rate = \
+                              \"2000000/s\", burst = 2000000 }}]\n"
         );
     }
     text
@@ -145,7 +147,8 @@ fn decide(named: usize, policy: Arc<Policy>) -> Result<Case, Failure> {
         shared_keys: 1_000,
         request_ids: 1_000,
     };
-    let mut shard = Alone::new(caps, Secret::new(1, 2), policy, Seed::from_number(1).fork("bench", 0));
+    let mut shard =
+        Alone::new(caps, Secret::new(1, 2), policy, Seed::from_number(1).fork("bench", 0));
     let all: Vec<Question> = tenants()?
         .into_iter()
         .cycle()

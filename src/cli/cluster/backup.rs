@@ -1,4 +1,5 @@
-//! `tidegate cluster backup`: all that a cluster can be made anew of, in one file; and what is in such a file.
+//! `tidegate cluster backup`: all that a cluster can be made anew of, in one file; and what is in
+//! such a file.
 //!
 //! ```text
 //! $ tidegate cluster backup monday.backup
@@ -9,11 +10,12 @@
 //! members      n1 (node 1), n2 (node 2), n3 (node 3)
 //! ```
 //!
-//! With `--data-dir` it is made of the data of a node that is stopped, and no node is asked: so a node
-//! without `[auth]` is backed up, which gives no back-up over HTTP. `tidegate backup` is the same command.
+//! With `--data-dir` it is made of the data of a node that is stopped, and no node is asked: so a
+//! node without `[auth]` is backed up, which gives no back-up over HTTP. `tidegate backup` is the
+//! same command.
 //!
-//! The file is complete or not there: it is written beside its place, made durable and renamed; and it is read once more before that,
-//! checksum and all.
+//! The file is complete or not there: it is written beside its place, made durable and renamed; and
+//! it is read once more before that, checksum and all.
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -76,26 +78,30 @@ impl BackupArgs {
             return show(&load(file)?, out);
         }
         if self.file.is_none() && std::io::stdout().is_terminal() {
-            let why = "a back-up is no text for a terminal: name a FILE, or send standard output elsewhere";
+            let why = "a back-up is no text for a terminal: name a FILE, or send standard output \
+                       elsewhere";
             return Err(Failure::Usage(why.into()));
         }
         let bytes = match &self.data_dir {
             Some(directory) => self.of_stopped(directory, out)?,
             None => self.of_running(server)?,
         };
-        let backup = read(&bytes)
-            .map_err(|error| Failure::Failed(format!("the back-up that was made can't be used: {error}")))?;
+        let backup = read(&bytes).map_err(|error| {
+            Failure::Failed(format!("the back-up that was made can't be used: {error}"))
+        })?;
         if file == Path::new(STDOUT) {
             warn(&backup, out);
             return out.bytes(&bytes);
         }
-        write(file, &bytes).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+        write(file, &bytes)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
         show(&backup, out)
     }
 
     /// Asks a node for a back-up of its cluster.
     fn of_running(&self, server: &ServerArgs) -> Result<Vec<u8>, Failure> {
-        let path = if self.partial { "/v1/cluster/backup?partial=true" } else { "/v1/cluster/backup" };
+        let path =
+            if self.partial { "/v1/cluster/backup?partial=true" } else { "/v1/cluster/backup" };
         let request = Request::get(path).accept("application/octet-stream").wait(MADE_WITHIN);
         let (bytes, _) = server.client()?.fetch(request, BACKUP_BYTES_MAX as u64)?;
         Ok(bytes)
@@ -107,7 +113,8 @@ impl BackupArgs {
         let offline = made.map_err(|error| failure(directory, error))?;
         if offline.unconfirmed > 0 {
             out.note(&format!(
-                "warning: whether a majority had the last {} entries of the log is not known: they are in it",
+                "warning: whether a majority had the last {} entries of the log is not known: they \
+                 are in it",
                 offline.unconfirmed
             ));
         }
@@ -125,8 +132,9 @@ fn failure(directory: &Path, error: OfflineError) -> Failure {
         OfflineError::BackUp(BackUpError::Missing(names)) => {
             let names: Vec<_> = names.iter().map(ToString::to_string).collect();
             Failure::Failed(format!(
-                "{}: the counts of {} are not there: a node saves its counts when it is stopped with SIGTERM, and \
-                 only those of its own partitions; with --partial the back-up is made without them",
+                "{}: the counts of {} are not there: a node saves its counts when it is stopped \
+                 with SIGTERM, and only those of its own partitions; with --partial the back-up is \
+                 made without them",
                 directory.display(),
                 names.join(", ")
             ))
@@ -137,23 +145,28 @@ fn failure(directory: &Path, error: OfflineError) -> Failure {
 
 /// The back-up in a file.
 pub fn load(path: &Path) -> Result<Backup, Failure> {
-    let failed = |why: &dyn std::fmt::Display| Failure::Failed(format!("{}: {why}", path.display()));
+    let failed =
+        |why: &dyn std::fmt::Display| Failure::Failed(format!("{}: {why}", path.display()));
     let length = std::fs::metadata(path).map_err(|error| failed(&error))?.len();
     if length > BACKUP_BYTES_MAX as u64 {
-        return Err(failed(&format!("it is larger than {BACKUP_BYTES_MAX} bytes, and no back-up is")));
+        return Err(failed(&format!(
+            "it is larger than {BACKUP_BYTES_MAX} bytes, and no back-up is"
+        )));
     }
     read(&std::fs::read(path).map_err(|error| failed(&error))?).map_err(|error| failed(&error))
 }
 
 /// Writes the file, for its owner's eyes, whole or not at all.
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // A name of its own, so that two that are made at a time don't write into each other.
     let beside = folder.join(format!(".{name}.{}.partial", std::process::id()));
     let written = (|| {
         use std::os::unix::fs::OpenOptionsExt;
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)?;
@@ -205,12 +218,19 @@ fn show(backup: &Backup, out: &mut Output<'_>) -> Result<(), Failure> {
         });
         out.json(&text.to_string())?;
     } else {
-        let members = agreed.members.iter().map(|(id, member)| format!("{} (node {id})", member.name));
+        let members =
+            agreed.members.iter().map(|(id, member)| format!("{} (node {id})", member.name));
         out.facts(&[
-            ("cluster", format!("{}, by {} with Tidegate {}", header.cluster, header.by, header.program)),
+            (
+                "cluster",
+                format!("{}, by {} with Tidegate {}", header.cluster, header.by, header.program),
+            ),
             ("made", format!("{}, at entry {}", time(backup), header.applied.0)),
             ("policy", format!("version {}, names {tenants} tenants", agreed.version)),
-            ("counters", format!("{} of long limits, {counted} tenants have them", backup.counters())),
+            (
+                "counters",
+                format!("{} of long limits, {counted} tenants have them", backup.counters()),
+            ),
             ("members", members.collect::<Vec<_>>().join(", ")),
         ])?;
     }
@@ -236,6 +256,10 @@ mod tests {
         let occupied = folder.path().join("folder");
         std::fs::create_dir_all(occupied.join("full")).unwrap();
         assert!(write(&occupied, b"after").is_err());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside it");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            2,
+            "nothing is left beside it"
+        );
     }
 }

@@ -9,8 +9,8 @@
 //! n3: gone
 //! ```
 //!
-//! What changes goes to stderr, a line for each change; the last word is data. A node that was told to leave goes on leaving when
-//! nobody waits for it any more; `drain ID --end` calls it back.
+//! What changes goes to stderr, a line for each change; the last word is data. A node that was told
+//! to leave goes on leaving when nobody waits for it any more; `drain ID --end` calls it back.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ use super::super::weight;
 
 /// How often it is looked how far a node has come.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a node may be silent that is asked how far another has come: it may be busy, or restarted.
+/// How long a node may be silent that is asked how far another has come: it may be busy, or
+/// restarted.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// Have a node leave the cluster
@@ -98,7 +99,9 @@ pub struct WeightArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map(Duration::from_nanos).ok_or_else(|| format!("{text:?} is not {DURATION}"))
+    parse_duration(text)
+        .map(Duration::from_nanos)
+        .ok_or_else(|| format!("{text:?} is not {DURATION}"))
 }
 
 /// How a node stands.
@@ -125,7 +128,10 @@ impl LeaveArgs {
         let force = if self.force { "?force=true" } else { "" };
         let began = told(client, Request::delete(format!("{}{force}", path(&self.id))))?;
         if self.force && began.partitions > 0 {
-            let lost = format!("what {} has counted is lost: its {} partitions", began.id, began.partitions);
+            let lost = format!(
+                "what {} has counted is lost: its {} partitions",
+                began.id, began.partitions
+            );
             out.note(&format!("{} begin as spent elsewhere", plain(&lost)));
         }
         let waiting = Waiting { client, within: self.timeout, what: "left" };
@@ -278,7 +284,10 @@ mod tests {
     fn who_waits_hears_of_every_change_until_the_node_is_gone() {
         let over = "210 partitions are to be handed over";
         let replies = [
-            Reply::status(202, &node("leaving", true, 1365, "1365 partitions are to be handed over")),
+            Reply::status(
+                202,
+                &node("leaving", true, 1365, "1365 partitions are to be handed over"),
+            ),
             cluster(&node("leaving", true, 210, over)),
             cluster(&node("leaving", true, 210, over)),
             Reply::status(503, "busy"),
@@ -292,7 +301,10 @@ n3: leaving, 1365 partitions, votes: 1365 partitions are to be handed over
 n3: leaving, 210 partitions, votes: 210 partitions are to be handed over
 n3: leaving, 0 partitions: it is about to be removed
 ";
-        assert_eq!((ran.exit, ran.data.as_str(), ran.notes.as_str()), (Exit::Done, "n3: gone\n", notes));
+        assert_eq!(
+            (ran.exit, ran.data.as_str(), ran.notes.as_str()),
+            (Exit::Done, "n3: gone\n", notes)
+        );
         let lines: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
         assert_eq!(lines[..2], ["DELETE /v1/cluster/nodes/n3", "GET /v1/cluster"]);
     }
@@ -300,15 +312,21 @@ n3: leaving, 0 partitions: it is about to be removed
     #[test]
     fn a_wait_that_takes_too_long_says_what_keeps_the_node() {
         let stuck = node("leaving", true, 0, "another node has to be able to vote in its place");
-        let replies = std::iter::once(Reply::status(202, &stuck)).chain((0..9).map(|_| cluster(&stuck)));
+        let replies =
+            std::iter::once(Reply::status(202, &stuck)).chain((0..9).map(|_| cluster(&stuck)));
         let ran = Server::replying(replies).run("tidegate cluster leave n3 --wait --timeout 900ms");
-        let why = "error: n3 has not left within 900ms: another node has to be able to vote in its place\n  it goes on; ";
+        let why = "error: n3 has not left within 900ms: another node has to be able to vote in its \
+                   place\n  it goes on; ";
         assert_eq!((ran.exit, ran.data.as_str()), (Exit::Failed, ""));
         assert!(ran.notes.contains(why), "{}", ran.notes);
         let back = [Reply::status(202, &stuck), cluster(&node("up", true, 0, ""))];
         let ran = Server::replying(back).run("tidegate cluster leave n3 --wait");
         assert_eq!(ran.exit, Exit::Failed);
-        assert!(ran.notes.ends_with("error: n3 stays: somebody has called it back\n"), "{}", ran.notes);
+        assert!(
+            ran.notes.ends_with("error: n3 stays: somebody has called it back\n"),
+            "{}",
+            ran.notes
+        );
     }
 
     #[test]
@@ -319,7 +337,8 @@ n3: leaving, 0 partitions: it is about to be removed
             (ran.exit, ran.notes.as_str()),
             (Exit::Unsafe, "error: Conflict: n1 is the last member (HTTP 409)\n")
         );
-        let given_up = node("leaving", true, 1365, "another node has to be able to vote in its place");
+        let given_up =
+            node("leaving", true, 1365, "another node has to be able to vote in its place");
         let server = Server::replying([Reply::status(202, &given_up)]);
         let ran = server.run("tidegate cluster leave n3 --force");
         let notes = "what n3 has counted is lost: its 1365 partitions begin as spent elsewhere\n";
@@ -351,6 +370,9 @@ n3: leaving, 0 partitions: it is about to be removed
         assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "n3: up, 0 partitions, votes\n"));
         let lines: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
         let drain = "/v1/cluster/nodes/n3/drain";
-        assert_eq!(lines, [format!("POST {drain}"), "GET /v1/cluster".into(), format!("DELETE {drain}")]);
+        assert_eq!(
+            lines,
+            [format!("POST {drain}"), "GET /v1/cluster".into(), format!("DELETE {drain}")]
+        );
     }
 }

@@ -10,8 +10,9 @@
 //! error: nothing was changed: entries that only n1, n2 had are lost, and so is what they have counted; …
 //! ```
 //!
-//! No node is asked: this one is stopped, and its data is changed where it lies. With `--config` the lines by which the others
-//! come back are right under `[tls]`, too: without, the command can't know how the cluster speaks.
+//! No node is asked: this one is stopped, and its data is changed where it lies. With `--config`
+//! the lines by which the others come back are right under `[tls]`, too: without, the command can't
+//! know how the cluster speaks.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +42,8 @@ Examples:
   tidegate cluster recover --config cluster.toml --node n3 --force
   tidegate cluster recover --data-dir data/n3 --force")]
 pub struct RecoverArgs {
-    /// The configuration (cluster.toml): where the node keeps its data, and whether the cluster has TLS
+    /// The configuration (cluster.toml): where the node keeps its data, and whether the cluster has
+    /// TLS
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     config: Option<PathBuf>,
     /// Which node of the configuration it is
@@ -63,7 +65,8 @@ impl RecoverArgs {
             (Some(directory), _) => directory.clone(),
             (None, Some(config)) => config.data_dir.clone(),
             (None, None) => {
-                let why = "say with --data-dir where the node keeps its data, or with --config and --node which one it is";
+                let why = "say with --data-dir where the node keeps its data, or with --config and \
+                           --node which one it is";
                 return Err(Failure::Usage(why.into()));
             }
         };
@@ -76,7 +79,8 @@ impl RecoverArgs {
         }
         let mut seed = seed()?.fork("lineage", 0);
         recovery.carry_out(seed.next_u64(), SystemClock::new().now().wall).map_err(failed)?;
-        let back = ComesBack { file: self.config.as_deref(), config: config.as_ref(), http: &plan.http };
+        let back =
+            ComesBack { file: self.config.as_deref(), config: config.as_ref(), http: &plan.http };
         back.tell(plan.given_up.members.iter().map(|(_, member)| member), out);
         Ok(())
     }
@@ -86,13 +90,16 @@ impl RecoverArgs {
         let own = Own { may_have_tokens: true, ..Own::default() };
         let variable = |name: &str| std::env::var(name).ok();
         let config = Config::load(path, self.node.as_deref(), &own, variable);
-        config.map(Some).map_err(|faults| Failure::Usage(listed("the configuration is not valid", &faults)))
+        config
+            .map(Some)
+            .map_err(|faults| Failure::Usage(listed("the configuration is not valid", &faults)))
     }
 }
 
 /// The system's chance.
 pub fn seed() -> Result<Seed, Failure> {
-    Seed::from_system().map_err(|error| Failure::Failed(format!("the system gives no randomness: {error}")))
+    Seed::from_system()
+        .map_err(|error| Failure::Failed(format!("the system gives no randomness: {error}")))
 }
 
 /// How other nodes come back to the one that goes on.
@@ -114,9 +121,15 @@ impl ComesBack<'_> {
             return;
         }
         match self.config {
-            None => out.note("where the cluster has a configuration ([tls], [auth]), each line takes its --config FILE too"),
+            None => out.note(
+                "where the cluster has a configuration ([tls], [auth]), each line \
+                              takes its --config FILE too",
+            ),
             Some(config) if !config.tokens.is_empty() => {
-                out.note("each needs the token of an administrator in TIDEGATE_TOKEN, or with --token");
+                out.note(
+                    "each needs the token of an administrator in TIDEGATE_TOKEN, or with \
+                          --token",
+                );
             }
             Some(_) => {}
         }
@@ -124,7 +137,8 @@ impl ComesBack<'_> {
 
     fn line(&self, member: &Member) -> String {
         let name = &member.name;
-        let is_listed = self.config.is_some_and(|config| config.nodes.iter().any(|node| node.id == *name));
+        let is_listed =
+            self.config.is_some_and(|config| config.nodes.iter().any(|node| node.id == *name));
         let mut words = vec![format!("tidegate serve --node {name}")];
         words.extend(self.file.map(|file| format!("--config {}", file.display())));
         if !is_listed {
@@ -138,7 +152,8 @@ impl ComesBack<'_> {
     }
 
     fn url(&self) -> String {
-        let has_tls = self.config.and_then(|config| config.tls.as_ref()).is_some_and(|tls| tls.http);
+        let has_tls =
+            self.config.and_then(|config| config.tls.as_ref()).is_some_and(|tls| tls.http);
         format!("{}://{}", if has_tls { "https" } else { "http" }, plain(self.http))
     }
 }
@@ -167,14 +182,18 @@ pub fn failure(directory: &Path, error: AnewError) -> Failure {
 fn refusal(plan: &Plan) -> String {
     let others = match plan.given_up.members.as_slice() {
         [] => {
-            return "nothing was changed: nobody else is a member; --force has it go on alone all the same"
+            return "nothing was changed: nobody else is a member; --force has it go on alone all \
+                    the same"
                 .into();
         }
-        others => others.iter().map(|(_, other)| other.name.to_string()).collect::<Vec<_>>().join(", "),
+        others => {
+            others.iter().map(|(_, other)| other.name.to_string()).collect::<Vec<_>>().join(", ")
+        }
     };
     format!(
-        "nothing was changed: entries of the log that had not reached this node are lost, and so is what {others} counted; where \
-         they only can't be reached, they go on deciding until they hear of it. --force does it"
+        "nothing was changed: entries of the log that had not reached this node are lost, and \
+             so is what {others} counted; where they only can't be reached, they go on deciding \
+             until they hear of it. --force does it"
     )
 }
 
@@ -199,11 +218,17 @@ fn show(plan: &Plan, directory: &Path, done: bool, out: &mut Output<'_>) -> Resu
         0 => String::new(),
         n => format!("; whether a majority had the last {n} of them it can't say: they are taken"),
     };
-    let others: Vec<_> =
-        plan.given_up.members.iter().map(|(id, other)| format!("{} (node {id})", other.name)).collect();
+    let others: Vec<_> = plan
+        .given_up
+        .members
+        .iter()
+        .map(|(id, other)| format!("{} (node {id})", other.name))
+        .collect();
     let given_up = match others.is_empty() {
         true => "nobody".into(),
-        false => format!("{}: {} partitions begin anew", others.join(", "), plan.given_up.partitions),
+        false => {
+            format!("{}: {} partitions begin anew", others.join(", "), plan.given_up.partitions)
+        }
     };
     let counts = match saved {
         true => "are saved: what it has counted stays spent",

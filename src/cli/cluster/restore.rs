@@ -63,7 +63,12 @@ impl RestoreArgs {
         let environment = found.header.environment.clone().unwrap_or(config.environment.clone());
         let (drawn, http) = (seed()?, own.http.clone());
         let restoring = Restoring {
-            node: NewMember { name: own.name.clone(), http: own.http, peer: own.peer, weight: own.weight },
+            node: NewMember {
+                name: own.name.clone(),
+                http: own.http,
+                peer: own.peer,
+                weight: own.weight,
+            },
             unlisted: (!has_file).then_some(environment),
             lineage: drawn.fork("lineage", 0).next_u64(),
             boot: BootId(drawn.fork("boot", 0).next_u64().max(BootId::NEVER.0 + 1)),
@@ -71,7 +76,8 @@ impl RestoreArgs {
             what: format!("restored the cluster from a back-up of {made}"),
         };
         backup::warn(&found, out);
-        let (counters, version) = (found.counters(), found.state.agreed().map_or(0, |agreed| agreed.version));
+        let (counters, version) =
+            (found.counters(), found.state.agreed().map_or(0, |agreed| agreed.version));
         let given_up = restore(found, &config.data_dir, STATE_FILE, restoring).map_err(failure)?;
         let number = given_up.node;
         if out.is_json() {
@@ -103,7 +109,9 @@ impl RestoreArgs {
     /// What is said of the node, in a file and beside it.
     fn config(&self) -> Result<Config, Failure> {
         let NodeArgs { config, node, http, peer, data_dir, .. } = &self.place;
-        if config.is_none() && (node.is_none() || http.is_none() || peer.is_none() || data_dir.is_none()) {
+        if config.is_none()
+            && (node.is_none() || http.is_none() || peer.is_none() || data_dir.is_none())
+        {
             let why = "without --config, a node is said with --node, --http, --peer and --data-dir";
             return Err(Failure::Usage(why.into()));
         }

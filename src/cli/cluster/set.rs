@@ -54,8 +54,8 @@ fn assignment(text: &str) -> Result<Assignment, String> {
         "round_trip_ms" => {
             let (least, most) = ROUND_TRIP_MS_BOUNDS.into_inner();
             let value = value.parse().ok().filter(|ms| (least..=most).contains(ms));
-            let value =
-                value.ok_or_else(|| format!("round_trip_ms is a whole number from {least} to {most}"))?;
+            let value = value
+                .ok_or_else(|| format!("round_trip_ms is a whole number from {least} to {most}"))?;
             Ok(Assignment { name: "round_trip_ms", value })
         }
         _ => Err(format!("there is no setting {name:?}; known is round_trip_ms")),
@@ -85,7 +85,8 @@ impl SetArgs {
             }
         }
         let query = if self.dry_run { "?dry_run=true" } else { "" };
-        let mut request = Request::put(format!("/v1/cluster/settings{query}")).json(&Value::Object(body));
+        let mut request =
+            Request::put(format!("/v1/cluster/settings{query}")).json(&Value::Object(body));
         if let Some(version) = self.if_version {
             request = request.if_match(format!("\"{version}\""));
         }
@@ -108,11 +109,15 @@ impl Set {
         let Self { version, round_trip_ms, restart, pending, .. } = self;
         out.line(&format!("settings version {version}: round_trip_ms {round_trip_ms}{unchanged}"))?;
         if !restart.is_empty() {
-            let (uses, are) = if restart.len() == 1 { ("uses", "it is") } else { ("use", "they are") };
+            let (uses, are) =
+                if restart.len() == 1 { ("uses", "it is") } else { ("use", "they are") };
             out.note(&format!("{} {uses} it once {are} restarted", plain(&restart.join(", "))));
         }
         if !pending.is_empty() {
-            out.note(&format!("pending on {}, which will follow once reached", plain(&pending.join(", "))));
+            out.note(&format!(
+                "pending on {}, which will follow once reached",
+                plain(&pending.join(", "))
+            ));
         }
         Ok(())
     }
@@ -130,7 +135,8 @@ mod tests {
         let two = r#"{"version":2,"round_trip_ms":300,"restart":["n1","n2"],"pending":[],"unchanged":true}"#;
         let server = Server::replying([Reply::ok(one), Reply::ok(two)]);
         let ran = server.run("tidegate cluster set round_trip_ms=300 --if-version 1");
-        let notes = "n1 uses it once it is restarted\npending on n3, which will follow once reached\n";
+        let notes =
+            "n1 uses it once it is restarted\npending on n3, which will follow once reached\n";
         assert_eq!((ran.exit, ran.notes.as_str()), (Exit::Done, notes), "{ran:?}");
         assert_eq!(ran.data, "settings version 2: round_trip_ms 300\n");
         let ran = server.run("tidegate cluster set round_trip_ms=300");
@@ -163,7 +169,8 @@ mod tests {
         ] {
             assert_eq!(assignment(text).err().as_deref(), Some(why), "{text}");
         }
-        let ran = Server::replying([]).run("tidegate cluster set round_trip_ms=100 round_trip_ms=200");
+        let ran =
+            Server::replying([]).run("tidegate cluster set round_trip_ms=100 round_trip_ms=200");
         let twice = "error: round_trip_ms is set twice\n";
         assert_eq!((ran.exit, ran.notes.as_str()), (Exit::Usage, twice), "{ran:?}");
     }

@@ -1,8 +1,9 @@
 //! The processes of a local cluster: started, listened to, watched, stopped.
 //!
-//! Everything that happens comes down one channel and is looked at by one task: a line that a node logs (a thread a node
-//! reads them), whether it is ready (a task a node asks), a signal. Only whether a process has ended is looked at again and
-//! again, since its id is ours for just as long as nobody has asked for its end.
+//! Everything that happens comes down one channel and is looked at by one task: a line that a node
+//! logs (a thread a node reads them), whether it is ready (a task a node asks), a signal. Only
+//! whether a process has ended is looked at again and again, since its id is ours for just as long
+//! as nobody has asked for its end.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -87,8 +88,8 @@ impl Processes {
     pub fn new() -> Result<Self, Failure> {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
-            let mut signals =
-                signal(kind).map_err(|e| Failure::Failed(format!("can't listen for signals: {e}")))?;
+            let mut signals = signal(kind)
+                .map_err(|e| Failure::Failed(format!("can't listen for signals: {e}")))?;
             let sender = sender.clone();
             tokio::spawn(async move {
                 while signals.recv().await.is_some() && sender.send(Event::Stop).await.is_ok() {}
@@ -140,13 +141,18 @@ impl Processes {
     }
 
     /// Waits until all are ready; false where it was told to stop before.
-    pub async fn until_ready(&mut self, most: Duration, out: &mut Output<'_>) -> Result<bool, Failure> {
+    pub async fn until_ready(
+        &mut self,
+        most: Duration,
+        out: &mut Output<'_>,
+    ) -> Result<bool, Failure> {
         let waited = tokio::time::timeout(most, async {
             while self.list.iter().any(|process| !process.is_ready) {
                 match self.next(out).await {
                     Event::Stop => return Ok(false),
                     Event::Ended(node, status) => {
-                        return Err(self.failure(node, &format!("has ended ({status}) before it was ready")));
+                        return Err(self
+                            .failure(node, &format!("has ended ({status}) before it was ready")));
                     }
                     _ => {}
                 }
@@ -179,7 +185,8 @@ impl Processes {
         Err(Failure::Failed("no node is left".into()))
     }
 
-    /// Tells all to stop, and kills those that haven't within `most`, or as soon as it is told to stop once more.
+    /// Tells all to stop, and kills those that haven't within `most`, or as soon as it is told to
+    /// stop once more.
     pub async fn stop(&mut self, most: Duration, out: &mut Output<'_>) {
         for process in self.list.iter().filter(|process| !process.has_ended) {
             // Of a process whose end nobody has asked for, the id is its own.
@@ -299,14 +306,20 @@ mod tests {
     const STOP_MAX: Duration = Duration::from_secs(30);
 
     /// Runs one process until it is ready, and stops it: how it began, and what was said.
-    fn begin(program: &str, words: &[&str], url: &str, most: Duration) -> (Result<bool, String>, String) {
+    fn begin(
+        program: &str,
+        words: &[&str],
+        url: &str,
+        most: Duration,
+    ) -> (Result<bool, String>, String) {
         let (mut data, mut notes) = (Vec::new(), Vec::new());
         let mut out = Output::new(Format::Table, false, &mut data, &mut notes);
         let words: Vec<OsString> = words.iter().map(Into::into).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let began = runtime.block_on(async {
             let mut processes = Processes::new().unwrap();
-            let client = ServerArgs { url: url.into(), token: None, ca_cert: None }.client().unwrap();
+            let client =
+                ServerArgs { url: url.into(), token: None, ca_cert: None }.client().unwrap();
             let spec = Spec { id: "n1", program: Path::new(program), words: &words, client };
             if let Err(failure) = processes.start(spec) {
                 return Err(failure.to_string());
@@ -326,7 +339,8 @@ mod tests {
     #[test]
     fn a_node_is_ready_once_it_says_so() {
         let server = Server::replying([Reply::status(503, "no leader\n"), Reply::ok("ready\n")]);
-        let (began, notes) = begin("sh", &["-c", "echo hello >&2; read line"], &server.url, READY_MAX);
+        let (began, notes) =
+            begin("sh", &["-c", "echo hello >&2; read line"], &server.url, READY_MAX);
         assert_eq!(began, Ok(true), "{notes}");
         let asked: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
         assert_eq!(asked, ["GET /readyz", "GET /readyz"]);
@@ -366,9 +380,11 @@ mod tests {
         runtime.block_on(async {
             let mut processes = Processes::new().unwrap();
             let client = ServerArgs { url: nobody(), token: None, ca_cert: None }.client().unwrap();
-            let words =
-                ["-c", "trap '' TERM; echo deaf >&2; while read line; do :; done"].map(OsString::from);
-            processes.start(Spec { id: "n1", program: Path::new("sh"), words: &words, client }).unwrap();
+            let words = ["-c", "trap '' TERM; echo deaf >&2; while read line; do :; done"]
+                .map(OsString::from);
+            processes
+                .start(Spec { id: "n1", program: Path::new("sh"), words: &words, client })
+                .unwrap();
             while processes.list[0].last.is_empty() {
                 let soon = tokio::time::timeout(LOOK_EVERY, processes.next(&mut out)).await;
                 assert!(soon.is_err());

@@ -1,7 +1,8 @@
 //! SIGHUP: what can be read again is read again, and the process goes on.
 //!
-//! Certificates, the tokens that are in files, and the log filter of the configuration are; the policy, addresses and limits
-//! never are. A line says what was read. What can't be read, or is wrong, stays as it was, and an error says why.
+//! Certificates, the tokens that are in files, and the log filter of the configuration are; the
+//! policy, addresses and limits never are. A line says what was read. What can't be read, or is
+//! wrong, stays as it was, and an error says why.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -58,7 +59,8 @@ impl Said {
         }
         match (self.read.as_slice(), self.faults.is_empty()) {
             ([], true) => tracing::info!(
-                "SIGHUP: there is nothing to read again: no certificates, no token in a file, no filter in [log]"
+                "SIGHUP: there is nothing to read again: no certificates, \
+                                          no token in a file, no filter in [log]"
             ),
             ([], false) => {}
             (read, _) => tracing::info!("SIGHUP: read again: {}", read.join("; ")),
@@ -102,7 +104,9 @@ impl Reloaded {
                 None => "the certificates".into(),
             }));
         }
-        if let Some((tokens, known)) = &mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some((tokens, known)) =
+            &mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+        {
             said.note(again(tokens, known));
         }
         if let Some((running, config)) = self.log.get() {

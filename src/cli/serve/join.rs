@@ -1,4 +1,5 @@
-//! How a node comes by its identity: by its data, by the configuration, or by asking a cluster to admit it.
+//! How a node comes by its identity: by its data, by the configuration, or by asking a cluster to
+//! admit it.
 //!
 //! ```text
 //! the folder is empty          POST /v1/cluster/nodes → its number, the cluster's name, members, tokens; written down, durably
@@ -8,9 +9,9 @@
 //!
 //! The node listens at its peer address before it asks, since the cluster dials it there first.
 //!
-//! With `--join`, a node that the file lists and whose folder is empty may be one of those that form the cluster. So one line
-//! starts every node of a StatefulSet. Such a node runs, isn't ready, and asks the others of the list (`cluster/lost.rs`) and the
-//! URL at once:
+//! With `--join`, a node that the file lists and whose folder is empty may be one of those that
+//! form the cluster. So one line starts every node of a StatefulSet. Such a node runs, isn't ready,
+//! and asks the others of the list (`cluster/lost.rs`) and the URL at once:
 //!
 //! ```text
 //! all of the list are empty    they form the cluster
@@ -42,13 +43,15 @@ use super::super::failure::Failure;
 
 /// How long a cluster is asked that doesn't answer or has no leader.
 const ASK_FOR: Duration = Duration::from_secs(30);
-/// The same where a member has to be given up first: the others have to miss it for five seconds, and then replace its vote.
+/// The same where a member has to be given up first: the others have to miss it for five seconds,
+/// and then replace its vote.
 const REJOIN_FOR: Duration = Duration::from_secs(120);
 /// How long to wait before it is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// What the node that is asked may take beyond what any call may: it looks for the new node first.
 const LOOKS_FOR: Duration = Duration::from_secs(15);
-/// How long the URL is given to say whether there is a cluster. It may be this very node's, which doesn't answer yet.
+/// How long the URL is given to say whether there is a cluster. It may be this very node's, which
+/// doesn't answer yet.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// How often it is asked that while this node waits for the others of its list.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -99,7 +102,8 @@ enum There {
     Unknown(String),
     /// No cluster yet.
     Nothing,
-    /// A cluster that this node is no member of, or a member that was never there under another number than the list's.
+    /// A cluster that this node is no member of, or a member that was never there under another
+    /// number than the list's.
     Stranger,
     /// A cluster that this node is a member of, as the list has it, and was never there.
     Expected,
@@ -163,9 +167,15 @@ impl Joining {
         self.has_file && !was_admitted && config.nodes.iter().any(|node| node.id == config.node)
     }
 
-    /// Whether the URL names a cluster which the node has to ask for admission. Where it says nothing, the others of the list
-    /// are asked; a list of one has no others, so that its node waits for an answer.
-    async fn is_stranger(&self, url: &str, config: &Config, http: SocketAddr) -> Result<bool, Failure> {
+    /// Whether the URL names a cluster which the node has to ask for admission. Where it says
+    /// nothing, the others of the list are asked; a list of one has no others, so that its node
+    /// waits for an answer.
+    async fn is_stranger(
+        &self,
+        url: &str,
+        config: &Config,
+        http: SocketAddr,
+    ) -> Result<bool, Failure> {
         let mut waited = Duration::ZERO;
         loop {
             match self.look(url, config, http).await? {
@@ -182,8 +192,8 @@ impl Joining {
         }
     }
 
-    /// Resolves once it is known that this node, which runs as one of its list and begins with nothing, has to join a cluster
-    /// instead; or with the reason why it can't.
+    /// Resolves once it is known that this node, which runs as one of its list and begins with
+    /// nothing, has to join a cluster instead; or with the reason why it can't.
     pub async fn finds_cluster(
         &self,
         config: &Config,
@@ -207,22 +217,27 @@ impl Joining {
                     Ok(There::Lost(row)) if !self.rejoin => return Err(row.is_taken()),
                     Ok(There::Lost(_)) => return Ok(()),
                     Ok(There::Nothing | There::Expected | There::Unknown(_)) => {}
-                    // Whether the token or the certificates are wrong matters only if this node has to join.
-                    Err(failure) => tracing::debug!(%failure, url, "the cluster can't be looked at"),
+                    // Whether the token or the certificates are wrong matters only if this node has
+                    // to join.
+                    Err(failure) => {
+                        tracing::debug!(%failure, url, "the cluster can't be looked at")
+                    }
                 }
             }
         };
         tokio::select! {
             biased;
             () = member.is_to_join() => {
-                tracing::info!(url, "there is a cluster that this node is no member of: it asks to be admitted");
+                tracing::info!(url, "there is a cluster that this node is no member of: it asks to \
+                                     be admitted");
                 Ok(())
             }
             found = looking => found,
         }
     }
 
-    /// Asks the URL whether there is a cluster. Errs where the URL, the token or the certificates can't be right.
+    /// Asks the URL whether there is a cluster. Errs where the URL, the token or the certificates
+    /// can't be right.
     async fn look(&self, url: &str, config: &Config, http: SocketAddr) -> Result<There, Failure> {
         if is_own(url, config, http) {
             return Ok(There::Nothing);
@@ -230,8 +245,12 @@ impl Joining {
         let client = self.server_at(url).client()?;
         let asking = blocking(move || client.send(Request::get("/v1/cluster"))?.read::<Seen>());
         let seen = match tokio::time::timeout(LOOK_WITHIN, asking).await {
-            Err(_) => return Ok(There::Unknown(format!("{url} doesn't answer within {LOOK_WITHIN:?}"))),
-            Ok(Err(failure)) if failure.is_passing() => return Ok(There::Unknown(failure.to_string())),
+            Err(_) => {
+                return Ok(There::Unknown(format!("{url} doesn't answer within {LOOK_WITHIN:?}")));
+            }
+            Ok(Err(failure)) if failure.is_passing() => {
+                return Ok(There::Unknown(failure.to_string()));
+            }
             Ok(seen) => seen?,
         };
         let listed = config.nodes.iter().position(|node| node.id == config.node);
@@ -249,7 +268,8 @@ impl Joining {
         ServerArgs { url: url.into(), token: token.clone(), ca_cert: ca_cert.clone() }
     }
 
-    /// Asks to be admitted, and writes the answer down. Without an answer, what was given before still holds.
+    /// Asks to be admitted, and writes the answer down. Without an answer, what was given before
+    /// still holds.
     async fn ask<P: Listen>(
         &self,
         url: &str,
@@ -260,7 +280,9 @@ impl Joining {
         peers: Option<&mut P>,
     ) -> Result<Claim, Failure> {
         if !self.is_named {
-            return Err(Failure::Usage("a node that joins says with --node how it is called".into()));
+            return Err(Failure::Usage(
+                "a node that joins says with --node how it is called".into(),
+            ));
         }
         let Some(peers) = peers else {
             let why = "a node that joins says with --peer where the others reach it";
@@ -274,12 +296,14 @@ impl Joining {
         ) {
             (Ok(admitted), _) => admitted,
             (Err(failure), Some(before)) if failure.is_passing() => {
-                tracing::warn!(%failure, "no cluster says anything newer than what this node was told before");
+                tracing::warn!(%failure, "no cluster says anything newer than what this node was \
+                                          told before");
                 return Ok(before);
             }
             (Err(failure), _) => return Err(failure),
         };
-        // With another secret it could speak with no member; a cluster that gives none may have one.
+        // With another secret it could speak with no member; a cluster that gives none may have
+        // one.
         let own = config.peer_keys(&[]).0;
         let is_other = |given: &&Vec<Key>| !own.iter().any(|key| given.contains(&Key::new(*key)));
         if !config.peer_secrets.is_empty()
@@ -291,7 +315,8 @@ impl Joining {
             return Err(Failure::Failed(why.into()));
         }
         let written = place.claim(&claim, &lineage);
-        let written = written.and_then(|()| round_trip_ms.map_or(Ok(()), |ms| place.keep_round_trip(ms)));
+        let written =
+            written.and_then(|()| round_trip_ms.map_or(Ok(()), |ms| place.keep_round_trip(ms)));
         written.map_err(|error| Failure::Failed(error.to_string()))?;
         // Should this process end here, the cluster is asked again at the next start.
         let kept = match keys {
@@ -299,7 +324,9 @@ impl Joining {
             // A node of an older program knows no keys: one that was kept is of an earlier start.
             None => peer_keys::remove(&config.data_dir),
         };
-        kept.map_err(|error| Failure::Failed(format!("can't keep the keys of the peers: {error}")))?;
+        kept.map_err(|error| {
+            Failure::Failed(format!("can't keep the keys of the peers: {error}"))
+        })?;
         tracing::info!("admitted as {claim}");
         Ok(claim)
     }
@@ -333,7 +360,8 @@ impl Joining {
         }
     }
 
-    /// Asks once. The cluster's name and lineage come first: by them the nodes know the new one when they dial it.
+    /// Asks once. The cluster's name and lineage come first: by them the nodes know the new one
+    /// when they dial it.
     async fn once<P: Listen>(
         &self,
         url: &str,
@@ -373,7 +401,8 @@ impl Joining {
         let admitted = tokio::select! {
             biased;
             admitted = admitting => admitted?,
-            () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is polled"),
+            () = Doorstep::new(peers, us).greet() => unreachable!("it greets for as long as it is \
+                                                                   polled"),
         };
         let keys = admitted.peer_keys().map_err(|error| Failure::Failed(error.to_string()))?;
         let round_trip_ms = admitted.round_trip_ms();
@@ -381,7 +410,11 @@ impl Joining {
     }
 
     /// The configuration of the node that the claim names.
-    fn as_claimed(&self, mut config: Config, claim: Option<Claim>) -> Result<(Config, Vec<Name>), Failure> {
+    fn as_claimed(
+        &self,
+        mut config: Config,
+        claim: Option<Claim>,
+    ) -> Result<(Config, Vec<Name>), Failure> {
         let mut members: Vec<_> = config.nodes.iter().map(|node| node.id.clone()).collect();
         if let Some(Claim { name, cluster, admission: Some(admission), .. }) = claim {
             if !self.has_file {
@@ -390,12 +423,14 @@ impl Joining {
                     rename(&mut config, name);
                 }
                 if config.peer.is_none() {
-                    let why = format!("{} has others: say with --peer where they reach it", config.node);
+                    let why =
+                        format!("{} has others: say with --peer where they reach it", config.node);
                     return Err(Failure::Usage(why));
                 }
             }
             if config.tokens.is_empty() {
-                // One that can't be understood must not be left out: without any, everybody may do everything.
+                // One that can't be understood must not be left out: without any, everybody may do
+                // everything.
                 let tokens = admission.tokens.into_iter().map(token);
                 config.tokens = tokens.collect::<Result<_, _>>()?;
             }
@@ -418,7 +453,8 @@ fn rename(config: &mut Config, name: Name) {
 
 /// Whether `url` is this node's own: it has nothing to say that the node doesn't know.
 fn is_own(url: &str, config: &Config, http: SocketAddr) -> bool {
-    let listed = config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
+    let listed =
+        config.nodes.iter().find(|node| node.id == config.node).or(config.unlisted.as_ref());
     let at = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
     at == http.to_string() || listed.is_some_and(|node| node.http == at)
 }
@@ -439,19 +475,22 @@ impl From<Failure> for Attempt {
     }
 }
 
-/// Has the member of this node's name given up, whose data is lost. The leader refuses that for as long as the member is
-/// heard of, and where its vote is needed for a majority.
+/// Has the member of this node's name given up, whose data is lost. The leader refuses that for as
+/// long as the member is heard of, and where its vote is needed for a majority.
 async fn give_up(client: std::sync::Arc<Client>, row: Row) -> Attempt {
     if row.state == LEAVING {
-        let why =
-            format!("the member {} (node {}), whose data is lost, is on its way out", row.id, row.number);
+        let why = format!(
+            "the member {} (node {}), whose data is lost, is on its way out",
+            row.id, row.number
+        );
         return Attempt::Later(Failure::Unsafe(why));
     }
     let path = format!("/v1/cluster/nodes/{}?force=true", encode(row.id.as_str()));
     let given_up = blocking(move || client.send(Request::delete(path))).await;
     match given_up {
         Ok(_) => {
-            tracing::warn!(node = %row.id, number = row.number, "a member whose data is lost was given up");
+            tracing::warn!(node = %row.id, number = row.number, "a member whose data is lost was \
+                                                                 given up");
             Attempt::Later(Failure::Unsafe(format!(
                 "the member {} was given up and is on its way out",
                 row.id
@@ -506,8 +545,10 @@ impl Row {
     fn is_taken(&self) -> Failure {
         let Self { id, number, .. } = self;
         Failure::Failed(format!(
-            "{id} is a member already, as node {number}, and this node has none of its data. If that data is lost, give the \
-             member up (tidegate cluster leave {id} --force), or start this node with --join and --rejoin, which does so"
+            "{id} is a member already, as node {number}, and this node has \
+                                 none of its data. If that data is lost, give the member up \
+                                 (tidegate cluster leave {id} --force), or start this node with \
+                                 --join and --rejoin, which does so"
         ))
     }
 }
@@ -519,7 +560,8 @@ impl Seen {
 
     fn lineage(&self) -> Result<Lineage, Failure> {
         let numbers = self.lineage.iter().map(|number| u64::from_str_radix(number, 16));
-        let strange = || Failure::Failed("what the cluster says of its lineage can't be understood".into());
+        let strange =
+            || Failure::Failed("what the cluster says of its lineage can't be understood".into());
         Ok(Lineage::of(numbers.collect::<Result<Vec<_>, _>>().map_err(|_| strange())?))
     }
 }
@@ -562,7 +604,10 @@ mod tests {
         let claim = admitted(&ANSWER.replace("SUM", &hex)).unwrap();
         assert_eq!(claim.to_string(), "n4 of the cluster demo (node 57)");
         let admission = claim.admission.clone().unwrap();
-        assert_eq!((admission.environment.as_str(), admission.members[0].number), ("production", NodeId(1)));
+        assert_eq!(
+            (admission.environment.as_str(), admission.members[0].number),
+            ("production", NodeId(1))
+        );
         let config = Config { peer: Some(([127, 0, 0, 1], 7174).into()), ..Config::standalone() };
         let (config, members) = joining(false).as_claimed(config, Some(claim)).unwrap();
         assert_eq!((config.node.as_str(), config.cluster.as_str()), ("n4", "demo"));
@@ -577,7 +622,8 @@ mod tests {
         for sum in ["", "00", &"0".repeat(63), &"g".repeat(64), &"0".repeat(66)] {
             assert_eq!(admitted(&ANSWER.replace("SUM", sum)).unwrap_err(), why, "{sum}");
         }
-        let claim = admitted(&ANSWER.replace("SUM", &"0".repeat(64)).replace("admin", "owner")).unwrap();
+        let claim =
+            admitted(&ANSWER.replace("SUM", &"0".repeat(64)).replace("admin", "owner")).unwrap();
         let config = Config { peer: Some(([127, 0, 0, 1], 7174).into()), ..Config::standalone() };
         assert_eq!(joining(true).as_claimed(config, Some(claim)).err().unwrap().to_string(), why);
     }

@@ -1,7 +1,8 @@
 //! Asks every owner for what it has counted, a piece at a time, and puts a back-up together.
 //!
-//! Owners are asked side by side, each for one piece after another. A back-up is of one placement: if partitions have moved
-//! meanwhile it is begun again, since what has moved might be in it twice or not at all.
+//! Owners are asked side by side, each for one piece after another. A back-up is of one placement:
+//! if partitions have moved meanwhile it is begun again, since what has moved might be in it twice
+//! or not at all.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,8 +39,8 @@ pub struct BackUps {
     one: Arc<Semaphore>,
 }
 
-/// A back-up that was made. While somebody reads it no other is made: of such a size one is enough in memory, however slowly it is
-/// read.
+/// A back-up that was made. While somebody reads it no other is made: of such a size one is enough
+/// in memory, however slowly it is read.
 struct Made {
     bytes: Vec<u8>,
     _one: OwnedSemaphorePermit,
@@ -61,7 +62,12 @@ enum Not {
 
 impl BackUps {
     /// Of what these shards know, and those of the members that `links` lead to.
-    pub fn new(shards: Vec<Handle>, member: Arc<Member>, links: Arc<Links>, clock: SharedClock) -> Self {
+    pub fn new(
+        shards: Vec<Handle>,
+        member: Arc<Member>,
+        links: Arc<Links>,
+        clock: SharedClock,
+    ) -> Self {
         Self { shards, member, links, clock, one: Arc::new(Semaphore::new(1)) }
     }
 

@@ -32,8 +32,11 @@ fn counts() -> Vec<SavedState> {
     let rule = Rule::FixedWindow(Window { limit: 10, length: 86_400 * SECOND });
     let mut bucket = Bucket::fresh(&rule, then);
     bucket.take(&rule, 3, then);
-    let account =
-        SavedAccount { id: "acme".into(), buckets: vec![(1, bucket.clone())], permits: Permits::default() };
+    let account = SavedAccount {
+        id: "acme".into(),
+        buckets: vec![(1, bucket.clone())],
+        permits: Permits::default(),
+    };
     let mut of_shard = SavedState::at(then);
     of_shard.accounts = vec![account];
     of_shard.shared = vec![(1 << 100, bucket)];

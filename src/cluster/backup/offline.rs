@@ -6,8 +6,8 @@
 //! n1 of three, stopped               it has handed its counts over: a back-up only with `partial`
 //! ```
 //!
-//! The data directory is opened as a node opens it, so a node that runs is never read, and nothing in
-//! it is changed: the saved counts stay where they are, for the node's next start.
+//! The data directory is opened as a node opens it, so a node that runs is never read, and nothing
+//! in it is changed: the saved counts stay where they are, for the node's next start.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -49,9 +49,14 @@ pub struct Offline {
     pub unconfirmed: u64,
 }
 
-/// Makes a back-up of the node in `directory`, whose saved counts are in its file `counts`. Returns an
-/// error where not all counts of the cluster are there, unless `partial`.
-pub fn back_up(directory: &Path, counts: &str, now: Now, partial: bool) -> Result<Offline, OfflineError> {
+/// Makes a back-up of the node in `directory`, whose saved counts are in its file `counts`. Returns
+/// an error where not all counts of the cluster are there, unless `partial`.
+pub fn back_up(
+    directory: &Path,
+    counts: &str,
+    now: Now,
+    partial: bool,
+) -> Result<Offline, OfflineError> {
     let place = Place::Directory(directory.into());
     let found = place.found()?.ok_or(OfflineError::Empty)?;
     if found.has_left {

@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::clock::MS;
 
-/// Upper bounds of the slots that times are counted in, nanoseconds: from what a check doesn't notice to what a move may take.
+/// Upper bounds of the slots that times are counted in, nanoseconds: from what a check doesn't
+/// notice to what a move may take.
 pub const FROZEN_BOUNDS: [u64; 9] =
     [MS, 2 * MS, 5 * MS, 10 * MS, 25 * MS, 50 * MS, 100 * MS, 250 * MS, 1_000 * MS];
 
@@ -17,8 +18,8 @@ pub struct HandOffs {
     pub stayed: u64,
     /// Bytes of counts that were sent.
     pub bytes: u64,
-    /// How long partitions were frozen, a batch of them once: each up to its bound of [`FROZEN_BOUNDS`] and above the one before; the
-    /// last above all.
+    /// How long partitions were frozen, a batch of them once: each up to its bound of
+    /// [`FROZEN_BOUNDS`] and above the one before; the last above all.
     pub frozen: [u64; FROZEN_BOUNDS.len() + 1],
     /// All of that together, nanoseconds.
     pub frozen_nanos: u128,
@@ -29,14 +30,19 @@ pub struct HandOffs {
 pub struct Counts(Mutex<HandOffs>);
 
 impl Counts {
-    /// A batch of partitions has been handed over, or not. `frozen` is for how many nanoseconds; none if it never was.
+    /// A batch of partitions has been handed over, or not. `frozen` is for how many nanoseconds;
+    /// none if it never was.
     pub fn count(&self, moved: bool, partitions: usize, bytes: usize, frozen: Option<u64>) {
-        // Numbers are whole between any two statements: what panicked while holding the lock left them so.
+        // Numbers are whole between any two statements: what panicked while holding the lock left
+        // them so.
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *if moved { &mut all.moved } else { &mut all.stayed } += partitions as u64;
         all.bytes += bytes as u64;
         if let Some(nanos) = frozen {
-            let slot = FROZEN_BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(FROZEN_BOUNDS.len());
+            let slot = FROZEN_BOUNDS
+                .iter()
+                .position(|bound| nanos <= *bound)
+                .unwrap_or(FROZEN_BOUNDS.len());
             all.frozen[slot] += 1;
             all.frozen_nanos += u128::from(nanos);
         }

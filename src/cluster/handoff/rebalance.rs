@@ -1,8 +1,9 @@
-//! What is to move next, decided by the leader: towards what the planner wants, a few partitions at a time, and only between nodes
-//! that are there.
+//! What is to move next, decided by the leader: towards what the planner wants, a few partitions at
+//! a time, and only between nodes that are there.
 //!
-//! A plan is made anew each time from the table in force, so a member that comes or goes in the middle is simply in the next one.
-//! The planner moves as little as an even load allows and is the same for everybody, so nothing goes back and forth.
+//! A plan is made anew each time from the table in force, so a member that comes or goes in the
+//! middle is simply in the next one. The planner moves as little as an even load allows and is the
+//! same for everybody, so nothing goes back and forth.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,8 @@ use crate::cluster::state::{Agreed, MOVES_MAX, Member};
 use crate::placement::planner::{self, Effect};
 use crate::placement::{BootId, Epoch, Members, NodeId, Partition};
 
-/// Partitions under way at a time, in the whole cluster: one command's worth going out of a node while another is prepared.
+/// Partitions under way at a time, in the whole cluster: one command's worth going out of a node
+/// while another is prepared.
 pub const MOVES_AT_ONCE: usize = 2 * MOVES_MAX;
 
 /// Partitions that move from one node to another.
@@ -35,12 +37,21 @@ pub fn flows(agreed: &Agreed) -> Vec<Flow> {
         flows.entry((row.owner.node, moving.to.node)).or_default().0 += 1;
     }
     let waiting = planned(agreed).into_iter().filter(|effect| !begun.contains(&effect.partition()));
-    waiting.filter_map(|effect| ends(&effect)).for_each(|ends| flows.entry(ends).or_default().1 += 1);
-    flows.into_iter().map(|((from, to), (moving, waiting))| Flow { from, to, moving, waiting }).collect()
+    waiting
+        .filter_map(|effect| ends(&effect))
+        .for_each(|ends| flows.entry(ends).or_default().1 += 1);
+    flows
+        .into_iter()
+        .map(|((from, to), (moving, waiting))| Flow { from, to, moving, waiting })
+        .collect()
 }
 
-/// The partitions that are to begin to move, and to whom; at most one command's worth. `reachable` says who is there.
-pub fn next_moves(agreed: &Agreed, reachable: &BTreeSet<NodeId>) -> Vec<(Partition, Epoch, NodeId)> {
+/// The partitions that are to begin to move, and to whom; at most one command's worth. `reachable`
+/// says who is there.
+pub fn next_moves(
+    agreed: &Agreed,
+    reachable: &BTreeSet<NodeId>,
+) -> Vec<(Partition, Epoch, NodeId)> {
     let begun: BTreeSet<_> = agreed.table.moves().map(|(partition, ..)| partition).collect();
     let mut from_each: BTreeMap<NodeId, usize> = BTreeMap::new();
     agreed.table.moves().for_each(|(_, row, _)| *from_each.entry(row.owner.node).or_default() += 1);
@@ -52,15 +63,16 @@ pub fn next_moves(agreed: &Agreed, reachable: &BTreeSet<NodeId>) -> Vec<(Partiti
     planner::next_moves(&moves, &begun, MOVES_AT_ONCE)
         .into_iter()
         .filter_map(|effect| Some((effect.partition(), ends(&effect)?)))
-        // One after another from each node: what is frozen is frozen for as long as all of it takes.
+        // One after another from each node: what is frozen is frozen for as long as all of it
+        // takes.
         .filter(|(_, (from, _))| from_each.get(from).copied().unwrap_or(0) == 0)
         .take(MOVES_MAX)
         .map(|(partition, (_, to))| (partition, agreed.table.row(partition).epoch, to))
         .collect()
 }
 
-/// What the planner wants to move, those on their way included: the most urgent first. Nothing where nobody is left who may own
-/// anything: then it stays where it is.
+/// What the planner wants to move, those on their way included: the most urgent first. Nothing
+/// where nobody is left who may own anything: then it stays where it is.
 ///
 /// A founder that has not registered yet keeps what the founding gave it: it registers within
 /// moments, and until then its partitions would go to another node and back.
@@ -99,7 +111,8 @@ mod tests {
     impl World {
         fn apply(&mut self, what: What) {
             self.1 += 1;
-            let command = Command { request: RequestId(self.1.into()), time: 1, by: "ops".into(), what };
+            let command =
+                Command { request: RequestId(self.1.into()), time: 1, by: "ops".into(), what };
             self.0.apply(LogIndex(self.1), &command).unwrap();
         }
 
@@ -140,7 +153,8 @@ mod tests {
         let members = [1, 2, 3].map(member).into();
         world.apply(What::Begin { secret: Secret::new(1, 2).into(), document, members });
         for n in 1..=registered {
-            let seating = Seating { boot: BootId(1), http: format!("h{n}:1"), peer: format!("p{n}:1") };
+            let seating =
+                Seating { boot: BootId(1), http: format!("h{n}:1"), peer: format!("p{n}:1") };
             world.apply(What::Seat(NodeId(n), seating));
         }
         world

@@ -1,4 +1,5 @@
-//! The end that hands partitions over: does what [`Source`] says, for every move that the log begins from this node.
+//! The end that hands partitions over: does what [`Source`] says, for every move that the log
+//! begins from this node.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,8 @@ use crate::shard::{Handle, Leaving, Moved};
 const DRAIN_MAX: Duration = Duration::from_millis(500);
 /// How long one part may take on its way.
 const PART_WITHIN: Duration = Duration::from_secs(5);
-/// Bytes of one part, about: read in less than a millisecond, which is how long checks may wait behind it at the target.
+/// Bytes of one part, about: read in less than a millisecond, which is how long checks may wait
+/// behind it at the target.
 const PART_BYTES: usize = 128 << 10;
 /// How long to wait for the log before proposing again.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -76,7 +78,12 @@ impl Move {
 
 impl Mover {
     /// Hands over what these shards know.
-    pub fn new(shards: Vec<Handle>, member: Arc<Member>, links: Arc<Links>, clock: SharedClock) -> Self {
+    pub fn new(
+        shards: Vec<Handle>,
+        member: Arc<Member>,
+        links: Arc<Links>,
+        clock: SharedClock,
+    ) -> Self {
         let in_force = member.in_force().clone();
         Self { shards, member, in_force, links, clock, under_way: Mutex::default() }
     }
@@ -119,7 +126,8 @@ impl Mover {
     }
 
     async fn hand_over(&self, id: TableVersion, to: Seat, partitions: BTreeSet<Partition>) {
-        let mut of = Move { id, to, partitions: Arc::new(partitions), rest: None, bytes: 0, frozen: None };
+        let mut of =
+            Move { id, to, partitions: Arc::new(partitions), rest: None, bytes: 0, frozen: None };
         let (mut at, first) = Source::begin();
         let mut todo = VecDeque::from([first]);
         while at != Source::Over {
@@ -128,7 +136,8 @@ impl Mover {
                 (None, Some(effect)) => self.perform(effect, &mut of).await,
                 (None, None) => {
                     let decided = |_: &InForce| self.log_says(&of).is_some();
-                    let waited = tokio::time::timeout(AGAIN_AFTER, self.in_force.until(decided)).await;
+                    let waited =
+                        tokio::time::timeout(AGAIN_AFTER, self.in_force.until(decided)).await;
                     waited.err().map(|_| Event::Failed)
                 }
             };
@@ -142,7 +151,8 @@ impl Mover {
                 let (partitions, to, bytes) = (of.partitions.len(), of.to.node, of.bytes);
                 self.member.handoffs.count(moved, partitions, bytes, frozen);
                 let frozen_ms = frozen.unwrap_or(0) / MS;
-                tracing::info!(partitions, %to, moved, bytes, frozen_ms, "partitions were handed over");
+                tracing::info!(partitions, %to, moved, bytes, frozen_ms, "partitions were handed \
+                                                                          over");
             }
         }
     }
@@ -217,8 +227,8 @@ impl Mover {
         self.send(of, pending, false).await
     }
 
-    /// Freezes the partitions; what has changed since the copy, once nothing of them is open. None where that isn't known any more, or
-    /// takes too long.
+    /// Freezes the partitions; what has changed since the copy, once nothing of them is open. None
+    /// where that isn't known any more, or takes too long.
     async fn freeze(&self, of: &mut Move) -> Option<Moved> {
         of.frozen = Some(FrozenFor::Since(self.clock.now().boot));
         tokio::time::timeout(DRAIN_MAX, self.drain(of)).await.ok()?
@@ -226,7 +236,8 @@ impl Mover {
 
     async fn drain(&self, of: &Move) -> Option<Moved> {
         let quiet = join_all(self.shards.iter().map(|shard| shard.freeze(of.leaving()))).await;
-        // What is open of them may ask for their shared buckets in any shard: those are closed only behind it.
+        // What is open of them may ask for their shared buckets in any shard: those are closed only
+        // behind it.
         if quiet.into_iter().any(|quiet| quiet != Ok(true)) {
             return None;
         }
@@ -261,7 +272,8 @@ impl Mover {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return false,
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "what became of a part of some partitions can't be read");
+                    tracing::debug!(%error, "what became of a part of some partitions can't be \
+                                             read");
                     return false;
                 }
                 Err(error) => {

@@ -1,4 +1,5 @@
-//! The end that is given partitions: hands what comes, in parts, to the shards, which go by it once the log has decided.
+//! The end that is given partitions: hands what comes, in parts, to the shards, which go by it once
+//! the log has decided.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Everything that can happen to one move, searched: messages that are lost or come twice, proposals that are late, views of the log
-//! that lag, either end crashing at any step.
+//! Everything that can happen to one move, searched: messages that are lost or come twice,
+//! proposals that are late, views of the log that lag, either end crashing at any step.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -164,13 +164,15 @@ impl World {
             }
             all.push(next);
         }
-        // The target crashes: what it kept is gone, and its next life gives up the move as it is seated.
+        // The target crashes: what it kept is gone, and its next life gives up the move as it is
+        // seated.
         if self.crashes == 0 && self.target_sees != Row::AtTarget {
             let mut next = Self { staged: None, crashes: 1, ..self.clone() };
             if self.log == Row::Moving {
                 next.log = Row::AtSource;
             }
-            // What it had kept is lost with it; should the log have moved the partition already, it is a crash of its owner.
+            // What it had kept is lost with it; should the log have moved the partition already, it
+            // is a crash of its owner.
             if self.log != Row::AtTarget {
                 all.push(next);
             }
@@ -181,7 +183,8 @@ impl World {
     fn delivered(mut self, message: Message, fault: Fault) -> Self {
         match message {
             Message::Copy(count) => {
-                // The target keeps what it is given while it sees the move; afterwards it is nobody's business.
+                // The target keeps what it is given while it sees the move; afterwards it is
+                // nobody's business.
                 if self.target_sees == Row::Moving {
                     if self.staged.is_none_or(|(_, is_all)| !is_all || fault == Fault::CopiesLate) {
                         self.staged = Some((count, false));

@@ -7,8 +7,8 @@
 //! others   where another member has it: this node was away while it moved
 //! ```
 //!
-//! All are tried: the handshake tells whether the node that answers is the one that was meant, and the log has the right address
-//! as soon as the peer is reached.
+//! All are tried: the handshake tells whether the node that answers is the one that was meant, and
+//! the log has the right address as soon as the peer is reached.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,7 +33,9 @@ impl Elsewhere {
     /// Takes note of the addresses in the configuration.
     pub fn list(&self, listed: BTreeMap<Name, String>) {
         let mut places = self.places();
-        listed.into_iter().for_each(|(peer, at)| places.entry(peer).or_default().by_the_file = Some(at));
+        listed
+            .into_iter()
+            .for_each(|(peer, at)| places.entry(peer).or_default().by_the_file = Some(at));
     }
 
     /// Takes note of where a peer says that it is.
@@ -65,7 +67,8 @@ impl Elsewhere {
     fn addresses(&self, peer: &Name, log: &str) -> Vec<String> {
         let places = self.places().get(peer).cloned().unwrap_or_default();
         let mut addresses = vec![log.to_string()];
-        for other in [places.by_the_file, places.by_itself, places.by_others].into_iter().flatten() {
+        for other in [places.by_the_file, places.by_itself, places.by_others].into_iter().flatten()
+        {
             if !addresses.contains(&other) {
                 addresses.push(other);
             }
@@ -78,7 +81,8 @@ impl Elsewhere {
     }
 }
 
-/// Dials the addresses of one peer. One that can't be dialled is tried again like any other, and the link says why.
+/// Dials the addresses of one peer. One that can't be dialled is tried again like any other, and
+/// the link says why.
 pub struct Reach<N: Network> {
     network: Arc<N>,
     peer: Name,
@@ -118,7 +122,8 @@ impl<N: Network> Dial for Reach<N> {
         let (first, mut why) = (self.turn, None);
         for step in 0..addresses.len() {
             let at = (first + step) % addresses.len();
-            // Also if this one never answers, or is another node's: then the link gives up and dials again.
+            // Also if this one never answers, or is another node's: then the link gives up and
+            // dials again.
             self.turn = (at + 1) % addresses.len();
             match self.dial_at(&addresses[at]).await {
                 Ok(stream) => return Ok(stream),

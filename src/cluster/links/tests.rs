@@ -86,8 +86,14 @@ fn serve(node: &str, listener: impl Listen, handler: Arc<impl Handler>) -> Servi
     let (stop, stopped) = watch::channel(false);
     let (workers, mut parcels) = net::handover(1);
     let clock = Arc::new(ManualClock::default());
-    let serving =
-        peer::serve(parcels.remove(0), identity(node), handler, Default::default(), clock, stopped.clone());
+    let serving = peer::serve(
+        parcels.remove(0),
+        identity(node),
+        handler,
+        Default::default(),
+        clock,
+        stopped.clone(),
+    );
     let accepting = peer::accept(listener, workers, stopped);
     Serving { _stop: stop, tasks: [tokio::spawn(accepting), tokio::spawn(serving)] }
 }
@@ -115,7 +121,12 @@ async fn members_that_come_get_links_those_that_go_lose_theirs_and_all_others_ke
     let (second, third) = (links.peer(NodeId(2)).unwrap(), links.peer(NodeId(3)).unwrap());
     all_connected(&second).await;
     all_connected(&third).await;
-    assert!(links.states().iter().all(|s| matches!(s.raft, LinkState::Connected { boot: BootId(1), .. })));
+    assert!(
+        links
+            .states()
+            .iter()
+            .all(|s| matches!(s.raft, LinkState::Connected { boot: BootId(1), .. }))
+    );
     links.update(&members(&[1, 3, 4]));
     let numbers: Vec<_> = links.states().iter().map(|state| state.number.0).collect();
     assert_eq!((numbers, links.number_of(&name("n2"))), (vec![3, 4], None));
@@ -132,8 +143,10 @@ async fn members_that_come_get_links_those_that_go_lose_theirs_and_all_others_ke
 async fn a_member_that_moved_is_dialled_where_it_is_now() {
     let pipes = Pipes::default();
     let (here, there) = (Arc::new(Echo::default()), Arc::new(Echo::default()));
-    let _serving =
-        [serve("n2", pipes.listen("n2"), here.clone()), serve("n2", pipes.listen("b"), there.clone())];
+    let _serving = [
+        serve("n2", pipes.listen("n2"), here.clone()),
+        serve("n2", pipes.listen("b"), there.clone()),
+    ];
     let links = links_over(pipes);
     links.update(&members(&[2]));
     let before = links.peer(NodeId(2)).unwrap();
@@ -160,8 +173,11 @@ async fn drivers_of_checks_run_on_the_workers_in_turn_and_the_others_on_the_cont
         workers: workers.iter().map(|worker| worker.handle().clone()).collect(),
     });
     links.update(&members(&[1, 2, 3, 4, 5]));
-    let tasks: Vec<_> =
-        workers.iter().chain([&control]).map(|runtime| runtime.metrics().num_alive_tasks()).collect();
+    let tasks: Vec<_> = workers
+        .iter()
+        .chain([&control])
+        .map(|runtime| runtime.metrics().num_alive_tasks())
+        .collect();
     assert_eq!(tasks, [2, 2, 8]);
     for runtime in workers.into_iter().chain([control]) {
         runtime.shutdown_background();
@@ -187,9 +203,14 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
     for _ in 0..5 {
         // It is there, and slow with one answer: whoever waits has waited in vain, and that is all.
         let late = there.call(opaque("never"), Duration::from_millis(60)).await.unwrap_err();
-        assert!(matches!(late, AskError::Call(CallError::DeadlinePassed(_))) && !late.was_not_handled());
+        assert!(
+            matches!(late, AskError::Call(CallError::DeadlinePassed(_))) && !late.was_not_handled()
+        );
         let unsent = gone.call(opaque("x"), SECOND).await.unwrap_err();
-        assert!(matches!(unsent, AskError::Call(CallError::NotConnected(_))) && unsent.was_not_handled());
+        assert!(
+            matches!(unsent, AskError::Call(CallError::NotConnected(_)))
+                && unsent.was_not_handled()
+        );
     }
     let error = gone.call(opaque("x"), SECOND).await.unwrap_err();
     assert!(matches!(error, AskError::Open(_)) && error.was_not_handled(), "{error}");
@@ -198,7 +219,10 @@ async fn a_peer_that_does_not_answer_opens_its_breaker_and_a_reset_closes_it() {
     assert_eq!((second.id.as_str(), second.state, second.connected), ("n2", "closed", true));
     assert_eq!((third.state, third.failures, third.opened), ("open", 5, 1));
     assert!((200..=250).contains(&third.retry_after_ms.unwrap()));
-    assert_eq!((third.connected, third.why.as_deref()), (false, Some("can't connect: connection refused")));
+    assert_eq!(
+        (third.connected, third.why.as_deref()),
+        (false, Some("can't connect: connection refused"))
+    );
     assert!(links.reset_breaker(&name("n3")) && !links.reset_breaker(&name("n9")));
     let [_, third] = links.breakers(now).try_into().unwrap();
     assert_eq!((third.state, third.retry_after_ms), ("closed", None));
@@ -318,8 +342,11 @@ async fn an_address_that_cant_be_dialled_stands_in_the_state_of_its_link() {
     let links = links_over(Plain::default());
     links.update(&[(NodeId(2), name("n2"), "192.0.2.1:7171".into())]);
     let mut states = links.peer(NodeId(2)).unwrap().raft().states();
-    let failed = states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. }));
-    let LinkState::Connecting { why: Some(why), .. } = failed.await.unwrap().clone() else { panic!() };
+    let failed =
+        states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. }));
+    let LinkState::Connecting { why: Some(why), .. } = failed.await.unwrap().clone() else {
+        panic!()
+    };
     assert!(why.starts_with("can't connect: won't dial 192.0.2.1:7171"), "{why}");
     assert!(!links.is_up(NodeId(2)));
 }
@@ -359,7 +386,11 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
     let (mut listeners, mut members) = (Vec::new(), Vec::new());
     for id in 1..=3 {
         let listener = PlainListener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        members.push((NodeId(id), name(&format!("n{id}")), listener.local_addr().unwrap().to_string()));
+        members.push((
+            NodeId(id),
+            name(&format!("n{id}")),
+            listener.local_addr().unwrap().to_string(),
+        ));
         listeners.push(listener);
     }
     let (_stop, stopped) = watch::channel(false);
@@ -381,12 +412,20 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
         let node = Arc::new(Node::start(settings, links.clone()).await.unwrap());
         let handler = Arc::new(RaftOnly { links, node: node.clone() });
         let (workers, mut parcels) = net::handover(1);
-        worker.spawn(peer::serve(parcels.remove(0), us, handler, Default::default(), clock, stopped.clone()));
+        worker.spawn(peer::serve(
+            parcels.remove(0),
+            us,
+            handler,
+            Default::default(),
+            clock,
+            stopped.clone(),
+        ));
         tokio::spawn(peer::accept(listener, workers, stopped.clone()));
         nodes.insert(*number, node);
     }
-    let seed =
-        |(number, name, at): &(NodeId, Name, String)| (*number, Address::new(name.as_str(), at.as_str()));
+    let seed = |(number, name, at): &(NodeId, Name, String)| {
+        (*number, Address::new(name.as_str(), at.as_str()))
+    };
     let seeds: Vec<_> = members.iter().map(seed).collect();
     let new = |(_, name, at): &(NodeId, Name, String)| NewMember {
         name: name.clone(),
@@ -402,7 +441,9 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
     };
     let begun = async {
         // Until the links are up, the others are silent.
-        while let Err(error) = nodes[&NodeId(1)].bootstrap(&seeds, command(1, what.clone()), WITHIN).await {
+        while let Err(error) =
+            nodes[&NodeId(1)].bootstrap(&seeds, command(1, what.clone()), WITHIN).await
+        {
             assert!(matches!(error, BootstrapError::Silent { .. }), "{error}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -410,13 +451,15 @@ async fn the_raft_of_three_nodes_agrees_over_sockets() {
     tokio::time::timeout(WITHIN, begun).await.expect("the cluster doesn't begin");
     for (number, node) in &nodes {
         let tenant = crate::check::TenantId::new(&format!("t-{number}")).unwrap();
-        let what = What::Edit { expected: None, edit: Edit::PutTenant(tenant, r#"{"tier":"t0"}"#.into()) };
+        let what =
+            What::Edit { expected: None, edit: Edit::PutTenant(tenant, r#"{"tier":"t0"}"#.into()) };
         let done = node.propose(command(10 + u128::from(number.0), what), WITHIN).await.unwrap();
         assert_eq!(done.made, Made::Version(1 + number.0));
     }
     for node in nodes.values() {
         let mut views = node.watch();
-        let seen = views.wait_for(|view| view.state.agreed().is_some_and(|agreed| agreed.version == 4));
+        let seen =
+            views.wait_for(|view| view.state.agreed().is_some_and(|agreed| agreed.version == 4));
         tokio::time::timeout(WITHIN, seen).await.expect("a node stays behind").unwrap();
     }
 }

@@ -1,16 +1,16 @@
 //! Whether a majority of the voters is with the leader, as each node knows it.
 //!
-//! A leader knows by the answers of its followers. A follower that hears of its leader knows only that
-//! the leader is there: one that is cut off from the others goes on sending heartbeats. So every
-//! follower asks its leader, once a heartbeat, how old the last word of a majority is:
+//! A leader knows by the answers of its followers. A follower that hears of its leader knows only
+//! that the leader is there: one that is cut off from the others goes on sending heartbeats. So
+//! every follower asks its leader, once a heartbeat, how old the last word of a majority is:
 //!
 //! ```text
 //! n3 → n1   Contact                                           sent at t
 //! n1 → n3   leads, term 7, a majority acknowledged 40 ms ago   n3: a majority was there at t - 40 ms
 //! ```
 //!
-//! A leader of the first release doesn't know the question. Then a heartbeat has to be enough, as it
-//! was in that release.
+//! A leader of the first release doesn't know the question. Then a heartbeat has to be enough, as
+//! it was in that release.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -74,8 +74,8 @@ pub(super) struct Heard {
 }
 
 impl Node {
-    /// Returns how long ago this node last knew that a majority is with the leader; none if it never
-    /// did.
+    /// Returns how long ago this node last knew that a majority is with the leader; none if it
+    /// never did.
     ///
     /// More than the longest election timeout is bad news; roles and the name of the leader say
     /// nothing, since they stay as they were.
@@ -94,13 +94,14 @@ impl Node {
         heard.ok().flatten().map(|at| at.elapsed())
     }
 
-    /// Asks the leader how long ago a majority was with it; returns when it has answered, or `within`
-    /// at the latest. Returns at once on a leader, and where no leader is known.
+    /// Asks the leader how long ago a majority was with it; returns when it has answered, or
+    /// `within` at the latest. Returns at once on a leader, and where no leader is known.
     pub async fn ask_contact(&self, within: Duration) {
         let Some(leader) = self.leader().filter(|leader| *leader != self.id()) else { return };
         let Some(address) = self.roster().nodes.remove(&leader) else { return };
         let sent = InstantOf::<TypeConfig>::now();
-        let asked = self.post().call(leader, &address, Traffic::Later, &Request::Contact, within).await;
+        let asked =
+            self.post().call(leader, &address, Traffic::Later, &Request::Contact, within).await;
         let mut heard = self.heard();
         heard.answered = matches!(asked, Ok(_) | Err(TransportError::Unknown)).then_some(leader);
         match asked {
@@ -130,7 +131,8 @@ impl Node {
         }
     }
 
-    /// Takes note of the time in which this node reaches a majority, in milliseconds, to tell others.
+    /// Takes note of the time in which this node reaches a majority, in milliseconds, to tell
+    /// others.
     pub fn say_round_trip(&self, ms: Option<u64>) {
         self.round_trip_ms.store(ms.unwrap_or(UNKNOWN_MS), Ordering::Relaxed);
     }
@@ -149,8 +151,8 @@ impl Node {
         futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
-    /// Begins or ends sending heartbeats as a leader. Without them, and without entries, the followers
-    /// elect another leader.
+    /// Begins or ends sending heartbeats as a leader. Without them, and without entries, the
+    /// followers elect another leader.
     pub fn send_heartbeats(&self, sends: bool) {
         self.raft().runtime_config().heartbeat(sends);
     }
@@ -165,8 +167,8 @@ impl Node {
         Contact { leads, term: self.term(), acked_ms, round_trip_ms }
     }
 
-    /// Returns how long ago the last message was sent that a majority of the voters has acknowledged,
-    /// on a leader; zero where this node is the only voter.
+    /// Returns how long ago the last message was sent that a majority of the voters has
+    /// acknowledged, on a leader; zero where this node is the only voter.
     fn acked_age(&self) -> Option<Duration> {
         let acked = self.raft().metrics().borrow_watched().last_quorum_acked;
         let alone = self.members().values().filter(|votes| **votes).count() == 1;

@@ -1,14 +1,17 @@
 //! What is on disk: one redb file with the log's rows, a few values, and the newest snapshot.
 //!
-//! [`Disk::run`] takes a batch of operations and makes them one transaction: one fsync for as many as were waiting. After
-//! the first error nothing is tried again, since a file system that failed to write once may claim success the next time;
-//! every operation from then on fails, Raft stops, and the process with it.
+//! [`Disk::run`] takes a batch of operations and makes them one transaction: one fsync for as many
+//! as were waiting. After the first error nothing is tried again, since a file system that failed
+//! to write once may claim success the next time; every operation from then on fails, Raft stops,
+//! and the process with it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use openraft::storage::IOFlushed;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+};
 use tokio::sync::oneshot;
 
 use super::medium::Medium;
@@ -43,7 +46,8 @@ pub enum Place {
     Directory(PathBuf),
     /// In memory, gone with the store, written in line: for tests and simulations.
     Memory,
-    /// In memory that outlives the store, written in line: for simulations in which nodes come back.
+    /// In memory that outlives the store, written in line: for simulations in which nodes come
+    /// back.
     Medium(Medium),
 }
 
@@ -210,8 +214,8 @@ impl Disk {
                 | Op::Left { told }
                 | Op::Publish { told, .. } => drop(told.send(result())),
                 Op::Read { told } => {
-                    let read =
-                        result().and_then(|()| read_snapshot(&self.database).map_err(io::Error::other));
+                    let read = result()
+                        .and_then(|()| read_snapshot(&self.database).map_err(io::Error::other));
                     drop(told.send(read));
                 }
                 Op::Committed { .. } => {}
@@ -225,7 +229,9 @@ impl Disk {
         }
         let mut published = self.published;
         let raised = ops.iter().any(|op| match op {
-            Op::Append { needs: level, .. } | Op::Publish { level, .. } => *level > FormatLevel::FIRST,
+            Op::Append { needs: level, .. } | Op::Publish { level, .. } => {
+                *level > FormatLevel::FIRST
+            }
             _ => false,
         });
         let mut txn = self.database.begin_write()?;
@@ -246,7 +252,9 @@ impl Disk {
                             log.insert(index, row.as_slice())?;
                         }
                     }
-                    Op::Vote { vote, .. } => drop(values.insert("vote", codec::encode(vote)?.as_slice())?),
+                    Op::Vote { vote, .. } => {
+                        drop(values.insert("vote", codec::encode(vote)?.as_slice())?)
+                    }
                     Op::Committed { committed } => {
                         values.insert("committed", codec::encode(committed)?.as_slice())?;
                     }
@@ -257,7 +265,8 @@ impl Disk {
                     }
                     Op::Publish { snapshot: sealed, .. } => {
                         let last = sealed.last_log_id;
-                        // One being built and one being installed race; the log behind the newer may be gone already.
+                        // One being built and one being installed race; the log behind the newer
+                        // may be gone already.
                         if published.as_ref().is_none_or(|published| *published < last) {
                             snapshot.insert("newest", sealed.bytes.as_slice())?;
                             published = Some(last);
@@ -266,7 +275,9 @@ impl Disk {
                     Op::RoundTrip { ms, .. } => {
                         values.insert(ROUND_TRIP, codec::encode(ms)?.as_slice())?;
                     }
-                    Op::Left { .. } => drop(values.insert("left", codec::encode(&true)?.as_slice())?),
+                    Op::Left { .. } => {
+                        drop(values.insert("left", codec::encode(&true)?.as_slice())?)
+                    }
                     Op::Read { .. } => {}
                 }
             }
@@ -300,8 +311,8 @@ impl Place {
         write(&open(self)?).map_err(OpenError::storage)
     }
 
-    /// Makes the place that of the node that `claim` names, before it begins. Where there is another node's claim already it
-    /// is replaced, as long as nothing was ever written under it.
+    /// Makes the place that of the node that `claim` names, before it begins. Where there is
+    /// another node's claim already it is replaced, as long as nothing was ever written under it.
     pub fn claim(&self, claim: &Claim, lineage: &Lineage) -> Result<(), OpenError> {
         let database = open(self)?;
         match found(&database).map_err(OpenError::storage)? {
@@ -327,7 +338,8 @@ fn open_file(directory: &Path) -> Result<Database, OpenError> {
     files::make_directory(directory)
         .map_err(|error| OpenError::Storage(files::explain_directory(directory, &error)))?;
     let path = directory.join(FILE);
-    let file = files::open(&path).map_err(|error| OpenError::Storage(files::explain(&path, &error)))?;
+    let file =
+        files::open(&path).map_err(|error| OpenError::Storage(files::explain(&path, &error)))?;
     Database::builder().create_file(file).map_err(|e| match e {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(directory.into()),
         e => OpenError::storage(e),
@@ -339,9 +351,10 @@ fn take(database: &Database, claim: &Claim) -> Result<(), OpenError> {
     match found(database).map_err(OpenError::storage)? {
         None => write_claim(database, claim, &Lineage::default()).map_err(OpenError::storage),
         Some(found) if found.claim.is_of(claim) => Ok(()),
-        Some(found) => {
-            Err(OpenError::OtherNode { found: Box::new(found.claim), expected: Box::new(claim.clone()) })
-        }
+        Some(found) => Err(OpenError::OtherNode {
+            found: Box::new(found.claim),
+            expected: Box::new(claim.clone()),
+        }),
     }
 }
 
@@ -371,7 +384,9 @@ fn found(database: &Database) -> Result<Option<claim::Found>, AnyError> {
     };
     let format = value::<u16>(&values, "format")?;
     if let Some(found) = format.filter(|found| ![FORMAT, FORMAT_2].contains(found)) {
-        return Err(format!("it has format {found}, this program reads {FORMAT} and {FORMAT_2}").into());
+        return Err(
+            format!("it has format {found}, this program reads {FORMAT} and {FORMAT_2}").into()
+        );
     }
     let Some(claim) = value::<Claim>(&values, "claim")? else { return Ok(None) };
     let written = ["vote", "purged"].iter().map(|name| Ok(values.get(*name)?.is_some()));

@@ -1,10 +1,11 @@
 //! The data of a node that isn't running: looked at, and made that of a cluster of one.
 //!
-//! Whoever has it open has it alone, as a node that runs would. It is replaced in one transaction: until that is durable nothing has
-//! changed.
+//! Whoever has it open has it alone, as a node that runs would. It is replaced in one transaction:
+//! until that is durable nothing has changed.
 //!
-//! All entries are taken that are there, also those of which this node never heard that a majority has them: whoever got an answer
-//! may have got it for one of those, and nobody is left to ask. At worst something is done that was answered with "not known".
+//! All entries are taken that are there, also those of which this node never heard that a majority
+//! has them: whoever got an answer may have got it for one of those, and nobody is left to ask. At
+//! worst something is done that was answered with "not known".
 
 use std::collections::BTreeMap;
 
@@ -113,7 +114,8 @@ fn found_alone(disk: &Disk, founding: &Founding<'_>) -> Result<(), OpenError> {
     let last = LogId { leader_id: vote.leader_id, index: at.0 };
     let address = Address::new(claim.name.as_str(), peer);
     let nodes = BTreeMap::from([(claim.node, address)]);
-    let alone = openraft::Membership::new(vec![[claim.node].into()], nodes).map_err(OpenError::storage)?;
+    let alone =
+        openraft::Membership::new(vec![[claim.node].into()], nodes).map_err(OpenError::storage)?;
     let last_membership = Membership::new(Some(last), alone);
     let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
     let data = state.encode().map_err(OpenError::storage)?;

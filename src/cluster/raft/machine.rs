@@ -1,7 +1,8 @@
-//! The state machine as openraft wants it: hands entries to [`State::apply`], and lets others look at the state.
+//! The state machine as openraft wants it: hands entries to [`State::apply`], and lets others look
+//! at the state.
 //!
-//! The state is in memory. What makes it durable is the log, and the snapshot that stands for the log's beginning; after a
-//! restart openraft installs the snapshot and applies the rest.
+//! The state is in memory. What makes it durable is the log, and the snapshot that stands for the
+//! log's beginning; after a restart openraft installs the snapshot and applies the rest.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,7 +40,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine without a state yet, whose snapshots are kept in `store`; and where its state can be looked at.
+    /// A machine without a state yet, whose snapshots are kept in `store`; and where its state can
+    /// be looked at.
     pub fn new(store: LogStore) -> (Self, watch::Receiver<Arc<View>>) {
         let (view, seen) = watch::channel(Arc::default());
         let (state, applied, membership) = (State::default(), None, Membership::default());
@@ -48,8 +50,13 @@ impl Machine {
 
     fn show(&self) {
         let applied = LogIndex(self.applied.as_ref().map_or(0, |id| id.index));
-        let nodes = self.membership.membership().nodes().map(|(id, address)| (*id, address.clone()));
-        self.view.send_replace(Arc::new(View { applied, state: self.state.clone(), nodes: nodes.collect() }));
+        let nodes =
+            self.membership.membership().nodes().map(|(id, address)| (*id, address.clone()));
+        self.view.send_replace(Arc::new(View {
+            applied,
+            state: self.state.clone(),
+            nodes: nodes.collect(),
+        }));
     }
 }
 
@@ -98,8 +105,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
         }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
-        // Read before anything is replaced: a snapshot that means nothing here must not cost the state.
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> io::Result<()> {
+        // Read before anything is replaced: a snapshot that means nothing here must not cost the
+        // state.
         let state = State::decode(&data).map_err(io::Error::other)?;
         let sealed = Sealed::new(meta, &data).map_err(io::Error::other)?;
         self.store.publish(sealed, state.level()).await?;

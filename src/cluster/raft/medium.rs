@@ -1,8 +1,10 @@
-//! A disk in memory that outlives the node that writes to it, and whose power can fail: for simulations.
+//! A disk in memory that outlives the node that writes to it, and whose power can fail: for
+//! simulations.
 //!
-//! What was synced is there when it is opened again. Of the writes since then a power cut keeps as many of the first as it is told
-//! to; and it may come in the middle of a transaction, after a number of writes that are still to come. Whoever had opened it
-//! before can't reach it any more: that process is gone.
+//! What was synced is there when it is opened again. Of the writes since then a power cut keeps as
+//! many of the first as it is told to; and it may come in the middle of a transaction, after a
+//! number of writes that are still to come. Whoever had opened it before can't reach it any more:
+//! that process is gone.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,7 +45,8 @@ enum WayBack {
 }
 
 impl Medium {
-    /// Cuts its power: after `after` more writes, none for now. Of those that weren't synced, the first `kept` survive.
+    /// Cuts its power: after `after` more writes, none for now. Of those that weren't synced, the
+    /// first `kept` survive.
     pub fn cut_power(&self, after: usize, kept: usize) {
         let mut contents = self.contents();
         contents.cut = Some(Cut { after, kept });
@@ -130,7 +133,8 @@ impl Opened {
 fn range(contents: &Contents, offset: u64, length: usize) -> io::Result<std::ops::Range<usize>> {
     let from = usize::try_from(offset).map_err(io::Error::other)?;
     let to = from.checked_add(length).filter(|to| *to <= contents.bytes.len());
-    to.map(|to| from..to).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the disk's end"))
+    to.map(|to| from..to)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the disk's end"))
 }
 
 impl StorageBackend for Opened {
@@ -211,7 +215,8 @@ mod tests {
                 let database = opened(&medium).unwrap();
                 add(&database, 0).unwrap();
                 medium.cut_power(after, kept);
-                let committed = (1..).take_while(|row| add(&database, *row).is_ok()).last().unwrap_or(0);
+                let committed =
+                    (1..).take_while(|row| add(&database, *row).is_ok()).last().unwrap_or(0);
                 assert!(medium.is_off());
                 drop(database);
                 medium.restore_power();
@@ -219,7 +224,10 @@ mod tests {
                 let whole = found.iter().copied().eq(0..found.len() as u64);
                 // The last one may have come through without anybody hearing of it.
                 let as_many = [committed + 1, committed + 2].contains(&(found.len() as u64));
-                assert!(whole && as_many, "{committed} committed, {found:?} found; {after}, {kept}");
+                assert!(
+                    whole && as_many,
+                    "{committed} committed, {found:?} found; {after}, {kept}"
+                );
             }
         }
     }

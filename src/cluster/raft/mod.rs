@@ -1,7 +1,7 @@
 //! The log that all nodes agree on, by Raft. The only module that knows openraft.
 //!
-//! A [`Command`](super::state::Command) goes to the leader, into its log, to a majority of the voters' disks, and from there
-//! into every node's [`State`](super::state::State):
+//! A [`Command`](super::state::Command) goes to the leader, into its log, to a majority of the
+//! voters' disks, and from there into every node's [`State`](super::state::State):
 //!
 //! ```text
 //! node.propose(command, 5 s)      on any node; a follower passes it on to the leader
@@ -10,18 +10,20 @@
 //!   → Machine (apply)             once a majority has it: State::apply, and the answer (machine.rs)
 //! ```
 //!
-//! Three answers are possible. *Done* and *refused* come out of the log: every node agrees on them. *Unknown* means that the
-//! time was up while the command may be on its way; it may be done later, or never. Proposing it again under the same request
-//! id is harmless.
+//! Three answers are possible. *Done* and *refused* come out of the log: every node agrees on them.
+//! *Unknown* means that the time was up while the command may be on its way; it may be done later,
+//! or never. Proposing it again under the same request id is harmless.
 //!
-//! A node doesn't know by its role whether a majority is with the leader: a leader that is cut off goes
-//! on calling itself one, and a follower names its last leader for ever. [`Node::contact_age`] knows
-//! (contact.rs).
+//! A node doesn't know by its role whether a majority is with the leader: a leader that is cut off
+//! goes on calling itself one, and a follower names its last leader for ever. [`Node::contact_age`]
+//! knows (contact.rs).
 //!
-//! When a node calls an election is partly chance, which comes from the seed in its [`Settings`]; all else goes in order
-//! (`runtime`). So on a simulated network the same seeds give the same elections.
+//! When a node calls an election is partly chance, which comes from the seed in its [`Settings`];
+//! all else goes in order (`runtime`). So on a simulated network the same seeds give the same
+//! elections.
 //!
-//! How bytes get to another node is somebody else's business ([`Transport`]); what arrives goes into [`Node::serve`].
+//! How bytes get to another node is somebody else's business ([`Transport`]); what arrives goes
+//! into [`Node::serve`].
 
 mod contact;
 mod disk;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::error::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
@@ -57,9 +59,11 @@ pub enum TransportError {
 /// An answer, when it comes.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, TransportError>> + Send + 'a>>;
 
-/// Carries bytes to another node, into its [`Node::serve`](super::Node::serve), and the answer back.
+/// Carries bytes to another node, into its [`Node::serve`](super::Node::serve), and the answer
+/// back.
 pub trait Transport: Send + Sync + 'static {
-    /// Sends `bytes` (a little more than [`PART_BYTES`](super::PART_BYTES) at most); gives up after `within`.
+    /// Sends `bytes` (a little more than [`PART_BYTES`](super::PART_BYTES) at most); gives up after
+    /// `within`.
     fn send<'a>(
         &'a self,
         to: NodeId,
@@ -223,12 +227,14 @@ impl Post {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let parts = async {
             for frame in cut(bytes, number) {
-                let frame = codec::encode(&frame).map_err(|e| TransportError::NoAnswer(e.to_string()))?;
+                let frame =
+                    codec::encode(&frame).map_err(|e| TransportError::NoAnswer(e.to_string()))?;
                 let answer = self.transport.send(to, &address.peer, traffic, frame, within).await?;
                 match codec::decode::<FrameReply>(&answer) {
                     Ok(FrameReply::More) => {}
                     Ok(FrameReply::Answer(reply)) => {
-                        return codec::decode(&reply).map_err(|e| TransportError::NoAnswer(e.to_string()));
+                        return codec::decode(&reply)
+                            .map_err(|e| TransportError::NoAnswer(e.to_string()));
                     }
                     Ok(FrameReply::Refused(why)) => return Err(TransportError::NoAnswer(why)),
                     Err(e) => return Err(TransportError::NoAnswer(e.to_string())),
@@ -276,8 +282,12 @@ impl Peer {
         request: Request,
         within: Duration,
     ) -> Result<Reply, RPCError<TypeConfig>> {
-        let traffic = if action == RPCTypes::InstallSnapshot { Traffic::Bulk } else { Traffic::Raft };
-        self.read(action, self.post.call(self.target, &self.address, traffic, &request, within).await)
+        let traffic =
+            if action == RPCTypes::InstallSnapshot { Traffic::Bulk } else { Traffic::Raft };
+        self.read(
+            action,
+            self.post.call(self.target, &self.address, traffic, &request, within).await,
+        )
     }
 
     /// Tells openraft what became of a message.
@@ -287,10 +297,11 @@ impl Peer {
         answered: Result<Reply, TransportError>,
     ) -> Result<Reply, RPCError<TypeConfig>> {
         match answered {
-            Ok(Reply::Stopped(why)) => {
-                Err(Unreachable::new(&std::io::Error::other(format!("node {} stopped: {why}", self.target)))
-                    .into())
-            }
+            Ok(Reply::Stopped(why)) => Err(Unreachable::new(&std::io::Error::other(format!(
+                "node {} stopped: {why}",
+                self.target
+            )))
+            .into()),
             Ok(reply) => Ok(reply),
             Err(TransportError::Late(timeout)) => {
                 Err(Timeout { action, id: self.post.own, target: self.target, timeout }.into())
@@ -310,7 +321,8 @@ fn within(option: &RPCOption) -> Duration {
 }
 
 fn unexpected(reply: &Reply) -> RPCError<TypeConfig> {
-    NetworkError::new(&std::io::Error::other(format!("a reply to something else: {reply:?}"))).into()
+    NetworkError::new(&std::io::Error::other(format!("a reply to something else: {reply:?}")))
+        .into()
 }
 
 impl RaftNetworkV2<TypeConfig> for Peer {
@@ -347,7 +359,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         }
     }
 
-    // Without this, openraft takes every node's consent for granted, and a node that comes back deposes the leader.
+    // Without this, openraft takes every node's consent for granted, and a node that comes back
+    // deposes the leader.
     async fn pre_vote(
         &mut self,
         rpc: VoteRequest<TypeConfig>,
@@ -385,7 +398,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.call(RPCTypes::TransferLeader, Request::Transfer(request), within(&option)).await? {
+        match self
+            .call(RPCTypes::TransferLeader, Request::Transfer(request), within(&option))
+            .await?
+        {
             Reply::Transfer(response) => Ok(response),
             other => Err(unexpected(&other)),
         }

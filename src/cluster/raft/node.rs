@@ -45,14 +45,14 @@ pub struct Timers {
 impl Timers {
     /// Those for nodes whose messages take so long there and back.
     ///
-    /// A heartbeat has to be answered before the next one is sent, so it gets half as much again as the
-    /// round trip, for nodes that have other work to do; everything else is a multiple of that.
+    /// A heartbeat has to be answered before the next one is sent, so it gets half as much again as
+    /// the round trip, for nodes that have other work to do; everything else is a multiple of that.
     pub fn for_round_trip(ms: u64) -> Self {
         Self { heartbeat_ms: ms * 3 / 2, election_ms_min: ms * 4, election_ms_max: ms * 8 }
     }
 
-    /// The longest round trip, in milliseconds, that leaves a node enough of a heartbeat's time for its
-    /// own work.
+    /// The longest round trip, in milliseconds, that leaves a node enough of a heartbeat's time for
+    /// its own work.
     pub fn round_trip_ms_max(self) -> u64 {
         self.heartbeat_ms * 23 / 30
     }
@@ -78,7 +78,8 @@ pub struct Settings {
     pub claim: Claim,
     /// Where its log is.
     pub place: Place,
-    /// Where its chance comes from: two nodes that wait equally long for an election split the votes.
+    /// Where its chance comes from: two nodes that wait equally long for an election split the
+    /// votes.
     pub seed: Seed,
     /// Its times.
     pub timers: Timers,
@@ -86,8 +87,8 @@ pub struct Settings {
     pub listens: bool,
     /// Entries after which a snapshot is made.
     pub snapshot_after: u64,
-    /// Entries that are kept behind a snapshot, for followers that are a little late. Fewer than a thousand is for tests:
-    /// purging and applying would get close to each other.
+    /// Entries that are kept behind a snapshot, for followers that are a little late. Fewer than a
+    /// thousand is for tests: purging and applying would get close to each other.
     pub keep_behind_snapshot: u64,
 }
 
@@ -115,11 +116,12 @@ impl Settings {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after),
             max_in_snapshot_log_to_keep: self.keep_behind_snapshot,
             enable_pre_vote: Some(true),
-            // Without this, a leader whose links are slower than the timers allow keeps its followers
-            // from electing another by heartbeats whose answers come too late.
+            // Without this, a leader whose links are slower than the timers allow keeps its
+            // followers from electing another by heartbeats whose answers come too late.
             quorum_loss_probe_interval: Some(self.timers.probe_ms()),
-            // Entries go to the others while they go to the disk. One that a leader has sent and not written, it doesn't know of after
-            // a power failure; led on in the same term, it would send another under the same number, and nobody could tell.
+            // Entries go to the others while they go to the disk. One that a leader has sent and
+            // not written, it doesn't know of after a power failure; led on in the same term, it
+            // would send another under the same number, and nobody could tell.
             enable_leader_restore: Some(false),
             ..Config::default()
         }
@@ -140,9 +142,9 @@ pub enum StartError {
     Raft(String),
     /// A message has made the stored term jump to where no election can follow.
     #[error(
-        "Raft can't start: its term is {0}, which no election has reached. Where other nodes form a majority, \
-         start this node with an empty data directory, --join and --rejoin; else make a cluster of it with \
-         tidegate cluster recover"
+        "Raft can't start: its term is {0}, which no election has reached. Where other nodes \
+             form a majority, start this node with an empty data directory, --join and --rejoin; \
+             else make a cluster of it with tidegate cluster recover"
     )]
     Term(u64),
 }
@@ -185,10 +187,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the log and takes part in whatever cluster it belongs to; in none, as long as it is empty.
-    pub async fn start(settings: Settings, transport: Arc<dyn Transport>) -> Result<Self, StartError> {
+    /// Opens the log and takes part in whatever cluster it belongs to; in none, as long as it is
+    /// empty.
+    pub async fn start(
+        settings: Settings,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, StartError> {
         let id = settings.claim.node;
-        let config = settings.config().validate().map_err(|e| StartError::Settings(e.to_string()))?;
+        let config =
+            settings.config().validate().map_err(|e| StartError::Settings(e.to_string()))?;
         let store = LogStore::open(&settings.place, &settings.claim)?;
         let closed = store.closed();
         // Before Raft starts: its first election adds one to the term.
@@ -201,11 +208,13 @@ impl Node {
         let post = Post::new(id, transport, settings.timers);
         let network = Network(post.clone());
         let raft = openraft::Raft::new(id, Arc::new(config), network, store.clone(), machine);
-        let raft = seeded(&settings.seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
+        let raft =
+            seeded(&settings.seed, raft).await.map_err(|e| StartError::Raft(e.to_string()))?;
         let listens = AtomicBool::new(settings.listens);
         let (arriving, heard) = (Mutex::default(), HeardCell::default());
         let round_trip_ms = AtomicU64::new(UNKNOWN_MS);
-        let node = Self { raft, id, store, post, view, arriving, listens, closed, heard, round_trip_ms };
+        let node =
+            Self { raft, id, store, post, view, arriving, listens, closed, heard, round_trip_ms };
         if node.roster().voters == BTreeSet::from([id]) {
             // Who votes alone has nobody to wait for.
             node.raft.trigger().elect(false).await.map_err(|e| StartError::Raft(e.to_string()))?;
@@ -213,10 +222,12 @@ impl Node {
         Ok(node)
     }
 
-    /// Begins a cluster of `seeds`, in the order of the configuration, with `begin` as its first command.
+    /// Begins a cluster of `seeds`, in the order of the configuration, with `begin` as its first
+    /// command.
     ///
-    /// Only the first of them does anything, and only if all say that their logs are empty. What was begun and not finished,
-    /// because this process ended, is finished by calling it again. Answers once the cluster has begun.
+    /// Only the first of them does anything, and only if all say that their logs are empty. What
+    /// was begun and not finished, because this process ended, is finished by calling it again.
+    /// Answers once the cluster has begun.
     pub async fn bootstrap(
         &self,
         seeds: &[(NodeId, Address)],
@@ -231,7 +242,8 @@ impl Node {
             for (node, address) in &seeds[1..] {
                 self.ask_whether_empty(*node, address).await?;
             }
-            let voters: BTreeMap<_, _> = seeds[..initial_voters(seeds.len())].iter().cloned().collect();
+            let voters: BTreeMap<_, _> =
+                seeds[..initial_voters(seeds.len())].iter().cloned().collect();
             match self.raft.initialize(voters).await {
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
                 Err(e) => return Err(raft_error(&e)),
@@ -249,8 +261,16 @@ impl Node {
         Ok(())
     }
 
-    async fn ask_whether_empty(&self, node: NodeId, address: &Address) -> Result<(), BootstrapError> {
-        match self.post.call(node, address, Traffic::Commands, &Request::IsEmpty, EMPTY_WITHIN).await {
+    async fn ask_whether_empty(
+        &self,
+        node: NodeId,
+        address: &Address,
+    ) -> Result<(), BootstrapError> {
+        match self
+            .post
+            .call(node, address, Traffic::Commands, &Request::IsEmpty, EMPTY_WITHIN)
+            .await
+        {
             Ok(Reply::IsEmpty(true)) => Ok(()),
             Ok(Reply::IsEmpty(false)) => Err(BootstrapError::NotEmpty(node)),
             Ok(other) => Err(BootstrapError::Silent { node, why: format!("{other:?}") }),
@@ -268,7 +288,8 @@ impl Node {
         self.raft.trigger().snapshot().await.map_err(|e| e.to_string())
     }
 
-    /// Whether its log has a beginning: whether it was ever part of a cluster. A node whose Raft has stopped was.
+    /// Whether its log has a beginning: whether it was ever part of a cluster. A node whose Raft
+    /// has stopped was.
     pub async fn is_initialized(&self) -> bool {
         self.raft.is_initialized().await.unwrap_or(true)
     }
@@ -303,7 +324,8 @@ impl Node {
         self.view.clone()
     }
 
-    /// Whether this node leads, as far as it knows. A leader that is cut off doesn't know: see [`Node::contact_age`].
+    /// Whether this node leads, as far as it knows. A leader that is cut off doesn't know: see
+    /// [`Node::contact_age`].
     pub fn is_leader(&self) -> bool {
         self.raft.is_leader()
     }
@@ -325,7 +347,8 @@ impl Node {
         (metrics.purged.as_ref().map_or(0, |id| id.index + 1), metrics.last_log_index)
     }
 
-    /// Waits until the state is at least as new as before this node was restarted; only then is it worth reading.
+    /// Waits until the state is at least as new as before this node was restarted; only then is it
+    /// worth reading.
     pub async fn recovered(&self, within: Duration) -> Result<(), String> {
         self.raft.wait_for_recovery(Some(within)).await.map(drop).map_err(|e| e.to_string())
     }
@@ -335,7 +358,8 @@ impl Node {
         self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
-    /// Resolves, with the reason, when Raft has stopped on this node. It never comes back: the process has to end.
+    /// Resolves, with the reason, when Raft has stopped on this node. It never comes back: the
+    /// process has to end.
     pub async fn failed(&self) -> String {
         let mut metrics = self.raft.metrics();
         loop {
@@ -355,19 +379,23 @@ impl Node {
             Ok(Some(reply)) => FrameReply::Answer(reply),
             Err(why) => FrameReply::Refused(why),
         };
-        // What can't be encoded is answered with nothing, which the other side can't decode: an error there.
+        // What can't be encoded is answered with nothing, which the other side can't decode: an
+        // error there.
         codec::encode(&reply).unwrap_or_default()
     }
 
     async fn take(&self, from: NodeId, frame: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let frame: Frame = codec::decode(frame).map_err(|e| e.to_string())?;
-        let message = self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take(from, frame)?;
+        let message =
+            self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take(from, frame)?;
         let Some(message) = message else { return Ok(None) };
-        let (to, request): (NodeId, Request) = codec::decode(&message).map_err(|e| e.to_string())?;
+        let (to, request): (NodeId, Request) =
+            codec::decode(&message).map_err(|e| e.to_string())?;
         if to != self.id {
             return Err(format!("this is node {}, not node {to}", self.id));
         }
-        // Not even whether it is empty: the cluster is formed once all of its first nodes take part.
+        // Not even whether it is empty: the cluster is formed once all of its first nodes take
+        // part.
         if !self.listens.load(Ordering::Relaxed) {
             return Err(format!("node {} takes no part yet", self.id));
         }
@@ -387,7 +415,9 @@ impl Node {
             Request::Append(rpc) => {
                 self.raft.append_entries(rpc).await.map_or_else(|e| stopped(&e), Reply::Append)
             }
-            Request::Vote(rpc) => self.raft.vote(rpc).await.map_or_else(|e| stopped(&e), Reply::Vote),
+            Request::Vote(rpc) => {
+                self.raft.vote(rpc).await.map_or_else(|e| stopped(&e), Reply::Vote)
+            }
             Request::PreVote(rpc) => {
                 self.raft.pre_vote(rpc).await.map_or_else(|e| stopped(&e), Reply::PreVote)
             }
@@ -412,13 +442,16 @@ impl Node {
                 Reply::Propose(passed_on.unwrap_or(Proposed::Unknown))
             }
             Request::Contact => Reply::Contact(self.contact()),
-            Request::IsEmpty => {
-                self.raft.is_initialized().await.map_or_else(|e| stopped(&e), |has| Reply::IsEmpty(!has))
-            }
+            Request::IsEmpty => self
+                .raft
+                .is_initialized()
+                .await
+                .map_or_else(|e| stopped(&e), |has| Reply::IsEmpty(!has)),
         }
     }
 
-    /// Writes down the round trip that the log says: this node's timers allow it from its next start on.
+    /// Writes down the round trip that the log says: this node's timers allow it from its next
+    /// start on.
     pub async fn keep_round_trip(&self, ms: u64) -> Result<(), String> {
         self.store.keep_round_trip(ms).await.map_err(|e| e.to_string())
     }
@@ -458,8 +491,8 @@ impl AsRef<Self> for Node {
     }
 }
 
-/// How many of `nodes` vote in the beginning: 1, 3 or 5. An even number would need one more for a majority and survive no
-/// more failures for it.
+/// How many of `nodes` vote in the beginning: 1, 3 or 5. An even number would need one more for a
+/// majority and survive no more failures for it.
 pub fn initial_voters(nodes: usize) -> usize {
     match nodes {
         0..=2 => nodes.min(1),

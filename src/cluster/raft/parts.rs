@@ -1,7 +1,9 @@
-//! Messages in parts: a frame between nodes has a bound, a snapshot or a policy of a million tenants has not.
+//! Messages in parts: a frame between nodes has a bound, a snapshot or a policy of a million
+//! tenants has not.
 //!
-//! A message goes as one frame if it fits, else in parts of [`PART_BYTES`], one after another, each waiting for the answer to
-//! the one before; the answer to the last is the answer to the message. A sender that gives up starts from the first part.
+//! A message goes as one frame if it fits, else in parts of [`PART_BYTES`], one after another, each
+//! waiting for the answer to the one before; the answer to the last is the answer to the message. A
+//! sender that gives up starts from the first part.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +15,8 @@ use crate::placement::NodeId;
 pub const PART_BYTES: usize = 512 << 10;
 /// Bytes of a message in all its parts.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
-/// Messages that are arriving in parts at a time: one from each of the few who send that much, and what they gave up.
+/// Messages that are arriving in parts at a time: one from each of the few who send that much, and
+/// what they gave up.
 const ARRIVING_MAX: usize = 8;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,7 +70,8 @@ impl Arriving {
             self.messages.remove(&key);
             if self.messages.len() >= ARRIVING_MAX {
                 // The one that has been silent longest was given up.
-                let silent = self.messages.iter().min_by_key(|(_, (seen, ..))| *seen).map(|(key, _)| *key);
+                let silent =
+                    self.messages.iter().min_by_key(|(_, (seen, ..))| *seen).map(|(key, _)| *key);
                 silent.and_then(|key| self.messages.remove(&key));
             }
             self.messages.insert(key, (self.parts_seen, 0, Vec::new()));
@@ -117,10 +121,13 @@ mod tests {
         let mut arriving = Arriving::default();
         let mut parts = cut(message(3), 1);
         parts.swap(1, 2);
-        let outcomes: Vec<_> = parts.into_iter().map(|part| arriving.take(NodeId(1), part).is_ok()).collect();
+        let outcomes: Vec<_> =
+            parts.into_iter().map(|part| arriving.take(NodeId(1), part).is_ok()).collect();
         assert_eq!(outcomes, [true, false, false]);
-        let again: Vec<_> =
-            cut(message(3), 1).into_iter().map(|part| arriving.take(NodeId(1), part).unwrap()).collect();
+        let again: Vec<_> = cut(message(3), 1)
+            .into_iter()
+            .map(|part| arriving.take(NodeId(1), part).unwrap())
+            .collect();
         assert_eq!(again[2], Some(message(3)));
     }
 

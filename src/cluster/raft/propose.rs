@@ -1,7 +1,9 @@
-//! The way of a command into the log: to the leader, wherever that is, until it is answered or the time is up.
+//! The way of a command into the log: to the leader, wherever that is, until it is answered or the
+//! time is up.
 //!
-//! A node that can't reach the leader has another node pass the command on: any member relays, once.
-//! Each attempt carries the command's request id, so a command that arrives twice is done once.
+//! A node that can't reach the leader has another node pass the command on: any member relays,
+//! once. Each attempt carries the command's request id, so a command that arrives twice is done
+//! once.
 
 use std::time::Duration;
 
@@ -44,7 +46,8 @@ pub enum ProposeError {
     /// It was not done: members of the cluster run a program that can't read it.
     #[error(transparent)]
     OlderMembers(#[from] OlderMembers),
-    /// This node takes part in nothing any more. As with [`ProposeError::Unknown`], others may still do it.
+    /// This node takes part in nothing any more. As with [`ProposeError::Unknown`], others may
+    /// still do it.
     #[error("this node's Raft has stopped")]
     Stopped,
 }
@@ -69,9 +72,11 @@ enum Attempt {
 }
 
 impl Node {
-    /// Proposes `command` to the leader, and answers when it is done or refused; after `within` at the latest.
+    /// Proposes `command` to the leader, and answers when it is done or refused; after `within` at
+    /// the latest.
     ///
-    /// It may be proposed several times meanwhile; since it carries its request id, it is done at most once.
+    /// It may be proposed several times meanwhile; since it carries its request id, it is done at
+    /// most once.
     pub async fn propose(&self, command: Command, within: Duration) -> Result<Done, ProposeError> {
         let bytes = codec::encode(&command).map_or(usize::MAX, |bytes| bytes.len());
         if bytes > COMMAND_BYTES_MAX {
@@ -87,7 +92,12 @@ impl Node {
         }
     }
 
-    async fn try_until_answered(&self, command: &Command, within: Duration, unknown: &mut bool) -> Proposed {
+    async fn try_until_answered(
+        &self,
+        command: &Command,
+        within: Duration,
+        unknown: &mut bool,
+    ) -> Proposed {
         loop {
             // Not even tried: an attempt that is still under way when time is up may count as one
             // that was made.
@@ -124,17 +134,22 @@ impl Node {
     }
 
     /// Makes one attempt for a node that can't reach the leader.
-    pub(super) async fn propose_for_another(&self, command: &Command, within: Duration) -> Proposed {
+    pub(super) async fn propose_for_another(
+        &self,
+        command: &Command,
+        within: Duration,
+    ) -> Proposed {
         match self.propose_once(command, within).await {
             Attempt::Reached(outcome) | Attempt::CutOff { outcome, .. } => outcome,
         }
     }
 
-    /// Has other nodes pass the command on to `leader`, which this node can't reach, until one of them
-    /// has an answer. None if no other node took it.
+    /// Has other nodes pass the command on to `leader`, which this node can't reach, until one of
+    /// them has an answer. None if no other node took it.
     async fn relay(&self, leader: NodeId, command: &Command, within: Duration) -> Option<Proposed> {
         let (mut taken, within_ms) = (None, ms(within));
-        let others = self.roster().nodes.into_iter().filter(|(id, _)| *id != self.id() && *id != leader);
+        let others =
+            self.roster().nodes.into_iter().filter(|(id, _)| *id != self.id() && *id != leader);
         for (node, address) in others.filter(|(id, _)| self.post().is_up(*id)) {
             let request = Request::Relay { command: command.clone(), within_ms };
             match self.send(node, &address, Traffic::Later, request, within).await {
@@ -174,8 +189,8 @@ impl Node {
         }
     }
 
-    /// Resolves once the link to a node is seen to be down: a connection that a cut has silenced fails
-    /// calls much later.
+    /// Resolves once the link to a node is seen to be down: a connection that a cut has silenced
+    /// fails calls much later.
     async fn is_down(&self, node: NodeId) {
         while self.post().is_up(node) {
             tokio::time::sleep(AGAIN_AFTER).await;
@@ -200,8 +215,9 @@ impl Node {
         }
     }
 
-    /// The answer to a command that would leave the policy as it is, if this node leads: no entry is made for it. None for
-    /// every other command, and where this node can't confirm that it still leads.
+    /// The answer to a command that would leave the policy as it is, if this node leads: no entry
+    /// is made for it. None for every other command, and where this node can't confirm that it
+    /// still leads.
     async fn without_effect(&self, command: &Command) -> Option<Done> {
         if !self.is_leader() {
             return None;

@@ -1,8 +1,9 @@
 //! Who gets the log and who of them votes: what Raft's own records say, and how they are changed.
 //!
-//! A change of voters goes through a joint configuration, in which a majority of the old voters and one of the new have to
-//! agree. It is two entries; a leader that is lost between them leaves the cluster in the joint one, which works and needs more
-//! nodes than either. [`Roster::is_joint`] says so, and [`Node::finish_change`] ends it.
+//! A change of voters goes through a joint configuration, in which a majority of the old voters and
+//! one of the new have to agree. It is two entries; a leader that is lost between them leaves the
+//! cluster in the joint one, which works and needs more nodes than either. [`Roster::is_joint`]
+//! says so, and [`Node::finish_change`] ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -57,9 +58,11 @@ impl Node {
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
         let heard = |node: &NodeId| metrics.heartbeat.as_ref()?.get(node)?.as_ref();
-        let replication = metrics.replication.iter().flatten().filter(|(node, _)| **node != self.id());
+        let replication =
+            metrics.replication.iter().flatten().filter(|(node, _)| **node != self.id());
         let following = replication.map(|(node, matched)| {
-            let behind = matched.as_ref().map_or(last + 1, |matched| last.saturating_sub(matched.index));
+            let behind =
+                matched.as_ref().map_or(last + 1, |matched| last.saturating_sub(matched.index));
             (*node, Following { behind, silent: heard(node).map(|at| at.elapsed()) })
         });
         following.collect()
@@ -71,21 +74,27 @@ impl Node {
         nodes.into_keys().map(|id| (id, voters.contains(&id))).collect()
     }
 
-    /// Sends the log to those of `nodes` that don't get it yet. Only a leader can; it doesn't wait until they have it.
+    /// Sends the log to those of `nodes` that don't get it yet. Only a leader can; it doesn't wait
+    /// until they have it.
     pub async fn add_learners(&self, nodes: &[(NodeId, Address)]) -> Result<(), String> {
         let known = self.roster().nodes;
         for (node, address) in nodes.iter().filter(|(node, _)| !known.contains_key(node)) {
-            self.raft().add_learner(*node, address.clone(), false).await.map_err(|e| e.to_string())?;
+            self.raft()
+                .add_learner(*node, address.clone(), false)
+                .await
+                .map_err(|e| e.to_string())?;
         }
         Ok(())
     }
 
-    /// Notes where a node is reached now: whoever begins without any other knowledge looks for it there.
+    /// Notes where a node is reached now: whoever begins without any other knowledge looks for it
+    /// there.
     pub async fn note_address(&self, node: NodeId, address: Address) -> Result<(), String> {
         self.change(ChangeMembers::SetNodes([(node, address)].into())).await
     }
 
-    /// Makes `voters` the voters, all at once; those who were and aren't go on as learners. Only a leader can.
+    /// Makes `voters` the voters, all at once; those who were and aren't go on as learners. Only a
+    /// leader can.
     pub async fn change_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), String> {
         self.change(ChangeMembers::ReplaceAllVoters(voters)).await
     }

@@ -1,7 +1,8 @@
 //! What openraft runs on: tokio, without its chance.
 //!
-//! Openraft draws the jitter of elections from its runtime, and wakes several tasks at once through watched values; both are
-//! by lot on tokio. Here the first comes from a seed ([`Runtime::scope`] is where openraft finds it) and the second goes in order.
+//! Openraft draws the jitter of elections from its runtime, and wakes several tasks at once through
+//! watched values; both are by lot on tokio. Here the first comes from a seed ([`Runtime::scope`]
+//! is where openraft finds it) and the second goes in order.
 
 use std::future::Future;
 use std::time::Duration;
@@ -28,7 +29,8 @@ impl AsyncRuntime for Ordered {
     type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
     type Instant = <TokioRuntime as AsyncRuntime>::Instant;
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> =
+        <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
     type Watch = OrderedWatch;

@@ -1,9 +1,10 @@
 //! The log: in memory for reading, on disk for good.
 //!
-//! Openraft appends, and the entries can be read at once; whether they are durable is told later, by a callback, after an
-//! fsync. One thread writes. It takes what has queued up meanwhile, up to [`BATCH_MAX`] operations, as one transaction, so a
-//! thousand commands at once cost a few fsyncs. Votes, entries and snapshots go down the one queue: their order on disk is
-//! the order in which they were asked for. A store in memory has no thread: it writes where it is asked to, so that a
+//! Openraft appends, and the entries can be read at once; whether they are durable is told later,
+//! by a callback, after an fsync. One thread writes. It takes what has queued up meanwhile, up to
+//! [`BATCH_MAX`] operations, as one transaction, so a thousand commands at once cost a few fsyncs.
+//! Votes, entries and snapshots go down the one queue: their order on disk is the order in which
+//! they were asked for. A store in memory has no thread: it writes where it is asked to, so that a
 //! simulation runs the same way twice.
 
 use std::collections::BTreeMap;
@@ -75,7 +76,8 @@ impl LogStore {
             Place::Directory(_) => spawn(disk).map_err(OpenError::storage)?,
         };
         let Found { log, vote, committed, purged, .. } = found;
-        let log = log.into_iter().map(|(entry, bytes)| (entry.log_id.index, (entry, bytes))).collect();
+        let log =
+            log.into_iter().map(|(entry, bytes)| (entry.log_id.index, (entry, bytes))).collect();
         let kept = Mutex::new(Kept { log, vote, committed, purged });
         Ok(Self(Arc::new(Shared { kept, writer })))
     }
@@ -244,7 +246,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 let index = entry.log_id.index;
                 let last = kept.log.last_key_value().map(|(last, _)| *last);
                 if last.is_some_and(|last| last + 1 != index) {
-                    return Err(io::Error::other(format!("entry {index} does not follow entry {last:?}")));
+                    return Err(io::Error::other(format!(
+                        "entry {index} does not follow entry {last:?}"
+                    )));
                 }
                 let row = codec::encode(&entry).map_err(io::Error::other)?;
                 if let EntryPayload::Normal(command) = &entry.payload {

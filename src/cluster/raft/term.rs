@@ -1,8 +1,8 @@
 //! Terms that can't be: a message whose term is far above the node's own is refused.
 //!
-//! A node takes over the term of any message that names a higher one, durably, and an election adds one to
-//! it. A single message of term 2^64-1 would end all elections for good. Terms rise by one an election, so a
-//! node that was away for a year is behind by a few thousand.
+//! A node takes over the term of any message that names a higher one, durably, and an election adds
+//! one to it. A single message of term 2^64-1 would end all elections for good. Terms rise by one
+//! an election, so a node that was away for a year is behind by a few thousand.
 //!
 //! ```text
 //! own term 7, a vote of term 8             taken
@@ -23,8 +23,8 @@ pub(super) const TERM_MAX: u64 = 1 << 62;
 /// A message with a term that can't be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "refused a message of term {theirs}: this node's term is {own}, and elections don't raise it by more than \
-     {TERM_JUMP_MAX} (see \"A term that jumped\" in docs/peers.md)"
+    "refused a message of term {theirs}: this node's term is {own}, and elections don't raise \
+         it by more than {TERM_JUMP_MAX} (see \"A term that jumped\" in docs/peers.md)"
 )]
 pub(super) struct TermJump {
     own: u64,
@@ -38,8 +38,8 @@ pub(super) fn judge(own: u64, vote: &Vote) -> Result<(), TermJump> {
     if theirs <= most { Ok(()) } else { Err(TermJump { own, theirs }) }
 }
 
-/// Returns the term from which the data of a stopped node goes on: that of its last vote, unless a message
-/// made it jump above that of its last entry.
+/// Returns the term from which the data of a stopped node goes on: that of its last vote, unless a
+/// message made it jump above that of its last entry.
 pub(super) fn of_data(last_entry: u64, last_vote: u64) -> u64 {
     let jumped = last_vote > TERM_MAX || last_vote.saturating_sub(last_entry) > TERM_JUMP_MAX;
     if jumped { last_entry } else { last_entry.max(last_vote) }
@@ -67,14 +67,17 @@ mod tests {
         }
         let why = judged(7, u64::MAX).unwrap_err().to_string();
         assert!(
-            why.starts_with("refused a message of term 18446744073709551615: this node's term is 7"),
+            why.starts_with(
+                "refused a message of term 18446744073709551615: this node's term is 7"
+            ),
             "{why}"
         );
     }
 
     #[test]
     fn recovery_goes_on_from_the_last_entry_where_the_term_jumped() {
-        let table = [(5, 5, 5), (5, 9, 9), (9, 5, 9), (5, u64::MAX, 5), (5, 6 + (1 << 20), 5), (0, 3, 3)];
+        let table =
+            [(5, 5, 5), (5, 9, 9), (9, 5, 9), (5, u64::MAX, 5), (5, 6 + (1 << 20), 5), (0, 3, 3)];
         for (last_entry, last_vote, term) in table {
             assert_eq!(of_data(last_entry, last_vote), term, "{last_entry} {last_vote}");
         }

@@ -7,11 +7,12 @@ use crate::cluster::state::{Command, Done, Refusal};
 use crate::placement::NodeId;
 use crate::random::Seed;
 
-/// What applying an entry answers: nothing for entries of openraft's own, else what became of the command.
+/// What applying an entry answers: nothing for entries of openraft's own, else what became of the
+/// command.
 pub type Answer = Option<Result<Done, Refusal>>;
 
-/// Whom a number stands for, and how that node is reached: what Raft's own records say of each, so that a node which has
-/// nothing but those knows whom to look for.
+/// Whom a number stands for, and how that node is reached: what Raft's own records say of each, so
+/// that a node which has nothing but those knows whom to look for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Address {
     /// Its name; empty in openraft's own placeholder.
@@ -37,8 +38,8 @@ openraft::declare_raft_types!(
         AsyncRuntime = Runtime,
 );
 
-/// Runs `future` where openraft finds a seed: its tasks, and all that they spawn, draw their jitter from there. Outside of it
-/// openraft can't begin a task.
+/// Runs `future` where openraft finds a seed: its tasks, and all that they spawn, draw their jitter
+/// from there. Outside of it openraft can't begin a task.
 pub(super) fn seeded<F: Future>(seed: &Seed, future: F) -> impl Future<Output = F::Output> {
     Runtime::scope(seed.fork("raft", 0).next_u64(), future)
 }

@@ -1,8 +1,9 @@
 //! A cluster that is made anew of one node: after the loss of the majority, or of a back-up.
 //!
-//! No majority agreed to it, so it is no command: it is done to a state that lies still, by who holds the data, and the entry's index
-//! it is done at is one above all that were ever used there. What is agreed on stays as it is: policy, history, lists, audit log,
-//! secret. But for one, the members are gone, and their numbers with them.
+//! No majority agreed to it, so it is no command: it is done to a state that lies still, by who
+//! holds the data, and the entry's index it is done at is one above all that were ever used there.
+//! What is agreed on stays as it is: policy, history, lists, audit log, secret. But for one, the
+//! members are gone, and their numbers with them.
 
 use std::fmt;
 
@@ -13,9 +14,11 @@ use crate::placement::{BootId, NodeId, Seat, TableVersion, Weight};
 /// Who goes on alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alone {
-    /// A member: what it owned it owns still, under the epochs that it knows; the rest begins anew with it.
+    /// A member: what it owned it owns still, under the epochs that it knows; the rest begins anew
+    /// with it.
     Stays(NodeId),
-    /// A new one, in a life that has counted what a back-up says: it owns everything, each partition under its next epoch.
+    /// A new one, in a life that has counted what a back-up says: it owns everything, each
+    /// partition under its next epoch.
     Begins(NewMember, BootId),
 }
 
@@ -42,8 +45,8 @@ impl fmt::Display for GivenUp {
 }
 
 impl State {
-    /// The state in which one goes on alone, from the entry `at` on. The audit log says, in the name of `by` at `time`, that it was
-    /// done: `what`, and who was given up.
+    /// The state in which one goes on alone, from the entry `at` on. The audit log says, in the
+    /// name of `by` at `time`, that it was done: `what`, and who was given up.
     pub fn alone(
         &self,
         at: LogIndex,
@@ -78,7 +81,11 @@ impl Agreed {
             }
         };
         // Nor is a node without a weight one that others could own for.
-        self.members.rows.get_mut(&node).into_iter().for_each(|m| m.weight = m.weight.max(Weight::ONE));
+        self.members
+            .rows
+            .get_mut(&node)
+            .into_iter()
+            .for_each(|m| m.weight = m.weight.max(Weight::ONE));
         let (stays, gone) = self.members.rows.iter().partition::<Vec<_>, _>(|(id, _)| **id == node);
         let members = gone.into_iter().map(|(id, member)| (*id, member.clone())).collect();
         let rows = stays.into_iter().map(|(id, member)| (*id, member.clone())).collect();

@@ -10,7 +10,8 @@ use crate::input::Fault;
 use crate::placement::{BootId, Epoch, FormatLevel, NodeId, Partition, Secret, Weight};
 use crate::policy::ChangeError;
 
-/// Names one command however often it is proposed; a random number, so that no two clients draw the same.
+/// Names one command however often it is proposed; a random number, so that no two clients draw the
+/// same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub u128);
 
@@ -70,13 +71,15 @@ pub enum What {
     Drain(NodeId, bool),
     /// That life of a member is about to end, and hands over what it owns first.
     Stop(NodeId, BootId),
-    /// Partitions begin to move, each to a member: its owner hands over what it knows. At most [`MOVES_MAX`].
+    /// Partitions begin to move, each to a member: its owner hands over what it knows. At most
+    /// [`MOVES_MAX`].
     BeginMoves(Vec<(Partition, Epoch, NodeId)>),
     /// Moves are done: the partition, and the entry that began its move. At most [`MOVES_MAX`].
     CommitMoves(Vec<(Partition, LogIndex)>),
     /// Moves are given up.
     AbortMoves(Vec<(Partition, LogIndex)>),
-    /// A process of a member is there: what the member is placed to own is owned by that life of it.
+    /// A process of a member is there: what the member is placed to own is owned by that life of
+    /// it.
     Seat(NodeId, Seating),
     /// A member is to leave.
     Leave(NodeId, Leaving),
@@ -97,8 +100,8 @@ pub enum What {
     },
     /// Every member reads this level: the cluster is at it from now on.
     RaiseLevel(FormatLevel, NodeId),
-    /// [`What::Seat`] with the level that the process reads, and the round trip in milliseconds that
-    /// its timers allow.
+    /// [`What::Seat`] with the level that the process reads, and the round trip in milliseconds
+    /// that its timers allow.
     Register(NodeId, Seating, FormatLevel, u64),
     /// Something was asked for that changes nothing here, in a few words for the audit log. At most
     /// [`NOTE_BYTES_MAX`].
@@ -171,7 +174,9 @@ impl fmt::Display for OlderMembers {
         match older.as_slice() {
             [] => f.write_str("all members can read it, so try again in a second"),
             [one] => write!(f, "upgrade {one} first, which runs an older program"),
-            several => write!(f, "upgrade {} first, which run an older program", several.join(", ")),
+            several => {
+                write!(f, "upgrade {} first, which run an older program", several.join(", "))
+            }
         }
     }
 }
@@ -273,8 +278,9 @@ pub enum Made {
     },
 }
 
-/// Why a command did nothing at all. A refusal travels to the node that proposed the command, which may
-/// run an older program: a new variant joins the end, and answers only commands of its own level.
+/// Why a command did nothing at all. A refusal travels to the node that proposed the command, which
+/// may run an older program: a new variant joins the end, and answers only commands of its own
+/// level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// The cluster hasn't begun.
@@ -365,7 +371,9 @@ impl Refusal {
     /// The faults, if that is why.
     pub fn faults(&self) -> Vec<Fault> {
         match self {
-            Self::Invalid(faults) => faults.iter().map(|(path, detail)| Fault::new(path, detail)).collect(),
+            Self::Invalid(faults) => {
+                faults.iter().map(|(path, detail)| Fault::new(path, detail)).collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -1,8 +1,9 @@
-//! A change of the policy as it travels: the parts are JSON, read again by every node that applies it.
+//! A change of the policy as it travels: the parts are JSON, read again by every node that applies
+//! it.
 //!
-//! A change was valid where it was proposed; it is read with the same reader everywhere, so all nodes agree on what it says,
-//! also on a fault. That holds among nodes of one version; a version that reads documents more strictly has to accept what
-//! lies in the log.
+//! A change was valid where it was proposed; it is read with the same reader everywhere, so all
+//! nodes agree on what it says, also on a fault. That holds among nodes of one version; a version
+//! that reads documents more strictly has to accept what lies in the log.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,7 +16,8 @@ use crate::policy::{
     read_shared_limits, read_stored_tier, read_tenant,
 };
 
-/// See [`Change`], whose cases these are. They are told apart by their order, so a new one joins the end.
+/// See [`Change`], whose cases these are. They are told apart by their order, so a new one joins
+/// the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Edit {
     /// A whole document.
@@ -67,16 +69,24 @@ impl From<&Change> for Edit {
             Change::Replace(document) => Self::Replace(document.to_stored()),
             Change::PutTier(name, tier) => Self::PutTier(name.clone(), tier.to_stored()),
             Change::DeleteTier(name) => Self::DeleteTier(name.clone()),
-            Change::PutTenant(id, tenant) => Self::PutTenant(id.clone(), tenant.to_json().to_string()),
+            Change::PutTenant(id, tenant) => {
+                Self::PutTenant(id.clone(), tenant.to_json().to_string())
+            }
             Change::DeleteTenant(id) => Self::DeleteTenant(id.clone()),
             Change::PutTenantLimit(id, limit) => {
                 Self::PutTenantLimit(id.clone(), limit_to_json(limit).to_string())
             }
-            Change::DeleteTenantLimit(id, name) => Self::DeleteTenantLimit(id.clone(), name.clone()),
-            Change::PutAccess(name, entry) => Self::PutAccess(name.clone(), entry.to_json().to_string()),
+            Change::DeleteTenantLimit(id, name) => {
+                Self::DeleteTenantLimit(id.clone(), name.clone())
+            }
+            Change::PutAccess(name, entry) => {
+                Self::PutAccess(name.clone(), entry.to_json().to_string())
+            }
             Change::DeleteAccess(name) => Self::DeleteAccess(name.clone()),
             Change::Enforce(enforce) => Self::Enforce(*enforce),
-            Change::PutLimit(limit) => Self::PutLimit(limit.name.clone(), limit_to_json(limit).to_string()),
+            Change::PutLimit(limit) => {
+                Self::PutLimit(limit.name.clone(), limit_to_json(limit).to_string())
+            }
             Change::PutLimits(limits) => Self::PutLimits(
                 limits.iter().map(|limit| limit_to_json(limit)).collect::<Value>().to_string(),
             ),
@@ -88,10 +98,13 @@ impl From<&Change> for Edit {
                     client: client.clone(),
                 }
             }
-            Change::AddAccess(name, entry) => Self::AddAccess(name.clone(), entry.to_json().to_string()),
+            Change::AddAccess(name, entry) => {
+                Self::AddAccess(name.clone(), entry.to_json().to_string())
+            }
             Change::DropExpired(wall) => Self::DropExpired(*wall),
             Change::PutEntries(entries) => {
-                let entries = entries.iter().map(|(name, entry)| (name.to_string(), entry.to_json()));
+                let entries =
+                    entries.iter().map(|(name, entry)| (name.to_string(), entry.to_json()));
                 Self::PutEntries(Value::Object(entries.collect::<Map<_, _>>()).to_string())
             }
         }
@@ -107,12 +120,16 @@ impl Edit {
                 Change::PutTier(name.clone(), Box::new(part(json, read_stored_tier)?))
             }
             Self::DeleteTier(name) => Change::DeleteTier(name.clone()),
-            Self::PutTenant(id, json) => Change::PutTenant(id.clone(), Box::new(part(json, read_tenant)?)),
+            Self::PutTenant(id, json) => {
+                Change::PutTenant(id.clone(), Box::new(part(json, read_tenant)?))
+            }
             Self::DeleteTenant(id) => Change::DeleteTenant(id.clone()),
             Self::PutTenantLimit(id, json) => {
                 Change::PutTenantLimit(id.clone(), Box::new(part(json, read_limit)?))
             }
-            Self::DeleteTenantLimit(id, name) => Change::DeleteTenantLimit(id.clone(), name.clone()),
+            Self::DeleteTenantLimit(id, name) => {
+                Change::DeleteTenantLimit(id.clone(), name.clone())
+            }
             Self::PutAccess(name, json) => {
                 Change::PutAccess(name.clone(), Box::new(part(json, read_access_entry)?))
             }
@@ -128,7 +145,9 @@ impl Edit {
                 Change::AddAccess(name.clone(), Box::new(part(json, read_access_entry)?))
             }
             Self::DropExpired(wall) => Change::DropExpired(*wall),
-            Self::PutEntries(json) => Change::PutEntries(part(json, read_access)?.into_iter().collect()),
+            Self::PutEntries(json) => {
+                Change::PutEntries(part(json, read_access)?.into_iter().collect())
+            }
         })
     }
 

@@ -30,15 +30,16 @@ pub(crate) fn new_member(text: &str, weight: u8) -> NewMember {
 
 fn seat(node: u64, boot: u64) -> What {
     let text = format!("n{node}.example");
-    let seating = Seating { boot: BootId(boot), http: format!("{text}:7070"), peer: format!("{text}:7171") };
+    let seating =
+        Seating { boot: BootId(boot), http: format!("{text}:7070"), peer: format!("{text}:7171") };
     What::Seat(NodeId(node), seating)
 }
 
 fn edits() -> Vec<Edit> {
     let limit = r#"{"name":"x","algorithm":"fixed_window","limit":7,"window":"1m"}"#;
-    let shared = r#"{"name":"x","per":["tenant"],"algorithm":"fixed_window","limit":7,"window":"1m"}"#;
-    let when =
-        r#"{"name":"x","algorithm":"fixed_window","limit":7,"window":"1m","match":{"action":"export"}}"#;
+    let shared =
+        r#"{"name":"x","per":["tenant"],"algorithm":"fixed_window","limit":7,"window":"1m"}"#;
+    let when = r#"{"name":"x","algorithm":"fixed_window","limit":7,"window":"1m","match":{"action":"export"}}"#;
     let entry = r#"{"list":"deny","client":"c9","reason":"asked for"}"#;
     vec![
         Edit::PutTier(name("t2"), r#"{"max_concurrent":4,"limits":[]}"#.into()),
@@ -126,8 +127,10 @@ pub(crate) const FIRST: u64 = 2;
 /// What applying the golden log gives: the state, and the answer to each command.
 pub(crate) fn applied() -> (State, Vec<Result<Done, Refusal>>) {
     let mut state = State::default();
-    let answers =
-        (FIRST..).zip(commands()).map(|(at, command)| state.apply(LogIndex(at), &command)).collect();
+    let answers = (FIRST..)
+        .zip(commands())
+        .map(|(at, command)| state.apply(LogIndex(at), &command))
+        .collect();
     (state, answers)
 }
 
@@ -140,8 +143,8 @@ fn the_golden_log_gives_the_answers_that_it_always_gave() {
     let (_, answers) = applied();
     assert_eq!(kept.len(), answers.len(), "{NEVER}");
     for ((what, bytes), answer) in kept.iter().zip(answers) {
-        let read =
-            codec::decode::<Result<Done, Refusal>>(bytes).unwrap_or_else(|e| panic!("{what}: {e}; {NEVER}"));
+        let read = codec::decode::<Result<Done, Refusal>>(bytes)
+            .unwrap_or_else(|e| panic!("{what}: {e}; {NEVER}"));
         same(what, &read, &answer);
     }
 }
@@ -150,7 +153,8 @@ fn the_golden_log_gives_the_answers_that_it_always_gave() {
 fn a_state_of_the_first_program_is_read_and_written_as_it_was() {
     let read = State::decode(STATE).unwrap_or_else(|e| panic!("{e}; {NEVER}"));
     let (state, _) = applied();
-    // Nodes of both programs apply one log: they must come to one state, and to the same bytes of it.
+    // Nodes of both programs apply one log: they must come to one state, and to the same bytes of
+    // it.
     same("the state", &read.agreed(), &state.agreed());
     assert!(read.encode().unwrap() == STATE && state.encode().unwrap() == STATE, "{NEVER}");
 }
@@ -161,7 +165,14 @@ fn a_state_of_the_first_program_means_what_it_meant() {
     let agreed = read.agreed().unwrap();
     let members = agreed.members.iter().map(|(id, member)| {
         let flags = (member.draining, member.leaving, member.stopping);
-        (id.0, member.name.to_string(), member.peer.clone(), member.weight.get(), member.boot.0, flags)
+        (
+            id.0,
+            member.name.to_string(),
+            member.peer.clone(),
+            member.weight.get(),
+            member.boot.0,
+            flags,
+        )
     });
     let member = |id: u64, weight, boot, flags| {
         (id, format!("n{id}"), format!("n{id}.example:7171"), weight, boot, flags)

@@ -1,7 +1,8 @@
 //! The versions before this one, each as the change that leads back to it.
 //!
-//! An edit's way back is the part it replaced, so that keeping a hundred versions of a document with a million tenants costs
-//! a hundred tenants. Version 7 of a document at version 9 is: undo what made 9, then undo what made 8.
+//! An edit's way back is the part it replaced, so that keeping a hundred versions of a document
+//! with a million tenants costs a hundred tenants. Version 7 of a document at version 9 is: undo
+//! what made 9, then undo what made 8.
 
 use imbl::Vector;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,8 @@ impl History {
     pub(super) fn push(&mut self, past: Past) {
         self.bytes += past.undo.bytes();
         self.past.push_back(past);
-        while self.past.len() > HISTORY_MAX || self.bytes > HISTORY_BYTES_MAX && self.past.len() > 1 {
+        while self.past.len() > HISTORY_MAX || self.bytes > HISTORY_BYTES_MAX && self.past.len() > 1
+        {
             let Some(oldest) = self.past.pop_front() else { return };
             self.bytes -= oldest.undo.bytes();
         }
@@ -56,7 +58,12 @@ impl History {
     }
 
     /// The document at `version`, of which `current` is the newest.
-    pub(super) fn document(&self, current: &Document, now: u64, version: u64) -> Result<Document, Refusal> {
+    pub(super) fn document(
+        &self,
+        current: &Document,
+        now: u64,
+        version: u64,
+    ) -> Result<Document, Refusal> {
         let oldest = self.past.front().map_or(now, |past| past.version - 1);
         if version < oldest || version > now {
             return Err(Refusal::NoSuchVersion { version, oldest, newest: now });

@@ -1,4 +1,5 @@
-//! What it takes that a member leaves: somebody else has to go on, and what it owned has to be somebody's.
+//! What it takes that a member leaves: somebody else has to go on, and what it owned has to be
+//! somebody's.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ impl Agreed {
         if others.any(|(_, other)| other.may_own()) { Ok(()) } else { Err(Refusal::LastOwner(id)) }
     }
 
-    /// Ends the membership of one that is leaving. What it was given up with begins as spent, on those who stay.
+    /// Ends the membership of one that is leaving. What it was given up with begins as spent, on
+    /// those who stay.
     pub(super) fn remove(&mut self, id: NodeId, at: LogIndex) -> Result<(), Refusal> {
         let member = self.members.get(id).ok_or(Refusal::NoSuchMember(id))?;
         let leaving = member.leaving.ok_or(Refusal::NotLeaving(id))?;
@@ -36,12 +38,14 @@ impl Agreed {
         Ok(())
     }
 
-    /// The table in which `gone` owns nothing, and will own nothing by a move that is under way. Nothing else moves. What it keeps
-    /// a replica of is given another, unless it is on its way between two others: that is not to be disturbed.
+    /// The table in which `gone` owns nothing, and will own nothing by a move that is under way.
+    /// Nothing else moves. What it keeps a replica of is given another, unless it is on its way
+    /// between two others: that is not to be disturbed.
     fn table_without(&self, gone: NodeId, at: LogIndex) -> Result<Table, Refusal> {
         let unplaced = |error: &dyn std::fmt::Display| Refusal::NotPlaced(error.to_string());
-        let placed = placement::Members::new(self.members.iter().map(|(id, member)| member.placed(id)))
-            .map_err(|e| unplaced(&e))?;
+        let placed =
+            placement::Members::new(self.members.iter().map(|(id, member)| member.placed(id)))
+                .map_err(|e| unplaced(&e))?;
         let mut changes: BTreeMap<Partition, Change> = self
             .table
             .rows()
@@ -66,9 +70,12 @@ impl Agreed {
         Ok(self.table.with(&changes.into_values().collect::<Vec<_>>(), TableVersion(at.0))?)
     }
 
-    /// What a command does to a member, with the name that people know it by: afterwards it may be gone.
+    /// What a command does to a member, with the name that people know it by: afterwards it may be
+    /// gone.
     pub(super) fn tell_of_members(&self, what: &What) -> Option<String> {
-        let name = |id: &NodeId| self.members.get(*id).map(|member| format!("{} (node {id})", member.name));
+        let name = |id: &NodeId| {
+            self.members.get(*id).map(|member| format!("{} (node {id})", member.name))
+        };
         match what {
             What::Remove(id) => {
                 let lost = match (self.members.get(*id)?.leaving, self.owned_by(*id)) {

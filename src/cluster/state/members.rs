@@ -1,8 +1,9 @@
 //! Who belongs to the cluster: ids, names, addresses.
 //!
-//! An id is given once. The first members have 1, 2, 3, … in the order of the configuration; a later one gets the index of
-//! the log entry that admits it, or the next id if that is higher: two entries never have the same index, and a member that
-//! left takes its id with it. Raft itself would break if a new node answered under an old one's id.
+//! An id is given once. The first members have 1, 2, 3, … in the order of the configuration; a
+//! later one gets the index of the log entry that admits it, or the next id if that is higher: two
+//! entries never have the same index, and a member that left takes its id with it. Raft itself
+//! would break if a new node answered under an old one's id.
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -76,7 +77,8 @@ impl Member {
         self.boot != BootId::NEVER
     }
 
-    /// Whether it may be given partitions: it was there once, has a weight, and is neither drained nor about to leave.
+    /// Whether it may be given partitions: it was there once, has a weight, and is neither drained
+    /// nor about to leave.
     pub fn may_own(&self) -> bool {
         !self.draining && self.was_there() && self.weight > Weight::NONE
     }
@@ -86,7 +88,8 @@ impl Member {
         placement::Member { id, weight: self.weight, may_own: self.may_own() && !self.stopping }
     }
 
-    /// Returns what the planner is told of a founder that owns partitions and has not registered yet.
+    /// Returns what the planner is told of a founder that owns partitions and has not registered
+    /// yet.
     pub fn placed_as_founder(&self, id: NodeId) -> placement::Member {
         let may_own = !self.draining && !self.stopping && self.weight > Weight::NONE;
         placement::Member { id, weight: self.weight, may_own }
@@ -117,7 +120,8 @@ impl Members {
         self.rows.iter().map(|(id, member)| (*id, member))
     }
 
-    /// Whether the node of that id was a member and is none any more. Ids rise: one above all that were given is still to come.
+    /// Whether the node of that id was a member and is none any more. Ids rise: one above all that
+    /// were given is still to come.
     pub fn has_left(&self, id: NodeId) -> bool {
         id <= self.newest && !self.rows.contains_key(&id)
     }
@@ -132,7 +136,12 @@ impl Members {
         self.rows.is_empty()
     }
 
-    pub(super) fn admit(&mut self, least: u64, new: &NewMember, since: u64) -> Result<NodeId, Refusal> {
+    pub(super) fn admit(
+        &mut self,
+        least: u64,
+        new: &NewMember,
+        since: u64,
+    ) -> Result<NodeId, Refusal> {
         check(&new.http, &new.peer)?;
         if let Some((id, _)) = self.iter().find(|(_, member)| member.name == new.name) {
             return Err(Refusal::MemberExists { name: new.name.clone(), id });
@@ -162,7 +171,12 @@ impl Members {
         Ok(id)
     }
 
-    pub(super) fn admit_at(&mut self, at: LogIndex, new: &NewMember, since: u64) -> Result<NodeId, Refusal> {
+    pub(super) fn admit_at(
+        &mut self,
+        at: LogIndex,
+        new: &NewMember,
+        since: u64,
+    ) -> Result<NodeId, Refusal> {
         self.admit(at.0, new, since)
     }
 
@@ -218,7 +232,8 @@ impl Members {
     pub(super) fn leave(&mut self, id: NodeId, how: Leaving) -> Result<(), Refusal> {
         let member = self.rows.get_mut(&id).ok_or(Refusal::NoSuchMember(id))?;
         member.draining = true;
-        member.leaving = Some(member.leaving.filter(|before| *before == Leaving::Abandoned).unwrap_or(how));
+        member.leaving =
+            Some(member.leaving.filter(|before| *before == Leaving::Abandoned).unwrap_or(how));
         Ok(())
     }
 }
@@ -227,7 +242,9 @@ fn check(http: &str, peer: &str) -> Result<(), Refusal> {
     let faults: Vec<_> = [("http", http, 1), ("peer", peer, 0)]
         .into_iter()
         .filter(|(_, address, least)| !(*least..=ADDRESS_BYTES_MAX).contains(&address.len()))
-        .map(|(path, _, least)| Fault::new(path, format!("is not {least} to {ADDRESS_BYTES_MAX} bytes long")))
+        .map(|(path, _, least)| {
+            Fault::new(path, format!("is not {least} to {ADDRESS_BYTES_MAX} bytes long"))
+        })
         .collect();
     if faults.is_empty() { Ok(()) } else { Err(Refusal::invalid(faults)) }
 }

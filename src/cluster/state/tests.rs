@@ -40,7 +40,8 @@ fn begun() -> State {
 }
 
 fn edit(state: &mut State, at: u64, expected: Option<u64>, edit: Edit) -> Result<u64, Refusal> {
-    let done = state.apply(LogIndex(at), &command(u128::from(at), What::Edit { expected, edit }))?;
+    let done =
+        state.apply(LogIndex(at), &command(u128::from(at), What::Edit { expected, edit }))?;
     match done.made {
         Made::Version(version) => Ok(version),
         other => panic!("made {other:?}"),
@@ -81,8 +82,11 @@ fn a_command_that_comes_again_is_answered_again_and_done_once() {
 fn seated() -> State {
     let mut state = begun();
     for node in 1..=3 {
-        let seating =
-            Seating { boot: BootId(1), http: format!("n{node}:7071"), peer: format!("n{node}:7171") };
+        let seating = Seating {
+            boot: BootId(1),
+            http: format!("n{node}:7071"),
+            peer: format!("n{node}:7171"),
+        };
         made(&mut state, 10 + node, What::Seat(NodeId(node), seating)).unwrap();
     }
     state
@@ -95,10 +99,13 @@ fn made(state: &mut State, at: u64, what: What) -> Result<Made, Refusal> {
 #[test]
 fn a_weight_says_how_much_of_the_load_a_member_takes_and_somebody_has_to_have_one() {
     let weight = |weight| Weight::new(weight).unwrap();
-    let members =
-        [("n1", 1), ("n2", 0), ("n3", 3)].map(|(name, w)| NewMember { weight: weight(w), ..member(name) });
-    let what =
-        What::Begin { secret: Secret::new(1, 2).into(), document: POLICY.into(), members: members.into() };
+    let members = [("n1", 1), ("n2", 0), ("n3", 3)]
+        .map(|(name, w)| NewMember { weight: weight(w), ..member(name) });
+    let what = What::Begin {
+        secret: Secret::new(1, 2).into(),
+        document: POLICY.into(),
+        members: members.into(),
+    };
     let mut state = State::default();
     state.apply(LogIndex(3), &command(1, what)).unwrap();
     let owned = |state: &State| [1, 2, 3].map(|id| state.agreed().unwrap().owned_by(NodeId(id)));
@@ -143,7 +150,8 @@ fn a_member_leaves_by_itself_only_once_it_owns_nothing() {
     // Whoever is to own again doesn't leave either.
     made(&mut state, 23, What::Drain(NodeId(2), false)).unwrap();
     assert_eq!(made(&mut state, 24, What::Remove(NodeId(2))), Err(Refusal::NotLeaving(NodeId(2))));
-    let told: Vec<_> = state.agreed().unwrap().audit.iter().skip(4).map(|line| line.what.clone()).collect();
+    let told: Vec<_> =
+        state.agreed().unwrap().audit.iter().skip(4).map(|line| line.what.clone()).collect();
     assert_eq!(told, ["n2 (node 2) is to leave", "ended the draining of n2 (node 2)"]);
 }
 
@@ -164,9 +172,14 @@ fn what_a_member_was_given_up_with_is_owned_by_those_who_stay_and_nothing_else_m
         assert_eq!(after.owner.boot, BootId(1), "{partition}");
         // There are two left, so each keeps the other's replicas.
         assert_eq!(after.replica, Some(NodeId(4 - after.owner.node.0)), "{partition}");
-        // Who keeps a partition keeps its epoch: what it knows of it, or has saved, is as true as before.
+        // Who keeps a partition keeps its epoch: what it knows of it, or has saved, is as true as
+        // before.
         let epoch_rises = before.owner.node == NodeId(2);
-        assert_eq!(after.epoch.number(), before.epoch.number() + u64::from(epoch_rises), "{partition}");
+        assert_eq!(
+            after.epoch.number(),
+            before.epoch.number() + u64::from(epoch_rises),
+            "{partition}"
+        );
         assert!(before.owner.node == NodeId(2) || before.owner == after.owner, "{partition}");
     }
     assert!(agreed.owned_by(NodeId(1)).abs_diff(agreed.owned_by(NodeId(3))) <= 1);
@@ -224,10 +237,18 @@ fn partitions_are_placed_as_the_cluster_begins_and_owned_once_a_process_is_there
     let agreed = state.agreed().unwrap();
     let member = agreed.members.get(NodeId(2)).unwrap();
     assert_eq!((member.boot, member.http.as_str()), (BootId(78), "h:1"));
-    let epochs = agreed.table.rows().filter(|(_, row)| row.owner.node == NodeId(2)).map(|(_, row)| row.epoch);
+    let epochs = agreed
+        .table
+        .rows()
+        .filter(|(_, row)| row.owner.node == NodeId(2))
+        .map(|(_, row)| row.epoch);
     assert!(epochs.into_iter().all(|epoch| epoch.number() == 2));
-    let stranger = What::Seat(NodeId(9), Seating { boot: BootId(1), http: "h".into(), peer: "p".into() });
-    assert_eq!(state.apply(LogIndex(6), &command(9, stranger)), Err(Refusal::NoSuchMember(NodeId(9))));
+    let stranger =
+        What::Seat(NodeId(9), Seating { boot: BootId(1), http: "h".into(), peer: "p".into() });
+    assert_eq!(
+        state.apply(LogIndex(6), &command(9, stranger)),
+        Err(Refusal::NoSuchMember(NodeId(9)))
+    );
 }
 
 #[test]
@@ -241,15 +262,23 @@ fn a_name_is_one_members_at_a_time() {
 fn going_back_makes_a_new_version_of_the_old_document() {
     let mut state = begun();
     edit(&mut state, 4, None, put("acme", "t1")).unwrap();
-    edit(&mut state, 5, None, Edit::Replace(r#"{"default_tier":"x","tiers":{"x":{"limits":[]}}}"#.into()))
-        .unwrap();
+    edit(
+        &mut state,
+        5,
+        None,
+        Edit::Replace(r#"{"default_tier":"x","tiers":{"x":{"limits":[]}}}"#.into()),
+    )
+    .unwrap();
     let back = command(6, What::Rollback { expected: Some(3), to: 2 });
     assert_eq!(state.apply(LogIndex(6), &back).unwrap().made, Made::Version(4));
     let agreed = state.agreed().unwrap();
     assert_eq!(agreed.document, agreed.document_at(2).unwrap());
     assert_eq!(agreed.document_at(3).unwrap().default_tier, name("x"));
     assert_eq!(agreed.document_at(1).unwrap().to_stored(), POLICY);
-    assert_eq!(agreed.document_at(5), Err(Refusal::NoSuchVersion { version: 5, oldest: 1, newest: 4 }));
+    assert_eq!(
+        agreed.document_at(5),
+        Err(Refusal::NoSuchVersion { version: 5, oldest: 1, newest: 4 })
+    );
 }
 
 #[test]
@@ -269,7 +298,8 @@ fn history_audit_and_request_ids_are_bounded() {
 
 /// An entry of the deny list for a tenant, until so many nanoseconds after the epoch.
 fn entry(tenant: &str, expires: Option<u64>) -> String {
-    let expires = expires.map(|wall| format!(r#","expires":"{}""#, crate::policy::print_instant(wall)));
+    let expires =
+        expires.map(|wall| format!(r#","expires":"{}""#, crate::policy::print_instant(wall)));
     format!(r#"{{"list":"deny","tenant":"{tenant}"{}}}"#, expires.unwrap_or_default())
 }
 
@@ -313,16 +343,23 @@ fn the_audit_says_who_was_on_a_list_and_how_many_entries_have_expired() {
 #[test]
 fn a_document_with_a_fault_is_refused_with_its_path() {
     let mut state = begun();
-    let refused = edit(&mut state, 4, None, Edit::PutTier(name("t2"), r#"{"limits":[{"name":1}]}"#.into()));
+    let refused =
+        edit(&mut state, 4, None, Edit::PutTier(name("t2"), r#"{"limits":[{"name":1}]}"#.into()));
     let Err(refusal @ Refusal::Invalid(_)) = refused else { panic!("{refused:?}") };
-    assert!(refusal.faults().iter().any(|fault| fault.path.starts_with("limits[0]")), "{refusal:?}");
+    assert!(
+        refusal.faults().iter().any(|fault| fault.path.starts_with("limits[0]")),
+        "{refusal:?}"
+    );
 }
 
 #[test]
 fn a_state_of_another_format_is_named_and_not_misread() {
     let mut bytes = begun().encode().unwrap();
     bytes[0] = 9;
-    assert!(matches!(State::decode(&bytes), Err(DecodeError::Format { found: 9, known: FORMAT_2 })));
+    assert!(matches!(
+        State::decode(&bytes),
+        Err(DecodeError::Format { found: 9, known: FORMAT_2 })
+    ));
     assert!(State::decode(&bytes[..1]).is_err());
 }
 
@@ -433,7 +470,9 @@ impl Model {
                 self.lists.retain(|_, whom| whom != "c2");
                 return self.lists.len() < before;
             }
-            Step::List(entry, Some(whom)) => drop(self.lists.insert(format!("e{entry}"), format!("c{whom}"))),
+            Step::List(entry, Some(whom)) => {
+                drop(self.lists.insert(format!("e{entry}"), format!("c{whom}")))
+            }
             Step::List(entry, None) => return self.lists.remove(&format!("e{entry}")).is_some(),
             Step::Back(_)
             | Step::Admit(_)
@@ -446,11 +485,14 @@ impl Model {
     }
 
     fn is(&self, document: &Document) -> bool {
-        let tenant =
-            |id: &str| document.tenants.get(id).map(|t| t.tier.as_ref().map_or("", Name::as_str).to_string());
+        let tenant = |id: &str| {
+            document.tenants.get(id).map(|t| t.tier.as_ref().map_or("", Name::as_str).to_string())
+        };
         let overridden = |id: &str, action: &str| {
             let limits = document.tenants.get(id).map_or(&[][..], |tenant| &tenant.limits);
-            let of = limits.iter().find(|l| l.when.action.as_ref().is_some_and(|a| a.as_str() == action));
+            let of = limits
+                .iter()
+                .find(|l| l.when.action.as_ref().is_some_and(|a| a.as_str() == action));
             of.map(|limit| limit.rule.capacity())
         };
         let limits = document.limits.iter().map(|l| (l.name.to_string(), l.rule.capacity()));
@@ -459,8 +501,12 @@ impl Model {
             && self.tiers.keys().all(|tier| document.tiers.contains_key(tier.as_str()))
             && document.tenants.len() == self.tenants.len()
             && self.tenants.iter().all(|(id, tier)| tenant(id).as_ref() == Some(tier))
-            && document.tenants.values().map(|t| t.limits.len()).sum::<usize>() == self.overrides.len()
-            && self.overrides.iter().all(|((id, action), most)| overridden(id, action) == Some(*most))
+            && document.tenants.values().map(|t| t.limits.len()).sum::<usize>()
+                == self.overrides.len()
+            && self
+                .overrides
+                .iter()
+                .all(|((id, action), most)| overridden(id, action) == Some(*most))
             && limits.eq(self.limits.iter().cloned())
             && document.enforce != self.silent
             && document.access.len() == self.lists.len()
@@ -482,12 +528,18 @@ fn log(name: &str, more: &str, most: u64) -> String {
 
 fn what(step: &Step, expected: Option<u64>) -> Option<What> {
     let edit = match step {
-        Step::Tier(tier, true) => Edit::PutTier(name(&format!("t{tier}")), r#"{"limits":[]}"#.into()),
+        Step::Tier(tier, true) => {
+            Edit::PutTier(name(&format!("t{tier}")), r#"{"limits":[]}"#.into())
+        }
         Step::Tier(tier, false) => Edit::DeleteTier(name(&format!("t{tier}"))),
         Step::Tenant(id, Some(tier)) => put(&format!("c{id}"), &format!("t{tier}")),
         Step::Tenant(id, None) => Edit::DeleteTenant(TenantId::new(&format!("c{id}")).unwrap()),
-        Step::List(entry_id, Some(whom)) => Edit::PutAccess(name(&format!("e{entry_id}")), of_whom(*whom)),
-        Step::NewEntry(entry_id, whom) => Edit::AddAccess(name(&format!("e{entry_id}")), of_whom(*whom)),
+        Step::List(entry_id, Some(whom)) => {
+            Edit::PutAccess(name(&format!("e{entry_id}")), of_whom(*whom))
+        }
+        Step::NewEntry(entry_id, whom) => {
+            Edit::AddAccess(name(&format!("e{entry_id}")), of_whom(*whom))
+        }
         Step::DropExpired => Edit::DropExpired(9),
         Step::Limit(limit, most) => {
             let limit = name(&format!("l{limit}"));
@@ -532,7 +584,8 @@ proptest! {
         let first = Model { tiers: [("t0".into(), ()), ("t1".into(), ())].into(), ..Model::default() };
         let mut versions = vec![first];
         let mut members: BTreeMap<u64, String> = (1..=3).map(|i| (i, format!("n{i}"))).collect();
-        // Who leaves, and whether it was given up. The first three alone have been there and own anything.
+        // Who leaves, and whether it was given up. The first three alone have been there and own
+        // anything.
         let mut leaving: BTreeMap<u64, bool> = BTreeMap::new();
         let mut given = vec![1, 2, 3];
         let mut sent = vec![command(1, begin())];
@@ -627,12 +680,16 @@ proptest! {
 
 /// Whether somebody else may own what `id` would leave behind.
 fn others_own(members: &BTreeMap<u64, String>, leaving: &BTreeMap<u64, bool>, id: u64) -> bool {
-    (1..=3).any(|other| other != id && members.contains_key(&other) && !leaving.contains_key(&other))
+    (1..=3)
+        .any(|other| other != id && members.contains_key(&other) && !leaving.contains_key(&other))
 }
 
 /// Whether the command had been done in the state that `bytes` are.
 fn other_done(bytes: &[u8], command: &Command) -> bool {
-    State::decode(bytes).unwrap().0.is_some_and(|agreed| agreed.requests.contains_key(&command.request))
+    State::decode(bytes)
+        .unwrap()
+        .0
+        .is_some_and(|agreed| agreed.requests.contains_key(&command.request))
 }
 
 #[test]
@@ -665,7 +722,8 @@ fn one_that_is_left_owns_what_it_owned_under_its_epochs_and_the_rest_under_the_n
 }
 
 #[test]
-fn a_new_one_that_begins_alone_has_a_number_that_nobody_had_and_may_have_a_name_that_somebody_had() {
+fn a_new_one_that_begins_alone_has_a_number_that_nobody_had_and_may_have_a_name_that_somebody_had()
+{
     let state = seated();
     let who = Alone::Begins(member_named("n1"), BootId(77));
     let (alone, given_up) = state.alone(LogIndex(30), &who, (9, "ops", "restored")).unwrap();
@@ -673,8 +731,16 @@ fn a_new_one_that_begins_alone_has_a_number_that_nobody_had_and_may_have_a_name_
     assert_eq!((given_up.node, given_up.members.len(), given_up.partitions), (NodeId(30), 3, 4096));
     let member = after.members.get(NodeId(30)).unwrap();
     assert_eq!((member.name.as_str(), member.boot, after.members.len()), ("n1", BootId(77), 1));
-    assert!(after.table.rows().all(|(_, row)| row.owner.node == NodeId(30) && row.owner.boot == BootId(77)));
-    assert_eq!(State::default().alone(LogIndex(1), &who, (9, "", "")).unwrap_err(), Refusal::NotBegun);
+    assert!(
+        after
+            .table
+            .rows()
+            .all(|(_, row)| row.owner.node == NodeId(30) && row.owner.boot == BootId(77))
+    );
+    assert_eq!(
+        State::default().alone(LogIndex(1), &who, (9, "", "")).unwrap_err(),
+        Refusal::NotBegun
+    );
     let nobody = Alone::Stays(NodeId(9));
     assert_eq!(
         state.alone(LogIndex(30), &nobody, (9, "", "")).unwrap_err(),
@@ -683,7 +749,12 @@ fn a_new_one_that_begins_alone_has_a_number_that_nobody_had_and_may_have_a_name_
 }
 
 fn member_named(name: &str) -> NewMember {
-    NewMember { name: Name::new(name).unwrap(), http: "h:1".into(), peer: "p:1".into(), weight: Weight::ONE }
+    NewMember {
+        name: Name::new(name).unwrap(),
+        http: "h:1".into(),
+        peer: "p:1".into(),
+        weight: Weight::ONE,
+    }
 }
 
 fn level(number: u16) -> FormatLevel {
@@ -759,7 +830,8 @@ fn a_state_of_a_later_level_is_refused_with_its_number() {
     let why = State::decode(&state.encode().unwrap()).unwrap_err().to_string();
     assert_eq!(
         why,
-        "the cluster is at format level 7, this program reads 2: it can't go back to an older program"
+        "the cluster is at format level 7, this program reads 2: it can't go back to \
+                     an older program"
     );
 }
 
@@ -772,8 +844,8 @@ fn a_command_that_a_member_cannot_read_is_refused_by_name() {
     let why = state.agreed().unwrap().refuse_older(&register(), known).unwrap_err();
     assert_eq!(
         why.to_string(),
-        "this needs format level 2, and the cluster is at level 1: upgrade n2, n3 first, which run an \
-         older program"
+        "this needs format level 2, and the cluster is at level 1: upgrade \
+                                 n2, n3 first, which run an older program"
     );
     let all = |_: NodeId, _: &Member| level(2);
     let why = state.agreed().unwrap().refuse_older(&register(), all).unwrap_err().to_string();

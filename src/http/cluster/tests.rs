@@ -16,9 +16,9 @@ use crate::cluster::handoff::HandOffs;
 use crate::cluster::links::{Links, LinksArgs};
 use crate::cluster::state::{Leaving, LogIndex, NewMember, Setting};
 use crate::cluster::{
-    Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Noting, Order,
-    PastVersion, PolicyStore, Proposal, Readiness, RoundTrip, SetOutcome, SettingChange, SettingLater,
-    SettingsStatus, WriteError, Writing,
+    Administering, AuditEntry, Denied, Granted, InForce, Looking, Membership, NodeState, Noting,
+    Order, PastVersion, PolicyStore, Proposal, Readiness, RoundTrip, SetOutcome, SettingChange,
+    SettingLater, SettingsStatus, WriteError, Writing,
 };
 use crate::config::{ForwardAuth, Limits, Role, Token};
 use crate::http::{Tokens, routes};
@@ -104,7 +104,9 @@ impl Membership for Painted {
 
     fn administer(&self, order: Order, by: String) -> Administering<'_> {
         let denied = match &order {
-            Order::Leave { node, .. } if *node == n(1) => Err(Denied::Unsafe("n1 is needed".into())),
+            Order::Leave { node, .. } if *node == n(1) => {
+                Err(Denied::Unsafe("n1 is needed".into()))
+            }
             Order::Leave { node, .. } if *node == n(9) => Err(Denied::NoSuchNode(n(9))),
             Order::Admit(new) if new.name == n(9) => {
                 Err(Denied::Impossible { path: "peer".into(), detail: "nobody is there".into() })
@@ -333,7 +335,12 @@ async fn a_node_is_ready_until_it_lacks_something_or_is_stopping() {
     let n3 = vec![n(3)];
     for (stopping, readiness, word, word_for_checks) in [
         (false, ready.clone(), "ready", "ready"),
-        (false, Readiness { recovered: false, ..ready.clone() }, "log not applied", "log not applied"),
+        (
+            false,
+            Readiness { recovered: false, ..ready.clone() },
+            "log not applied",
+            "log not applied",
+        ),
         (false, Readiness { majority: false, ..ready.clone() }, no_leader, "ready"),
         (
             false,
@@ -361,7 +368,8 @@ async fn a_node_is_ready_until_it_lacks_something_or_is_stopping() {
         assert_eq!((told, &verbose["ready"]), (status(word), &json!(word == "ready")));
         let missing = if word == "ready" { Value::Null } else { json!(word) };
         assert_eq!(verbose["missing"], missing);
-        let checks = ["accepting", "leader", "log", "started"].map(|check| &verbose["checks"][check]["ok"]);
+        let checks =
+            ["accepting", "leader", "log", "started"].map(|check| &verbose["checks"][check]["ok"]);
         let expected = [!stopping, readiness.majority, readiness.recovered, readiness.started];
         assert_eq!(checks, expected.each_ref().map(|ok| json!(ok)).each_ref());
     }
@@ -393,7 +401,11 @@ async fn a_node_that_is_admitted_hears_all_that_it_needs_to_begin() {
     assert_eq!(*painted.orders.lock().unwrap(), [admit]);
     for (body, status, why) in [
         (json!({"id": "n9", "http": "127.0.0.1:1", "peer": "127.0.0.1:2"}), 422, "nobody is there"),
-        (json!({"id": "n8", "http": "198.51.100.7:1", "peer": "127.0.0.1:2"}), 422, "without [auth]"),
+        (
+            json!({"id": "n8", "http": "198.51.100.7:1", "peer": "127.0.0.1:2"}),
+            422,
+            "without [auth]",
+        ),
         (json!({"id": "n8", "http": "127.0.0.1:0", "peer": "127.0.0.1:2"}), 400, "http: "),
         (
             json!({"id": "n8", "http": "127.0.0.1:1", "peer": "127.0.0.1:1"}),
@@ -401,8 +413,16 @@ async fn a_node_that_is_admitted_hears_all_that_it_needs_to_begin() {
             "127.0.0.1:1 is the http address too",
         ),
         (json!({"id": "n8", "http": "127.0.0.1:1"}), 400, "peer: is required"),
-        (json!({"id": "a b", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "wait": 2}), 400, "id: "),
-        (json!({"id": "n8", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "weight": 17}), 400, "weight: "),
+        (
+            json!({"id": "a b", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "wait": 2}),
+            400,
+            "id: ",
+        ),
+        (
+            json!({"id": "n8", "http": "127.0.0.1:1", "peer": "127.0.0.1:2", "weight": 17}),
+            400,
+            "weight: ",
+        ),
         (json!([]), 400, ""),
     ] {
         let (answered, problem) = send(&app, "POST", "/v1/cluster/nodes", &body).await;
@@ -426,7 +446,11 @@ async fn the_settings_are_shown_and_set_by_their_own_version() {
     let why = "the settings are at version 4, the change expects 3";
     assert_eq!((status, stale["detail"].as_str()), (412, Some(why)));
     assert_eq!(put(300).await.0, 503);
-    let asked = |ms| SettingChange { setting: Setting::RoundTripMs(ms), expected: None, by: "anyone".into() };
+    let asked = |ms| SettingChange {
+        setting: Setting::RoundTripMs(ms),
+        expected: None,
+        by: "anyone".into(),
+    };
     assert_eq!(*painted.set.lock().unwrap(), [150, 200, 250, 300].map(asked));
 }
 
@@ -469,7 +493,8 @@ async fn if_match_of_the_settings_is_judged_before_the_body() {
         let etag = answer.headers().get("etag").map(|tag| tag.to_str().unwrap().to_string());
         assert_eq!(etag.as_deref(), (status == 412).then_some("\"3\""), "{tag}");
     }
-    let request = Request::builder().method("PUT").uri("/v1/cluster/settings").header("if-match", "\"3\"");
+    let request =
+        Request::builder().method("PUT").uri("/v1/cluster/settings").header("if-match", "\"3\"");
     let request = request.body(Body::from("{\"round_trip_ms\":100}")).unwrap();
     assert_eq!(routes(app.clone()).oneshot(request).await.unwrap().status().as_u16(), 200);
     assert_eq!(painted.set.lock().unwrap()[0].expected, Some(3));
@@ -499,7 +524,10 @@ async fn who_leaves_or_is_drained_is_shown_as_it_stands() {
     let (app, painted) = app();
     let stands = json!({"id": "n2", "number": 2, "state": "draining", "voter": false, "partitions": 7,
         "weight": 2, "waits_for": "7 partitions are to be handed over"});
-    assert_eq!(send(&app, "DELETE", "/v1/cluster/nodes/n2", &Value::Null).await, (202, stands.clone()));
+    assert_eq!(
+        send(&app, "DELETE", "/v1/cluster/nodes/n2", &Value::Null).await,
+        (202, stands.clone())
+    );
     assert_eq!(send(&app, "DELETE", "/v1/cluster/nodes/n2?force", &Value::Null).await.0, 202);
     assert_eq!(send(&app, "POST", "/v1/cluster/nodes/n2/drain", &Value::Null).await, (202, stands));
     // It has left already, as far as this node knows.

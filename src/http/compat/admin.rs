@@ -1,5 +1,6 @@
-//! `/admin/ratelimit/…` (H3): tenants, quotas and circuit breakers under the paths that another system documents. What
-//! is about one tenant is answered by the native calls themselves (`super::super::tenants`).
+//! `/admin/ratelimit/…` (H3): tenants, quotas and circuit breakers under the paths that another
+//! system documents. What is about one tenant is answered by the native calls themselves
+//! (`super::super::tenants`).
 
 use std::sync::Arc;
 
@@ -22,8 +23,12 @@ pub async fn quotas(State(app): State<Arc<App>>) -> Response {
     versioned(policy.version(), answer)
 }
 
-/// `POST /admin/ratelimit/circuit-breaker/reset`: closes the breakers of this node's links to all peers.
-pub async fn reset_breakers(State(app): State<Arc<App>>, Extension(by): Extension<Caller>) -> Json<Value> {
+/// `POST /admin/ratelimit/circuit-breaker/reset`: closes the breakers of this node's links to all
+/// peers.
+pub async fn reset_breakers(
+    State(app): State<Arc<App>>,
+    Extension(by): Extension<Caller>,
+) -> Json<Value> {
     let peers = app.cluster.breakers().into_iter().map(|breaker| breaker.id);
     let reset: Vec<_> = peers.filter(|peer| app.cluster.reset_breaker(peer)).collect();
     tracing::info!(peers = reset.len(), by = by.0, "all breakers reset");

@@ -1,7 +1,9 @@
-//! `/api/…` (H2): a limit sent with the request, judged by a sliding log per tenant, client and action under the name `api`.
+//! `/api/…` (H2): a limit sent with the request, judged by a sliding log per tenant, client and
+//! action under the name `api`.
 //!
-//! A limit named `api` that the policy has for the tenant, action or client (or for everybody) takes the place of the one
-//! sent; the calls in `config` set such limits. Above what a sliding log remembers, the sliding window stands in.
+//! A limit named `api` that the policy has for the tenant, action or client (or for everybody)
+//! takes the place of the one sent; the calls in `config` set such limits. Above what a sliding log
+//! remembers, the sliding window stands in.
 
 use std::sync::Arc;
 
@@ -40,11 +42,13 @@ impl Quantity {
     /// The two members that say it, of whatever object they are in.
     pub fn read(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Self> {
         let max_requests = fields.required(r, "max_requests", |r, t| r.whole(t, 1..=UNITS_MAX));
-        let seconds = fields.required(r, "window_duration_seconds", |r, t| r.whole(t, 1..=SECONDS_MAX));
+        let seconds =
+            fields.required(r, "window_duration_seconds", |r, t| r.whole(t, 1..=SECONDS_MAX));
         Some(Self { max_requests: max_requests?, seconds: seconds? })
     }
 
-    /// The limit `api` with these numbers, for checks that match. Its buckets are those of the limit that a request sends.
+    /// The limit `api` with these numbers, for checks that match. Its buckets are those of the
+    /// limit that a request sends.
     pub fn limit(self, when: Match) -> Limit {
         let window = Window { limit: self.max_requests, length: self.seconds * SECOND };
         let rule = match self.max_requests {
@@ -82,7 +86,8 @@ pub async fn check_and_consume(
 fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
     let mut fields = r.fields(tree)?;
     let label = |r: &mut Reader, t: &Tree| r.parsed(t, Label::EXPECTED, Label::new);
-    let tenant = fields.required(r, "tenant_id", |r, t| r.parsed(t, TenantId::EXPECTED, TenantId::new));
+    let tenant =
+        fields.required(r, "tenant_id", |r, t| r.parsed(t, TenantId::EXPECTED, TenantId::new));
     let client = fields.required(r, "client_id", label);
     let action = fields.required(r, "action_type", label);
     let quantity = Quantity::read(r, &mut fields);
@@ -90,7 +95,8 @@ fn consume_body(r: &mut Reader, tree: &Tree) -> Option<Check> {
     Some(check(tenant?, client?, action?, quantity?))
 }
 
-/// `GET /api/status/{tenant}/{client}/{action}?max_requests=&window_duration_seconds=`: the same, and nothing is taken.
+/// `GET /api/status/{tenant}/{client}/{action}?max_requests=&window_duration_seconds=`: the same,
+/// and nothing is taken.
 pub async fn status(
     State(app): State<Arc<App>>,
     PathOf((tenant, client, action)): PathOf<(String, String, String)>,
@@ -162,6 +168,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         document.insert("node".into(), json!(app.node));
         document
     });
-    let document = described.await.map_err(|_| Problem::new(500, "the checks failed", "internal-error"))?;
+    let document =
+        described.await.map_err(|_| Problem::new(500, "the checks failed", "internal-error"))?;
     Ok((code, Json(document)).into_response())
 }

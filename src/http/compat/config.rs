@@ -1,7 +1,8 @@
 //! `/api/config…` (H2): the limits that stand in for those that requests under `/api/` send.
 //!
-//! They are limits of the policy like any other, named `api`: the global one stands among the limits for everybody, the
-//! others with their tenant, where the most specific counts (client over action over tenant over global).
+//! They are limits of the policy like any other, named `api`: the global one stands among the
+//! limits for everybody, the others with their tenant, where the most specific counts (client over
+//! action over tenant over global).
 //!
 //! ```text
 //! PUT /api/config/global                                 [[limits]]      name = "api"
@@ -50,7 +51,8 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
     r.finish(Some(())).map_err(Problem::bad_input)?;
     let policy = app.store.current();
     let from = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-    let mut tenants = policy.document().tenants.range::<(Bound<&str>, Bound<&str>), str>(from).peekable();
+    let mut tenants =
+        policy.document().tenants.range::<(Bound<&str>, Bound<&str>), str>(from).peekable();
     let (mut page, mut last, mut looked_at) = (Vec::new(), None, 0);
     while page.len() < most && looked_at < LOOKED_AT_MAX {
         let Some((id, tenant)) = tenants.next() else { break };
@@ -68,7 +70,10 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Pro
 }
 
 /// `GET /api/config/tenant/{tenant}`.
-pub async fn get(State(app): State<Arc<App>>, PathOf(tenant): PathOf<String>) -> Result<Response, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    PathOf(tenant): PathOf<String>,
+) -> Result<Response, Problem> {
     let mut r = Reader::default();
     let tenant = part(&mut r, "tenant", tenant, TenantId::EXPECTED, TenantId::new);
     let tenant = r.finish(tenant).map_err(Problem::bad_input)?;
@@ -95,8 +100,8 @@ fn overrides(tenant: &Tenant) -> Vec<Value> {
     limits.iter().map(shown).collect()
 }
 
-/// A limit in this system's words. One that the policy has with another algorithm shows its capacity and how long that lasts,
-/// in seconds rounded up; a calendar quota has no such length.
+/// A limit in this system's words. One that the policy has with another algorithm shows its
+/// capacity and how long that lasts, in seconds rounded up; a calendar quota has no such length.
 fn quantity_of(limit: &Limit) -> Map<String, Value> {
     let members = json!({
         "max_requests": limit.rule.capacity(),
@@ -118,8 +123,8 @@ pub async fn put_global(
     change(&app, by, Change::PutLimit(Box::new(limit)), terms, "updated", answer).await
 }
 
-/// The numbers in a body, and how the write is meant. Members in `unsupported` are refused by name, whatever else
-/// is there: they mean something, and it can't be done.
+/// The numbers in a body, and how the write is meant. Members in `unsupported` are refused by name,
+/// whatever else is there: they mean something, and it can't be done.
 async fn quantity(
     app: &App,
     mut request: Request,
@@ -130,8 +135,11 @@ async fn quantity(
     let mut r = Reader::default();
     let read = |r: &mut Reader, tree: &Tree| {
         let mut fields = r.fields(tree)?;
-        let asked = unsupported.iter().filter(|member| fields.optional(r, member, |_, _| Some(())).is_some());
-        let fault = |member: &&str| Fault::new(*member, "is not supported in this version; leave it out");
+        let asked = unsupported
+            .iter()
+            .filter(|member| fields.optional(r, member, |_, _| Some(())).is_some());
+        let fault =
+            |member: &&str| Fault::new(*member, "is not supported in this version; leave it out");
         let faults: Vec<_> = asked.map(fault).collect();
         if !faults.is_empty() {
             return Some(Err(faults));
@@ -178,9 +186,11 @@ impl Place {
     fn read(tenant: String, client: Option<String>, action: String) -> Result<Self, Problem> {
         let mut r = Reader::default();
         let tenant = part(&mut r, "tenant", tenant, TenantId::EXPECTED, TenantId::new);
-        let client = client.map(|client| part(&mut r, "client", client, Label::EXPECTED, Label::new));
+        let client =
+            client.map(|client| part(&mut r, "client", client, Label::EXPECTED, Label::new));
         let action = part(&mut r, "action", action, Label::EXPECTED, Label::new);
-        let place = tenant.map(|tenant| Self { tenant, when: Match { action, client: client.flatten() } });
+        let place =
+            tenant.map(|tenant| Self { tenant, when: Match { action, client: client.flatten() } });
         r.finish(place).map_err(Problem::bad_input)
     }
 
@@ -198,7 +208,15 @@ impl Place {
         let mut about = self.shown();
         let limit = quantity.limit(self.when);
         about.extend(quantity_of(&limit));
-        change(app, by, Change::PutTenantLimit(self.tenant, Box::new(limit)), terms, "updated", about).await
+        change(
+            app,
+            by,
+            Change::PutTenantLimit(self.tenant, Box::new(limit)),
+            terms,
+            "updated",
+            about,
+        )
+        .await
     }
 
     async fn delete(self, app: &App, by: Caller, terms: Terms) -> Result<Response, Problem> {
@@ -247,5 +265,7 @@ pub async fn delete_client_action(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    Place::read(tenant, Some(client), action)?.delete(&app, by, Terms::of(&app, &uri, &headers)?).await
+    Place::read(tenant, Some(client), action)?
+        .delete(&app, by, Terms::of(&app, &uri, &headers)?)
+        .await
 }

@@ -6,8 +6,9 @@
 //! peer 198.51.100.4 (not)     X-Forwarded-For: 6.6.6.6                                    -> 198.51.100.4
 //! ```
 //!
-//! Every proxy appends the address that it was asked from, so the list is believed from its right end on, for as long as
-//! trusted proxies speak. What stands further left may be anybody's invention.
+//! Every proxy appends the address that it was asked from, so the list is believed from its right
+//! end on, for as long as trusted proxies speak. What stands further left may be anybody's
+//! invention.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -68,7 +69,8 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// The address that is charged where the lines of `X-Forwarded-For` and an `X-Real-IP` say so; or the first fault.
+    /// The address that is charged where the lines of `X-Forwarded-For` and an `X-Real-IP` say so;
+    /// or the first fault.
     fn charged(peer: &str, lines: &[&str], real: Option<&str>) -> String {
         let mut headers = HeaderMap::new();
         for line in lines {
@@ -108,7 +110,9 @@ mod tests {
 
     #[test]
     fn what_a_trusted_proxy_says_and_nobody_understands_is_a_fault() {
-        for line in ["unknown", "203.0.113.9, unknown", "203.0.113.9, _hidden, 10.0.0.7", "203.0.113"] {
+        for line in
+            ["unknown", "203.0.113.9, unknown", "203.0.113.9, _hidden, 10.0.0.7", "203.0.113"]
+        {
             let said = charged("127.0.0.1", &[line], None);
             assert!(
                 said.starts_with("X-Forwarded-For: ") && said.ends_with("is not an IP address"),

@@ -1,7 +1,7 @@
 //! From the headers of a proxy's question to a [`Check`], with every fault named by its header.
 //!
-//! A header that is there twice is a fault: one of the two may be the client's. An empty one counts as absent, since some
-//! proxies write a name for nothing.
+//! A header that is there twice is a fault: one of the two may be the client's. An empty one counts
+//! as absent, since some proxies write a name for nothing.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,9 @@ use axum::http::HeaderMap;
 
 use super::address;
 use super::target::Target;
-use crate::check::{ANONYMOUS, API_KEY_BYTES_MAX, ApiKeyDigest, Check, Label, Name, RequestId, TenantId};
+use crate::check::{
+    ANONYMOUS, API_KEY_BYTES_MAX, ApiKeyDigest, Check, Label, Name, RequestId, TenantId,
+};
 use crate::config::{ForwardAuth, Header};
 use crate::input::{Reader, Tree};
 
@@ -87,7 +89,8 @@ fn api_key(
     let header = config.api_key_header.as_ref()?.as_str();
     let sent = only(r, headers, header);
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    let mut in_query = pairs.filter(|(name, key)| name == API_KEY && !key.is_empty()).map(|(_, key)| key);
+    let mut in_query =
+        pairs.filter(|(name, key)| name == API_KEY && !key.is_empty()).map(|(_, key)| key);
     let asked = in_query.next();
     // Whichever of two keys is charged, the app may take the other.
     if in_query.next().is_some() {
@@ -104,7 +107,10 @@ fn api_key(
         (None, None) => return None,
     };
     if key.len() > API_KEY_BYTES_MAX || key.chars().any(char::is_control) {
-        r.fault_at(name, format!("is not text of 1 to {API_KEY_BYTES_MAX} bytes without control characters"));
+        r.fault_at(
+            name,
+            format!("is not text of 1 to {API_KEY_BYTES_MAX} bytes without control characters"),
+        );
         return None;
     }
     Some(ApiKeyDigest::of(key))

@@ -1,4 +1,5 @@
-//! `/v1/forward-auth` (H6): the check of a request that a reverse proxy is about to pass on, read from headers.
+//! `/v1/forward-auth` (H6): the check of a request that a reverse proxy is about to pass on, read
+//! from headers.
 //!
 //! ```text
 //! GET /v1/forward-auth             from a trusted proxy        POST /ocr/process of tenant acme, from 203.0.113.9
@@ -8,12 +9,14 @@
 //! X-Forwarded-Uri: /ocr/process?page=2
 //! ```
 //!
-//! Proxies tell few answers apart: a 204 would be the end of it for one, a 500 opens the door of another. So the answer to
-//! whoever may ask is 200 or 429 and nothing else, for any method and any path below. A header that can't be read is a 429
-//! too: read as absent it would lift a limit, read as something else it would charge a stranger. Bodies are not looked at,
-//! and permits are not given: nobody would bring them back.
+//! Proxies tell few answers apart: a 204 would be the end of it for one, a 500 opens the door of
+//! another. So the answer to whoever may ask is 200 or 429 and nothing else, for any method and any
+//! path below. A header that can't be read is a 429 too: read as absent it would lift a limit, read
+//! as something else it would charge a stranger. Bodies are not looked at, and permits are not
+//! given: nobody would bring them back.
 //!
-//! `address` finds the client's address, `target` what was asked for and whether it passes unasked, `asked` the rest.
+//! `address` finds the client's address, `target` what was asked for and whether it passes unasked,
+//! `asked` the rest.
 
 mod address;
 mod asked;
@@ -40,7 +43,8 @@ use crate::telemetry::Call;
 /// Where proxies ask; they may append the path of the request they ask about.
 pub const PATH: &str = "/v1/forward-auth";
 
-/// `/v1/forward-auth`, any method: 200 or 429. `?deny_status=403` is for proxies that can't pass a 429 on quietly.
+/// `/v1/forward-auth`, any method: 200 or 429. `?deny_status=403` is for proxies that can't pass a
+/// 429 on quietly.
 pub async fn forward_auth(State(app): State<Arc<App>>, request: Request) -> Response {
     let _timed = app.telemetry.time(Call::ForwardAuth);
     if let Err(problem) = app.tokens.admit_proxy(request.headers()) {
@@ -52,7 +56,8 @@ pub async fn forward_auth(State(app): State<Arc<App>>, request: Request) -> Resp
         Ok(denied) => denied,
         Err(problem) => return refuse(problem).into_response(),
     };
-    let mut response = decide(&app, &parts).await.unwrap_or_else(|problem| refuse(problem).into_response());
+    let mut response =
+        decide(&app, &parts).await.unwrap_or_else(|problem| refuse(problem).into_response());
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         *response.status_mut() = denied;
     }
@@ -92,7 +97,9 @@ async fn ask(app: &App, check: Check) -> Result<Decision, Problem> {
             _ => &None,
         };
         match header {
-            Some(header) => Problem::bad_input(vec![Fault::new(header.as_str(), refusal.to_string())]),
+            Some(header) => {
+                Problem::bad_input(vec![Fault::new(header.as_str(), refusal.to_string())])
+            }
             None => Problem::from(refusal),
         }
     })
@@ -104,7 +111,8 @@ fn refuse(problem: Problem) -> Problem {
     problem.with_status(StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// The status of a denial. Where the original request's path and query follow ours, the query is not the proxy's.
+/// The status of a denial. Where the original request's path and query follow ours, the query is
+/// not the proxy's.
 fn deny_status(config: &ForwardAuth, parts: &Parts) -> Result<StatusCode, Problem> {
     let suffixed = match config.original {
         Origin::Forwarded | Origin::Original => false,

@@ -1,9 +1,10 @@
 //! What the original request asks for: its method and path, and whether it passes unasked.
 //!
-//! One resource can be spelt in many ways (`/ocr/%70rocess`, `/x/../ocr/process`), and an app behind a proxy may take any of
-//! them. So limits and costs see the normal form of RFC 3986 (§6.2.2): what needs no escape has none, dots are resolved. The
-//! way past all limits is as narrow as it can be made: a path is let through that is under a prefix as it was sent, and
-//! that nobody, decoding once or twice or not at all, could take for another one.
+//! One resource can be spelt in many ways (`/ocr/%70rocess`, `/x/../ocr/process`), and an app
+//! behind a proxy may take any of them. So limits and costs see the normal form of RFC 3986
+//! (§6.2.2): what needs no escape has none, dots are resolved. The way past all limits is as narrow
+//! as it can be made: a path is let through that is under a prefix as it was sent, and that nobody,
+//! decoding once or twice or not at all, could take for another one.
 
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
@@ -38,12 +39,14 @@ impl Target<'_> {
     }
 }
 
-/// Reads the target from where `origin` says. What headers say counts only if the peer is `trusted`.
+/// Reads the target from where `origin` says. What headers say counts only if the peer is
+/// `trusted`.
 pub fn read<'h>(r: &mut Reader, origin: Origin, parts: &'h Parts, trusted: bool) -> Target<'h> {
     let headers = &parts.headers;
     let forwarded = |r: &mut Reader| told(r, headers, "X-Forwarded-Method", &["X-Forwarded-Uri"]);
-    let original =
-        |r: &mut Reader| told(r, headers, "X-Original-Method", &["X-Original-URI", "X-Original-URL"]);
+    let original = |r: &mut Reader| {
+        told(r, headers, "X-Original-Method", &["X-Original-URI", "X-Original-URL"])
+    };
     match origin {
         Origin::Suffix => suffix(r, parts),
         Origin::Forwarded if trusted => forwarded(r),
@@ -51,7 +54,8 @@ pub fn read<'h>(r: &mut Reader, origin: Origin, parts: &'h Parts, trusted: bool)
         Origin::Forwarded | Origin::Original => Target::default(),
         Origin::Auto => {
             let named = |target: Target<'h>| target.path.is_some().then_some(target);
-            let told = trusted.then(|| named(forwarded(r)).or_else(|| named(original(r)))).flatten();
+            let told =
+                trusted.then(|| named(forwarded(r)).or_else(|| named(original(r)))).flatten();
             told.unwrap_or_else(|| suffix(r, parts))
         }
     }
@@ -65,9 +69,16 @@ fn suffix<'h>(r: &mut Reader, parts: &'h Parts) -> Target<'h> {
     Target { method, path, query: parts.uri.query(), sent }
 }
 
-/// What headers tell. Names for the same thing have to agree: one may be the proxy's, the other a client's.
-fn told<'h>(r: &mut Reader, headers: &'h HeaderMap, of_method: &str, of_uri: &[&str]) -> Target<'h> {
-    let method = only(r, headers, of_method).and_then(|text| r.member(of_method, |r| method(r, text)));
+/// What headers tell. Names for the same thing have to agree: one may be the proxy's, the other a
+/// client's.
+fn told<'h>(
+    r: &mut Reader,
+    headers: &'h HeaderMap,
+    of_method: &str,
+    of_uri: &[&str],
+) -> Target<'h> {
+    let method =
+        only(r, headers, of_method).and_then(|text| r.member(of_method, |r| method(r, text)));
     let mut target = Target { method, ..Target::default() };
     for name in of_uri {
         let Some(text) = only(r, headers, name) else { continue };
@@ -131,7 +142,8 @@ fn normal(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Letters, digits, `-`, `.`, `_` and `~` mean the same with and without an escape; of others, the digits' case is told.
+/// Letters, digits, `-`, `.`, `_` and `~` mean the same with and without an escape; of others, the
+/// digits' case is told.
 fn without_needless_escapes(path: &str) -> String {
     let mut pieces = path.split('%');
     let mut out = pieces.next().unwrap_or_default().to_string();
@@ -152,8 +164,9 @@ fn without_needless_escapes(path: &str) -> String {
     out
 }
 
-/// Whether a path has one meaning, whoever reads it: nothing in it is a slash, a dot or an escape after decoding that
-/// wasn't before; there is no `;`, after which some servers drop what follows, and no `\`, which some take for a slash.
+/// Whether a path has one meaning, whoever reads it: nothing in it is a slash, a dot or an escape
+/// after decoding that wasn't before; there is no `;`, after which some servers drop what follows,
+/// and no `\`, which some take for a slash.
 fn is_plain(sent: &str) -> bool {
     let Ok(decoded) = percent_encoding::percent_decode_str(sent).decode_utf8() else {
         return false;
@@ -182,12 +195,19 @@ mod tests {
 
     #[test]
     fn a_prefix_covers_what_is_below_it_and_not_what_only_begins_alike() {
-        for sent in
-            ["/health", "/health/", "/health/live", "/docs/a%20b/c.html", "/docs/%C3%A4", "/openapi.json"]
-        {
+        for sent in [
+            "/health",
+            "/health/",
+            "/health/live",
+            "/docs/a%20b/c.html",
+            "/docs/%C3%A4",
+            "/openapi.json",
+        ] {
             assert!(passes(sent), "{sent}");
         }
-        for sent in ["/healthy", "/Health", "/api/health", "/openapi.jsonx", "/", "", "health", "/doc"] {
+        for sent in
+            ["/healthy", "/Health", "/api/health", "/openapi.jsonx", "/", "", "health", "/doc"]
+        {
             assert!(!passes(sent), "{sent}");
         }
     }
@@ -265,7 +285,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_unasked_is_under_its_prefix_however_often_it_is_decoded(tail in "[a-z./%;2eEfF5cC\\\\ ]{0,12}") {
+        fn what_passes_unasked_is_under_its_prefix_however_often_it_is_decoded(tail in "[a-z./%;2eEfF5cC\\\\ \
+                                                                                        ]{0,12}") {
             let sent = format!("/health{tail}");
             if passes(&sent) {
                 let once = percent_encoding::percent_decode_str(&sent).decode_utf8_lossy().into_owned();
@@ -279,7 +300,8 @@ mod tests {
         #[test]
         fn the_normal_form_of_a_normal_form_is_itself(path in "/[a-z./%2eEfF]{0,16}") {
             let once = normal(&path);
-            // An escape that decoding uncovers is left alone: only servers that decode twice would see it.
+            // An escape that decoding uncovers is left alone: only servers that decode twice would
+            // see it.
             prop_assume!(!path.contains("%2") || !once.contains('%'));
             prop_assert_eq!(normal(&once), once);
         }

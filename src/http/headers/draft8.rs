@@ -1,12 +1,14 @@
-//! `draft8`: the field syntax of draft-ietf-httpapi-ratelimit-headers -08 to -11, two lists of structured fields (RFC 9651).
+//! `draft8`: the field syntax of draft-ietf-httpapi-ratelimit-headers -08 to -11, two lists of
+//! structured fields (RFC 9651).
 //!
 //! ```text
 //! RateLimit-Policy: "minute";q=100;w=60, "concurrency";q=5;qu="concurrent-requests"
 //! RateLimit: "minute";r=0;t=29, "concurrency";r=4;t=30
 //! ```
 //!
-//! A limit is known by its name, of whose characters none needs an escape. `q` is its capacity, `w` its window in whole
-//! seconds, rounded up, at least 1; what has no window of constant length has no `w`. `r` is what is left, `t` the reset.
+//! A limit is known by its name, of whose characters none needs an escape. `q` is its capacity, `w`
+//! its window in whole seconds, rounded up, at least 1; what has no window of constant length has
+//! no `w`. `r` is what is left, `t` the reset.
 
 use axum::http::HeaderName;
 

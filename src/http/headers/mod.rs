@@ -1,4 +1,5 @@
-//! The response headers of a decision, in the dialects that the policy's `[responses]` names: one file each.
+//! The response headers of a decision, in the dialects that the policy's `[responses]` names: one
+//! file each.
 //!
 //! ```text
 //! draft8      RateLimit-Policy: "minute";q=100;w=60, "hour";q=1000;w=3600
@@ -9,11 +10,12 @@
 //! any, none   Retry-After: 2                        on every denial that has a wait
 //! ```
 //!
-//! A reset is the time until the limit would let this check pass where it denies, and otherwise until it is whole again, or
-//! its window ends. Times are rounded up to seconds, so that `Retry-After`, the longest wait, is never earlier than the
-//! reset of a limit that denies; Unix seconds are counted from when the answer is written, and may be one too late. Shadow
-//! limits are in no header. Numbers are capped at fifteen digits, all that a structured field may carry (RFC 9651): with one
-//! digit more a client would drop the whole field.
+//! A reset is the time until the limit would let this check pass where it denies, and otherwise
+//! until it is whole again, or its window ends. Times are rounded up to seconds, so that
+//! `Retry-After`, the longest wait, is never earlier than the reset of a limit that denies; Unix
+//! seconds are counted from when the answer is written, and may be one too late. Shadow limits are
+//! in no header. Numbers are capped at fifteen digits, all that a structured field may carry (RFC
+//! 9651): with one digit more a client would drop the whole field.
 //!
 //! Every value is written into one buffer, of which it is a slice.
 
@@ -40,7 +42,8 @@ pub fn write(app: &App, decision: &Decision, headers: &mut HeaderMap) {
     write_under(&app.router.policy(), || app.router.wall(), decision, headers);
 }
 
-/// The same under a policy that is at hand; `wall` is asked for the time (nanoseconds) if a header shows it.
+/// The same under a policy that is at hand; `wall` is asked for the time (nanoseconds) if a header
+/// shows it.
 pub fn write_under(
     policy: &Policy,
     wall: impl FnOnce() -> u64,
@@ -71,7 +74,8 @@ pub fn write_under(
     }
 }
 
-/// Whole seconds after which a lone caller that was denied would be admitted, at least 1; none: never, or not denied.
+/// Whole seconds after which a lone caller that was denied would be admitted, at least 1; none:
+/// never, or not denied.
 pub fn retry_after(decision: &Decision) -> Option<u64> {
     decision.retry_after.filter(|_| !decision.allowed).map(|nanos| nanos.div_ceil(SECOND).max(1))
 }

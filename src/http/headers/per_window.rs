@@ -1,4 +1,5 @@
-//! `per_window`: one pair of headers for the minute and one for the hour, and what may be in flight.
+//! `per_window`: one pair of headers for the minute and one for the hour, and what may be in
+//! flight.
 //!
 //! ```text
 //! X-RateLimit-Limit-Minute: 100
@@ -8,9 +9,9 @@
 //! X-RateLimit-Concurrent-Limit: 5
 //! ```
 //!
-//! A limit is of the minute if its window, or the period of its rate, is exactly 60 s, however that was written; of several
-//! the one counts of which the least is left. Limits of other lengths have no name here: that they deny is seen by what
-//! `x::write_common` adds.
+//! A limit is of the minute if its window, or the period of its rate, is exactly 60 s, however that
+//! was written; of several the one counts of which the least is left. Limits of other lengths have
+//! no name here: that they deny is seen by what `x::write_common` adds.
 
 use axum::http::HeaderName;
 
@@ -20,7 +21,8 @@ use crate::clock::SECOND;
 use crate::limit::Rule;
 use crate::policy::Policy;
 
-/// A length in nanoseconds, and the headers that show a limit of that length and what is left of it.
+/// A length in nanoseconds, and the headers that show a limit of that length and what is left of
+/// it.
 struct Length(u64, HeaderName, HeaderName);
 
 const MINUTE: Length = Length(
@@ -37,7 +39,8 @@ const CONCURRENT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-concur
 
 pub fn write(decision: &Decision, policy: &Policy, out: &mut Out<'_>) {
     for Length(nanos, limit, remaining) in [MINUTE, HOUR] {
-        let of_length = enforced(decision).filter(|verdict| length(&verdict.limit.rule) == Some(nanos));
+        let of_length =
+            enforced(decision).filter(|verdict| length(&verdict.limit.rule) == Some(nanos));
         let tightest = of_length.min_by_key(|v| (v.remaining, std::cmp::Reverse(v.reset_after)));
         if let Some(verdict) = tightest {
             out.number(verdict.limit.rule.capacity()).end(limit);
@@ -59,7 +62,8 @@ fn length(rule: &Rule) -> Option<u64> {
     }
 }
 
-/// What may be in flight: as it was judged, or as the policy has it where the check asked for no permit.
+/// What may be in flight: as it was judged, or as the policy has it where the check asked for no
+/// permit.
 fn in_flight(decision: &Decision, policy: &Policy) -> Option<u64> {
     let judged = enforced(decision).find(|v| matches!(v.limit.rule, Rule::Concurrency { .. }));
     let configured = || policy.max_concurrent(&decision.tenant, decision.tier.as_ref()?);

@@ -68,8 +68,10 @@ fn decision(verdicts: Vec<Verdict>) -> Decision {
 fn written(policy: &Policy, decision: &Decision) -> Vec<String> {
     let mut headers = HeaderMap::new();
     write_under(policy, || WALL, decision, &mut headers);
-    let mut lines: Vec<_> =
-        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    let mut lines: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
     lines.sort();
     lines
 }
@@ -86,7 +88,8 @@ fn minute_and_hour() -> Vec<Verdict> {
 #[test]
 fn each_dialect_has_its_headers_and_no_others() {
     let decision = decision(minute_and_hour());
-    let of = |dialects: &[Dialect], x_reset| written(&policy(responses(dialects, x_reset)), &decision);
+    let of =
+        |dialects: &[Dialect], x_reset| written(&policy(responses(dialects, x_reset)), &decision);
     assert_eq!(
         of(&[Dialect::Draft8], XReset::Epoch),
         [
@@ -131,14 +134,17 @@ fn a_denial_has_its_wait_in_every_dialect_and_its_reason_in_two() {
     verdicts[1].outcome = Outcome::Wait(1_000_000_001);
     verdicts[1].remaining = 0;
     let decision = decision(verdicts);
-    let lines = |dialect: &[Dialect]| written(&policy(responses(dialect, XReset::Delta)), &decision);
+    let lines =
+        |dialect: &[Dialect]| written(&policy(responses(dialect, XReset::Delta)), &decision);
     assert_eq!(lines(&[]), ["retry-after: 2"]);
     let draft8 = r#"ratelimit: "hour";r=901;t=412, "minute";r=0;t=2"#;
     assert!(lines(&[Dialect::Draft8]).contains(&draft8.to_string()));
     assert!(lines(&[Dialect::Legacy]).contains(&"ratelimit-reset: 2".to_string()));
     for dialect in [Dialect::X, Dialect::PerWindow] {
         let lines = lines(&[dialect]);
-        for line in ["retry-after: 2", "x-ratelimit-error: rate_limit_exceeded", "x-ratelimit-reset: 2"] {
+        for line in
+            ["retry-after: 2", "x-ratelimit-error: rate_limit_exceeded", "x-ratelimit-reset: 2"]
+        {
             assert!(lines.contains(&line.to_string()), "{line} in {lines:?}");
         }
     }
@@ -175,7 +181,8 @@ fn a_rate_is_of_the_minute_if_it_is_so_many_a_minute_and_the_least_that_is_left_
         let rate = Rate::new(count, seconds * SECOND).unwrap();
         Rule::TokenBucket(TokenBucket { rate, burst, initial: burst })
     };
-    let leaky = Rule::LeakyBucket(LeakyBucket { rate: Rate::new(30, 3_600 * SECOND).unwrap(), burst: 2 });
+    let leaky =
+        Rule::LeakyBucket(LeakyBucket { rate: Rate::new(30, 3_600 * SECOND).unwrap(), burst: 2 });
     let decision = decision(vec![
         verdict("a", bucket(90, 60, 40), Outcome::Pass, 30, SECOND),
         verdict("b", bucket(10, 60, 20), Outcome::Pass, 19, SECOND),
@@ -215,7 +222,12 @@ fn the_clock_is_asked_only_for_unix_seconds() {
     ] {
         let mut headers = HeaderMap::new();
         let clock = || unreachable!("nobody needs the time");
-        write_under(&policy(responses(dialects, x_reset)), clock, &decision(minute_and_hour()), &mut headers);
+        write_under(
+            &policy(responses(dialects, x_reset)),
+            clock,
+            &decision(minute_and_hour()),
+            &mut headers,
+        );
         assert!(!headers.is_empty());
     }
 }
@@ -231,10 +243,12 @@ fn a_scope_is_one_word() {
     assert_eq!(of(&["tenant", "attribute:region"]), "tenant,attribute:region");
 }
 
-// ---------------------------------------------------------------------------------------- all there is
+// ---------------------------------------------------------------------------------------- all
+// there is
 
 fn any_rule() -> impl Strategy<Value = Rule> {
-    let rate = (1..=UNITS_MAX, 1..=WINDOW_MAX).prop_map(|(count, period)| Rate::new(count, period).unwrap());
+    let rate = (1..=UNITS_MAX, 1..=WINDOW_MAX)
+        .prop_map(|(count, period)| Rate::new(count, period).unwrap());
     let minutes = (1..=UNITS_MAX).prop_map(|count| Rate::new(count, 60 * SECOND).unwrap());
     let rate = prop_oneof![rate, minutes];
     let length = prop_oneof![1..=u64::MAX, Just(60 * SECOND), Just(3_600 * SECOND), Just(1)];
@@ -245,7 +259,8 @@ fn any_rule() -> impl Strategy<Value = Rule> {
             burst,
             initial: burst
         })),
-        (rate, 1..=u64::MAX).prop_map(|(rate, burst)| Rule::LeakyBucket(LeakyBucket { rate, burst })),
+        (rate, 1..=u64::MAX)
+            .prop_map(|(rate, burst)| Rule::LeakyBucket(LeakyBucket { rate, burst })),
         window.clone().prop_map(Rule::FixedWindow),
         window.clone().prop_map(Rule::SlidingWindow),
         window.prop_map(Rule::SlidingLog),
@@ -266,7 +281,9 @@ fn any_verdict() -> impl Strategy<Value = Verdict> {
         1 => Just(Outcome::Never),
     ];
     ("[A-Za-z0-9._-]{1,64}", any_rule(), outcome, any::<u64>(), any::<u64>()).prop_map(
-        |(name, rule, outcome, remaining, reset_after)| verdict(&name, rule, outcome, remaining, reset_after),
+        |(name, rule, outcome, remaining, reset_after)| {
+            verdict(&name, rule, outcome, remaining, reset_after)
+        },
     )
 }
 

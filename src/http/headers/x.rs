@@ -11,8 +11,8 @@
 //! X-RateLimit-Error: rate_limit_exceeded
 //! ```
 //!
-//! The last four are `per_window`'s as well. Tenant and tier stay where there is no limit; a list decides before a tier is
-//! looked up.
+//! The last four are `per_window`'s as well. Tenant and tier stay where there is no limit; a list
+//! decides before a tier is looked up.
 
 use std::borrow::Cow;
 
@@ -49,7 +49,12 @@ pub fn write(decision: &Decision, out: &mut Out<'_>) {
 }
 
 /// What `x` and `per_window` have in common.
-pub fn write_common(decision: &Decision, means: XReset, wall: impl FnOnce() -> u64, out: &mut Out<'_>) {
+pub fn write_common(
+    decision: &Decision,
+    means: XReset,
+    wall: impl FnOnce() -> u64,
+    out: &mut Out<'_>,
+) {
     if let Some(verdict) = decision.tightest() {
         let from = match means {
             XReset::Epoch => wall(),

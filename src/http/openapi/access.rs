@@ -9,7 +9,8 @@ use super::check::ApiKey;
 use super::document::{EntryName, IpRange, List, Reason, Sha256};
 use super::policy::{DryRun, Pending, writes, written};
 use super::words::{
-    Client, Instant, NAME, PolicyVersion, Shown, TenantId, components, form, one_of, reference, whole,
+    Client, Instant, NAME, PolicyVersion, Shown, TenantId, components, form, one_of, reference,
+    whole,
 };
 use crate::check::NAME_BYTES_MAX;
 use crate::http::access::{PAGE_DEFAULT, PAGE_MAX};
@@ -61,7 +62,8 @@ macro_rules! entries {
             $field: $type,
             /// Shown in answers that the entry decided; empty where none was given.
             reason: Reason,
-            /// The name of the token that added it; absent where a policy document put it there without.
+            /// The name of the token that added it; absent where a policy document put it there
+            /// without.
             #[schema(nullable = false)]
             added_by: Option<Reason>,
             /// When it was added; absent where a policy document put it there without.
@@ -113,8 +115,8 @@ pub struct NewApiKeyEntry {
     expires: Option<Instant>,
 }
 
-/// A new entry of the allow or deny list. It names exactly one of a tenant, a client, addresses, an API key. Who added it and when
-/// is set by the node: `added_by` and `added_at` are refused here.
+/// A new entry of the allow or deny list. It names exactly one of a tenant, a client, addresses, an
+/// API key. Who added it and when is set by the node: `added_by` and `added_at` are refused here.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[schema(examples(json!({"list": "deny", "ip": "198.51.100.0/24", "reason": "abuse", "expires": "2100-01-01T00:00:00Z"})))]
@@ -170,7 +172,8 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "List the entries",
-                "In the order of their ids. Follow `next` until it is null; an entry that comes or goes meanwhile may be missed.",
+                "In the order of their ids. Follow `next` until it is null; \
+                                       an entry that comes or goes meanwhile may be missed.",
             )
             .query::<EntryPageLimit>("limit", "How many.")
             .query::<EntryCursor>("after", "Where to go on.")
@@ -179,7 +182,8 @@ pub fn calls() -> Vec<Call> {
         writes(Call::new(Post, "/v1/access", "addAccess", ACCESS))
             .does(
                 "Add an entry",
-                "Who asked and when stands with it from then on. Entries that have expired are cleaned up by the cluster itself.",
+                "Who asked and when stands with it from then on. Entries that \
+                                   have expired are cleaned up by the cluster itself.",
             )
             .takes::<NewEntry>("The entry; at most `batch_body_bytes` (1 MiB by default).")
             .answers(

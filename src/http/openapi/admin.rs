@@ -59,21 +59,30 @@ pub fn calls() -> Vec<Call> {
             .does("See a tenant", "The same as `/v1/tenants/{tenant}`.")
             .answers(200, Answer::json::<TenantView>("The tenant.").versioned())
             .fails(&[503]),
-        tenant(Call::new(Delete, "/admin/ratelimit/tenants/{tenant}/reset", "adminResetTenant", ADMIN))
-            .open_to(Access::Change)
-            .does("Forget what a tenant has spent", "The same as `POST /v1/tenants/{tenant}/reset`.")
-            .answers(200, Answer::json::<ResetDone>("It has spent nothing."))
-            .fails(&[503]),
+        tenant(Call::new(
+            Delete,
+            "/admin/ratelimit/tenants/{tenant}/reset",
+            "adminResetTenant",
+            ADMIN,
+        ))
+        .open_to(Access::Change)
+        .does("Forget what a tenant has spent", "The same as `POST /v1/tenants/{tenant}/reset`.")
+        .answers(200, Answer::json::<ResetDone>("It has spent nothing."))
+        .fails(&[503]),
         Call::new(Post, "/admin/ratelimit/circuit-breaker/reset", "adminResetBreakers", ADMIN)
             .open_to(Access::Change)
             .does(
                 "Close the breakers of all links",
-                "Those of this node's links to its peers: the next call to each is tried. `/v1/cluster/breakers` shows how they stand.",
+                "Those of this node's links to its peers: the next call to each is tried. \
+                 `/v1/cluster/breakers` shows how they stand.",
             )
             .answers(200, Answer::json::<BreakersReset>("They are closed.")),
         Call::new(Get, "/admin/ratelimit/quotas", "adminQuotas", ADMIN)
             .open_to(Access::See)
-            .does("See the tiers with their numbers", "As the policy has them; an environment's multiplier is not in them.")
+            .does(
+                "See the tiers with their numbers",
+                "As the policy has them; an environment's multiplier is not in them.",
+            )
             .answers(200, Answer::json::<Quotas>("The tiers.").versioned()),
     ]
 }

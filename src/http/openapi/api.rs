@@ -9,8 +9,8 @@ use super::denial::with_rate_limits;
 use super::ops::{BreakerStates, NodeId, Percent};
 use super::policy::{DryRun, Pending, Unchanged, either, outcome, writes};
 use super::words::{
-    Action, Client, PolicyVersion, Shown, TenantId, Units, UnitsOrNone, components, form, one_of, only,
-    reference, whole,
+    Action, Client, PolicyVersion, Shown, TenantId, Units, UnitsOrNone, components, form, one_of,
+    only, reference, whole,
 };
 use crate::check::TENANT_BYTES_MAX;
 use crate::clock::SECOND;
@@ -30,7 +30,8 @@ components! {
     ConfigPageLimit = whole(1..=PAGE_MAX).default(Some(serde_json::json!(PAGE_DEFAULT))), 100;
     /// Where the next page begins: what `next` said, unchanged. Empty is the beginning.
     ConfigCursor = form(&format!("^([A-Za-z0-9._:-]{{1,{TENANT_BYTES_MAX}}})?$"), "cursor"), "acme";
-    /// How it counts: a sliding log up to 10,000 requests and a sliding window above; another where the policy was written by hand.
+    /// How it counts: a sliding log up to 10,000 requests and a sliding window above; another where
+    /// the policy was written by hand.
     ConfiguredAlgorithm =
         one_of(["token_bucket", "leaky_bucket", "fixed_window", "sliding_window", "sliding_log", "quota"]), "sliding_log";
     /// A tenant's limits named `api`, the most specific first.
@@ -47,7 +48,8 @@ components! {
     /// What setting a tenant's limit answers: what was set, or with `dry_run` what would change.
     OverrideOutcome [OverrideSet, DryRun] = either::<OverrideSet, DryRun>(),
         {"dry_run": true, "version": 11, "changes": []};
-    /// What deleting a tenant's limit answers: what was deleted, or with `dry_run` what would change.
+    /// What deleting a tenant's limit answers: what was deleted, or with `dry_run` what would
+    /// change.
     DeletionOutcome [OverrideDeleted, DryRun] = either::<OverrideDeleted, DryRun>(),
         {"dry_run": true, "version": 11, "changes": []};
 }
@@ -69,7 +71,8 @@ pub struct QuantityBody {
 pub struct Quantity {
     /// Requests in any one window.
     max_requests: Units,
-    /// The length of the window, rounded up; null for a calendar quota that the policy has under this name.
+    /// The length of the window, rounded up; null for a calendar quota that the policy has under
+    /// this name.
     #[schema(required)]
     window_duration_seconds: Option<WindowSeconds>,
     /// How it counts.
@@ -87,7 +90,8 @@ pub struct Override {
     action_type: Option<Action>,
     /// Requests in any one window.
     max_requests: Units,
-    /// The length of the window, rounded up; null for a calendar quota that the policy has under this name.
+    /// The length of the window, rounded up; null for a calendar quota that the policy has under
+    /// this name.
     #[schema(required)]
     window_duration_seconds: Option<WindowSeconds>,
     /// How it counts.
@@ -218,8 +222,8 @@ pub struct ConsumeAnswer {
     /// Requests left; null where an allow list let it pass.
     #[schema(required)]
     remaining_requests: Option<UnitsOrNone>,
-    /// When it was denied, the moment from which on it would be allowed; else the moment at which the
-    /// limit is whole again. In Unix seconds.
+    /// When it was denied, the moment from which on it would be allowed; else the moment at which
+    /// the limit is whole again. In Unix seconds.
     reset_time_seconds: UnixSeconds,
     /// That it was decided; `allowed` says how.
     #[schema(schema_with = processed)]
@@ -279,13 +283,16 @@ fn healthy() -> utoipa::openapi::schema::ObjectBuilder {
 
 /// The calls.
 pub fn calls() -> Vec<Call> {
-    let limit = "A limit named `api` that the policy has for the tenant, client or action (or for everybody) takes the place of \
-                 the one sent. Above 10,000 requests a sliding window stands in for the sliding log.";
+    let limit = "A limit named `api` that the policy has for the tenant, client or action (or for \
+                 everybody) takes the place of the one sent. Above 10,000 requests a sliding \
+                 window stands in for the sliding log.";
     vec![
         Call::new(Post, "/api/check_and_consume", "apiCheckAndConsume", API)
             .open_to(Access::Decide)
             .does("Decide by a limit sent along", limit)
-            .takes::<ConsumeBody>("The question and its limit; at most `body_bytes` (16 KiB by default).")
+            .takes::<ConsumeBody>(
+                "The question and its limit; at most `body_bytes` (16 KiB by default).",
+            )
             .answers(200, with_rate_limits(Answer::json::<ConsumeAnswer>("The decision.")))
             .fails(&[422, 503]),
         Call::new(Get, "/api/status/{tenant}/{client}/{action}", "apiStatus", API)
@@ -319,22 +326,27 @@ fn configuring() -> Vec<Call> {
     const ACTION: &str = "/api/config/tenant/{tenant}/action/{action}";
     const CLIENT: &str = "/api/config/tenant/{tenant}/client/{client}/action/{action}";
     let action = |call: Call| {
-        call.part::<TenantId>("tenant", "Whose it is.").part::<Action>("action", "The action it is for.")
+        call.part::<TenantId>("tenant", "Whose it is.")
+            .part::<Action>("action", "The action it is for.")
     };
     let client = |call: Call| action(call).part::<Client>("client", "The client it is for.");
     let put = |call: Call| {
         writes(call)
             .does(
                 "Set a limit of a tenant",
-                "It takes the place of those that requests send: client and action over action over global. The policy has it among \
-                 the tenant's limits, named `api`. Spent stays spent.",
+                "It takes the place of those that requests send: client and action over action \
+                 over global. The policy has it among the tenant's limits, named `api`. Spent \
+                 stays spent.",
             )
             .takes::<QuantityBody>("Its numbers.")
             .answers(200, outcome::<OverrideOutcome>())
     };
     let delete = |call: Call| {
         writes(call)
-            .does("Delete a limit of a tenant", "The next more general one holds, or what requests send.")
+            .does(
+                "Delete a limit of a tenant",
+                "The next more general one holds, or what requests send.",
+            )
             .answers(200, outcome::<DeletionOutcome>())
             .fails(&[404])
     };
@@ -343,8 +355,8 @@ fn configuring() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See the configured limits",
-                "The limits named `api` of the policy: the one for everybody, and those of tenants, in the order of their ids. Follow \
-                 `next` until it is null.",
+                "The limits named `api` of the policy: the one for everybody, and those of \
+                 tenants, in the order of their ids. Follow `next` until it is null.",
             )
             .query::<ConfigPageLimit>("limit", "How many tenants.")
             .query::<ConfigCursor>("after", "Where to go on.")
@@ -352,15 +364,19 @@ fn configuring() -> Vec<Call> {
         writes(Call::new(Put, "/api/config/global", "apiPutGlobal", API))
             .does(
                 "Set the limit of whoever has no more specific one",
-                "It takes the place of those that requests send. It is a limit for everybody in the policy, named `api`, for each \
-                 tenant, client and action: checks by the native calls are judged by it too. `max_global_concurrent_requests` and \
+                "It takes the place of those that requests send. It is a limit for everybody in \
+                 the policy, named `api`, for each tenant, client and action: checks by the native \
+                 calls are judged by it too. `max_global_concurrent_requests` and \
                  `max_tenant_queue_size` are refused with 422: this version has neither.",
             )
             .takes::<QuantityBody>("Its numbers.")
             .answers(200, outcome::<GlobalOutcome>()),
         Call::new(Get, "/api/config/tenant/{tenant}", "apiTenantConfig", API)
             .open_to(Access::See)
-            .does("See the configured limits of a tenant", "None for a tenant that nobody has configured.")
+            .does(
+                "See the configured limits of a tenant",
+                "None for a tenant that nobody has configured.",
+            )
             .part::<TenantId>("tenant", "The tenant.")
             .answers(200, Answer::json::<ConfiguredTenant>("Its limits.").versioned()),
         put(action(Call::new(Put, ACTION, "apiPutAction", API))),

@@ -8,11 +8,14 @@
 //!     .fails(&[422, 503])
 //! ```
 //!
-//! Every schema that a call refers to is collected with it, so no list of components has to be kept.
+//! Every schema that a call refers to is collected with it, so no list of components has to be
+//! kept.
 
 use serde_json::Value;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::path::{
+    HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem,
+};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{
@@ -37,7 +40,8 @@ pub enum Access {
     Open,
     /// Anybody, or the roles `check` and `admin` where there is a token with the role `check`.
     Decide,
-    /// As to decide; only `X-Tidegate-Token` is looked at, since proxies pass on the end user's `Authorization`.
+    /// As to decide; only `X-Tidegate-Token` is looked at, since proxies pass on the end user's
+    /// `Authorization`.
     Forward,
     /// Any caller, or the roles `read` and `admin` where `[auth] metrics` says so.
     Scrape,
@@ -72,8 +76,8 @@ impl Call {
         let operation = OperationBuilder::new().operation_id(Some(id)).tag(tag);
         let call = Self { method, path, operation, schemas: Vec::new() };
         // Any call can come with a head that is refused before anybody looks at it.
-        let says = "A name for this request, given back with the answer and found in the log. One that is not 1 to 128 visible \
-                    ASCII characters is replaced.";
+        let says = "A name for this request, given back with the answer and found in the log. One \
+                    that is not 1 to 128 visible ASCII characters is replaced.";
         let call = call.header::<CallIdWish>(CALL_ID, says).fails(&[400]);
         // Without tokens, a call that is not exempt can be refused for where it comes from.
         if site::is_exempt(path) { call } else { call.fails(&[403, 421]) }
@@ -115,13 +119,20 @@ impl Call {
             Access::Open => &[],
             Access::Decide | Access::Scrape => &[401, 403],
             Access::Forward => &[401],
-            // These run as a task of their own, and a task can fail; and there is nothing to see before the cluster has begun.
+            // These run as a task of their own, and a task can fail; and there is nothing to see
+            // before the cluster has begun.
             Access::See | Access::Change => &[401, 403, 500, 503],
         };
         self.with(|operation| operation.securities(Some(ways))).fails(failing)
     }
 
-    fn parameter<T: ToSchema>(self, place: ParameterIn, required: Required, name: &str, says: &str) -> Self {
+    fn parameter<T: ToSchema>(
+        self,
+        place: ParameterIn,
+        required: Required,
+        name: &str,
+        says: &str,
+    ) -> Self {
         let parameter = ParameterBuilder::new()
             .name(name)
             .parameter_in(place)
@@ -181,8 +192,9 @@ impl Call {
         kinds: &[&str],
     ) -> Self {
         let body = RequestBodyBuilder::new().description(Some(says)).required(Some(required));
-        let content =
-            |body: RequestBodyBuilder, kind: &&str| body.content(*kind, Content::new(Some(schema.clone())));
+        let content = |body: RequestBodyBuilder, kind: &&str| {
+            body.content(*kind, Content::new(Some(schema.clone())))
+        };
         let body = kinds.iter().fold(body, content);
         self.with(|operation| operation.request_body(Some(body.build())))
             .collecting::<T>()
@@ -199,7 +211,8 @@ impl Call {
     /// Problem documents with these statuses, each described once for all calls.
     pub fn fails(self, statuses: &[u16]) -> Self {
         let add = |operation: OperationBuilder, status: &u16| {
-            operation.response(status.to_string(), Ref::from_response_name(problem::name_of(*status)))
+            operation
+                .response(status.to_string(), Ref::from_response_name(problem::name_of(*status)))
         };
         self.with(|operation| statuses.iter().fold(operation, add))
     }
@@ -229,9 +242,11 @@ impl Answer {
 
     /// Text of a kind.
     pub fn text(says: &str, kind: &str, example: &str) -> Self {
-        let schema = ObjectBuilder::new().schema_type(Type::String).examples([Value::from(example)]);
+        let schema =
+            ObjectBuilder::new().schema_type(Type::String).examples([Value::from(example)]);
         let mut text = Self::empty(says);
-        text.response = text.response.content(kind, Content::new(Some(Schema::from(schema.build()))));
+        text.response =
+            text.response.content(kind, Content::new(Some(Schema::from(schema.build()))));
         text
     }
 
@@ -256,7 +271,11 @@ impl Answer {
 
     /// With the name of the request.
     pub fn identified(self) -> Self {
-        self.header::<CallId>(CALL_ID, "The name of the request, as it came or was made. A decision has one only where it came with one.")
+        self.header::<CallId>(
+            CALL_ID,
+            "The name of the request, as it came or was made. A \
+                                        decision has one only where it came with one.",
+        )
     }
 
     /// With the version of the policy that it belongs to.

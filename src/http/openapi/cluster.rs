@@ -38,7 +38,8 @@ components! {
     LogIndex = at_least(0), 4711;
     /// Raft's term: it rises with each election.
     Term = at_least(0), 3;
-    /// Drawn whenever the cluster is made anew: nodes speak with each other only under the same one.
+    /// Drawn whenever the cluster is made anew: nodes speak with each other only under the same
+    /// one.
     LineageNumber = text(16..=16, "^[0-9a-f]{16}$"), "9f86d081884c7d65";
     /// The numbers under which the cluster was made anew, newest first.
     LineageNumbers [LineageNumber] = ArrayBuilder::new().items(reference::<LineageNumber>()).max_items(Some(RECOVERIES_MAX)),
@@ -52,16 +53,19 @@ components! {
         [{"id": "n1", "number": 1, "http": "127.0.0.1:7071", "peer": "127.0.0.1:7171", "state": "up", "waits_for": null,
           "voter": true, "leader": true, "boot": "9f86d081884c7d65", "partitions": 1366, "weight": 1}];
     /// What is unwise about the cluster as it is, in whole sentences.
-    Warnings [Warning] = ArrayBuilder::new().items(reference::<Warning>()), ["of two nodes only n1 votes"];
+    Warnings [Warning] = ArrayBuilder::new().items(reference::<Warning>()), ["of two nodes only n1 \
+                                                                              votes"];
     /// A sentence.
     Warning = super::words::of_format("sentence"), "of two nodes only n1 votes";
     /// The members that a new node may speak with, itself among them.
     Acquaintances [Acquaintance] = ArrayBuilder::new().items(reference::<Acquaintance>()).max_items(Some(NODES_MAX)),
         [{"id": "n1", "number": 1, "peer": "127.0.0.1:7171"}];
-    /// The tokens of the node that answered, without their secrets; none where anybody may do everything.
+    /// The tokens of the node that answered, without their secrets; none where anybody may do
+    /// everything.
     Tokens [TokenDigest] = ArrayBuilder::new().items(reference::<TokenDigest>()).max_items(Some(TOKENS_MAX)),
         [{"name": "admin-1", "role": "admin", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}];
-    /// The keys by which the nodes know each other: the new node keeps them. None where the cluster has none, or no tokens.
+    /// The keys by which the nodes know each other: the new node keeps them. None where the cluster
+    /// has none, or no tokens.
     PeerKeys [PeerKey] = ArrayBuilder::new().items(reference::<PeerKey>()).max_items(Some(64)), [];
     /// A key that is derived from a secret, in hexadecimal.
     PeerKey = text(64..=64, "^[0-9a-f]{64}$"), "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -89,9 +93,11 @@ pub struct ClusterView {
     name: ClusterName,
     /// The node that says so.
     node: NodeId,
-    /// Numbers that were drawn as the cluster was recovered or restored, newest first; none if it never was.
+    /// Numbers that were drawn as the cluster was recovered or restored, newest first; none if it
+    /// never was.
     lineage: LineageNumbers,
-    /// Who leads, as far as this node knows and as long as it hears of a majority; null if it doesn't.
+    /// Who leads, as far as this node knows and as long as it hears of a majority; null if it
+    /// doesn't.
     #[schema(required)]
     leader: Option<NodeId>,
     /// The term it is in.
@@ -184,8 +190,8 @@ pub struct NewWeight {
     weight: Weight,
 }
 
-/// It is this node, or there is a connection to it; it is up and to own nothing any more; it is to be no member any more; there
-/// is no connection to it.
+/// It is this node, or there is a connection to it; it is up and to own nothing any more; it is to
+/// be no member any more; there is no connection to it.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("up"))]
@@ -227,7 +233,8 @@ pub struct Admission {
     /// Which of the policy's environments the node that answered runs in.
     #[schema(examples("production"))]
     environment: String,
-    /// The round trip that its timers are to allow, as the log says; null where the log says none yet.
+    /// The round trip that its timers are to allow, as the log says; null where the log says none
+    /// yet.
     #[schema(required)]
     round_trip_ms: Option<RoundTripMs>,
     /// Whom it may speak with.
@@ -412,7 +419,10 @@ pub struct BreakerReset {
 
 /// An answer with the version of the settings.
 fn settings(answer: Answer) -> Answer {
-    answer.header::<ETag>("ETag", "The version of the settings, for `If-Match`; absent from a dry run.")
+    answer.header::<ETag>(
+        "ETag",
+        "The version of the settings, for `If-Match`; absent from a dry run.",
+    )
 }
 
 /// The calls.
@@ -422,23 +432,36 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See how the cluster stands",
-                "One node's word: another may reach whom this one doesn't, and that is often what is looked for.",
+                "One node's word: another may reach whom this one doesn't, and that is often what \
+                 is looked for.",
             )
             .answers(200, Answer::json::<ClusterView>("How it stands.")),
         Call::new(Get, "/v1/cluster/settings", "getSettings", CLUSTER)
             .open_to(Access::See)
-            .does("See the cluster's settings", "They hold for all nodes and have a version of their own.")
+            .does(
+                "See the cluster's settings",
+                "They hold for all nodes and have a version of their own.",
+            )
             .answers(200, settings(Answer::json::<ClusterSettings>("The settings."))),
         Call::new(Put, "/v1/cluster/settings", "putSettings", CLUSTER)
             .open_to(Access::Change)
             .does(
                 "Change the cluster's settings",
-                "`round_trip_ms` scales Raft's timers, which are fixed when a process starts: each node uses the new value from its \
-                 next start on, and `restart` names those that run with another one. `[cluster] round_trip_ms` counts only when \
-                 a cluster is founded.",
+                "`round_trip_ms` scales Raft's timers, which are fixed when a process starts: each \
+                 node uses the new value from its next start on, and `restart` names those that \
+                 run with another one. `[cluster] round_trip_ms` counts only when a cluster is \
+                 founded.",
             )
-            .query::<Flag>("dry_run", "Whether to answer with what would change, and change nothing.")
-            .header::<IfMatch>("If-Match", "The version of the settings that the change was made for.")
+            .query::<Flag>(
+                "dry_run",
+                "Whether to answer with what would change, and change \
+                                       nothing.",
+            )
+            .header::<IfMatch>(
+                "If-Match",
+                "The version of the settings that the change was made \
+                                            for.",
+            )
             .takes::<NewSettings>("The new values.")
             .answers(200, settings(Answer::json::<SettingsOutcome>("It is set, or would be.")))
             .fails(&[409, 412, 422]),
@@ -446,47 +469,73 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Change)
             .does(
                 "Back the cluster up",
-                "One file with the policy and its history, the lists, the audit log, the members, and what was counted of quotas and of \
-                 windows of an hour or longer; `tidegate cluster restore` makes a cluster anew of it. It takes the role `admin`: the \
-                 secret of the cluster's hashes is in it. A node without `[auth]` gives none: 403. Where not everybody can be asked for what he has counted, or partitions are \
-                 moving, there is none: 503.",
+                "One file with the policy and its history, the lists, the \
+                                          audit log, the members, and what was counted of quotas \
+                                          and of windows of an hour or longer; `tidegate cluster \
+                                          restore` makes a cluster anew of it. It takes the role \
+                                          `admin`: the secret of the cluster's hashes is in it. A \
+                                          node without `[auth]` gives none: 403. Where not \
+                                          everybody can be asked for what he has counted, or \
+                                          partitions are moving, there is none: 503.",
             )
-            .query::<Flag>("partial", "Whether what can be had is enough. The file says what is missing.")
+            .query::<Flag>(
+                "partial",
+                "Whether what can be had is enough. The file says what is \
+                                       missing.",
+            )
             .answers(200, Answer::text("The file.", "application/octet-stream", "TGBACKUP…"))
             .fails(&[500, 503]),
         Call::new(Post, "/v1/cluster/nodes", "admitNode", CLUSTER)
             .open_to(Access::Change)
             .does(
                 "Admit a node",
-                "It becomes a member that gets the log, owns its share of the partitions once it is there, and votes where that is of \
-                 use. It has to answer at its peer address already, as `tidegate serve --join` does. Asked again for a node that \
-                 hasn't been there yet, with the same addresses, the answer is the same.",
+                "It becomes a member that gets the log, owns its share of the \
+                                   partitions once it is there, and votes where that is of use. It \
+                                   has to answer at its peer address already, as `tidegate serve \
+                                   --join` does. Asked again for a node that hasn't been there \
+                                   yet, with the same addresses, the answer is the same.",
             )
             .takes::<NewNode>("The node.")
             .answers(201, Answer::json::<Admission>("It is admitted."))
-            .answers(200, Answer::json::<Admission>("It was admitted before, and has never been there."))
+            .answers(
+                200,
+                Answer::json::<Admission>("It was admitted before, and has never been there."),
+            )
             .fails(&[422]),
         Call::new(Delete, "/v1/cluster/nodes/{id}", "removeNode", CLUSTER)
             .open_to(Access::Change)
             .does(
                 "Have a node leave",
-                "It hands over what it owns, gives its vote back, and is a member no more; its process ends then. `GET /v1/cluster` \
-                 shows how far that has come. With `force` a node that is gone is given up: what it owned begins elsewhere as if \
-                 everything had been taken.",
+                "It hands over what it owns, gives its vote back, and is a \
+                                        member no more; its process ends then. `GET /v1/cluster` \
+                                        shows how far that has come. With `force` a node that is \
+                                        gone is given up: what it owned begins elsewhere as if \
+                                        everything had been taken.",
             )
             .part::<NodeId>("id", "The node.")
-            .query::<Flag>("force", "Whether it is given up; only where it hasn't been heard of for five seconds.")
+            .query::<Flag>(
+                "force",
+                "Whether it is given up; only where it hasn't been heard of \
+                                     for five seconds.",
+            )
             .answers(202, Answer::json::<MemberProgress>("It is leaving."))
             .fails(&[404, 409, 422]),
         Call::new(Post, "/v1/cluster/nodes/{id}/drain", "drainNode", CLUSTER)
             .open_to(Access::Change)
-            .does("Drain a node", "It hands over what it owns, is given nothing more, and stays a member.")
+            .does(
+                "Drain a node",
+                "It hands over what it owns, is given nothing more, and stays a \
+                                   member.",
+            )
             .part::<NodeId>("id", "The node.")
             .answers(202, Answer::json::<MemberProgress>("It is being drained."))
             .fails(&[404, 409, 422]),
         Call::new(Delete, "/v1/cluster/nodes/{id}/drain", "endDrain", CLUSTER)
             .open_to(Access::Change)
-            .does("End the draining of a node", "It may own partitions again. If it was leaving, it stays.")
+            .does(
+                "End the draining of a node",
+                "It may own partitions again. If it was leaving, it stays.",
+            )
             .part::<NodeId>("id", "The node.")
             .answers(200, Answer::json::<MemberProgress>("It may own again."))
             .fails(&[404, 422]),
@@ -494,8 +543,9 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Change)
             .does(
                 "Set a node's weight",
-                "It takes so much of the load beside the others, once partitions have moved. With 0 it owns nothing and answers all the \
-                 same.",
+                "It takes so much of the load beside the others, once \
+                                          partitions have moved. With 0 it owns nothing and \
+                                          answers all the same.",
             )
             .part::<NodeId>("id", "The node.")
             .takes::<NewWeight>("The weight.")

@@ -7,8 +7,8 @@ use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
 use super::limit::Dimension;
 use super::problem::Problem;
 use super::words::{
-    Millis, Name, PermitId, PolicyVersion, Shown, TenantId, TierName, Units, UnitsOrNone, components, one_of,
-    only, reference,
+    Millis, Name, PermitId, PolicyVersion, Shown, TenantId, TierName, Units, UnitsOrNone,
+    components, one_of, only, reference,
 };
 use crate::http::check::BATCH_MAX;
 
@@ -27,11 +27,12 @@ components! {
     Algorithm = one_of([
         "token_bucket", "leaky_bucket", "fixed_window", "sliding_window", "sliding_log", "quota", "concurrency",
     ]), "token_bucket";
-    /// `exact`; or `approximate`, where a cap on keys was reached and the bucket is shared with other keys, or
-    /// where the owner lost which permits are in flight and grants none for a while.
+    /// `exact`; or `approximate`, where a cap on keys was reached and the bucket is shared with
+    /// other keys, or where the owner lost which permits are in flight and grants none for a while.
     Mode = one_of(["exact", "approximate"]), "exact";
-    /// `key_cap`: a cap on keys was reached, so that the bucket is shared with other keys. `cold_start`: the node
-    /// that owns the tenant crashed, and grants no permit until those that may be in flight have expired.
+    /// `key_cap`: a cap on keys was reached, so that the bucket is shared with other keys.
+    /// `cold_start`: the node that owns the tenant crashed, and grants no permit until those that
+    /// may be in flight have expired.
     DegradedReason = one_of(["key_cap", "cold_start"]), "key_cap";
     /// What is decided of each check of a batch, in its order: a decision, or why there is none.
     Decisions [BatchItem] = ArrayBuilder::new().items(reference::<BatchItem>()).max_items(Some(BATCH_MAX)), [
@@ -40,8 +41,8 @@ components! {
     ];
 }
 
-/// The answer to a check. On top stands the tightest limit: when allowed the one with the least `remaining`, when denied the one
-/// with the longest wait.
+/// The answer to a check. On top stands the tightest limit: when allowed the one with the least
+/// `remaining`, when denied the one with the longest wait.
 #[derive(ToSchema)]
 #[schema(examples(json!({
     "allowed": true, "tenant": "acme", "tier": "pro", "cost": 3, "limit": 100, "remaining": 97, "reset_after_ms": 1800,
@@ -62,16 +63,19 @@ pub struct Decision {
     /// Units taken, or that would have been.
     #[schema(examples(3), minimum = 0)]
     cost: u64,
-    /// The capacity of the tightest limit in units; `unlimited` where none applies, 0 where a list denied.
+    /// The capacity of the tightest limit in units; `unlimited` where none applies, 0 where a list
+    /// denied.
     limit: Amount,
     /// Units left of the tightest limit; null where none applies.
     #[schema(required)]
     remaining: Option<UnitsOrNone>,
-    /// Milliseconds until the tightest limit is whole again if nothing more is taken; for windows and quotas, until their end.
+    /// Milliseconds until the tightest limit is whole again if nothing more is taken; for windows
+    /// and quotas, until their end.
     #[schema(required)]
     reset_after_ms: Option<Millis>,
-    /// Milliseconds after which the same check is admitted, if nobody else asks and no rule changes; rounded up. An upper bound
-    /// for concurrency. Null when allowed, and where waiting doesn't help: a cost above the capacity, a deny list.
+    /// Milliseconds after which the same check is admitted, if nobody else asks and no rule
+    /// changes; rounded up. An upper bound for concurrency. Null when allowed, and where waiting
+    /// doesn't help: a cost above the capacity, a deny list.
     #[schema(required)]
     retry_after_ms: Option<Millis>,
     /// Who denied; null when allowed.
@@ -82,7 +86,8 @@ pub struct Decision {
     /// The permit it got; null where it asked for none, or was denied.
     #[schema(required)]
     permit: Option<Permit>,
-    /// True where this is the answer to an earlier check of the same request id; nothing was taken again.
+    /// True where this is the answer to an earlier check of the same request id; nothing was taken
+    /// again.
     #[schema(examples(false))]
     replayed: bool,
     /// How exact the decision is.
@@ -113,7 +118,8 @@ pub struct LimitVerdict {
     algorithm: Algorithm,
     /// Its capacity in units.
     limit: Units,
-    /// Its window in milliseconds; for buckets, the time that they take to fill. Null for quotas, whose periods vary, and for permits.
+    /// Its window in milliseconds; for buckets, the time that they take to fill. Null for quotas,
+    /// whose periods vary, and for permits.
     #[schema(required)]
     window_ms: Option<Millis>,
     /// Units left after this decision.
@@ -138,8 +144,8 @@ pub struct DeniedBy {
     reason: DenialReason,
 }
 
-/// Why a check is denied: a rate is used up, too many are in flight, the quota of the day or month is used up, the deny list
-/// names it, or it costs more than the limit can ever hold.
+/// Why a check is denied: a rate is used up, too many are in flight, the quota of the day or month
+/// is used up, the deny list names it, or it costs more than the limit can ever hold.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("rate"))]

@@ -12,9 +12,11 @@ use super::words::{
 use crate::clock::SECOND;
 
 components! {
-    /// Enforced limits with their capacities `q` and windows `w` in seconds: a list of structured fields.
+    /// Enforced limits with their capacities `q` and windows `w` in seconds: a list of structured
+    /// fields.
     RateLimitPolicy = form("^\"[^\"]+\";q=[0-9]+.*$", "structured-field"), "\"minute\";q=100;w=60";
-    /// Enforced limits with what remains, `r`, and the seconds `t` until there is more: a list of structured fields.
+    /// Enforced limits with what remains, `r`, and the seconds `t` until there is more: a list of
+    /// structured fields.
     RateLimit = form("^\"[^\"]+\";r=[0-9]+;t=[0-9]+.*$", "structured-field"), "\"minute\";r=97;t=2";
     /// Whole seconds after which the same check is admitted, as in `Retry-After`.
     RetryAfter = whole(1..=u64::MAX / SECOND + 1), 30;
@@ -22,7 +24,8 @@ components! {
     HeaderReset = whole(0..=u64::MAX / SECOND + 1), 1767225629;
     /// What a limit is keyed by, in one word: dimensions joined by commas, or `global`.
     ScopeText = form("^[A-Za-z0-9._:,-]+$", "scope"), "tenant,client";
-    /// What kind of denial it is: the type that the draft of the rate limit header fields registers, or a deny list.
+    /// What kind of denial it is: the type that the draft of the rate limit header fields
+    /// registers, or a deny list.
     DenialType = one_of([
         "https://iana.org/assignments/http-problem-types#quota-exceeded", "urn:tidegate:problem:access-denied",
     ]), "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -34,10 +37,12 @@ components! {
     Status429 = whole(429..=429), 429;
     /// The limits that denied.
     Violated [Name] = ArrayBuilder::new().items(reference::<Name>()), ["minute"];
-    /// What is wrong with a denied request; which form it has is for the policy's `responses.denial_body` to say.
+    /// What is wrong with a denied request; which form it has is for the policy's
+    /// `responses.denial_body` to say.
     EnvelopedError [EnvelopedProblem, EnvelopedCode] =
         OneOfBuilder::new().item(reference::<EnvelopedProblem>()).item(reference::<EnvelopedCode>()),
-        {"code": "rate_limit_exceeded", "message": "limit minute is used up; it lets this pass in 600 ms",
+        {"code": "rate_limit_exceeded", "message": "limit minute is used up; it lets this pass in \
+                                                    600 ms",
          "retry_after": 1, "scope": "tenant"};
 }
 
@@ -61,7 +66,8 @@ pub struct DenialMembers {
     /// Seconds to wait; null where waiting doesn't help.
     #[schema(required)]
     retry_after: Option<RetryAfter>,
-    /// What the buckets of the denying limit are keyed by, or what kind of thing the list entry names.
+    /// What the buckets of the denying limit are keyed by, or what kind of thing the list entry
+    /// names.
     scope: Scope,
     /// The names of the limits that denied.
     #[schema(rename = "violated-policies")]
@@ -115,8 +121,10 @@ pub struct Denial;
 
 impl PartialSchema for Denial {
     fn schema() -> RefOr<Schema> {
-        let both = AllOfBuilder::new().item(reference::<Decision>()).item(reference::<DenialMembers>());
-        let says = "A denial as a problem document: the members of the decision, and those of a problem beside them.";
+        let both =
+            AllOfBuilder::new().item(reference::<Decision>()).item(reference::<DenialMembers>());
+        let says = "A denial as a problem document: the members of the decision, and those of a \
+                    problem beside them.";
         Schema::from(both.description(Some(says)).build()).into()
     }
 }
@@ -128,16 +136,24 @@ impl ToSchema for Denial {
     }
 }
 
-/// The headers of a decision. Which forms an answer has is for the policy's `responses.headers` to say.
+/// The headers of a decision. Which forms an answer has is for the policy's `responses.headers` to
+/// say.
 pub fn with_rate_limits(answer: Answer) -> Answer {
     let answer = answer
         .header::<RateLimitPolicy>(
             "RateLimit-Policy",
-            "`draft8`: the limits that were judged, in the field syntax of draft-ietf-httpapi-ratelimit-headers -08 to -11.",
+            "`draft8`: the limits that were judged, in the field syntax of \
+             draft-ietf-httpapi-ratelimit-headers -08 to -11.",
         )
         .header::<RateLimit>("RateLimit", "`draft8`: what is left of them, in the same syntax.")
-        .header::<RetryAfter>("Retry-After", "Seconds to wait, on a denial that has a wait; never earlier than any reset.")
-        .header::<HeaderReset>("X-RateLimit-Reset", "`x`, `per_window`: when the tightest limit is whole, or lets this pass.")
+        .header::<RetryAfter>(
+            "Retry-After",
+            "Seconds to wait, on a denial that has a wait; never earlier than any reset.",
+        )
+        .header::<HeaderReset>(
+            "X-RateLimit-Reset",
+            "`x`, `per_window`: when the tightest limit is whole, or lets this pass.",
+        )
         .header::<TenantId>("X-RateLimit-Tenant", "`x`, `per_window`: who asked.")
         .header::<TierName>("X-RateLimit-Tier", "`x`, `per_window`: the tier it was judged by.")
         .header::<DenialCode>("X-RateLimit-Error", "`x`, `per_window`: why it was denied.")
@@ -149,11 +165,16 @@ pub fn with_rate_limits(answer: Answer) -> Answer {
         ("X-RateLimit-Limit", "`x`: the capacity of the tightest limit."),
         ("X-RateLimit-Remaining", "`x`: units left of it."),
         ("X-RateLimit-Used", "`x`: units taken of it."),
-        ("X-RateLimit-Limit-Minute", "`per_window`: the capacity of the tightest limit of a minute."),
+        (
+            "X-RateLimit-Limit-Minute",
+            "`per_window`: the capacity of the tightest limit of a minute.",
+        ),
         ("X-RateLimit-Remaining-Minute", "`per_window`: units left of it."),
         ("X-RateLimit-Limit-Hour", "`per_window`: the capacity of the tightest limit of an hour."),
         ("X-RateLimit-Remaining-Hour", "`per_window`: units left of it."),
         ("X-RateLimit-Concurrent-Limit", "`per_window`: permits that may be out."),
     ];
-    numbers.into_iter().fold(answer, |answer, (name, says)| answer.header::<UnitsOrNone>(name, says))
+    numbers
+        .into_iter()
+        .fold(answer, |answer, (name, says)| answer.header::<UnitsOrNone>(name, says))
 }

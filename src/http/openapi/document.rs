@@ -5,12 +5,13 @@ use utoipa::ToSchema;
 
 use super::limit::{Limits, SharedLimits};
 use super::words::{
-    Client, Cost, Decimal, Instant, MaxConcurrent, NAME, NO_CONTROLS, Shown, TenantId, TierName, bytes,
-    components, form, list, map, text, whole,
+    Client, Cost, Decimal, Instant, MaxConcurrent, NAME, NO_CONTROLS, Shown, TenantId, TierName,
+    bytes, components, form, list, map, text, whole,
 };
 use crate::check::{METHOD_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
 use crate::policy::{
-    ACCESS_MAX, DIALECTS_MAX, ENTRIES_PER_SECTION_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX, TENANTS_MAX,
+    ACCESS_MAX, DIALECTS_MAX, ENTRIES_PER_SECTION_MAX, PATTERN_BYTES_MAX, REASON_BYTES_MAX,
+    TENANTS_MAX,
 };
 
 components! {
@@ -20,15 +21,16 @@ components! {
     EntryName = text(1..=NAME_BYTES_MAX, NAME), "office";
     /// A tenant id in which each `*` stands for any text, none included.
     TenantPattern = text(1..=PATTERN_BYTES_MAX, "^[A-Za-z0-9._:*-]+$"), "ent-*";
-    /// A path in which `{name}` stands for one part and `{*rest}`, at the end, for all that follows; `{{` and `}}` stand for
-    /// braces. At most 2048 bytes of UTF-8, without query.
+    /// A path in which `{name}` stands for one part and `{*rest}`, at the end, for all that
+    /// follows; `{{` and `}}` stand for braces. At most 2048 bytes of UTF-8, without query.
     PathPattern = text(1..=PATH_BYTES_MAX, r"^/[^\u0000-\u001f\u007f-\u009f?#]*$")
         .format(Some(bytes(PATH_BYTES_MAX))), "/ocr/{job}/process";
     /// An HTTP method, upper and lower case the same; or `*`, which is any.
     MethodOrAny = text(1..=METHOD_BYTES_MAX, r"^([A-Za-z0-9-]+|\*)$"), "POST";
     /// Why, or by whom: text without control characters, at most 1024 bytes of UTF-8.
     Reason = text(0..=REASON_BYTES_MAX, NO_CONTROLS).format(Some(bytes(REASON_BYTES_MAX))), "our own monitoring";
-    /// An address or a CIDR range, IPv4 or IPv6. A range is kept from its first address, IPv4 within IPv6 as IPv4.
+    /// An address or a CIDR range, IPv4 or IPv6. A range is kept from its first address, IPv4
+    /// within IPv6 as IPv4.
     IpRange = form("^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$", "ip-range"), "192.0.2.0/24";
     /// The SHA-256 of an API key, 64 hexadecimal digits.
     Sha256 = text(64..=64, "^[0-9A-Fa-f]{64}$"),
@@ -59,7 +61,8 @@ components! {
         {"office": {"list": "allow", "ip": "192.0.2.0/24"}};
 }
 
-/// The whole policy: one versioned document of tiers, limits, costs and lists. A `null` is the same as leaving a member out.
+/// The whole policy: one versioned document of tiers, limits, costs and lists. A `null` is the same
+/// as leaving a member out.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({
@@ -74,15 +77,16 @@ pub struct Policy {
     tiers: Tiers,
     /// Of a check that says no cost and whose endpoint has none; 1 if not said.
     default_cost: Option<Cost>,
-    /// False is the kill switch: everything is judged and reported, and nothing but the deny list denies.
+    /// False is the kill switch: everything is judged and reported, and nothing but the deny list
+    /// denies.
     #[schema(default = true, examples(true))]
     enforce: Option<bool>,
     /// Where the tier that a check names is used; `if_unmapped` if not said.
     request_tier: Option<RequestTier>,
     /// The bits of an IPv4 address by which limits and accounts per address count; 32 if not said.
     ipv4_prefix: Option<Ipv4Prefix>,
-    /// The bits of an IPv6 address by which limits and accounts per address count; 64 if not said. An IPv4
-    /// address within IPv6 counts as IPv4. The lists know no prefix.
+    /// The bits of an IPv6 address by which limits and accounts per address count; 64 if not said.
+    /// An IPv4 address within IPv6 counts as IPv4. The lists know no prefix.
     ipv6_prefix: Option<Ipv6Prefix>,
     /// Multipliers of all configured limits, by environment.
     environments: Option<Environments>,
@@ -100,7 +104,8 @@ pub struct Policy {
     access: Option<Access>,
 }
 
-/// Where the tier that a check names is used: for tenants that neither a rule nor a pattern maps, for all, for none.
+/// Where the tier that a check names is used: for tenants that neither a rule nor a pattern maps,
+/// for all, for none.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("if_unmapped"))]
@@ -123,8 +128,8 @@ pub struct Responses {
     denial_body: Option<DenialBody>,
 }
 
-/// One form of rate limit headers: `RateLimit-Policy` and `RateLimit`; `RateLimit-Limit` and its kin; `X-RateLimit-Limit` and its
-/// kin; `X-RateLimit-Limit-Minute` and its kin.
+/// One form of rate limit headers: `RateLimit-Policy` and `RateLimit`; `RateLimit-Limit` and its
+/// kin; `X-RateLimit-Limit` and its kin; `X-RateLimit-Limit-Minute` and its kin.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("draft8"))]
@@ -144,8 +149,8 @@ pub enum XReset {
     Delta,
 }
 
-/// A problem document with the members of the decision; `{"error": …}` with the members of a problem; `{"error": …}` with a code and
-/// a message.
+/// A problem document with the members of the decision; `{"error": …}` with the members of a
+/// problem; `{"error": …}` with a code and a message.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("problem"))]
@@ -159,7 +164,8 @@ pub enum DenialBody {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
-    /// Every configured limit is multiplied by this on nodes of the environment: rates exactly, the rest rounded down.
+    /// Every configured limit is multiplied by this on nodes of the environment: rates exactly, the
+    /// rest rounded down.
     multiplier: Decimal,
 }
 
@@ -173,10 +179,12 @@ pub struct Environment {
 pub struct Tier {
     /// Its limits.
     limits: Option<Limits>,
-    /// Permits out at a time, for each tenant; no bound if not said. Judged for checks that ask for a permit.
+    /// Permits out at a time, for each tenant; no bound if not said. Judged for checks that ask for
+    /// a permit.
     max_concurrent: Option<MaxConcurrent>,
-    /// The longest time of a permit: 1s to 1h, 5m if not said. After a crash of the node that owns a tenant,
-    /// no permit of the tenant is granted for as long. A tier that was stored before it could say so has 1h.
+    /// The longest time of a permit: 1s to 1h, 5m if not said. After a crash of the node that owns
+    /// a tenant, no permit of the tenant is granted for as long. A tier that was stored before it
+    /// could say so has 1h.
     max_permit_ttl: Option<PermitTtl>,
     /// Its share of scarce capacity, beside waiting tenants of other tiers; 1 if not said.
     weight: Option<Decimal>,
@@ -188,7 +196,8 @@ pub struct Tier {
     on_isolation: Option<OnIsolation>,
 }
 
-/// Limits that a check brings along stand in for the tier's, are judged beside them, or are refused.
+/// Limits that a check brings along stand in for the tier's, are judged beside them, or are
+/// refused.
 #[derive(ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("instead"))]
@@ -293,7 +302,8 @@ access_entries! {
     }
 }
 
-/// One entry of the allow or deny list. It names exactly one of a tenant, a client, addresses, an API key.
+/// One entry of the allow or deny list. It names exactly one of a tenant, a client, addresses, an
+/// API key.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[schema(examples(json!({"list": "deny", "ip": "198.51.100.0/24", "reason": "abuse"})))]

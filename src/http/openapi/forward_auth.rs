@@ -6,8 +6,12 @@ use utoipa::openapi::schema::AnyOfBuilder;
 use super::call::{Access, Answer, Call};
 use super::denial::{Denial, DenialEnvelope, with_rate_limits};
 use super::problem::Problem;
-use super::words::{NO_CONTROLS, Shown, bytes, components, form, of_format, one_of, reference, text};
-use crate::check::{API_KEY_BYTES_MAX, LABEL_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, TENANT_BYTES_MAX};
+use super::words::{
+    NO_CONTROLS, Shown, bytes, components, form, of_format, one_of, reference, text,
+};
+use crate::check::{
+    API_KEY_BYTES_MAX, LABEL_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, TENANT_BYTES_MAX,
+};
 
 /// The tag of these calls.
 pub const FORWARD_AUTH: &str = "forward-auth";
@@ -29,7 +33,8 @@ components! {
     DenyStatus = one_of(["429", "403"]).default(Some(serde_json::json!("429"))), "403";
     /// The path of the original request, which a proxy appended.
     Suffix = of_format("path"), "ocr/process";
-    /// Who is limited. Empty counts as absent, here and in the headers below: some proxies write a name for nothing.
+    /// Who is limited. Empty counts as absent, here and in the headers below: some proxies write a
+    /// name for nothing.
     TenantHeader = text(0..=TENANT_BYTES_MAX, "^[A-Za-z0-9._:-]*$"), "acme";
     /// Text of at most 256 bytes of UTF-8, or empty.
     LabelHeader = text(0..=LABEL_BYTES_MAX, NO_CONTROLS).format(Some(bytes(LABEL_BYTES_MAX))), "user-1";
@@ -66,30 +71,58 @@ fn call(method: &HttpMethod, name: &str, suffixed: bool) -> Call {
         true => ("/v1/forward-auth/{suffix}", format!("forwardAuth{name}Below")),
     };
     let denied = |says: &str| {
-        with_rate_limits(Answer::problem::<Refused>(says)).also::<DenialEnvelope>("application/json")
+        with_rate_limits(Answer::problem::<Refused>(says))
+            .also::<DenialEnvelope>("application/json")
     };
     let call = Call::new(method.clone(), path, &id, FORWARD_AUTH)
         .open_to(Access::Forward)
         .does(
             "Decide about a request that a proxy is about to pass on",
-            "The check is read from headers, whose names are those of `[forward_auth]` in the configuration; described here are \
-             the defaults. 200: pass it on. 429: answer with that. What can't be decided or read is denied, too. Bodies are not \
-             looked at, and permits are not given. Paths in `bypass` pass unasked.",
+            "The check is read from headers, whose names are those of `[forward_auth]` in the \
+             configuration; described here are the defaults. 200: pass it on. 429: answer with \
+             that. What can't be decided or read is denied, too. Bodies are not looked at, and \
+             permits are not given. Paths in `bypass` pass unasked.",
         )
-        .query::<DenyStatus>("deny_status", "Which status a denial has, for proxies that can't pass a 429 on quietly.")
-        .header::<TenantHeader>("X-Tenant-ID", "Who is limited; without it `anonymous`, an account for each address.")
+        .query::<DenyStatus>(
+            "deny_status",
+            "Which status a denial has, for proxies that can't pass a 429 on quietly.",
+        )
+        .header::<TenantHeader>(
+            "X-Tenant-ID",
+            "Who is limited; without it `anonymous`, an account for each address.",
+        )
         .header::<LabelHeader>("X-Client-ID", "The user of the tenant.")
         .header::<LabelHeader>("X-Action", "What is to be done.")
         .header::<ApiKeyHeader>("X-API-Key", "The API key; or `?api_key=` of the original request.")
-        .header::<MethodHeader>("X-Forwarded-Method", "The method of the original request. Believed of trusted proxies alone.")
-        .header::<UriHeader>("X-Forwarded-Uri", "Its path and query. Believed of trusted proxies alone.")
-        .header::<AddressesHeader>("X-Forwarded-For", "Where it comes from. Believed of trusted proxies alone.")
+        .header::<MethodHeader>(
+            "X-Forwarded-Method",
+            "The method of the original request. Believed of trusted proxies alone.",
+        )
+        .header::<UriHeader>(
+            "X-Forwarded-Uri",
+            "Its path and query. Believed of trusted proxies alone.",
+        )
+        .header::<AddressesHeader>(
+            "X-Forwarded-For",
+            "Where it comes from. Believed of trusted proxies alone.",
+        )
         .header::<AddressHeader>("X-Real-IP", "The same, where the header before is absent.")
         .answers(200, with_rate_limits(Answer::empty("Pass it on.")))
-        .answers(403, denied("Denied, and `?deny_status=403` was asked for; or the token's role is not for this."))
+        .answers(
+            403,
+            denied(
+                "Denied, and `?deny_status=403` was asked for; or the token's role is \
+                              not for this.",
+            ),
+        )
         .answers(429, denied("Denied."));
     match suffixed {
-        true => call.part::<Suffix>("suffix", "The path of the original request, of any number of parts. Looked at where `original` in the configuration says so."),
+        true => call.part::<Suffix>(
+            "suffix",
+            "The path of the original request, of any number of \
+                                           parts. Looked at where `original` in the configuration \
+                                           says so.",
+        ),
         false => call,
     }
 }

@@ -1,5 +1,5 @@
-//! One limit: the same shape in the policy, in an edit and in a check; a variant for each algorithm, since each has its own
-//! numbers and refuses those of the others.
+//! One limit: the same shape in the policy, in an edit and in a check; a variant for each
+//! algorithm, since each has its own numbers and refuses those of the others.
 
 use serde_json::json;
 use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder};
@@ -7,17 +7,19 @@ use utoipa::openapi::{AllOfBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::words::{
-    Action, Client, NAME, Shown, Units, UnitsOrNone, components, form, list, only, reference, text, whole,
+    Action, Client, NAME, Shown, Units, UnitsOrNone, components, form, list, only, reference, text,
+    whole,
 };
 use crate::check::{DIMENSIONS_MAX, NAME_BYTES_MAX, REQUEST_LIMITS_MAX};
 use crate::limit::ENTRIES_MAX;
 use crate::policy::LIMITS_MAX;
 
 components! {
-    /// The name of a limit. `concurrency` stands for `max_concurrent` in answers, so no limit may be called that.
+    /// The name of a limit. `concurrency` stands for `max_concurrent` in answers, so no limit may
+    /// be called that.
     LimitName = text(1..=NAME_BYTES_MAX, &NAME.replace('^', "^(?!concurrency$)")), "minute";
-    /// What buckets can be keyed by: `tenant`, `client`, `action`, `ip`, `api_key`, `method`, `path` (as sent), `endpoint`
-    /// (method and path, ids folded) or `attribute:NAME`.
+    /// What buckets can be keyed by: `tenant`, `client`, `action`, `ip`, `api_key`, `method`,
+    /// `path` (as sent), `endpoint` (method and path, ids folded) or `attribute:NAME`.
     Dimension = form(
         &format!(
             "^(tenant|client|action|ip|api_key|method|path|endpoint|attribute:[A-Za-z0-9._-]{{1,{NAME_BYTES_MAX}}})$"
@@ -28,16 +30,20 @@ components! {
     Per [Dimension] = list::<Dimension>(0..=DIMENSIONS_MAX).unique_items(true), ["tenant", "client"];
     /// A whole number and `ms`, `s`, `m`, `h`, `d` or `w`: 1 ms to 3660 d (ten years).
     Duration = form("^0*[1-9][0-9]{0,11}(ms|s|m|h|d|w)$", "duration-text"), "1m";
-    /// A whole number of 1 to 15 digits per unit or duration: `5/s`, `10/m`, `1/10s`. Exact, never rounded.
+    /// A whole number of 1 to 15 digits per unit or duration: `5/s`, `10/m`, `1/10s`. Exact, never
+    /// rounded.
     Rate = form("^0*[1-9][0-9]{0,14}/(0*[1-9][0-9]{0,11})?(ms|s|m|h|d|w)$", "rate-text"), "5/s";
-    /// Admissions that a sliding log remembers, each of them to the nanosecond. Above that, take a sliding window.
+    /// Admissions that a sliding log remembers, each of them to the nanosecond. Above that, take a
+    /// sliding window.
     LogUnits = whole(1..=ENTRIES_MAX), 10;
-    /// The day of a month on which a month begins; where a month lacks the day, its last day stands in.
+    /// The day of a month on which a month begins; where a month lacks the day, its last day stands
+    /// in.
     AnchorDay = whole(1..=31).default(Some(json!(1))), 15;
     /// The name of a time zone in the IANA database.
     TimeZone = form("^[A-Za-z0-9_+/-]{1,64}$", "time-zone").default(Some(json!("UTC"))), "Europe/Berlin";
-    /// Limits that a request brings along, each name once. They stand in for those of the tenant's tier, as the tier's
-    /// `request_limits` says; limits for everybody and the tenant's own are judged in any case.
+    /// Limits that a request brings along, each name once. They stand in for those of the tenant's
+    /// tier, as the tier's `request_limits` says; limits for everybody and the tenant's own are
+    /// judged in any case.
     RequestLimits [Limit] = list::<Limit>(0..=REQUEST_LIMITS_MAX), [
         {"name": "adhoc", "per": ["tenant", "client"], "algorithm": "sliding_log", "limit": 10, "window": "1m"}
     ];
@@ -88,7 +94,8 @@ macro_rules! algorithms {
         pub struct $name {
             /// Limits of one name replace each other, the more specific the more general.
             name: LimitName,
-            /// What its buckets are keyed by; `["tenant"]` if not said, except for limits for everybody, which have to say.
+            /// What its buckets are keyed by; `["tenant"]` if not said, except for limits for
+            /// everybody, which have to say.
             per: Option<Per>,
             /// The checks it is for; all if not said.
             #[schema(rename = "match")]
@@ -140,7 +147,8 @@ algorithms! {
     TokenBucketLimit(token_bucket) {
         /// What it gains.
         rate: Rate,
-        /// The most that passes at once, from idle; if not said, what `rate` gives in a second, at least 1.
+        /// The most that passes at once, from idle; if not said, what `rate` gives in a second, at
+        /// least 1.
         burst: Option<Units>,
         /// What a new bucket holds, at most `burst`, which is the default.
         initial: Option<UnitsOrNone>,
@@ -152,7 +160,8 @@ algorithms! {
         /// The most that passes at once, from idle; 1 if not said.
         burst: Option<Units>,
     }
-    /// Windows that begin at multiples of their length since 1970-01-01T00:00:00Z; each forgets the one before at once.
+    /// Windows that begin at multiples of their length since 1970-01-01T00:00:00Z; each forgets the
+    /// one before at once.
     FixedWindowLimit(fixed_window) {
         /// Units in one window.
         limit: Units,
@@ -222,9 +231,12 @@ impl PartialSchema for NamedLimit {
         if let RefOr::T(Schema::OneOf(variants)) = &mut limit {
             variants.items = variants_without_required_name();
             variants.description = Some(
-                "One rule and its numbers. Its name stands in the path; the body may repeat it, and nothing else.".into(),
+                "One rule and its numbers. Its name stands in the path; the body may repeat \
+                      it, and nothing else."
+                    .into(),
             );
-            variants.examples = vec![json!({"algorithm": "sliding_window", "limit": 100, "window": "1m"})];
+            variants.examples =
+                vec![json!({"algorithm": "sliding_window", "limit": 100, "window": "1m"})];
         }
         limit
     }

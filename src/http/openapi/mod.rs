@@ -1,12 +1,13 @@
 //! The description of every call that the node answers, in OpenAPI 3.1: what `/openapi.json` says.
 //!
-//! Bodies are read and written by hand, so that every fault is found and named. What they look like is said here once more,
-//! by types that nothing ever holds: one file a resource, with its schemas and its calls. The bounds are the constants that
-//! the readers use. Tests hold all of it to a node that runs: every route is described, every described call is routed, and
-//! answers have the shape that is promised.
+//! Bodies are read and written by hand, so that every fault is found and named. What they look like
+//! is said here once more, by types that nothing ever holds: one file a resource, with its schemas
+//! and its calls. The bounds are the constants that the readers use. Tests hold all of it to a node
+//! that runs: every route is described, every described call is routed, and answers have the shape
+//! that is promised.
 //!
-//! A new call takes three steps: a `#[derive(ToSchema)]` type for each body, a [`Call`] in the `calls()` of its resource, and,
-//! if the resource is new, a line in [`TAGS`] and in [`calls`].
+//! A new call takes three steps: a `#[derive(ToSchema)]` type for each body, a [`Call`] in the
+//! `calls()` of its resource, and, if the resource is new, a line in [`TAGS`] and in [`calls`].
 
 // These types are looked at by their derived descriptions alone.
 #![allow(dead_code, reason = "they describe; nothing holds them")]
@@ -59,9 +60,13 @@ const TAGS: [(&str, &str); 11] = [
     ),
     (
         policy::POLICY,
-        "The one versioned document of tiers, limits, costs and lists, whole or by tier. Needs a token where any is configured.",
+        "The one versioned document of tiers, limits, costs and lists, whole or by \
+                      tier. Needs a token where any is configured.",
     ),
-    (access::ACCESS, "The allow and deny lists, entry by entry. Needs a token where any is configured."),
+    (
+        access::ACCESS,
+        "The allow and deny lists, entry by entry. Needs a token where any is configured.",
+    ),
     (
         tenants::TENANTS,
         "Tenants: rules of their own, and how they stand. Needs a token where any is configured.",
@@ -77,9 +82,13 @@ const TAGS: [(&str, &str); 11] = [
     (ops::OPERATIONS, "For operators, balancers and supervisors. Nothing here needs a token."),
     (
         api::API,
-        "Decisions by a limit that is sent along, for callers that know no policy; and the limits that stand in for it.",
+        "Decisions by a limit that is sent along, for callers that know no policy; and the \
+                limits that stand in for it.",
     ),
-    (admin::ADMIN, "Native calls under the paths of another system. Needs a token where any is configured."),
+    (
+        admin::ADMIN,
+        "Native calls under the paths of another system. Needs a token where any is configured.",
+    ),
 ];
 
 fn calls() -> impl Iterator<Item = Call> {
@@ -144,7 +153,8 @@ fn document() -> OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("A token of the configuration, in `Authorization: Bearer …`."));
-    let says = "The same token in a header of its own, for where `Authorization` belongs to somebody else. It comes first.";
+    let says = "The same token in a header of its own, for where `Authorization` belongs to \
+                somebody else. It comes first.";
     let header = ApiKey::Header(ApiKeyValue::with_description("X-Tidegate-Token", says));
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
     components.add_security_scheme(HEADER, SecurityScheme::ApiKey(header));
@@ -154,7 +164,8 @@ fn document() -> OpenApi {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(ABOUT))
         .license(Some(license.build()));
-    let tags = TAGS.map(|(name, says)| TagBuilder::new().name(name).description(Some(says)).build());
+    let tags =
+        TAGS.map(|(name, says)| TagBuilder::new().name(name).description(Some(says)).build());
     OpenApiBuilder::new()
         .info(info.build())
         .servers(Some([Server::new("/")]))

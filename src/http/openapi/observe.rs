@@ -16,7 +16,8 @@ use crate::shard::TIERS_MAX;
 pub const OBSERVING: &str = "observing";
 
 components! {
-    /// A time that ends now: the last 60 minutes, 1,440 minutes or 168 hours, the running one included.
+    /// A time that ends now: the last 60 minutes, 1,440 minutes or 168 hours, the running one
+    /// included.
     PeriodName = one_of(["1h", "24h", "7d"]), "1h";
     /// A day of UTC, from 1970 on: today, or one of the 30 before.
     Date = formatted(KnownFormat::Date), "2027-01-31";
@@ -28,7 +29,8 @@ components! {
     /// Decisions by the tier they were judged by; `_other` stands for tiers beyond a bound on them.
     ByTier [Amounts] = map::<TierName, Amounts>(TIERS_MAX + 1),
         {"pro": {"total": 1200, "allowed": 900, "blocked": 300, "block_rate": 0.25}};
-    /// Denials by the first of what the denying limit is keyed by: `tenant`, `ip`, …; `global` where it is for everybody.
+    /// Denials by the first of what the denying limit is keyed by: `tenant`, `ip`, …; `global`
+    /// where it is for everybody.
     ByScope [Count] = map::<ScopeName, Count>(ScopeName::ALL.len()), {"tenant": 280, "ip": 20};
     /// The first of what a limit is keyed by.
     ScopeName = one_of(ScopeName::ALL), "tenant";
@@ -56,8 +58,18 @@ components! {
 }
 
 impl ScopeName {
-    const ALL: [&'static str; 10] =
-        ["global", "tenant", "client", "action", "ip", "api_key", "method", "path", "endpoint", "attribute"];
+    const ALL: [&'static str; 10] = [
+        "global",
+        "tenant",
+        "client",
+        "action",
+        "ip",
+        "api_key",
+        "method",
+        "path",
+        "endpoint",
+        "attribute",
+    ];
 }
 
 macro_rules! summaries {
@@ -225,7 +237,8 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See what was decided lately",
-                "All periods; or one of them, or a day. Counted to the minute for a day, to the hour for a month.",
+                "All periods; or one of them, or a day. Counted to the minute for a day, to the \
+                 hour for a month.",
             )
             .query::<PeriodName>("period", "One period alone. Not together with `date`.")
             .query::<Date>("date", "A day, in UTC; 422 where it is no longer kept or hasn't begun.")
@@ -237,8 +250,10 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See what to look at",
-                "Judged now, over the last hour: more than 30 % denied is a warning and more than 50 % critical, from 20 checks \
-                 on; more than 100,000 checks are worth knowing. A kill switch that is thrown is a warning.",
+                "Judged now, over the last hour: more than 30 % denied is \
+                                          a warning and more than 50 % critical, from 20 checks \
+                                          on; more than 100,000 checks are worth knowing. A kill \
+                                          switch that is thrown is a warning.",
             )
             .answers(200, Answer::json::<Alerts>("The alerts."))
     };
@@ -247,11 +262,16 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Scrape)
             .does(
                 "Scrape the metrics",
-                "In the text format of Prometheus. Series name the tenants that ask most. `[auth] metrics` says who may \
-                 read them: every caller (`open`, the default on loopback) or the roles `read` and `admin` (`read`, the \
-                 default elsewhere).",
+                "In the text format of Prometheus. Series name the tenants \
+                                         that ask most. `[auth] metrics` says who may read them: \
+                                         every caller (`open`, the default on loopback) or the \
+                                         roles `read` and `admin` (`read`, the default \
+                                         elsewhere).",
             )
-            .answers(200, Answer::text("The metrics.", "text/plain", "tidegate_policy_version 12\n"))
+            .answers(
+                200,
+                Answer::text("The metrics.", "text/plain", "tidegate_policy_version 12\n"),
+            )
             .fails(&[500]),
         stats("/v1/stats", "stats"),
         alerts("/v1/alerts", "alerts"),
@@ -261,8 +281,10 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See who changed what",
-                "Every change of the policy, its lists and the membership, newest first. Follow `next` until it is null. The \
-                 newest 10,000 are kept, and survive whatever the policy survives.",
+                "Every change of the policy, its lists and the \
+                                           membership, newest first. Follow `next` until it is \
+                                           null. The newest 10,000 are kept, and survive whatever \
+                                           the policy survives.",
             )
             .query::<AuditPageLimit>("limit", "How many.")
             .query::<AuditCursor>("before", "Where to go on.")

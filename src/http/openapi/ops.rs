@@ -209,16 +209,30 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Open)
             .does(
                 "Ask whether the node takes new work",
-                "For balancers. A node takes work once it has started: its cluster has formed, the log is applied, the log names \
-                 this process as an owner, its counts are loaded, and the other owners that are up are connected. It goes on \
-                 while it has contact with a majority and wasn't told to stop; the death of another node changes nothing. With \
-                 `?for=checks` a majority isn't needed: a node without one still decides what it owns. At a stop it answers 503 \
-                 before connections are refused. With `?verbose`, what that rests on; the status is the same.",
+                "For balancers. A node takes work once it has started: its cluster has formed, the \
+                 log is applied, the log names this process as an owner, its counts are loaded, \
+                 and the other owners that are up are connected. It goes on while it has contact \
+                 with a majority and wasn't told to stop; the death of another node changes \
+                 nothing. With `?for=checks` a majority isn't needed: a node without one still \
+                 decides what it owns. At a stop it answers 503 before connections are refused. \
+                 With `?verbose`, what that rests on; the status is the same.",
             )
             .query::<ReadyFor>("for", "What for: `everything` (without this), or `checks` alone.")
             .query::<Flag>("verbose", "Answer with what it rests on.")
-            .answers(200, Answer::text("It takes work.", "text/plain", "ready\n").also::<Readiness>("application/json"))
-            .answers(503, Answer::text("What it lacks, in words.", "text/plain", "the cluster has not formed: waiting for n2, n3\n").also::<Readiness>("application/json"))
+            .answers(
+                200,
+                Answer::text("It takes work.", "text/plain", "ready\n")
+                    .also::<Readiness>("application/json"),
+            )
+            .answers(
+                503,
+                Answer::text(
+                    "What it lacks, in words.",
+                    "text/plain",
+                    "the cluster has not formed: waiting for n2, n3\n",
+                )
+                .also::<Readiness>("application/json"),
+            )
             .fails(&[500]),
         Call::new(Get, "/version", "version", OPERATIONS)
             .open_to(Access::Open)

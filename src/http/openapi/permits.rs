@@ -16,7 +16,10 @@ pub fn calls() -> Vec<Call> {
     vec![
         Call::new(Delete, "/v1/permits/{id}", "releasePermit", PERMITS)
             .open_to(Access::Decide)
-            .does("Give a permit back", "Also of a permit that was given back already, or has expired.")
+            .does(
+                "Give a permit back",
+                "Also of a permit that was given back already, or has expired.",
+            )
             .part::<PermitId>("id", id)
             .answers(204, Answer::empty("It isn't out any more."))
             .fails(&[503]),

@@ -7,7 +7,8 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaT
 use super::call::{Access, Answer, Call, ETag};
 use super::document::{Policy, Tier};
 use super::words::{
-    Instant, Name, PolicyVersion, Shown, TierName, components, form, of_format, one_of, reference, whole,
+    Instant, Name, PolicyVersion, Shown, TierName, components, form, of_format, one_of, reference,
+    whole,
 };
 use crate::cluster::state::HISTORY_MAX;
 use crate::http::policy::VERSION_MAX;
@@ -33,7 +34,8 @@ components! {
         [{"path": "tiers.pro.limits[minute].limit", "op": "change", "from": 100, "to": 200}];
     /// A version of the policy that was.
     EarlierVersion = whole(1..=VERSION_MAX), 7;
-    /// What made each version, newest first. The document as it was before the last of them can be had too.
+    /// What made each version, newest first. The document as it was before the last of them can be
+    /// had too.
     PastVersions [PastVersion] = ArrayBuilder::new().items(reference::<PastVersion>()).max_items(Some(HISTORY_MAX)),
         [{"version": 12, "time": "2027-01-31T12:00:00Z", "by": "ops", "what": "put tier pro"}];
     /// What a change answers: what was written, or with `dry_run` what would be.
@@ -41,8 +43,8 @@ components! {
         {"version": 12, "pending": []};
 }
 
-/// A change that was made. Every check asked after this answer is decided by this version or a later one, on every node that is
-/// not `pending`.
+/// A change that was made. Every check asked after this answer is decided by this version or a
+/// later one, on every node that is not `pending`.
 #[derive(ToSchema)]
 #[schema(examples(json!({"version": 12, "pending": []})))]
 pub struct Written {
@@ -147,8 +149,9 @@ pub fn writes(call: Call) -> Call {
     call.open_to(Access::Change)
         .header::<IfMatch>(
             "If-Match",
-            "The version that the change was made for, as `ETag` said it; 412 if there is another. Without it, or with `*`, \
-             whatever is there is changed.",
+            "The version that the change was made for, as `ETag` said \
+                                        it; 412 if there is another. Without it, or with `*`, \
+                                        whatever is there is changed.",
         )
         .query::<Flag>("dry_run", "Only answer with what would change.")
         .fails(&[409, 412, 422, 503])
@@ -173,26 +176,40 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See the whole policy",
-                "As JSON, or as TOML if `Accept` begins with `application/toml`. Put as it is, it makes the same policy again, and \
-                 is shown as the same bytes.",
+                "As JSON, or as TOML if `Accept` begins with \
+                                           `application/toml`. Put as it is, it makes the same \
+                                           policy again, and is shown as the same bytes.",
             )
             .header::<PolicyKind>("Accept", "JSON or TOML.")
-            .query::<EarlierVersion>("version", "The policy as it was at that version; 404 if that isn't remembered.")
-            .answers(200, Answer::json::<Policy>("The policy.").also::<Policy>("application/toml").versioned())
+            .query::<EarlierVersion>(
+                "version",
+                "The policy as it was at that version; 404 if that isn't remembered.",
+            )
+            .answers(
+                200,
+                Answer::json::<Policy>("The policy.")
+                    .also::<Policy>("application/toml")
+                    .versioned(),
+            )
             .fails(&[404]),
         writes(Call::new(Put, "/v1/policy", "putPolicy", POLICY))
             .does(
                 "Replace the whole policy",
-                "Checked whole: an invalid one is refused with every fault. JSON, or TOML if `Content-Type` begins with \
-                 `application/toml`. Spent stays spent: a changed limit moves the ceiling and not the count.",
+                "Checked whole: an invalid one is refused with every fault. JSON, or TOML if \
+                 `Content-Type` begins with `application/toml`. Spent stays spent: a changed limit \
+                 moves the ceiling and not the count.",
             )
-            .takes_toml_too::<Policy>("The policy; at most `policy_body_bytes` (64 MiB by default).")
+            .takes_toml_too::<Policy>(
+                "The policy; at most `policy_body_bytes` (64 MiB by \
+                                       default).",
+            )
             .answers(200, written()),
         writes(Call::new(Put, "/v1/policy/enforce", "putEnforce", POLICY))
             .does(
                 "Throw the kill switch, or take it back",
-                "With `false`, every limit is judged and reported and none denies; the deny list still does. The same as the \
-                 policy's member `enforce`, by itself: one small change of its own in the audit log.",
+                "With `false`, every limit is judged and reported and none denies; the deny list \
+                 still does. The same as the policy's member `enforce`, by itself: one small \
+                 change of its own in the audit log.",
             )
             .takes::<Enforcement>("On or off.")
             .answers(200, written()),
@@ -200,13 +217,15 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See what made the versions",
-                "Newest first; older ones than these are forgotten. `/v1/policy?version=` has the documents.",
+                "Newest first; older ones than these are forgotten. `/v1/policy?version=` has the \
+                 documents.",
             )
             .answers(200, Answer::json::<History>("The versions.").versioned()),
         writes(Call::new(Post, "/v1/policy/rollback", "rollBackPolicy", POLICY))
             .does(
                 "Go back to an earlier version",
-                "Its document becomes a new version; what lies between stays in the history. 422 if it isn't remembered.",
+                "Its document becomes a new version; what lies between stays in the history. 422 \
+                 if it isn't remembered.",
             )
             .takes::<RollbackBody>("The version.")
             .answers(200, written()),

@@ -10,7 +10,8 @@ use super::document::Tenant;
 use super::limit::{LimitName, NamedLimit};
 use super::policy::{DryRun, Flag, Pending, Unchanged, either, outcome, writes, written};
 use super::words::{
-    Action, Client, IpAddress, PolicyVersion, Shown, TenantId, TierName, components, form, reference, whole,
+    Action, Client, IpAddress, PolicyVersion, Shown, TenantId, TierName, components, form,
+    reference, whole,
 };
 use crate::http::tenants::{PAGE_DEFAULT, PAGE_MAX};
 
@@ -33,7 +34,8 @@ components! {
         [{"name": "burst", "scope": ["tenant", "client"]}];
 }
 
-/// One page of tenants: first those that the policy names, in the order of their ids, then the others in memory.
+/// One page of tenants: first those that the policy names, in the order of their ids, then the
+/// others in memory.
 #[derive(ToSchema)]
 pub struct TenantPage {
     /// The tenants.
@@ -127,8 +129,9 @@ pub enum StateFate {
     Kept,
 }
 
-/// What of that which a tenant has spent is to be forgotten: all of it if nothing is named, else the buckets of the limits that are
-/// per everything that is named and per nothing else but the tenant.
+/// What of that which a tenant has spent is to be forgotten: all of it if nothing is named, else
+/// the buckets of the limits that are per everything that is named and per nothing else but the
+/// tenant.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"client": "user-1", "limit": "burst"})))]
@@ -154,7 +157,8 @@ pub struct ResetDone {
     /// The limits whose buckets were forgotten; only where something was named.
     #[schema(nullable = false)]
     limits: Option<ResetLimits>,
-    /// Limits that are per what was named and per more, so that their buckets were kept; only where something was named.
+    /// Limits that are per what was named and per more, so that their buckets were kept; only where
+    /// something was named.
     #[schema(nullable = false)]
     kept: Option<ResetLimits>,
 }
@@ -178,8 +182,9 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "List tenants",
-                "Those that the policy names, in the order of their ids, then the others in memory. Follow `next` until it is \
-                 null. A tenant that comes or goes meanwhile may be missed.",
+                "Those that the policy names, in the order of their ids, then \
+                                   the others in memory. Follow `next` until it is null. A tenant \
+                                   that comes or goes meanwhile may be missed.",
             )
             .query::<PageLimit>("limit", "How many.")
             .query::<Cursor>("after", "Where to go on.")
@@ -187,7 +192,11 @@ pub fn calls() -> Vec<Call> {
             .fails(&[503]),
         tenant(Call::new(Get, "/v1/tenants/{tenant}", "getTenant", TENANTS))
             .open_to(Access::See)
-            .does("See a tenant", "Its rules and its state. A tenant that nobody has asked for yet is at rest.")
+            .does(
+                "See a tenant",
+                "Its rules and its state. A tenant that nobody has asked for yet \
+                                   is at rest.",
+            )
             .answers(200, Answer::json::<TenantView>("The tenant.").versioned())
             .fails(&[503]),
         tenant(writes(Call::new(Put, "/v1/tenants/{tenant}", "putTenant", TENANTS)))
@@ -197,25 +206,42 @@ pub fn calls() -> Vec<Call> {
         tenant(writes(Call::new(Delete, "/v1/tenants/{tenant}", "deleteTenant", TENANTS)))
             .does(
                 "Delete a tenant",
-                "Its rules, and all that is kept of it: what it has spent, its permits and request ids. With `keep_state` its rules alone: \
-                 what it has spent stays spent. 404 where there is neither.",
+                "Its rules, and all that is kept of it: what it has spent, \
+                                      its permits and request ids. With `keep_state` its rules \
+                                      alone: what it has spent stays spent. 404 where there is \
+                                      neither.",
             )
             .query::<Flag>("keep_state", "Whether its state is kept.")
             .answers(200, outcome::<DeletedTenant>())
             .fails(&[404]),
-        limit(writes(Call::new(Put, "/v1/tenants/{tenant}/limits/{name}", "putTenantLimit", TENANTS)))
-            .does("Put one limit of a tenant", "New, or in place of the one with the same name and `match`.")
-            .takes::<NamedLimit>("The limit; at most `batch_body_bytes` (1 MiB by default).")
-            .answers(200, written()),
-        limit(writes(Call::new(Delete, "/v1/tenants/{tenant}/limits/{name}", "deleteTenantLimit", TENANTS)))
-            .does("Delete one limit of a tenant", "All of that name, whatever their `match`.")
-            .answers(200, written())
-            .fails(&[404]),
+        limit(writes(Call::new(
+            Put,
+            "/v1/tenants/{tenant}/limits/{name}",
+            "putTenantLimit",
+            TENANTS,
+        )))
+        .does(
+            "Put one limit of a tenant",
+            "New, or in place of the one with the same name and \
+                                            `match`.",
+        )
+        .takes::<NamedLimit>("The limit; at most `batch_body_bytes` (1 MiB by default).")
+        .answers(200, written()),
+        limit(writes(Call::new(
+            Delete,
+            "/v1/tenants/{tenant}/limits/{name}",
+            "deleteTenantLimit",
+            TENANTS,
+        )))
+        .does("Delete one limit of a tenant", "All of that name, whatever their `match`.")
+        .answers(200, written())
+        .fails(&[404]),
         tenant(Call::new(Post, "/v1/tenants/{tenant}/reset", "resetTenant", TENANTS))
             .open_to(Access::Change)
             .does(
                 "Forget what a tenant has spent",
-                "All of it, or what the body names; 422 if no limit is per what it names alone. Permits that are out stay out.",
+                "All of it, or what the body names; 422 if no limit is per what it names alone. \
+                 Permits that are out stay out.",
             )
             .may_take::<ResetBody>("What to forget; everything if it is left out.")
             .answers(200, Answer::json::<ResetDone>("It has spent nothing."))

@@ -1,7 +1,8 @@
 //! `/docs/`: the document for people. Swagger UI as it was released, from inside the program.
 //!
-//! The page may load nothing from anywhere else, and nobody may frame it: its policy says so to the browser. Paths are
-//! relative, so that it works behind a proxy that serves the node under a prefix.
+//! The page may load nothing from anywhere else, and nobody may frame it: its policy says so to the
+//! browser. Paths are relative, so that it works behind a proxy that serves the node under a
+//! prefix.
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use utoipa_swagger_ui::Config;
 use crate::http::problem::{PathOf, Problem};
 
 /// Styles and small images are written into the page by its own script.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action \
+                      'none'; frame-ancestors 'none'";
 
 /// `GET /docs`: the page's files are named relative to `/docs/`.
 pub async fn redirect() -> (StatusCode, [(HeaderName, &'static str); 1]) {

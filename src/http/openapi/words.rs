@@ -1,21 +1,22 @@
 //! The words that bodies, paths and headers are made of: bounded texts, numbers, lists and maps.
 //!
-//! Every bound is the constant that the readers validate by, so that the document can't promise anything else. Lengths are
-//! counted in bytes there and in characters by JSON Schema; where a text may hold more than ASCII its description says so.
+//! Every bound is the constant that the readers validate by, so that the document can't promise
+//! anything else. Lengths are counted in bytes there and in characters by JSON Schema; where a text
+//! may hold more than ASCII its description says so.
 
 use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 use utoipa::openapi::schema::{
-    AdditionalProperties, AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat,
-    Type,
+    AdditionalProperties, AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder,
+    SchemaFormat, Type,
 };
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::check::{
-    LABEL_BYTES_MAX, METHOD_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, PERMIT_TTL_MS, PERMIT_TTL_MS_DEFAULT,
-    REQUEST_ID_BYTES_MAX, TENANT_BYTES_MAX,
+    LABEL_BYTES_MAX, METHOD_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, PERMIT_TTL_MS,
+    PERMIT_TTL_MS_DEFAULT, REQUEST_ID_BYTES_MAX, TENANT_BYTES_MAX,
 };
 use crate::limit::{MAX_CONCURRENT_MAX, UNITS_MAX};
 
@@ -107,7 +108,8 @@ macro_rules! shown {
 }
 shown!(ObjectBuilder, OneOfBuilder, AnyOfBuilder, ArrayBuilder);
 
-/// Components that are no objects: each its doc, its schema, an example, and in brackets what it refers to.
+/// Components that are no objects: each its doc, its schema, an example, and in brackets what it
+/// refers to.
 macro_rules! components {
     ($($(#[doc = $doc:literal])+ $name:ident $([$($of:ty),+])? = $schema:expr, $example:tt;)+) => {$(
         $(#[doc = $doc])+
@@ -142,7 +144,8 @@ components! {
     Action = label(), "export";
     /// An HTTP method. Upper and lower case are the same.
     Method = text(1..=METHOD_BYTES_MAX, "^[A-Za-z0-9-]+$"), "POST";
-    /// A path, at most 2048 bytes of UTF-8 without control characters. A query or fragment behind it is cut off.
+    /// A path, at most 2048 bytes of UTF-8 without control characters. A query or fragment behind
+    /// it is cut off.
     Path = text(1..=PATH_BYTES_MAX, r"^/[^\u0000-\u001f\u007f-\u009f]*$").format(Some(bytes(PATH_BYTES_MAX))),
         "/ocr/process";
     /// An IPv4 or IPv6 address; IPv4 within IPv6 counts as the IPv4 address.

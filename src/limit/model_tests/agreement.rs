@@ -1,4 +1,5 @@
-//! Each algorithm says what its model says: the verdict on every cost, what remains before and after, and how long to wait.
+//! Each algorithm says what its model says: the verdict on every cost, what remains before and
+//! after, and how long to wait.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -72,7 +73,8 @@ fn agree(plan: Schedule) -> TestCaseResult {
     for (number, step) in plan.steps.iter().enumerate() {
         run.pass(step.gap);
         match (&step.act, step.act.changed(&run.rule)) {
-            // Buckets hear of new numbers when they are next asked, as the policy has it; of several, only of the last.
+            // Buckets hear of new numbers when they are next asked, as the policy has it; of
+            // several, only of the last.
             (_, Some(rule)) if is_bucket(&rule) => {
                 run.change_unseen(rule);
                 unseen = Some(run.now);
@@ -86,7 +88,8 @@ fn agree(plan: Schedule) -> TestCaseResult {
                     model.change(&run.rule, at);
                 }
                 let cost = pick.cost(run.rule.capacity());
-                same_verdict(&mut run, model.as_mut(), cost).map_err(|error| in_step(number, error))?;
+                same_verdict(&mut run, model.as_mut(), cost)
+                    .map_err(|error| in_step(number, error))?;
             }
             (_, None) => unreachable!("what does not ask changes"),
         }
@@ -100,7 +103,10 @@ fn same_verdict(run: &mut Run, model: &mut dyn Model, cost: u64) -> TestCaseResu
     same_remaining(run, model)?;
     match outcome {
         Outcome::Pass => {
-            prop_assert!(counts || model.fits(cost, now), "{cost} passed at {now:?} and should not have");
+            prop_assert!(
+                counts || model.fits(cost, now),
+                "{cost} passed at {now:?} and should not have"
+            );
             run.state.take(&run.rule, cost, now);
             model.take(cost, now);
             same_remaining(run, model)?;
@@ -115,7 +121,10 @@ fn same_verdict(run: &mut Run, model: &mut dyn Model, cost: u64) -> TestCaseResu
             );
             if let Some(then) = later(now, wait).filter(|then| then.wall < u64::MAX / 2) {
                 prop_assert!(model.fits(cost, then), "{cost} does not pass after {wait}");
-                prop_assert!(!model.fits(cost, later(now, wait - 1).unwrap()), "{cost} passes before {wait}");
+                prop_assert!(
+                    !model.fits(cost, later(now, wait - 1).unwrap()),
+                    "{cost} passes before {wait}"
+                );
             }
         }
         Outcome::Held => prop_assert!(false, "nothing was held"),
@@ -131,7 +140,11 @@ fn same_remaining(run: &Run, model: &dyn Model) -> TestCaseResult {
         "{remaining} do not remain at {:?}",
         run.now
     );
-    prop_assert!(!model.fits(remaining + 1, run.now), "more than {remaining} remain at {:?}", run.now);
+    prop_assert!(
+        !model.fits(remaining + 1, run.now),
+        "more than {remaining} remain at {:?}",
+        run.now
+    );
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The calendar, counted out on the fingers: every day from 1970 on, one after the other.
 //!
-//! Berlin's clocks go forward on the last Sunday of March and back on the last of October, both at 01:00 UTC (so since
-//! 1996; no schedule begins before 2000). At midnight, that Sunday is still as the day before.
+//! Berlin's clocks go forward on the last Sunday of March and back on the last of October, both at
+//! 01:00 UTC (so since 1996; no schedule begins before 2000). At midnight, that Sunday is still as
+//! the day before.
 
 use std::sync::LazyLock;
 
@@ -62,7 +63,8 @@ impl Day {
 /// The wall time at which the period began that `wall` lies in.
 pub fn period_start(calendar: &Calendar, wall: u64) -> u64 {
     let zone = calendar.zone.iana_name().expect("the model's zones have names");
-    let begins = |number: u64| number * DAY - DAYS[number as usize].hours_ahead(zone) * 3_600 * SECOND;
+    let begins =
+        |number: u64| number * DAY - DAYS[number as usize].hours_ahead(zone) * 3_600 * SECOND;
     // No zone of the model is behind UTC or a day ahead of it.
     let mut number = wall / DAY + 1;
     while begins(number) > wall || !DAYS[number as usize].begins_a_period(calendar) {

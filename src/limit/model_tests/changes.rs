@@ -62,7 +62,8 @@ proptest! {
             }
             let Some(rule) = step.act.changed(&run.rule) else { continue };
             if matches!(rule, Rule::SlidingLog(_)) {
-                // A log knows when each unit was spent, so a shorter window is rid of the older ones at once.
+                // A log knows when each unit was spent, so a shorter window is rid of the older
+                // ones at once.
                 break;
             }
             // Made wide enough that nothing spent is hidden below zero.
@@ -105,12 +106,25 @@ fn windows_that_hear_late_of_new_numbers_hold_them_from_the_instant_of_the_chang
         let calendar = Calendar { period, anchor_day: 1, zone: jiff::tz::TimeZone::UTC };
         Rule::Quota(Quota { limit, calendar, on_exceeded: OnExceeded::Deny })
     };
-    // Sixty are taken at midnight on 1 June 2025; seconds until the numbers change, and from then until the next check.
+    // Sixty are taken at midnight on 1 June 2025; seconds until the numbers change, and from then
+    // until the next check.
     let cases = [
         (Rule::FixedWindow(window(100, 60)), Rule::FixedWindow(window(200, 3_600)), 30, 60, 140),
         (Rule::FixedWindow(window(200, 3_600)), Rule::FixedWindow(window(100, 60)), 30, 60, 100),
-        (Rule::SlidingWindow(window(100, 60)), Rule::SlidingWindow(window(200, 3_600)), 30, 120, 140),
-        (Rule::SlidingWindow(window(200, 3_600)), Rule::SlidingWindow(window(100, 60)), 30, 120, 100),
+        (
+            Rule::SlidingWindow(window(100, 60)),
+            Rule::SlidingWindow(window(200, 3_600)),
+            30,
+            120,
+            140,
+        ),
+        (
+            Rule::SlidingWindow(window(200, 3_600)),
+            Rule::SlidingWindow(window(100, 60)),
+            30,
+            120,
+            100,
+        ),
         (Rule::SlidingLog(window(100, 60)), Rule::SlidingLog(window(200, 3_600)), 30, 60, 140),
         (Rule::SlidingLog(window(100, 60)), Rule::SlidingLog(window(200, 3_600)), 90, 60, 200),
         (quota(100, Period::Day), quota(200, Period::Month), 3_600, 86_400, 140),
@@ -129,7 +143,10 @@ fn windows_that_hear_late_of_new_numbers_hold_them_from_the_instant_of_the_chang
         assert!(naive.fits(expected, run.now) && !naive.fits(expected + 1, run.now), "{new:?}");
         run.advance();
         if run.remaining() != expected {
-            wrong.push(format!("{expected} remain, not {}, of {old:?} changed to {new:?}", run.remaining()));
+            wrong.push(format!(
+                "{expected} remain, not {}, of {old:?} changed to {new:?}",
+                run.remaining()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -64,7 +64,8 @@ proptest! {
                     run.advance();
                     let beside = run.state.judge(&run.rule, cost, held, run.now);
                     let at_the_end = run.now.boot == u64::MAX || run.now.wall == u64::MAX;
-                    prop_assert!(beside != Outcome::Wait(0) || at_the_end, "denied, and told to come at once");
+                    prop_assert!(beside != Outcome::Wait(0) || at_the_end, "denied, and told to \
+                                                                            come at once");
                     if run.ask(cost) == Outcome::Pass {
                         admitted += cost;
                     }
@@ -135,7 +136,8 @@ proptest! {
         run.now.boot = 0;
         let Outcome::Wait(after) = run.judge(1) else { panic!("a new clock refilled it") };
         // A wait that would end after the end of time was told shorter than it is.
-        prop_assert!(after == before || now.boot.checked_add(after).is_none(), "{after}, and {before} before");
+        prop_assert!(after == before || now.boot.checked_add(after).is_none(), "{after}, and \
+                                                                                {before} before");
     }
 }
 
@@ -148,8 +150,11 @@ fn within_calendars(rule: &Rule, now: Now) -> Now {
 }
 
 fn daily(limit: u64, zone: &str) -> Rule {
-    let calendar =
-        Calendar { period: Period::Day, anchor_day: 1, zone: jiff::tz::TimeZone::get(zone).unwrap() };
+    let calendar = Calendar {
+        period: Period::Day,
+        anchor_day: 1,
+        zone: jiff::tz::TimeZone::get(zone).unwrap(),
+    };
     Rule::Quota(Quota { limit, calendar, on_exceeded: OnExceeded::Deny })
 }
 
@@ -162,8 +167,8 @@ fn a_quota_counts_in_the_last_nanosecond_of_all() {
 
 #[test]
 fn a_quota_counts_in_the_hour_before_a_midnight_that_comes_twice() {
-    // One minute into 7 November 2010 the clocks of St John's went back to 23:01. At the second 23:15 a midnight of that
-    // date is behind and another ahead.
+    // One minute into 7 November 2010 the clocks of St John's went back to 23:01. At the second
+    // 23:15 a midnight of that date is behind and another ahead.
     let now: jiff::Timestamp = "2010-11-07T02:45:00Z".parse().unwrap();
     let wall = u64::try_from(now.as_nanosecond()).unwrap();
     let mut run = Run::start(daily(10, "America/St_Johns"), Now { boot: 0, wall });

@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::schedule::{
-    Gap, Pick, bucket_with_initial, fixed_window, full_bucket, gap, leaky_bucket, pick, sliding_log,
-    sliding_window,
+    Gap, Pick, bucket_with_initial, fixed_window, full_bucket, gap, leaky_bucket, pick,
+    sliding_log, sliding_window,
 };
 use super::{Run, config};
 use crate::clock::{Now, SECOND};
@@ -34,7 +34,8 @@ proptest! {
                 // units ≤ burst + rate·(t − s), times the period.
                 let burst = u128::from(burst) * u128::from(rate.period());
                 let inflow = u128::from(rate.count()) * u128::from(t.boot - s.boot);
-                prop_assert!(units * u128::from(rate.period()) <= burst + inflow, "{units} from {s:?} to {t:?}");
+                prop_assert!(units * u128::from(rate.period()) <= burst + inflow, "{units} from \
+                                                                                   {s:?} to {t:?}");
             }
         }
     }

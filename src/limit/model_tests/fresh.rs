@@ -1,5 +1,5 @@
-//! Forgetting: a state that says it is fresh can be dropped and made anew, and nobody can tell; and one that still owes
-//! never says so.
+//! Forgetting: a state that says it is fresh can be dropped and made anew, and nobody can tell; and
+//! one that still owes never says so.
 
 use proptest::prelude::*;
 
@@ -55,7 +55,8 @@ proptest! {
         for step in &plan.steps {
             run.pass(step.gap);
             let owes_nothing = model.fits(run.rule.capacity(), run.now);
-            prop_assert_eq!(run.state.is_fresh(run.now), owes_nothing, "before it is advanced to {:?}", run.now);
+            prop_assert_eq!(run.state.is_fresh(run.now), owes_nothing, "before it is advanced to \
+                                                                        {:?}", run.now);
             run.advance();
             prop_assert_eq!(run.state.is_fresh(run.now), owes_nothing, "advanced to {:?}", run.now);
             match (&step.act, step.act.changed(&run.rule)) {
@@ -87,7 +88,8 @@ proptest! {
                 (_, Some(rule)) => run.change(rule),
                 (_, None) => unreachable!("what does not ask changes"),
             }
-            let Rule::TokenBucket(bucket) = &run.rule else { unreachable!("a schedule keeps to its algorithm") };
+            let Rule::TokenBucket(bucket) = &run.rule else { unreachable!("a schedule keeps to its \
+                                                                           algorithm") };
             prop_assert!(bucket.initial == bucket.burst || !run.state.is_fresh(run.now));
         }
     }
@@ -99,7 +101,8 @@ fn a_state_that_has_yet_to_hear_of_slower_numbers_is_not_forgotten_while_it_owes
         Rule::LeakyBucket(LeakyBucket { rate: Rate::new(1, seconds * SECOND).unwrap(), burst: 100 })
     };
     let log = |seconds| Rule::SlidingLog(Window { limit: 100, length: seconds * SECOND });
-    // Sixty are taken, a second later the numbers become an hour's, and a minute after that comes the sweep.
+    // Sixty are taken, a second later the numbers become an hour's, and a minute after that comes
+    // the sweep.
     let mut wrong = Vec::new();
     for (old, new) in [(bucket(1), bucket(3_600)), (log(60), log(3_600))] {
         let mut run = Run::start(old, Now::default());

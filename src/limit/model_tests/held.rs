@@ -1,4 +1,5 @@
-//! Units that another check holds: as good as taken, except that the answer says they may come back.
+//! Units that another check holds: as good as taken, except that the answer says they may come
+//! back.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,7 +1,8 @@
 //! The algorithms as their definitions read, with no thought for time or memory.
 //!
-//! A model remembers what was admitted since the beginning, and has no notion of advancing. Numbers that change hold from
-//! one instant on: what a model has counted by then under the old ones is what is spent under the new.
+//! A model remembers what was admitted since the beginning, and has no notion of advancing. Numbers
+//! that change hold from one instant on: what a model has counted by then under the old ones is
+//! what is spent under the new.
 
 use std::collections::BTreeMap;
 
@@ -27,22 +28,28 @@ pub fn model(rule: &Rule, now: Now) -> Box<dyn Model> {
             ],
             burst: bucket.burst,
         }),
-        Rule::LeakyBucket(bucket) => {
-            Box::new(Replay { events: vec![(now.boot, Event::Rate(bucket.rate))], burst: bucket.burst })
-        }
+        Rule::LeakyBucket(bucket) => Box::new(Replay {
+            events: vec![(now.boot, Event::Rate(bucket.rate))],
+            burst: bucket.burst,
+        }),
         Rule::FixedWindow(window) => Box::new(Fixed { window: *window, counts: BTreeMap::new() }),
-        Rule::SlidingWindow(window) => Box::new(Sliding { window: *window, counts: BTreeMap::new() }),
+        Rule::SlidingWindow(window) => {
+            Box::new(Sliding { window: *window, counts: BTreeMap::new() })
+        }
         Rule::SlidingLog(window) => Box::new(Log { window: *window, admissions: Vec::new() }),
         Rule::Quota(quota) => Box::new(Periods {
             limit: quota.limit,
             calendar: quota.calendar.clone(),
             counts: BTreeMap::new(),
         }),
-        Rule::Concurrency { .. } => unreachable!("concurrency has a model of its own, in `permits`"),
+        Rule::Concurrency { .. } => {
+            unreachable!("concurrency has a model of its own, in `permits`")
+        }
     }
 }
 
-/// Every debt is a number of these parts of a unit: a nanosecond pays a whole number of them at any rate of a schedule.
+/// Every debt is a number of these parts of a unit: a nanosecond pays a whole number of them at any
+/// rate of a schedule.
 const PARTS: u128 = 1_001 * WINDOW_MAX as u128;
 
 enum Event {
@@ -50,7 +57,8 @@ enum Event {
     Rate(Rate),
 }
 
-/// A bucket: all that was ever taken and every rate there ever was, gone through from the first instant.
+/// A bucket: all that was ever taken and every rate there ever was, gone through from the first
+/// instant.
 struct Replay {
     events: Vec<(u64, Event)>,
     burst: u64,
@@ -63,7 +71,8 @@ impl Replay {
         let pay = |owed: u128, count: u64, period: u64, elapsed: u64| {
             assert_eq!(PARTS % u128::from(period), 0);
             // More than fits is more than anybody owes.
-            let paid = (u128::from(elapsed) * u128::from(count)).saturating_mul(PARTS / u128::from(period));
+            let paid = (u128::from(elapsed) * u128::from(count))
+                .saturating_mul(PARTS / u128::from(period));
             owed.saturating_sub(paid)
         };
         for (at, event) in &self.events {
@@ -73,7 +82,8 @@ impl Replay {
                 Event::Take(cost) => owed += u128::from(*cost) * PARTS,
                 Event::Rate(rate) => {
                     (count, period) = (rate.count(), rate.period());
-                    // What is owed when a rate comes is rounded up to what one nanosecond pays of one unit in a period.
+                    // What is owed when a rate comes is rounded up to what one nanosecond pays of
+                    // one unit in a period.
                     let grain = PARTS / u128::from(period / common_divisor(count, period));
                     owed = owed.div_ceil(grain) * grain;
                 }
@@ -109,7 +119,9 @@ impl Model for Replay {
 
 fn window_of(rule: &Rule) -> Window {
     match rule {
-        Rule::FixedWindow(window) | Rule::SlidingWindow(window) | Rule::SlidingLog(window) => *window,
+        Rule::FixedWindow(window) | Rule::SlidingWindow(window) | Rule::SlidingLog(window) => {
+            *window
+        }
         _ => unreachable!("a schedule keeps to its algorithm"),
     }
 }
@@ -162,16 +174,19 @@ impl Model for Sliding {
     fn change(&mut self, rule: &Rule, at: Now) {
         let window = window_of(rule);
         if window.length != self.window.length {
-            // What counts when the length changes is rounded up to whole units, and counts as taken there and then.
+            // What counts when the length changes is rounded up to whole units, and counts as taken
+            // there and then.
             let spent = self.weighted(at.wall).div_ceil(u128::from(self.window.length));
-            self.counts = BTreeMap::from([(at.wall / window.length, u64::try_from(spent).unwrap())]);
+            self.counts =
+                BTreeMap::from([(at.wall / window.length, u64::try_from(spent).unwrap())]);
         }
         self.window = window;
     }
 
     fn fits(&self, cost: u64, now: Now) -> bool {
         let length = u128::from(self.window.length);
-        self.weighted(now.wall) + u128::from(cost) * length <= u128::from(self.window.limit) * length
+        self.weighted(now.wall) + u128::from(cost) * length
+            <= u128::from(self.window.limit) * length
     }
 
     fn take(&mut self, cost: u64, now: Now) {
@@ -193,7 +208,8 @@ impl Model for Log {
     }
 
     fn fits(&self, cost: u64, now: Now) -> bool {
-        let within = self.admissions.iter().filter(|(admitted, _)| now.boot - admitted < self.window.length);
+        let within =
+            self.admissions.iter().filter(|(admitted, _)| now.boot - admitted < self.window.length);
         within.map(|(_, cost)| cost).sum::<u64>() + cost <= self.window.limit
     }
 

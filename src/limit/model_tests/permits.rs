@@ -12,8 +12,8 @@ use crate::limit::{Outcome, Permits};
 enum Turn {
     /// Time passes, in nanoseconds.
     Pass(u64),
-    /// A check of so many slots under a maximum of its own, beside so many held; granted for so long if it passes, under
-    /// that id and those after it.
+    /// A check of so many slots under a maximum of its own, beside so many held; granted for so
+    /// long if it passes, under that id and those after it.
     Ask {
         max: u64,
         slots: u64,

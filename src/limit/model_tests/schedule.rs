@@ -8,7 +8,8 @@ use proptest::sample::select;
 use super::Run;
 use crate::clock::{Now, SECOND};
 use crate::limit::{
-    Calendar, LeakyBucket, OnExceeded, Period, Quota, Rate, Rule, TokenBucket, UNITS_MAX, WINDOW_MAX, Window,
+    Calendar, LeakyBucket, OnExceeded, Period, Quota, Rate, Rule, TokenBucket, UNITS_MAX,
+    WINDOW_MAX, Window,
 };
 
 pub const DAY: u64 = 86_400 * SECOND;
@@ -16,10 +17,13 @@ pub const DAY: u64 = 86_400 * SECOND;
 /// The wall time beyond which no schedule goes, in the year 2223; `edges` looks at what lies there.
 pub const HORIZON: u64 = 8_000_000_000 * SECOND;
 
-/// The periods of rates. All divide 1,001 times ten years, so the model can keep any debt over one denominator.
-const PERIODS: [u64; 9] = [1, 7, 1_001, SECOND, 60 * SECOND, 3_600 * SECOND, DAY, 366 * DAY, WINDOW_MAX];
+/// The periods of rates. All divide 1,001 times ten years, so the model can keep any debt over one
+/// denominator.
+const PERIODS: [u64; 9] =
+    [1, 7, 1_001, SECOND, 60 * SECOND, 3_600 * SECOND, DAY, 366 * DAY, WINDOW_MAX];
 
-const LENGTHS: [u64; 9] = [1, 7, 1_001, 333_333_333, SECOND, 60 * SECOND, 3_600 * SECOND, DAY, WINDOW_MAX];
+const LENGTHS: [u64; 9] =
+    [1, 7, 1_001, 333_333_333, SECOND, 60 * SECOND, 3_600 * SECOND, DAY, WINDOW_MAX];
 
 /// A bucket's numbers, the first instant, and what happens from then on.
 #[derive(Clone, Debug)]
@@ -41,7 +45,8 @@ pub enum Gap {
     /// None: another check of the same batch.
     None,
     Nanos(u64),
-    /// Thousandths of the window, or of the time that an empty bucket takes to fill; the wall clock slews as NTP may.
+    /// Thousandths of the window, or of the time that an empty bucket takes to fill; the wall clock
+    /// slews as NTP may.
     Share(u64, i64),
     /// Until the instant that the last denial named, or a nanosecond to either side.
     Told(i64),
@@ -59,7 +64,9 @@ impl Gap {
                     .saturating_mul(thousandths)
                     .saturating_add(whole % 1_000 * thousandths / 1_000)
             }
-            Self::Told(beside) => run.due.saturating_add_signed(beside).saturating_sub(run.now.boot),
+            Self::Told(beside) => {
+                run.due.saturating_add_signed(beside).saturating_sub(run.now.boot)
+            }
             Self::Years(years) => years * 366 * DAY,
         }
     }
@@ -118,7 +125,8 @@ pub fn with_limit(rule: &Rule, limit: u64) -> Rule {
     let mut rule = rule.clone();
     match &mut rule {
         Rule::TokenBucket(bucket) => {
-            bucket.initial = if bucket.initial == bucket.burst { limit } else { bucket.initial.min(limit) };
+            bucket.initial =
+                if bucket.initial == bucket.burst { limit } else { bucket.initial.min(limit) };
             bucket.burst = limit;
         }
         Rule::LeakyBucket(bucket) => bucket.burst = limit,
@@ -132,8 +140,10 @@ pub fn with_limit(rule: &Rule, limit: u64) -> Rule {
 }
 
 pub fn schedule(rules: BoxedStrategy<Rule>) -> impl Strategy<Value = Schedule> {
-    let start =
-        (0..=1_000_000 * SECOND, (946_684_800..=2_200_000_000u64).prop_map(|seconds| seconds * SECOND));
+    let start = (
+        0..=1_000_000 * SECOND,
+        (946_684_800..=2_200_000_000u64).prop_map(|seconds| seconds * SECOND),
+    );
     (rules.clone(), start, 0..SECOND, vec(step(rules), 1..40)).prop_map(
         |(rule, (boot, wall), nanos, steps)| Schedule {
             rule,
@@ -204,7 +214,9 @@ pub fn bucket_with_initial() -> BoxedStrategy<Rule> {
 }
 
 pub fn leaky_bucket() -> BoxedStrategy<Rule> {
-    (rate(), limit()).prop_map(|(rate, burst)| Rule::LeakyBucket(LeakyBucket { rate, burst })).boxed()
+    (rate(), limit())
+        .prop_map(|(rate, burst)| Rule::LeakyBucket(LeakyBucket { rate, burst }))
+        .boxed()
 }
 
 pub fn fixed_window() -> BoxedStrategy<Rule> {
@@ -248,7 +260,8 @@ pub fn any_rule() -> impl Strategy<Value = Rule> {
     proptest::strategy::Union::new(algorithms())
 }
 
-/// A schedule of any algorithm, token buckets with `initial` among them; changes keep to the algorithm.
+/// A schedule of any algorithm, token buckets with `initial` among them; changes keep to the
+/// algorithm.
 pub fn any_schedule() -> impl Strategy<Value = Schedule> {
     let rules = algorithms().into_iter().chain([bucket_with_initial()]);
     proptest::strategy::Union::new(rules.map(|rules| schedule(rules).boxed()))

@@ -1,4 +1,5 @@
-//! Looking changes nothing: however often a state is advanced and asked on the way, it arrives the same.
+//! Looking changes nothing: however often a state is advanced and asked on the way, it arrives the
+//! same.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -27,7 +27,8 @@ proptest! {
             let Some(then) = later(run.now, wait) else { continue };
             prop_assert!(run.would_pass(cost, then), "{cost} does not pass {wait} ns after {:?}", run.now);
             let sooner = later(run.now, wait - 1).unwrap();
-            prop_assert!(!run.would_pass(cost, sooner), "{cost} passes before {wait} ns after {:?}", run.now);
+            prop_assert!(!run.would_pass(cost, sooner), "{cost} passes before {wait} ns after \
+                                                         {:?}", run.now);
         }
     }
 
@@ -60,9 +61,11 @@ proptest! {
             }
             let wait = outcomes.iter().filter_map(|outcome| outcome.retry_after()).max().unwrap();
             let Some(then) = later(now, wait) else { continue };
-            prop_assert!(limits.would_pass(cost, then), "{cost} does not pass after {wait} ns: {outcomes:?}");
+            prop_assert!(limits.would_pass(cost, then), "{cost} does not pass after {wait} ns: \
+                                                         {outcomes:?}");
             let sooner = later(now, wait - 1).unwrap();
-            prop_assert!(!limits.would_pass(cost, sooner), "{cost} passes before {wait} ns: {outcomes:?}");
+            prop_assert!(!limits.would_pass(cost, sooner), "{cost} passes before {wait} ns: \
+                                                            {outcomes:?}");
         }
     }
 }

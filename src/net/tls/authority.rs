@@ -1,16 +1,19 @@
-//! A certificate authority for a cluster that has no other: for development, and for clusters that keep to themselves.
+//! A certificate authority for a cluster that has no other: for development, and for clusters that
+//! keep to themselves.
 //!
-//! It signs certificates for nodes and nothing else. Whoever has its key can be any node, so the key belongs where no node is. A
-//! certificate it makes is good at both ends of a connection between peers, and for HTTP under the names and addresses it is
-//! given. Validity is in whole days and begins on the day before, since not all clocks agree.
+//! It signs certificates for nodes and nothing else. Whoever has its key can be any node, so the
+//! key belongs where no node is. A certificate it makes is good at both ends of a connection
+//! between peers, and for HTTP under the names and addresses it is given. Validity is in whole days
+//! and begins on the day before, since not all clocks agree.
 //!
-//! The keys are P-256, from the system's randomness: a key that a seed could make again would be none.
+//! The keys are P-256, from the system's randomness: a key that a seed could make again would be
+//! none.
 
 use jiff::ToSpan;
 use jiff::civil::Date;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::ServerName;
 use x509_parser::pem::parse_x509_pem;
@@ -20,7 +23,8 @@ use crate::check::Name;
 
 /// Days for which an authority's certificate is valid: ten years.
 pub const CA_DAYS: u32 = 3_650;
-/// Days for which a node's certificate is valid: long enough to forget about it in development, and no longer.
+/// Days for which a node's certificate is valid: long enough to forget about it in development, and
+/// no longer.
 pub const NODE_DAYS: u32 = 365;
 
 /// Signs certificates for nodes.
@@ -68,7 +72,8 @@ impl Authority {
 
     /// The one whose certificate and key these are.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, AuthorityError> {
-        let (_, pem) = parse_x509_pem(certificate.as_bytes()).map_err(|_| AuthorityError::NoAuthority)?;
+        let (_, pem) =
+            parse_x509_pem(certificate.as_bytes()).map_err(|_| AuthorityError::NoAuthority)?;
         let parsed = pem.parse_x509().map_err(|_| AuthorityError::NoAuthority)?;
         if !parsed.is_ca() {
             return Err(AuthorityError::NoAuthority);
@@ -111,7 +116,10 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
-        Ok(Issued { certificate: params.signed_by(&key, &self.issuer)?.pem(), key: key.serialize_pem() })
+        Ok(Issued {
+            certificate: params.signed_by(&key, &self.issuer)?.pem(),
+            key: key.serialize_pem(),
+        })
     }
 }
 

@@ -6,8 +6,9 @@
 //! urn:tidegate:node:demo:n2     the node n2 of the cluster demo
 //! ```
 //!
-//! A URI rather than a DNS name: ids and names of clusters may hold dots, underscores and capitals, which as a DNS name could
-//! be read in two ways. Addresses, and any other names in a certificate, say nothing about who its holder is among peers.
+//! A URI rather than a DNS name: ids and names of clusters may hold dots, underscores and capitals,
+//! which as a DNS name could be read in two ways. Addresses, and any other names in a certificate,
+//! say nothing about who its holder is among peers.
 
 use std::fmt;
 
@@ -89,7 +90,9 @@ mod tests {
 
     fn of(uris: &[&str]) -> Result<Certified, NotCertified> {
         let mut params = CertificateParams::new(vec!["n9.demo".into()]).unwrap();
-        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+        params
+            .subject_alt_names
+            .extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         Certified::of(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der())
     }
 
@@ -106,12 +109,19 @@ mod tests {
     #[test]
     fn a_certificate_for_nobody_or_for_several_or_for_what_is_no_name_is_no_nodes() {
         assert_eq!(of(&[]), Err(NotCertified::NoNode));
-        assert_eq!(of(&["URN:tidegate:node:demo:n2", "urn:tidegate:demo:n2"]), Err(NotCertified::NoNode));
+        assert_eq!(
+            of(&["URN:tidegate:node:demo:n2", "urn:tidegate:demo:n2"]),
+            Err(NotCertified::NoNode)
+        );
         let two = ["urn:tidegate:node:demo:n2", "urn:tidegate:node:demo:n3"];
         assert_eq!(of(&two), Err(NotCertified::SeveralNodes));
         let long = format!("urn:tidegate:node:demo:{}", "n".repeat(65));
         for bad in ["demo", "demo:", ":n2", "demo:n2:n3", "demo:n/2", "demo:n2\n"] {
-            assert_eq!(of(&[&format!("urn:tidegate:node:{bad}")]), Err(NotCertified::Malformed), "{bad:?}");
+            assert_eq!(
+                of(&[&format!("urn:tidegate:node:{bad}")]),
+                Err(NotCertified::Malformed),
+                "{bad:?}"
+            );
         }
         assert_eq!(of(&[&long]), Err(NotCertified::Malformed));
         assert_eq!(

@@ -1,4 +1,5 @@
-//! What a node shows and whom it believes: read from PEM, judged, and made into what connections are made with.
+//! What a node shows and whom it believes: read from PEM, judged, and made into what connections
+//! are made with.
 
 use std::sync::Arc;
 
@@ -81,7 +82,9 @@ impl From<Error> for TlsError {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Self::OtherKey,
             Error::InvalidCertificate(Of::UnknownIssuer | Of::BadSignature) => Self::NotSigned,
             Error::InvalidCertificate(Of::Expired | Of::ExpiredContext { .. }) => Self::Expired,
-            Error::InvalidCertificate(Of::NotValidYet | Of::NotValidYetContext { .. }) => Self::NotYetValid,
+            Error::InvalidCertificate(Of::NotValidYet | Of::NotValidYetContext { .. }) => {
+                Self::NotYetValid
+            }
             Error::InvalidCertificate(Of::InvalidPurpose | Of::InvalidPurposeContext { .. }) => {
                 Self::OtherPurpose
             }
@@ -103,7 +106,9 @@ impl Trusted {
     /// Those whose certificates are in `pem`.
     pub fn from_pem(pem: &[u8]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        certificates(pem, AUTHORITIES_MAX)?.into_iter().try_for_each(|authority| roots.add(authority))?;
+        certificates(pem, AUTHORITIES_MAX)?
+            .into_iter()
+            .try_for_each(|authority| roots.add(authority))?;
         Ok(Self(Arc::new(roots)))
     }
 
@@ -111,8 +116,9 @@ impl Trusted {
     pub fn judge(&self, own: &Own, expected: &Certified) -> Result<(), TlsError> {
         let (leaf, between) = own.0.cert.split_first().ok_or(TlsError::NoCertificate)?;
         let actual = Certified::of(leaf)?;
-        let now =
-            DefaultTimeProvider.current_time().unwrap_or(UnixTime::since_unix_epoch(Default::default()));
+        let now = DefaultTimeProvider
+            .current_time()
+            .unwrap_or(UnixTime::since_unix_epoch(Default::default()));
         self.clients()?.verify_client_cert(leaf, between, now)?;
         let name = ServerName::try_from("peer").map_err(|_| TlsError::NoCertificate)?;
         self.servers().verify_server_cert(leaf, between, &name, &[], now)?;
@@ -232,7 +238,8 @@ impl Material {
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(shown(door));
-        to_clients.alpn_protocols = DOOR_PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+        to_clients.alpn_protocols =
+            DOOR_PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
         let expiries = Expiries { peers: own.until(), clients: door.until() };
         let (accept, dial, door) = (Arc::new(accept), Arc::new(dial), Arc::new(to_clients));
         Ok(Self { accept, dial, door, expiries })
@@ -256,8 +263,9 @@ fn certificates(pem: &[u8], most: usize) -> Result<Vec<CertificateDer<'static>>,
     }
 }
 
-/// Believes those whose certificates an authority has signed for the use of servers, under whatever name they are dialled: an
-/// address says nothing of who a peer is, and who it is gets compared where it greets.
+/// Believes those whose certificates an authority has signed for the use of servers, under whatever
+/// name they are dialled: an address says nothing of who a peer is, and who it is gets compared
+/// where it greets.
 #[derive(Debug)]
 struct SignedByTrusted {
     trusted: Arc<RootCertStore>,
@@ -295,7 +303,12 @@ impl ServerCertVerifier for SignedByTrusted {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signed, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            leaf,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

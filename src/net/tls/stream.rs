@@ -1,7 +1,8 @@
-//! Streams under TLS: taken as plain TCP on the runtime that accepts, with the handshake where they are served.
+//! Streams under TLS: taken as plain TCP on the runtime that accepts, with the handshake where they
+//! are served.
 //!
-//! A handshake costs a signature or two and several round trips, and whoever dials may take his time with it. So nobody but the
-//! connection itself waits for it; whoever serves that bounds it.
+//! A handshake costs a signature or two and several round trips, and whoever dials may take his
+//! time with it. So nobody but the connection itself waits for it; whoever serves that bounds it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -126,8 +127,8 @@ impl Dial for TlsDial {
     }
 }
 
-/// The error of a handshake, and what to do about it where the other end speaks no TLS: it then closes the connection, or
-/// answers with bytes that are no TLS.
+/// The error of a handshake, and what to do about it where the other end speaks no TLS: it then
+/// closes the connection, or answers with bytes that are no TLS.
 fn explained(error: io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     let is_foreign = matches!(cause, Some(rustls::Error::InvalidMessage(_)));
@@ -135,8 +136,9 @@ fn explained(error: io::Error) -> io::Error {
         return error;
     }
     let why = format!(
-        "this cluster uses TLS, and the node there does not answer with TLS ({error}): start it with a configuration \
-         (--config) that has [tls], and a certificate that the cluster's authority has signed"
+        "this cluster uses TLS, and the node there does not answer with TLS \
+                       ({error}): start it with a configuration (--config) that has [tls], and a \
+                       certificate that the cluster's authority has signed"
     );
     io::Error::new(error.kind(), why)
 }
@@ -182,7 +184,11 @@ impl AsyncRead for TlsStream {
 }
 
 impl AsyncWrite for TlsStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

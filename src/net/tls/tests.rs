@@ -31,7 +31,8 @@ fn authority() -> Authority {
 }
 
 fn own_as_of(authority: &Authority, node: &str, today: Date) -> Own {
-    let hosts = [ServerName::try_from("localhost").unwrap(), ServerName::try_from("127.0.0.1").unwrap()];
+    let hosts =
+        [ServerName::try_from("localhost").unwrap(), ServerName::try_from("127.0.0.1").unwrap()];
     let Issued { certificate, key } = authority.issue(&certified(node), &hosts, today).unwrap();
     let chain = Chain::from_pem(certificate.as_bytes()).unwrap();
     Own::new(chain, PrivateKey::from_pem(key.as_bytes()).unwrap()).unwrap()
@@ -52,7 +53,10 @@ fn tls(node: &str, signer: &Authority, believed: &Authority) -> Tls {
 }
 
 /// What both ends get: the one that dials, and the one that is dialled.
-async fn meet(dialling: &Tls, dialled: &Tls) -> (std::io::Result<TlsStream>, std::io::Result<TlsStream>) {
+async fn meet(
+    dialling: &Tls,
+    dialled: &Tls,
+) -> (std::io::Result<TlsStream>, std::io::Result<TlsStream>) {
     let mut listener = dialled.peers(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let address = listener.local_addr().unwrap().to_string();
     let mut dial = dialling.network().dial(&address).unwrap();
@@ -85,7 +89,8 @@ async fn an_authority_that_isnt_ours_is_believed_by_neither_end() {
     let (dialling, dialled) = meet(&n1, &tls("n2", &foreign, &foreign)).await;
     assert!(dialling.unwrap_err().to_string().starts_with("invalid peer certificate"));
     assert!(dialled.is_err());
-    // Who believes both and shows a foreign one is through with its handshake before it is refused; reading says so.
+    // Who believes both and shows a foreign one is through with its handshake before it is refused;
+    // reading says so.
     let (dialling, dialled) = meet(&tls("n1", &foreign, &ours), &n2).await;
     assert!(dialled.unwrap_err().to_string().starts_with("invalid peer certificate"));
     assert!(dialling.unwrap().read_u8().await.is_err());
@@ -138,7 +143,8 @@ async fn client(
     let ca = Chain::from_pem(believed.certificate().as_bytes()).unwrap();
     roots.add(ca.certificates()[0].clone()).unwrap();
     let config = rustls::ClientConfig::builder_with_provider(provider());
-    let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let config =
+        config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
     let mut config = config.with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let tcp = tokio::net::TcpStream::connect(address).await?;
@@ -150,9 +156,11 @@ async fn client(
 async fn at_the_door_only_the_node_shows_a_certificate_and_the_best_protocol_is_chosen() {
     let authority = authority();
     let n1 = tls("n1", &authority, &authority);
-    for (offered, chosen) in
-        [(&[&b"http/1.1"[..], b"h2"][..], Some(&b"h2"[..])), (&[b"http/1.1"], Some(b"http/1.1")), (&[], None)]
-    {
+    for (offered, chosen) in [
+        (&[&b"http/1.1"[..], b"h2"][..], Some(&b"h2"[..])),
+        (&[b"http/1.1"], Some(b"http/1.1")),
+        (&[], None),
+    ] {
         let mut door = n1.door(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let address = door.local_addr().unwrap();
         let (client, served) = tokio::join!(client(address, &authority, offered), async {
@@ -176,14 +184,18 @@ async fn new_material_is_for_the_connections_from_then_on() {
     dialled.write_all(b"still here").await.unwrap();
     dialled.flush().await.unwrap();
     let mut said = [0; 10];
-    tokio::time::timeout(Duration::from_secs(5), dialling.read_exact(&mut said)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), dialling.read_exact(&mut said))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(&said, b"still here");
 }
 
 #[tokio::test]
 async fn while_both_are_believed_one_authority_takes_anothers_place() {
     let (old, new) = (authority(), authority());
-    let both = Trusted::from_pem([old.certificate(), new.certificate()].concat().as_bytes()).unwrap();
+    let both =
+        Trusted::from_pem([old.certificate(), new.certificate()].concat().as_bytes()).unwrap();
     let of = |own: Own| Tls::new(Material::new(&both, &own, &own).unwrap());
     let (n1, n2) = (of(own(&old, "n1")), of(own(&new, "n2")));
     for (dialling, dialled) in [(&n1, &n2), (&n2, &n1)] {
@@ -203,11 +215,17 @@ fn a_nodes_own_certificate_is_judged_as_its_peers_will() {
         judged(&own(&ours, "n1"), "n2").unwrap_err(),
         "is for urn:tidegate:node:demo:n1, where urn:tidegate:node:demo:n2 is needed"
     );
-    assert_eq!(judged(&own(&foreign, "n1"), "n1").unwrap_err(), "is not signed by an authority in `ca`");
+    assert_eq!(
+        judged(&own(&foreign, "n1"), "n1").unwrap_err(),
+        "is not signed by an authority in `ca`"
+    );
     let past = own_as_of(&ours, "n1", date(2020, 2, 29));
     assert_eq!(judged(&past, "n1").unwrap_err(), "has expired");
     assert_eq!(past.until().unwrap().to_string(), "2021-02-28T00:00:00Z");
-    assert_eq!(judged(&own_as_of(&ours, "n1", date(2500, 1, 1)), "n1").unwrap_err(), "is not valid yet");
+    assert_eq!(
+        judged(&own_as_of(&ours, "n1", date(2500, 1, 1)), "n1").unwrap_err(),
+        "is not valid yet"
+    );
 }
 
 #[test]
@@ -218,12 +236,16 @@ fn what_is_in_a_file_is_what_it_should_be() {
     assert_eq!(error(Trusted::from_pem(key.as_bytes()).err()), "has no certificate in it");
     assert_eq!(error(Chain::from_pem(b"").err()), "has no certificate in it");
     assert!(
-        error(PrivateKey::from_pem(certificate.as_bytes()).err()).starts_with("has no private key in it")
+        error(PrivateKey::from_pem(certificate.as_bytes()).err())
+            .starts_with("has no private key in it")
     );
     let cut = &certificate[..certificate.len() / 2];
     assert!(error(Chain::from_pem(cut.as_bytes()).err()).starts_with("is not PEM"), "{cut}");
     let many = certificate.repeat(11);
-    assert_eq!(error(Chain::from_pem(many.as_bytes()).err()), "has more than 10 certificates in it");
+    assert_eq!(
+        error(Chain::from_pem(many.as_bytes()).err()),
+        "has more than 10 certificates in it"
+    );
     assert!(Trusted::from_pem(certificate.repeat(64).as_bytes()).is_ok());
     let other = authority.issue(&certified("n1"), &[], today()).unwrap().key;
     let chain = || Chain::from_pem(certificate.as_bytes()).unwrap();

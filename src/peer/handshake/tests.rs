@@ -23,7 +23,11 @@ type Shaken = Result<Agreed, HandshakeError>;
 /// What a node says of itself, and what its certificate says of it.
 type Shown<'a> = (&'a Identity, Option<&'a Certified>);
 
-async fn shake_certified((n1, of_n1): Shown<'_>, (n2, of_n2): Shown<'_>, member: bool) -> (Shaken, Shaken) {
+async fn shake_certified(
+    (n1, of_n1): Shown<'_>,
+    (n2, of_n2): Shown<'_>,
+    member: bool,
+) -> (Shaken, Shaken) {
     let (a, b): (DuplexStream, _) = tokio::io::duplex(4_096);
     let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
     let (expected, guard) = (Name::new("n2").unwrap(), Guard::default());
@@ -38,7 +42,8 @@ async fn shake_certified((n1, of_n1): Shown<'_>, (n2, of_n2): Shown<'_>, member:
 async fn shake_guarded(n1: &Guard, n2: &Guard) -> (Shaken, Shaken) {
     let (a, b): (DuplexStream, _) = tokio::io::duplex(4_096);
     let ((mut ar, mut aw), (mut br, mut bw)) = (framed(a), framed(b));
-    let (expected, of_n1, of_n2) = (Name::new("n2").unwrap(), identity("n1", 1, 1), identity("n2", 1, 1));
+    let (expected, of_n1, of_n2) =
+        (Name::new("n2").unwrap(), identity("n1", 1, 1), identity("n2", 1, 1));
     tokio::join!(
         call(&mut ar, &mut aw, Us { identity: &of_n1, guard: n1 }, None, Class::Raft, &expected),
         answer(&mut br, &mut bw, Us { identity: &of_n2, guard: n2 }, None, |_| true),
@@ -64,18 +69,20 @@ async fn both_ends_prove_that_they_know_a_key_of_the_other() {
     }
     let no = |node| {
         format!(
-            "node {node} gives no proof that it knows the peer secret: it has none ([peers] secret, or \
-             [auth]), or it is no node of this cluster"
+            "node {node} gives no proof that it knows the peer secret: it has none \
+                             ([peers] secret, or [auth]), or it is no node of this cluster"
         )
     };
     let wrong = |node| {
         format!(
-            "node {node} knows another peer secret than this node: compare [peers] secret, or the admin \
-             tokens, of both"
+            "node {node} knows another peer secret than this node: compare \
+                                [peers] secret, or the admin tokens, of both"
         )
     };
-    let (ours, theirs) =
-        (|why: &str| format!("refused the peer: {why}"), |why: &str| format!("the peer refused: {why}"));
+    let (ours, theirs) = (
+        |why: &str| format!("refused the peer: {why}"),
+        |why: &str| format!("the peer refused: {why}"),
+    );
     for (n1, n2, refused, by) in [
         (&[1][..], &[2][..], wrong("n1"), "n2"),
         // The first proves: n2 accepts it, n1 doesn't accept that of n2.
@@ -190,7 +197,8 @@ async fn two_clusters_of_one_name_refuse_each_other() {
         id.into_iter().for_each(|id| guard.is_of([id; 16]));
         guard
     };
-    let id = "it belongs to another cluster that is called demo too: the ids of the two clusters differ";
+    let id =
+        "it belongs to another cluster that is called demo too: the ids of the two clusters differ";
     let list = "its configuration lists other [[nodes]] than that of this node: the two would form \
                 different clusters";
     for (n1, n2, why) in [
@@ -220,9 +228,13 @@ fn a_greeting_is_these_bytes_in_every_version_to_come() {
     // A later version says more, and this one passes over it.
     assert_eq!(Hello::read(&[&golden[..], b"more"].concat()).unwrap(), hello);
     for cut in 0..golden.len() {
-        assert!(matches!(Hello::read(&golden[..cut]), Err(HandshakeError::Malformed(_))), "{cut} bytes");
+        assert!(
+            matches!(Hello::read(&golden[..cut]), Err(HandshakeError::Malformed(_))),
+            "{cut} bytes"
+        );
     }
-    // One of a cluster that was made anew says so behind it, and what was before that it doesn't say.
+    // One of a cluster that was made anew says so behind it, and what was before that it doesn't
+    // say.
     let anew = Identity { lineage: Lineage::of([0x9f86, 7]), ..identity("n1", 1, 3) }
         .hello(Class::Raft, Marks::default());
     let golden = [&golden[..], &[0, 0, 0, 0, 0, 0, 0x9f, 0x86]].concat();
@@ -244,7 +256,9 @@ fn a_greeting_says_its_format_level_behind_the_lineage() {
     let parts = [&[2, 32][..], &[7; 32], &[3, 16], &[8; 16], &[4, 16], &[9; 16]].concat();
     assert_eq!(marked.write()[..], [&golden[..], &parts].concat());
     assert_eq!(Hello::read(&marked.write()).unwrap(), marked);
-    assert!(Hello::read(&[&golden[..], &[2, 31], &[7; 31]].concat()).unwrap().marks.nonce.is_none());
+    assert!(
+        Hello::read(&[&golden[..], &[2, 31], &[7; 31]].concat()).unwrap().marks.nonce.is_none()
+    );
     // Parts of a later version, whole or cut off, don't hide it.
     for more in [&[9, 3, 1, 2, 3][..], &[9, 200, 1], &[9]] {
         assert_eq!(Hello::read(&[&golden[..], more].concat()).unwrap(), second);
@@ -269,7 +283,8 @@ async fn nodes_of_a_cluster_that_was_made_anew_and_of_what_it_was_refuse_each_ot
     // The new one dials the old one, which knows nothing of it, and goes on.
     let (called, answered) = shake(&of("n1", &[7]), &of("n2", &[]), true).await;
     assert!(matches!(called, Err(HandshakeError::RefusedByPeer(_))), "{called:?}");
-    let why = "its lineage is 0000000000000007, that of this cluster is the first: one of the two was made anew without the other";
+    let why = "its lineage is 0000000000000007, that of this cluster is the first: one of the two \
+               was made anew without the other";
     let expected = (format!("the peer refused: {why}"), format!("refused the peer: {why}"));
     assert_eq!(refused((called, answered)), expected);
     // Two that were made anew of the same one, each for itself.
@@ -291,8 +306,16 @@ async fn the_highest_version_that_both_know_is_spoken() {
     ];
     for ((a, b), (c, d), version) in table {
         let (called, answered) = shake(&identity("n1", a, b), &identity("n2", c, d), true).await;
-        assert_eq!(called.as_ref().ok().map(|agreed| agreed.version), version, "{a}-{b} with {c}-{d}");
-        assert_eq!(answered.as_ref().ok().map(|agreed| agreed.version), version, "{a}-{b} with {c}-{d}");
+        assert_eq!(
+            called.as_ref().ok().map(|agreed| agreed.version),
+            version,
+            "{a}-{b} with {c}-{d}"
+        );
+        assert_eq!(
+            answered.as_ref().ok().map(|agreed| agreed.version),
+            version,
+            "{a}-{b} with {c}-{d}"
+        );
         if version.is_none() {
             let said = format!("it speaks wire versions {a} to {b}, this node {c} to {d}");
             assert_eq!(called.unwrap_err().to_string(), format!("the peer refused: {said}"));
@@ -320,7 +343,10 @@ async fn whoever_is_in_the_wrong_place_is_refused_and_both_know_why() {
 #[tokio::test]
 async fn another_node_at_the_address_is_refused_by_the_one_that_dialled() {
     let (called, answered) = shake(&identity("n1", 1, 1), &identity("n3", 1, 1), true).await;
-    assert_eq!(called.unwrap_err().to_string(), "refused the peer: it is node n3, where node n2 was called");
+    assert_eq!(
+        called.unwrap_err().to_string(),
+        "refused the peer: it is node n3, where node n2 was called"
+    );
     // The end that was dialled hears of it behind the handshake, as its next frame.
     assert_eq!(answered.unwrap().peer.who.node.as_str(), "n1");
 }
@@ -328,19 +354,23 @@ async fn another_node_at_the_address_is_refused_by_the_one_that_dialled() {
 #[tokio::test]
 async fn a_node_is_who_its_certificate_says_and_nobody_else_at_either_end() {
     let (n1, n2) = (identity("n1", 1, 1), identity("n2", 1, 1));
-    let certified =
-        |cluster, node| Certified { cluster: Name::new(cluster).unwrap(), node: Name::new(node).unwrap() };
+    let certified = |cluster, node| Certified {
+        cluster: Name::new(cluster).unwrap(),
+        node: Name::new(node).unwrap(),
+    };
     let (of_n1, of_n2) = (certified("demo", "n1"), certified("demo", "n2"));
     let (called, answered) = shake_certified((&n1, Some(&of_n1)), (&n2, Some(&of_n2)), true).await;
     assert!(called.is_ok() && answered.is_ok());
     for other in [certified("demo", "n3"), certified("prod", "n1"), certified("demo", "N1")] {
-        let (called, answered) = shake_certified((&n1, Some(&other)), (&n2, Some(&of_n2)), true).await;
+        let (called, answered) =
+            shake_certified((&n1, Some(&other)), (&n2, Some(&of_n2)), true).await;
         let why = format!("it calls itself n1, and its certificate is for {other}");
         assert_eq!(called.unwrap_err().to_string(), format!("the peer refused: {why}"));
         assert_eq!(answered.unwrap_err().to_string(), format!("refused the peer: {why}"));
     }
     // Who is dialled hears of it as its next frame.
-    let (called, _) = shake_certified((&n1, Some(&of_n1)), (&n2, Some(&certified("demo", "n3"))), true).await;
+    let (called, _) =
+        shake_certified((&n1, Some(&of_n1)), (&n2, Some(&certified("demo", "n3"))), true).await;
     assert_eq!(
         called.unwrap_err().to_string(),
         "refused the peer: it calls itself n2, and its certificate is for urn:tidegate:node:demo:n3"

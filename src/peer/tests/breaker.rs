@@ -151,7 +151,10 @@ fn a_reset_closes_it_and_what_was_under_way_doesnt_open_it_again() {
     let probe = breaker.ask(now).unwrap();
     breaker.reset();
     probe.end(Outcome::Bad, now);
-    assert_eq!(breaker.view(now), BreakerView { state: BreakerState::Closed, failures: 0, opened: 1 });
+    assert_eq!(
+        breaker.view(now),
+        BreakerView { state: BreakerState::Closed, failures: 0, opened: 1 }
+    );
     calls(&breaker, 4, Outcome::Bad, now);
     assert_eq!(breaker.view(now).state, BreakerState::Closed);
 }
@@ -163,7 +166,9 @@ fn any_answer_is_a_good_one_and_what_never_left_says_nothing() {
     assert_eq!(Outcome::of(&Ok(())), Outcome::Good);
     assert_eq!(ended(CallError::Failed(n2(), Failure::Busy)), Outcome::Good);
     assert_eq!(ended(CallError::Failed(n2(), Failure::DeadlinePassed)), Outcome::Good);
-    for silent in [CallError::NotConnected(n2()), CallError::Lost(n2()), CallError::DeadlinePassed(n2())] {
+    for silent in
+        [CallError::NotConnected(n2()), CallError::Lost(n2()), CallError::DeadlinePassed(n2())]
+    {
         assert_eq!(ended(silent), Outcome::Bad);
     }
     assert_eq!(ended(CallError::Busy(n2())), Outcome::Nothing);
@@ -249,7 +254,8 @@ impl Model {
             (None, _) => {
                 self.ended.push((now / SLOT, outcome == Outcome::Good));
                 let recent = self.ended.iter().filter(|(slot, _)| now / SLOT - slot < SLOTS as u64);
-                let (calls, good) = recent.fold((0, 0), |(c, g), (_, good)| (c + 1, g + u32::from(*good)));
+                let (calls, good) =
+                    recent.fold((0, 0), |(c, g), (_, good)| (c + 1, g + u32::from(*good)));
                 let half = calls >= CALLS_TO_JUDGE && (calls - good) * 2 >= calls;
                 outcome == Outcome::Bad && (self.in_row + 1 >= FAILURES_IN_ROW || half)
             }
@@ -268,9 +274,14 @@ impl Model {
     /// How long it is open is partly chance: `until` is seen, and only its bounds are known.
     fn open(&mut self, until: u64, now: u64) {
         let nominal = (OPEN_MIN << self.times.min(10)).min(OPEN_MAX);
-        assert!((nominal * 4 / 5..=nominal).contains(&(until - now)), "{} of {nominal}", until - now);
+        assert!(
+            (nominal * 4 / 5..=nominal).contains(&(until - now)),
+            "{} of {nominal}",
+            until - now
+        );
         self.open = Some(Open { until, good: 0, probing: false });
-        (self.opened, self.changes, self.times) = (self.opened + 1, self.changes + 1, self.times + 1);
+        (self.opened, self.changes, self.times) =
+            (self.opened + 1, self.changes + 1, self.times + 1);
     }
 
     fn close(&mut self) {

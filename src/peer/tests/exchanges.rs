@@ -1,4 +1,5 @@
-//! The bytes of the messages beside a single check: batches, what is asked of a tenant's owner, shared buckets, hand-offs.
+//! The bytes of the messages beside a single check: batches, what is asked of a tenant's owner,
+//! shared buckets, hand-offs.
 
 use super::messages::{bytes, decision, declined, full_check, hex, limits, name};
 use crate::check::{Exactness, PermitId, RequestId, TenantId};
@@ -13,7 +14,9 @@ use crate::peer::tenant::{DescribeAsk, ListAsk, Owned, PermitAsk, RenewAsk, Rene
 use crate::peer::{BootId, Kind, Opaque};
 use crate::placement::{Partition, TableVersion};
 use crate::policy::TierSource;
-use crate::shard::{Home, Listed, MovedAccount, MovedReplay, OpRef, Refusal, Reply, Said, TenantState};
+use crate::shard::{
+    Home, Listed, MovedAccount, MovedReplay, OpRef, Refusal, Reply, Said, TenantState,
+};
 
 /// A message with its name, its bytes, and how they are read and written again.
 struct Exchange {
@@ -48,11 +51,9 @@ fn batches(partition: Partition) -> Vec<Exchange> {
     let mut exchanges = vec![question("all", &all), question("each", &each)];
     let said = AllAnswer { epoch: 5, said: Ok(vec![decision(), decision()]) };
     exchanges.push(answer::<AllAsk>("all decided", &said));
-    exchanges.extend(
-        declined()
-            .into_iter()
-            .map(|declined| answer::<AllAsk>("all declined", &AllAnswer { epoch: 5, said: Err(declined) })),
-    );
+    exchanges.extend(declined().into_iter().map(|declined| {
+        answer::<AllAsk>("all declined", &AllAnswer { epoch: 5, said: Err(declined) })
+    }));
     let said = vec![
         CheckAnswer { epoch: 5, said: Ok(decision()) },
         CheckAnswer { epoch: 5, said: Err(Declined::TooOld) },
@@ -70,7 +71,10 @@ fn tenants(partition: Partition) -> Vec<Exchange> {
         answer::<PermitAsk>("permit was out", &Owned::Said(true)),
         answer::<PermitAsk>("permit refused", &Owned::new(Err(Declined::Refused(Refusal::Busy)))),
         answer::<PermitAsk>("permit elsewhere", &Owned::new(Err(not_owner()))),
-        question("describe", &DescribeAsk { partition, epoch: 5, policy_version: 12, tenant: tenant() }),
+        question(
+            "describe",
+            &DescribeAsk { partition, epoch: 5, policy_version: 12, tenant: tenant() },
+        ),
         question("reset", &ResetAsk { partition, epoch: 5, tenant: tenant() }),
         answer::<ResetAsk>("forgotten", &Owned::Said(())),
         answer::<ResetAsk>("forgotten elsewhere", &Owned::new(Err(not_owner()))),
@@ -82,7 +86,9 @@ fn tenants(partition: Partition) -> Vec<Exchange> {
         let page = Listed { ids: vec!["acme".into(), "globex".into()], next };
         exchanges.push(answer::<ListAsk>("listed", &Some(Ok(page.into()))));
     }
-    for source in [TierSource::Tenant, TierSource::Pattern, TierSource::Request, TierSource::Default] {
+    for source in
+        [TierSource::Tenant, TierSource::Pattern, TierSource::Request, TierSource::Default]
+    {
         let (tier, permits, keys, request_ids) = (name("pro"), 2, 300, 4);
         let state = TenantState { tier, source, active: true, permits, keys, request_ids };
         exchanges.push(answer::<DescribeAsk>("described", &Owned::Said(state.into())));
@@ -112,7 +118,8 @@ fn shared(partition: Partition) -> Vec<Exchange> {
         cold: false,
     };
     let reply = |outcome| {
-        let reply = Reply { from: Home::Far(partition), op, demand: 2, key: 1 << 100, said: said(outcome) };
+        let reply =
+            Reply { from: Home::Far(partition), op, demand: 2, key: 1 << 100, said: said(outcome) };
         answer::<SharedAsk>("shared said", &SharedAnswer::Said(PlainReply::new(&reply)))
     };
     let mut exchanges = vec![
@@ -192,7 +199,8 @@ fn exchanges_are_the_bytes_that_version_1_has() {
         format!("{kind:04x} {}: {}", exchange.what, hex(&exchange.opaque.bytes))
     };
     let now: Vec<_> = exchanges().into_iter().map(line).collect();
-    // A difference here is another wire version: nodes of the version before must still be understood.
+    // A difference here is another wire version: nodes of the version before must still be
+    // understood.
     assert_eq!(now, kept());
 }
 

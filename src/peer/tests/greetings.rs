@@ -74,8 +74,10 @@ fn frames_of_the_first_program_are_read_as_they_were() {
 fn greetings_of_the_first_program_mean_what_they_meant() {
     let classes = [Class::Checks, Class::Raft, Class::Bulk, Class::Raft];
     let lineages = [0, 0, 0, 0x9f86].map(|number| Lineage::of([number]));
-    for ((row, bytes), (class, lineage)) in rows(KEPT).iter().zip(classes.into_iter().zip(lineages)) {
-        let frame = FrameCodec::handshake().decode(&mut BytesMut::from(&bytes[..])).unwrap().unwrap();
+    for ((row, bytes), (class, lineage)) in rows(KEPT).iter().zip(classes.into_iter().zip(lineages))
+    {
+        let frame =
+            FrameCodec::handshake().decode(&mut BytesMut::from(&bytes[..])).unwrap().unwrap();
         let read = Hello::read(&frame.body).unwrap_or_else(|e| panic!("{row}: {e}; {NEVER}"));
         same(row, &(&read.who, read.class), &(&identity(lineage), class));
     }

@@ -17,7 +17,8 @@ async fn ten_thousand_calls_at_a_time_each_get_their_own_answer() {
     let calls = (0..10_000u32).map(|i| {
         let link = link.clone();
         tokio::spawn(async move {
-            // Some at once, some up to 250 ms later: answers come in another order than questions went.
+            // Some at once, some up to 250 ms later: answers come in another order than questions
+            // went.
             let kind = if i % 3 == 0 { NOW } else { LATER };
             let bytes = Bytes::from([i.to_be_bytes().as_slice(), &[(i % 251) as u8]].concat());
             let request = Opaque { kind, bytes };
@@ -89,7 +90,9 @@ async fn the_time_in_the_queue_is_taken_from_what_a_call_has_left() {
     settle().await;
     let mut late = Box::pin(link.call(opaque(NOW, "late"), Duration::from_millis(30)));
     let mut lost = Box::pin(link.call(opaque(NOW, "lost"), Duration::from_millis(10)));
-    assert!(futures_util::poll!(&mut lost).is_pending() && futures_util::poll!(&mut late).is_pending());
+    assert!(
+        futures_util::poll!(&mut lost).is_pending() && futures_util::poll!(&mut late).is_pending()
+    );
     manual.advance(20 * crate::clock::MS);
     let request = frame(&mut reader).await.unwrap();
     // What can't arrive in time isn't sent.
@@ -101,14 +104,17 @@ async fn beyond_its_bound_a_link_is_busy_at_once() {
     let mut dialled = dial(Class::Bulk);
     let (_reader, _writer) = played(&mut dialled.listener).await;
     dialled.link.connected().await;
-    let mut calls: Vec<_> =
-        (0..Class::Bulk.calls_max()).map(|_| Box::pin(dialled.link.call(opaque(NOW, "x"), SECOND))).collect();
+    let mut calls: Vec<_> = (0..Class::Bulk.calls_max())
+        .map(|_| Box::pin(dialled.link.call(opaque(NOW, "x"), SECOND)))
+        .collect();
     for call in &mut calls {
         assert!(futures_util::poll!(call).is_pending());
     }
     let one_more = dialled.link.call(opaque(NOW, "x"), SECOND);
     tokio::pin!(one_more);
-    let std::task::Poll::Ready(Err(error)) = futures_util::poll!(one_more) else { panic!("it waits") };
+    let std::task::Poll::Ready(Err(error)) = futures_util::poll!(one_more) else {
+        panic!("it waits")
+    };
     assert!(matches!(error, CallError::Busy(_)) && error.was_not_handled(), "{error}");
     drop(calls);
     settle().await;
@@ -142,7 +148,11 @@ async fn a_peer_that_dies_fails_all_calls_on_it_together() {
     assert_eq!(link.in_flight(), 0);
     let error = link.call(opaque(NOW, "x"), SECOND).await.unwrap_err();
     assert!(matches!(error, CallError::NotConnected(_)) && error.was_not_handled(), "{error}");
-    assert!(matches!(link.state(), LinkState::Connecting { why: Some(_), .. }), "{:?}", link.state());
+    assert!(
+        matches!(link.state(), LinkState::Connecting { why: Some(_), .. }),
+        "{:?}",
+        link.state()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +182,8 @@ async fn a_peer_that_is_silent_is_given_up_and_dialled_again() {
     let _held = played(&mut dialled.listener).await;
     dialled.link.connected().await;
     let call = dialled.link.call(opaque(NOW, "x"), SECOND * 60);
-    let error = tokio::time::timeout(Class::Checks.silence_max() * 3 / 2, call).await.unwrap().unwrap_err();
+    let error =
+        tokio::time::timeout(Class::Checks.silence_max() * 3 / 2, call).await.unwrap().unwrap_err();
     assert!(matches!(error, CallError::Lost(_)), "{error}");
     let _again = played(&mut dialled.listener).await;
     dialled.link.connected().await;
@@ -218,7 +229,8 @@ async fn a_link_whose_peer_refuses_says_why() {
     let Dialled { link, listener, .. } = dial_as(us, Class::Checks);
     let _echo = serve_echo(listener);
     let mut states = link.states();
-    let state = states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. })).await;
+    let state =
+        states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. })).await;
     let LinkState::Connecting { why: Some(why), .. } = state.unwrap().clone() else { panic!() };
     assert_eq!(why, "the peer refused: it belongs to the cluster prod, this is the cluster demo");
 }
@@ -233,7 +245,8 @@ async fn a_link_to_a_peer_that_has_to_prove_itself_by_now_ends() {
     assert!(link.call(opaque(NOW, "x"), SECOND).await.is_ok());
     guard.may_be_older(Default::default());
     let mut states = link.states();
-    let state = states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. })).await;
+    let state =
+        states.wait_for(|state| matches!(state, LinkState::Connecting { why: Some(_), .. })).await;
     let LinkState::Connecting { why: Some(why), .. } = state.unwrap().clone() else { panic!() };
     assert!(why.contains("node n2 gives no proof that it knows the peer secret"), "{why}");
 }

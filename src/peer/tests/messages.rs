@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::check::{
-    ApiKeyDigest, Bypass, Check, Cost, Decision, DeniedBy, Dimension, Exactness, Label, Limit, Match, Method,
-    Name, Path, Permit, PermitId, Reason, RequestId, TenantId, Verdict,
+    ApiKeyDigest, Bypass, Check, Cost, Decision, DeniedBy, Dimension, Exactness, Label, Limit,
+    Match, Method, Name, Path, Permit, PermitId, Reason, RequestId, TenantId, Verdict,
 };
 use crate::clock::SECOND;
 use crate::limit::{
@@ -53,7 +53,11 @@ pub(super) fn limits() -> Vec<Arc<Limit>> {
         Rule::Concurrency { max: 50 },
     ];
     let dimensions = vec![Dimension::Tenant, Dimension::Attribute(name("region"))];
-    rules.into_iter().enumerate().map(|(i, rule)| limit(&format!("l{i}"), dimensions.clone(), rule)).collect()
+    rules
+        .into_iter()
+        .enumerate()
+        .map(|(i, rule)| limit(&format!("l{i}"), dimensions.clone(), rule))
+        .collect()
 }
 
 fn ask(check: Check) -> CheckAsk {
@@ -85,7 +89,13 @@ pub(super) fn decision() -> Decision {
     let outcomes = [Outcome::Pass, Outcome::Held, Outcome::Wait(1_500_000_000), Outcome::Never];
     let verdict = |(limit, outcome): (&Arc<Limit>, _)| {
         let limit = limit.clone();
-        Verdict { limit, outcome, remaining: 7, reset_after: 2 * SECOND, exactness: Exactness::Exact }
+        Verdict {
+            limit,
+            outcome,
+            remaining: 7,
+            reset_after: 2 * SECOND,
+            exactness: Exactness::Exact,
+        }
     };
     let id = PermitId { partition: 7, secret: 9 };
     Decision {
@@ -138,8 +148,10 @@ fn golden() -> Vec<(&'static str, Vec<u8>)> {
 fn messages_are_the_bytes_that_version_1_has() {
     let file = include_str!("golden.txt");
     let kept: Vec<_> = file.lines().filter(|line| !line.starts_with('#')).collect();
-    let now: Vec<_> = golden().iter().map(|(what, bytes)| format!("{what}: {}", hex(bytes))).collect();
-    // A difference here is another wire version: nodes of the version before must still be understood.
+    let now: Vec<_> =
+        golden().iter().map(|(what, bytes)| format!("{what}: {}", hex(bytes))).collect();
+    // A difference here is another wire version: nodes of the version before must still be
+    // understood.
     assert_eq!(now, kept);
 }
 
@@ -151,7 +163,10 @@ fn the_bytes_that_version_1_has_read_as_the_messages_they_were() {
         Opaque { kind: crate::peer::Kind::CHECK, bytes: bytes(hex).into() }
     });
     let mut next = || kept.next().unwrap();
-    assert_eq!(next().read_question::<CheckAsk>().unwrap(), ask(Check::of(TenantId::new("acme").unwrap())));
+    assert_eq!(
+        next().read_question::<CheckAsk>().unwrap(),
+        ask(Check::of(TenantId::new("acme").unwrap()))
+    );
     assert_eq!(next().read_question::<CheckAsk>().unwrap(), ask(full_check()));
     let said = next().read_answer::<CheckAsk>().unwrap().said.unwrap();
     assert_eq!(format!("{said:?}"), format!("{:?}", decision()));
@@ -184,9 +199,12 @@ fn numbers_that_a_shard_would_stumble_over_are_refused() {
         let said = with(rule).unwrap_err();
         assert!(said.contains(why), "{said}");
     }
-    let check = |check: Check| Opaque::question(&ask(check)).unwrap().read_question::<CheckAsk>().is_err();
+    let check =
+        |check: Check| Opaque::question(&ask(check)).unwrap().read_question::<CheckAsk>().is_err();
     let of = || Check::of(TenantId::new("acme").unwrap());
-    assert!(check(Check { deadline_ms: 0, ..of() }) && check(Check { permit_ttl_ms: Some(1), ..of() }));
+    assert!(
+        check(Check { deadline_ms: 0, ..of() }) && check(Check { permit_ttl_ms: Some(1), ..of() })
+    );
     let attributes = (0..17).map(|i| (name(&format!("a{i}")), Label::new("x").unwrap())).collect();
     assert!(check(Check { attributes, ..of() }));
     assert!(check(Check { limits: (0..17).map(|_| limits()[0].clone()).collect(), ..of() }));
@@ -194,26 +212,29 @@ fn numbers_that_a_shard_would_stumble_over_are_refused() {
 
 fn checks() -> impl Strategy<Value = Check> {
     let text = || proptest::option::of("[A-Za-z0-9._-]{1,64}");
-    let numbers = (proptest::option::of(1u32..), 1u64..=60_000, proptest::option::of(1_000u64..=3_600_000));
+    let numbers =
+        (proptest::option::of(1u32..), 1u64..=60_000, proptest::option::of(1_000u64..=3_600_000));
     let ip = proptest::option::of(any::<IpAddr>());
     let some = (text(), text(), text(), text(), ip, proptest::option::of(any::<[u8; 32]>()));
-    (some, numbers, proptest::collection::vec(0usize..7, 0..16)).prop_map(|(some, numbers, chosen)| {
-        let (tier, client, action, id, ip, key) = some;
-        let all = limits();
-        Check {
-            tier: tier.and_then(|text| Name::new(&text)),
-            client: client.and_then(|text| Label::new(&text)),
-            action: action.and_then(|text| Label::new(&text)),
-            request_id: id.and_then(|text| RequestId::new(&text)),
-            ip: ip.map(|ip| ip.to_canonical()),
-            api_key: key.map(ApiKeyDigest::from_bytes),
-            cost: numbers.0.and_then(Cost::new),
-            deadline_ms: numbers.1,
-            permit_ttl_ms: numbers.2,
-            limits: chosen.into_iter().map(|i| all[i].clone()).collect(),
-            ..Check::of(TenantId::new("acme").unwrap())
-        }
-    })
+    (some, numbers, proptest::collection::vec(0usize..7, 0..16)).prop_map(
+        |(some, numbers, chosen)| {
+            let (tier, client, action, id, ip, key) = some;
+            let all = limits();
+            Check {
+                tier: tier.and_then(|text| Name::new(&text)),
+                client: client.and_then(|text| Label::new(&text)),
+                action: action.and_then(|text| Label::new(&text)),
+                request_id: id.and_then(|text| RequestId::new(&text)),
+                ip: ip.map(|ip| ip.to_canonical()),
+                api_key: key.map(ApiKeyDigest::from_bytes),
+                cost: numbers.0.and_then(Cost::new),
+                deadline_ms: numbers.1,
+                permit_ttl_ms: numbers.2,
+                limits: chosen.into_iter().map(|i| all[i].clone()).collect(),
+                ..Check::of(TenantId::new("acme").unwrap())
+            }
+        },
+    )
 }
 
 proptest! {

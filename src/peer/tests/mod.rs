@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 
 use super::frame::{Frame, FrameKind};
 use super::handshake::{self, Identity, Reader, Us, VERSIONS, Writer};
-use super::{BootId, Call, Class, Failure, Guard, Handler, Hello, Key, Kind, Link, LinkArgs, Opaque};
+use super::{
+    BootId, Call, Class, Failure, Guard, Handler, Hello, Key, Kind, Link, LinkArgs, Opaque,
+};
 use crate::check::Name;
 use crate::clock::{ManualClock, SharedClock};
 use crate::net::pipes::{PipeListener, Pipes};
@@ -68,7 +70,16 @@ fn dial_with(us: Identity, guard: Arc<Guard>, class: Class) -> Dialled {
     let pipes = Pipes::default();
     let (listener, dial) = (pipes.listen("n2"), pipes.dial("n2").unwrap());
     let (dials, chance) = (dial.dials.clone(), Seed::from_number(1).fork("links", 0));
-    let args = LinkArgs { us, guard, peer: name("n2"), class, dial, clock: clock(), chance, breaker: None };
+    let args = LinkArgs {
+        us,
+        guard,
+        peer: name("n2"),
+        class,
+        dial,
+        clock: clock(),
+        chance,
+        breaker: None,
+    };
     let (link, driver) = super::link(args);
     Dialled { link, driver: tokio::spawn(driver), listener, dials }
 }
@@ -140,7 +151,8 @@ async fn serve_guarded(
     stop: watch::Receiver<bool>,
 ) {
     let (workers, mut parcels) = net::handover(1);
-    let serving = super::serve(parcels.remove(0), identity("n2"), echo, guard, clock(), stop.clone());
+    let serving =
+        super::serve(parcels.remove(0), identity("n2"), echo, guard, clock(), stop.clone());
     tokio::join!(super::accept(listener, workers, stop), serving);
 }
 

@@ -103,7 +103,11 @@ async fn what_breaks_the_rules_ends_the_connection() {
         let mut stream = reader.into_inner().unsplit(writer.into_inner());
         stream.write_all(bytes).await.unwrap();
         let shut = stream.shutdown().await;
-        assert_eq!((shut.is_ok(), stream.read(&mut [0; 64]).await.unwrap()), (true, 0), "{bytes:?}");
+        assert_eq!(
+            (shut.is_ok(), stream.read(&mut [0; 64]).await.unwrap()),
+            (true, 0),
+            "{bytes:?}"
+        );
     }
 }
 
@@ -129,8 +133,12 @@ async fn a_stranger_is_refused_before_it_can_ask() {
     let stream = pipes.dial("n2").unwrap().dial().await.unwrap();
     let (mut reader, mut writer) = handshake::framed(stream);
     let us = Us { identity: &identity("n1"), guard: &Guard::default() };
-    let called = handshake::call(&mut reader, &mut writer, us, None, Class::Raft, &name("n2")).await;
-    assert_eq!(called.unwrap_err().to_string(), "the peer refused: node n1 is no member of this cluster");
+    let called =
+        handshake::call(&mut reader, &mut writer, us, None, Class::Raft, &name("n2")).await;
+    assert_eq!(
+        called.unwrap_err().to_string(),
+        "the peer refused: node n1 is no member of this cluster"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +205,13 @@ async fn callers_on_many_threads_share_a_link_over_a_socket() {
                 let request = opaque(NOW, &format!("{caller}.{i}"));
                 assert_eq!(link.call(request.clone(), SECOND * 30).await.unwrap(), request);
                 // Every other one is taken back at once, at whatever point it has reached.
-                drop(tokio::time::timeout(Duration::ZERO, link.call(opaque(NEVER, "x"), SECOND * 30)).await);
+                drop(
+                    tokio::time::timeout(
+                        Duration::ZERO,
+                        link.call(opaque(NEVER, "x"), SECOND * 30),
+                    )
+                    .await,
+                );
             }
         })
     });

@@ -96,7 +96,8 @@ impl World {
 
     /// The log moves everything to n2.
     fn all_moves(&mut self) {
-        let moves: Vec<_> = Partition::all().map(|p| (p, self.table.row(p).epoch, seat(2))).collect();
+        let moves: Vec<_> =
+            Partition::all().map(|p| (p, self.table.row(p).epoch, seat(2))).collect();
         let begun = self.table.begin_moves(&moves, TableVersion(2)).unwrap();
         let ends: Vec<_> = Partition::all().map(|p| (p, TableVersion(2))).collect();
         self.table = begun.commit_moves(&ends, TableVersion(3)).unwrap();

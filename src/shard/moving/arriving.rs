@@ -1,7 +1,8 @@
 //! Partitions that come.
 //!
-//! What is known of one is put where it will be needed as it comes, a few accounts at a time, so that nothing is left to do when the log
-//! says that the partition is here: that moment is one in which checks wait. Until then nobody asks for it, since it isn't here.
+//! What is known of one is put where it will be needed as it comes, a few accounts at a time, so
+//! that nothing is left to do when the log says that the partition is here: that moment is one in
+//! which checks wait. Until then nobody asks for it, since it isn't here.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +15,8 @@ use crate::shard::account::{Buckets, Replay};
 use crate::shard::core::Shard;
 use crate::shard::record::RecordId;
 
-/// A partition that another node hands over to this one: what that knows lies among this one's accounts and buckets, as far as it
-/// has come.
+/// A partition that another node hands over to this one: what that knows lies among this one's
+/// accounts and buckets, as far as it has come.
 #[derive(Clone, Copy)]
 pub(super) struct Staged {
     /// The move that it is for.
@@ -42,7 +43,8 @@ impl Moves {
         self.staged.get(&partition).is_some_and(|staged| staged.of == of && !staged.is_complete)
     }
 
-    /// Partitions that have come whole and may be here soon, and the epochs under which they will be.
+    /// Partitions that have come whole and may be here soon, and the epochs under which they will
+    /// be.
     pub(in crate::shard) fn have_come(&self) -> impl Iterator<Item = (Partition, Epoch)> {
         let whole = self.staged.iter().filter(|(_, staged)| staged.is_complete);
         whole.map(|(partition, staged)| (*partition, staged.epoch))
@@ -53,7 +55,8 @@ impl Moves {
         self.staged.get(&partition).and_then(|staged| staged.lost)
     }
 
-    /// When the permits of a partition that is to come were lost, where [`Moves::lost_of`] doesn't say it.
+    /// When the permits of a partition that is to come were lost, where [`Moves::lost_of`] doesn't
+    /// say it.
     pub(in crate::shard) fn permits_lost_of(&self, partition: Partition) -> Option<u64> {
         self.staged.get(&partition).and_then(|staged| staged.permits_lost)
     }
@@ -80,9 +83,10 @@ impl Moved {
 }
 
 impl Shard {
-    /// Takes over what another node knows of `partitions`, which the move `of` brings here: nobody is decided by it until the log says
-    /// that they are here, and with the last part it is all. What is for another move than the one under way is dropped, and so is what comes
-    /// behind the last part.
+    /// Takes over what another node knows of `partitions`, which the move `of` brings here: nobody
+    /// is decided by it until the log says that they are here, and with the last part it is all.
+    /// What is for another move than the one under way is dropped, and so is what comes behind the
+    /// last part.
     pub fn stage(
         &mut self,
         partitions: &[Partition],
@@ -100,7 +104,8 @@ impl Shard {
             }
             let epoch = Epoch::new(row.epoch.number() + 1);
             if self.moves.staged.get(partition).is_none_or(|staged| staged.of != of) {
-                // What an earlier move has brought, or a check that ended late has left behind, is not what is known of it.
+                // What an earlier move has brought, or a check that ended late has left behind, is
+                // not what is known of it.
                 self.forget(*partition);
                 self.moves.staged.insert(*partition, Staged::begun(of, epoch));
             }
@@ -145,14 +150,14 @@ impl Shard {
         }
     }
 
-    /// Goes by what was staged for partitions that are here now, which it answers with, and drops what was staged for moves that came to
-    /// nothing.
+    /// Goes by what was staged for partitions that are here now, which it answers with, and drops
+    /// what was staged for moves that came to nothing.
     pub(super) fn take_in(&mut self) -> BTreeSet<Partition> {
         let mut come = BTreeSet::new();
         for (partition, staged) in std::mem::take(&mut self.moves.staged) {
             let moving = self.places.table().row(partition).moving;
-            let is_awaited =
-                moving.is_some_and(|moving| moving.id == staged.of && moving.to == self.places.me());
+            let is_awaited = moving
+                .is_some_and(|moving| moving.id == staged.of && moving.to == self.places.me());
             match self.places.of(partition) {
                 Place::Here(actual) if actual == staged.epoch && staged.is_complete => {
                     staged.lost.into_iter().for_each(|then| self.lost.insert(partition, then));
@@ -167,8 +172,9 @@ impl Shard {
         come
     }
 
-    /// Makes what another node says of an account what is known of it here, or adds to that if it goes on with one. It has a place of
-    /// its own also beyond the cap: what was counted singly goes on being counted so.
+    /// Makes what another node says of an account what is known of it here, or adds to that if it
+    /// goes on with one. It has a place of its own also beyond the cap: what was counted singly
+    /// goes on being counted so.
     fn take_over(&mut self, account: MovedAccount, hash: AccountHash) {
         let MovedAccount { id, goes_on, buckets, permits, replays } = account;
         let named = TenantId::new(&id).is_some_and(|tenant| self.plans.policy().names(&tenant));
@@ -196,7 +202,9 @@ impl Shard {
             order.sort();
             extras.replay_order.extend(order);
             for MovedReplay { key, fingerprint, expires, decision } in replays {
-                extras.replays.insert(key, Replay { fingerprint, expires, decision: Box::new(decision) });
+                extras
+                    .replays
+                    .insert(key, Replay { fingerprint, expires, decision: Box::new(decision) });
             }
         }
         let after = (account.buckets.len(), account.permits(), account.replays());

@@ -15,7 +15,8 @@ use crate::shard::record::{RecordId, lost_since};
 use crate::shard::shared::Ask;
 use crate::shard::{Question, Refusal, Returned};
 
-/// Checks that wait in one shard for frozen partitions: what comes in the tens of milliseconds that it takes, and no flood.
+/// Checks that wait in one shard for frozen partitions: what comes in the tens of milliseconds that
+/// it takes, and no flood.
 const WAITING_MAX: usize = 16_384;
 
 /// Partitions of which what others own is forgotten, at each tick.
@@ -39,11 +40,15 @@ struct Waiting {
 
 impl Shard {
     fn mine(&self, partitions: &BTreeSet<Partition>) -> Vec<Partition> {
-        partitions.iter().copied().filter(|partition| partition.shard(self.shards) == self.index).collect()
+        partitions
+            .iter()
+            .copied()
+            .filter(|partition| partition.shard(self.shards) == self.index)
+            .collect()
     }
 
-    /// What is known of `partition`, for the move `of`; from now on it is known what changes of it. None where no such move is under
-    /// way.
+    /// What is known of `partition`, for the move `of`; from now on it is known what changes of it.
+    /// None where no such move is under way.
     pub fn copy(&mut self, partition: Partition, of: TableVersion, now: Now) -> Option<Moved> {
         if self.leaves_by(partition) != Some(of) {
             return None;
@@ -58,12 +63,20 @@ impl Shard {
         Some(moved)
     }
 
-    /// What has changed of `partitions` since they were copied for the move `of`, for which they are frozen and drained; none where
-    /// one of them was not, or was copied for another move since.
-    fn changed(&mut self, partitions: &BTreeSet<Partition>, of: TableVersion, now: Now) -> Option<Moved> {
+    /// What has changed of `partitions` since they were copied for the move `of`, for which they
+    /// are frozen and drained; none where one of them was not, or was copied for another move
+    /// since.
+    fn changed(
+        &mut self,
+        partitions: &BTreeSet<Partition>,
+        of: TableVersion,
+        now: Now,
+    ) -> Option<Moved> {
         let mut moved = Moved::at(now.boot);
         for partition in self.mine(partitions) {
-            moved.gone.extend(self.accounts.end_copied(partition, of)?.into_iter().map(String::from));
+            moved
+                .gone
+                .extend(self.accounts.end_copied(partition, of)?.into_iter().map(String::from));
             let changed = self.accounts.of(partition).map(|ix| self.accounts.get(ix));
             for account in changed.filter(|account| !account.copied) {
                 match account.is_blank() {
@@ -98,11 +111,13 @@ impl Shard {
 
     /// The move by which a partition that is here is about to leave.
     fn leaves_by(&self, partition: Partition) -> Option<TableVersion> {
-        let moving = self.places.table().row(partition).moving.filter(|_| self.places.is_here(partition));
+        let moving =
+            self.places.table().row(partition).moving.filter(|_| self.places.is_here(partition));
         moving.map(|moving| moving.id)
     }
 
-    /// Decides no check of `partitions` any more, but for what is open: for the move `of`, if it is under way.
+    /// Decides no check of `partitions` any more, but for what is open: for the move `of`, if it is
+    /// under way.
     pub fn freeze(&mut self, partitions: &BTreeSet<Partition>, of: TableVersion) {
         for partition in self.mine(partitions) {
             if self.leaves_by(partition) == Some(of) {
@@ -113,8 +128,8 @@ impl Shard {
         }
     }
 
-    /// Answers no question to shared buckets of `partitions` any more, but for what is held. False where they aren't all frozen for the move
-    /// `of`.
+    /// Answers no question to shared buckets of `partitions` any more, but for what is held. False
+    /// where they aren't all frozen for the move `of`.
     pub fn close(&mut self, partitions: &BTreeSet<Partition>, of: TableVersion) -> bool {
         let mine = self.mine(partitions);
         let is_frozen = self.are_frozen(partitions, of);
@@ -124,28 +139,33 @@ impl Shard {
         is_frozen
     }
 
-    /// Whether those of `partitions` that are this shard's are frozen for the move `of`, all of them.
+    /// Whether those of `partitions` that are this shard's are frozen for the move `of`, all of
+    /// them.
     fn are_frozen(&self, partitions: &BTreeSet<Partition>, of: TableVersion) -> bool {
-        let frozen = |partition| self.moves.frozen.get(&partition).is_some_and(|frozen| frozen.of == of);
+        let frozen =
+            |partition| self.moves.frozen.get(&partition).is_some_and(|frozen| frozen.of == of);
         self.mine(partitions).into_iter().all(frozen)
     }
 
-    /// Once no check of `partitions` is open: true; false where they are frozen for the move `of` no more.
+    /// Once no check of `partitions` is open: true; false where they are frozen for the move `of`
+    /// no more.
     pub fn is_quiet(&self, partitions: &BTreeSet<Partition>, of: TableVersion) -> Option<bool> {
         if !self.are_frozen(partitions, of) {
             return Some(false);
         }
         let is_of = |hash: AccountHash| partitions.contains(&hash.partition());
         let parked = || {
-            let extras = self.parked_in.iter().filter_map(|ix| self.accounts.get(*ix).extras.as_ref());
+            let extras =
+                self.parked_in.iter().filter_map(|ix| self.accounts.get(*ix).extras.as_ref());
             extras.flat_map(|extras| &extras.parked).any(|op| is_of(op.hash))
         };
         let is_open = self.open.values().any(|op| is_of(op.hash)) || parked();
         (!is_open).then_some(true)
     }
 
-    /// Once nothing is held of any shared bucket of `partitions`, which are closed: what has changed since they were copied for the move
-    /// `of`. That is nothing where they are frozen for it no more, or were copied for another.
+    /// Once nothing is held of any shared bucket of `partitions`, which are closed: what has
+    /// changed since they were copied for the move `of`. That is nothing where they are frozen for
+    /// it no more, or were copied for another.
     pub fn rest(
         &mut self,
         partitions: &BTreeSet<Partition>,
@@ -155,11 +175,13 @@ impl Shard {
         if !self.are_frozen(partitions, of) {
             return Some(None);
         }
-        let is_held = self.shared.busy_keys().any(|key| partitions.contains(&Partition::of_key(key)));
+        let is_held =
+            self.shared.busy_keys().any(|key| partitions.contains(&Partition::of_key(key)));
         (!is_held).then(|| self.changed(partitions, of, now))
     }
 
-    /// Goes on deciding `partitions`, of which nothing was handed to anybody who may come to own them by the move `of`.
+    /// Goes on deciding `partitions`, of which nothing was handed to anybody who may come to own
+    /// them by the move `of`.
     pub fn thaw(
         &mut self,
         partitions: &BTreeSet<Partition>,
@@ -180,7 +202,8 @@ impl Shard {
         self.ask_again(now, effects);
     }
 
-    /// Lets go on whoever waited for a partition that was to leave and about which the log has decided.
+    /// Lets go on whoever waited for a partition that was to leave and about which the log has
+    /// decided.
     pub(super) fn let_go(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let (places, me) = (self.places.clone(), self.places.me());
         self.accounts.end_copies(|partition, of| {
@@ -215,7 +238,8 @@ impl Shard {
         }
     }
 
-    /// What comes for a partition that is not open: it waits where it is frozen, and is sent back where it isn't here.
+    /// What comes for a partition that is not open: it waits where it is frozen, and is sent back
+    /// where it isn't here.
     pub(in crate::shard) fn hold_back(
         &mut self,
         questions: SmallVec<[Question; 1]>,
@@ -231,14 +255,20 @@ impl Shard {
         if self.moves.waiting >= WAITING_MAX {
             return self.answer(answer_to, Err(Refusal::Busy));
         }
-        let deadline_ms = questions.iter().map(|question| question.check.deadline_ms).max().unwrap_or(0);
+        let deadline_ms =
+            questions.iter().map(|question| question.check.deadline_ms).max().unwrap_or(0);
         let deadline = now.boot.saturating_add(deadline_ms.saturating_mul(MS));
         self.moves.waiting += 1;
         frozen.waiting.push_back(Waiting { questions, answer_to, peek, deadline });
     }
 
-    /// A question of this node's own to a bucket of a partition that is not open; back, where it is.
-    pub(in crate::shard) fn hold_back_ask(&mut self, ask: Ask, effects: &mut Vec<Effect>) -> Option<Ask> {
+    /// A question of this node's own to a bucket of a partition that is not open; back, where it
+    /// is.
+    pub(in crate::shard) fn hold_back_ask(
+        &mut self,
+        ask: Ask,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Ask> {
         if self.takes(&ask) {
             return Some(ask);
         }
@@ -258,8 +288,9 @@ impl Shard {
         }
         let mut late = Vec::new();
         for Frozen { waiting, .. } in self.moves.frozen.values_mut() {
-            let (over, left): (VecDeque<_>, _) =
-                std::mem::take(waiting).into_iter().partition(|waiting| waiting.deadline <= now.boot);
+            let (over, left): (VecDeque<_>, _) = std::mem::take(waiting)
+                .into_iter()
+                .partition(|waiting| waiting.deadline <= now.boot);
             *waiting = left;
             late.extend(over);
         }
@@ -268,7 +299,8 @@ impl Shard {
         self.moves.asks.retain(|(_, ask)| ask.deadline > now.boot);
     }
 
-    /// Forgets some of what is known of partitions that others own. Nobody asks for it, so it has time.
+    /// Forgets some of what is known of partitions that others own. Nobody asks for it, so it has
+    /// time.
     pub(in crate::shard) fn forget_some(&mut self) {
         for _ in 0..FORGOTTEN_PER_TICK {
             let Some(partition) = self.moves.left_behind.pop_first() else { return };
@@ -288,7 +320,8 @@ impl Shard {
         self.lost.remove(partition);
     }
 
-    /// Forgets an account, unless a check is open in it, which ends by itself; what it is about is not this node's any more.
+    /// Forgets an account, unless a check is open in it, which ends by itself; what it is about is
+    /// not this node's any more.
     pub(super) fn forget_account(&mut self, ix: AccountIx) {
         let extras = self.accounts.get(ix).extras.as_ref();
         if extras.is_none_or(|extras| extras.holds.is_empty() && extras.parked.is_empty()) {

@@ -1,4 +1,5 @@
-//! Batches: one tenant's checks that pass together or not at all, and checks that are merely asked together.
+//! Batches: one tenant's checks that pass together or not at all, and checks that are merely asked
+//! together.
 
 use super::*;
 use crate::check::Reason;
@@ -86,11 +87,19 @@ fn checks_asked_one_by_one_are_answered_in_their_order_each_with_its_own_outcome
         let nobody = Check { tier: Some(name("nope")), ..of("x") };
         for tenant in world.near_and_far() {
             let ann = by_client("ann", &tenant);
-            let checks = [costing(2, &ann), costing(2, &ann), by_client("bob", &tenant), nobody.clone(), ann];
+            let checks = [
+                costing(2, &ann),
+                costing(2, &ann),
+                by_client("bob", &tenant),
+                nobody.clone(),
+                ann,
+            ];
             let answers = world.ask_each(&checks);
-            let said: Vec<_> = answers.iter().map(|a| a.as_ref().map(|d| (d.allowed, d.cost))).collect();
+            let said: Vec<_> =
+                answers.iter().map(|a| a.as_ref().map(|d| (d.allowed, d.cost))).collect();
             let unknown = Refusal::UnknownTier(name("nope"));
-            let expected = [Ok((true, 2)), Ok((false, 2)), Ok((true, 1)), Err(&unknown), Ok((true, 1))];
+            let expected =
+                [Ok((true, 2)), Ok((false, 2)), Ok((true, 1)), Err(&unknown), Ok((true, 1))];
             assert_eq!(said, expected);
         }
     }

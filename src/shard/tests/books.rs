@@ -68,7 +68,8 @@ impl Books {
         }
     }
 
-    /// Every limit that said no was so used up, by what was admitted, that there was no room for what was asked.
+    /// Every limit that said no was so used up, by what was admitted, that there was no room for
+    /// what was asked.
     pub fn assert_denials_were_needed(&self) {
         for (checks, decisions) in &self.denied {
             let asked = |name: &str| -> u64 {

@@ -103,7 +103,9 @@ fn clients_beyond_a_tenants_cap_share_one_bucket() {
     }
     // Other tenants have caps of their own.
     assert!(
-        !world.decide(&by_client("c0", &Check { tier: Some(name("clients")), ..of("other") })).approximate()
+        !world
+            .decide(&by_client("c0", &Check { tier: Some(name("clients")), ..of("other") }))
+            .approximate()
     );
 }
 
@@ -132,13 +134,15 @@ fn a_bucket_that_an_open_check_holds_units_of_makes_no_room_for_another() {
     );
     let mut world = World::new(2, &policy, keys(1), 0);
     let [_, far] = world.near_and_far();
-    let (mut ann, mut bob) = (world.start(&by_client("ann", &far)), world.start(&by_client("bob", &far)));
+    let (mut ann, mut bob) =
+        (world.start(&by_client("ann", &far)), world.start(&by_client("bob", &far)));
     world.deliver_all();
     let approximate = [&mut ann, &mut bob].map(|answer| only(now(answer)).unwrap().approximate());
     assert_eq!(approximate, [false, true]);
 }
 
-/// A bucket that was just made for one check of the batch is like a fresh one, and yet no room for the next.
+/// A bucket that was just made for one check of the batch is like a fresh one, and yet no room for
+/// the next.
 #[test]
 fn a_batch_of_many_clients_makes_no_more_buckets_than_the_cap_allows() {
     let mut world = World::new(2, POLICY, keys(10), 0);
@@ -152,7 +156,8 @@ fn a_batch_of_many_clients_makes_no_more_buckets_than_the_cap_allows() {
 #[test]
 fn limits_of_invented_names_share_one_bucket_for_each_algorithm() {
     let mut world = World::new(1, &POLICY.replace("limit = 2", "limit = 1000"), keys(10), 0);
-    let invented = |i: usize| with_limits(&[sent(&format!("n{i}"), &[Dimension::Tenant], 2)], &of("initech"));
+    let invented =
+        |i: usize| with_limits(&[sent(&format!("n{i}"), &[Dimension::Tenant], 2)], &of("initech"));
     // One of the ten buckets is that of initech's configured limit.
     let admitted: usize = (0..100).map(|i| world.admits(&invented(i), 3)).sum();
     assert_eq!((admitted, world.buckets()), (9 * 2 + 2, 11));
@@ -209,13 +214,15 @@ fn all_keys_together_have_a_cap_and_nobody_is_refunded_at_it() {
             first.push(check(tenant, client));
         }
     }
-    // Each of twenty tenants may have one bucket beyond the thirty, in which its further clients meet.
+    // Each of twenty tenants may have one bucket beyond the thirty, in which its further clients
+    // meet.
     assert_eq!(first.len(), 30);
     assert!(world.buckets() <= 30 + 20, "{}", world.buckets());
     assert!(first.iter().all(|check| !world.decide(check).allowed));
 }
 
-// --------------------------------------------------------------------------- what the crowd has in common, and what not
+// --------------------------------------------------------------------------- what the crowd has in
+// common, and what not
 
 #[test]
 fn a_permit_of_the_crowd_is_released_and_renewed_like_any_other() {
@@ -249,12 +256,14 @@ fn addresses_of_anonymous_push_no_named_tenant_out() {
     assert!(acme.allowed && !acme.approximate());
 }
 
-// --------------------------------------------------------------------------- several demands that meet in one bucket
+// --------------------------------------------------------------------------- several demands that
+// meet in one bucket
 
 #[test]
 fn a_batch_whose_clients_meet_in_one_bucket_passes_only_if_it_has_room_for_all() {
     let mut world = World::new(1, POLICY, keys(1), 0);
-    let clients = |names: &[&str]| -> Vec<_> { names.iter().map(|n| by_client(n, &of("initech"))).collect() };
+    let clients =
+        |names: &[&str]| -> Vec<_> { names.iter().map(|n| by_client(n, &of("initech"))).collect() };
     world.decide(&clients(&["ann"])[0]);
     assert!(!world.ask_all(&clients(&["bob", "cid", "dee"])).unwrap()[0].allowed);
     assert!(world.ask_all(&clients(&["bob", "cid"])).unwrap()[0].allowed);
@@ -289,7 +298,8 @@ fn a_batch_whose_addresses_meet_in_one_bucket_is_answered_and_does_not_wait_for_
 }
 
 #[test]
-fn shared_limits_of_a_request_that_meet_in_one_bucket_are_answered_and_do_not_wait_for_each_other() {
+fn shared_limits_of_a_request_that_meet_in_one_bucket_are_answered_and_do_not_wait_for_each_other()
+{
     let mut world = World::new(1, &POLICY.replace("limit = 2", "limit = 1000"), shared(1), 0);
     world.decide(&ip(0, &of("acme")));
     let both = ["x", "y"].map(|n| sent(n, &[Dimension::Ip], 3));
@@ -326,7 +336,8 @@ fn crowded(limit: u32) -> (World, [Vec<usize>; 2]) {
 fn two_batches_that_each_want_more_of_one_bucket_than_is_left_do_not_wait_for_each_other() {
     let (mut world, [ips, _]) = crowded(3);
     let [near, far] = [0, 1].map(|shard| world.tenant_of(shard));
-    // Two of the three are held; their holder's answer comes too late, and then there are three for two times three.
+    // Two of the three are held; their holder's answer comes too late, and then there are three for
+    // two times three.
     let mut holder = world.start(&within(100, &costing(2, &ip(ips[0], &far))));
     world.deliver_asks();
     let batch = |ips: &[usize]| -> Vec<_> { ips.iter().map(|i| ip(*i, &near)).collect() };
@@ -339,7 +350,8 @@ fn two_batches_that_each_want_more_of_one_bucket_than_is_left_do_not_wait_for_ea
     assert_eq!((allowed, world.is_busy()), ([true, false], false));
 }
 
-/// The bucket that stands in has the same key in every shard, and the order of the keys says nothing between two of them.
+/// The bucket that stands in has the same key in every shard, and the order of the keys says
+/// nothing between two of them.
 #[test]
 fn two_batches_over_the_crowds_of_two_shards_do_not_wait_for_each_other() {
     let (mut world, [here, there]) = crowded(1);

@@ -1,11 +1,13 @@
-//! Permits after a crash: an owner that lost which are in flight never lets there be more than the maximum.
+//! Permits after a crash: an owner that lost which are in flight never lets there be more than the
+//! maximum.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::check::{Exactness, Reason};
 
-/// Three in flight, each for ten minutes at most; a tier of longer permits, and one without a maximum.
+/// Three in flight, each for ten minutes at most; a tier of longer permits, and one without a
+/// maximum.
 const POLICY: &str = r#"
     default_tier = "t"
     [tiers.t]
@@ -233,13 +235,17 @@ fn once_the_wait_is_over_an_unknown_permit_is_gone() {
 
 #[test]
 fn a_permit_is_neither_granted_nor_renewed_beyond_its_tiers_time() {
-    let mut world = World::alone(&POLICY.replace("default_tier", "request_tier = \"ignore\"\ndefault_tier"));
+    let mut world =
+        World::alone(&POLICY.replace("default_tier", "request_tier = \"ignore\"\ndefault_tier"));
     let granted = world.decide(&asking("acme", HOUR)).permit.unwrap();
     assert_eq!(granted.expires_in, MOST);
     let renewed = |world: &mut World, id: PermitId, ttl: u64| {
         world.on(0, |s, now, _| s.renew(id, ttl / crate::clock::MS, now))
     };
-    assert!(matches!(renewed(&mut world, granted.id, MOST + SECOND), Err(Refusal::PermitTooLong(_))));
+    assert!(matches!(
+        renewed(&mut world, granted.id, MOST + SECOND),
+        Err(Refusal::PermitTooLong(_))
+    ));
     assert_eq!(renewed(&mut world, granted.id, MOST), Ok(Some(600_000)));
     // Without a time: half a minute.
     assert_eq!(renewed(&mut world, granted.id, 0), Ok(Some(30_000)));

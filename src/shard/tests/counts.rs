@@ -22,7 +22,8 @@ fn every_limit_admits_exactly_its_number_whatever_the_interleaving() {
 }
 
 #[test]
-fn whatever_is_lost_or_late_no_limit_admits_more_than_its_number_and_everybody_is_answered_in_time() {
+fn whatever_is_lost_or_late_no_limit_admits_more_than_its_number_and_everybody_is_answered_in_time()
+{
     for seed in seeds(40) {
         let mut chance = Seed::from_number(seed).fork("lossy", 0);
         let shards = 2 + below(&mut chance, 2) as usize;
@@ -32,7 +33,10 @@ fn whatever_is_lost_or_late_no_limit_admits_more_than_its_number_and_everybody_i
         books.assert_none_gave_too_much();
         for check in &asked {
             for (bucket, left, booked) in world.left_of_all(check, &books) {
-                assert!(left <= booked, "{bucket} has {left} left, and by what was admitted {booked}");
+                assert!(
+                    left <= booked,
+                    "{bucket} has {left} left, and by what was admitted {booked}"
+                );
             }
         }
     }
@@ -108,7 +112,8 @@ fn of_three_hundred_checks_in_flight_at_once_a_hundred_pass_a_global_limit_of_a_
 }
 
 #[test]
-fn the_last_unit_of_a_global_limit_goes_to_one_of_three_that_ask_at_once_and_the_others_wait_for_it() {
+fn the_last_unit_of_a_global_limit_goes_to_one_of_three_that_ask_at_once_and_the_others_wait_for_it()
+ {
     let policy = GLOBAL.replace("limit = 100", "limit = 1");
     for seed in seeds(20) {
         let mut world = World::new(3, &policy, ROOM, seed);
@@ -191,7 +196,8 @@ fn a_check_that_is_denied_whatever_becomes_of_a_hold_does_not_wait_for_it() {
     assert!(world.decide(&both).allowed);
     let mut holder = world.start(&costing(49, &far));
     world.lose_all();
-    // Of the rate's fifty one is taken and the others are held; but it is the second limit that has no more.
+    // Of the rate's fifty one is taken and the others are held; but it is the second limit that has
+    // no more.
     let denied = world.decide(&both);
     assert_eq!((denier(&denied), verdict(&denied, "rate").outcome), ("adhoc", Outcome::Held));
     assert!(answered(&mut holder).is_none());
@@ -203,7 +209,8 @@ fn a_denial_names_the_limit_that_is_used_up_and_not_one_that_somebody_holds() {
     let mut world = World::new(2, GLOBAL, ROOM, 0);
     let [near, far] = world.near_and_far();
     assert!(world.decide(&costing(50, &near)).allowed);
-    // Fifty of the hundred are left, and the far tenant holds them for as long as the messages are under way.
+    // Fifty of the hundred are left, and the far tenant holds them for as long as the messages are
+    // under way.
     let mut holder = world.start(&costing(50, &far));
     world.deliver();
     let denied = only(now(&mut world.start(&near))).unwrap();

@@ -107,7 +107,8 @@ fn the_pages_of_a_listing_hold_every_tenant_once() {
 
 #[test]
 fn a_check_that_is_open_during_a_reset_is_charged_after_it() {
-    let policy = POLICY.replace(r#"name = "address", per = ["ip"]"#, r#"name = "everybody", per = []"#);
+    let policy =
+        POLICY.replace(r#"name = "address", per = ["ip"]"#, r#"name = "everybody", per = []"#);
     let mut world = World::new(2, &policy, ROOM, 0);
     let [_, far] = world.near_and_far();
     let mut open = world.start(&costing(4, &far));

@@ -5,7 +5,8 @@ use crate::check::PermitId;
 use crate::clock::{Now, SECOND};
 use crate::codec::golden::{NEVER, same};
 use crate::limit::{
-    Calendar, LeakyBucket, OnExceeded, Period, Permits, Quota, Rate, Rule, State, TokenBucket, Window,
+    Calendar, LeakyBucket, OnExceeded, Period, Permits, Quota, Rate, Rule, State, TokenBucket,
+    Window,
 };
 use crate::placement::{Epoch, Partition};
 

@@ -23,7 +23,10 @@ fn an_allowed_answer_is_replayed_with_the_same_permit_and_charged_once() {
     let first = world.decide(&check);
     world.pass(59 * SECOND);
     let again = world.decide(&within(5, &check));
-    assert_eq!((first.allowed, first.replayed, again.allowed, again.replayed), (true, false, true, true));
+    assert_eq!(
+        (first.allowed, first.replayed, again.allowed, again.replayed),
+        (true, false, true, true)
+    );
     assert_eq!(again.permit, first.permit);
     assert_eq!(verdict(&again, "rate").remaining, 4_993);
     assert_eq!((left(&mut world, &check), world.describe(&check).permits), (4_993, 1));

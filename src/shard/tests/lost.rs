@@ -1,4 +1,5 @@
-//! Messages that are lost or late: what may have been admitted stays spent, and nobody waits beyond his deadline.
+//! Messages that are lost or late: what may have been admitted stays spent, and nobody waits beyond
+//! his deadline.
 
 use super::*;
 use crate::clock::MS;
@@ -98,7 +99,8 @@ fn a_check_whose_answer_is_lost_or_late_gives_back_what_it_held_elsewhere() {
 
 #[test]
 fn a_late_answer_from_a_bucket_that_stands_in_beyond_a_cap_gives_back_what_it_holds_too() {
-    let policy = POLICY.replace("limit = 1,", "limit = 100,").replace("limit = 10,", "limit = 10000,");
+    let policy =
+        POLICY.replace("limit = 1,", "limit = 100,").replace("limit = 10,", "limit = 10000,");
     for seed in seeds(10) {
         let mut world = World::new(3, &policy, Caps { shared_keys: 4, ..ROOM }, seed);
         let check = |i: u32| from_ip(&format!("10.0.0.{i}"), &of("acme"));
@@ -134,7 +136,8 @@ fn a_check_that_is_parked_behind_a_longer_one_hears_busy_at_its_own_deadline() {
 }
 
 #[test]
-fn a_check_that_waits_for_anothers_hold_hears_busy_at_its_own_deadline_and_leaves_the_other_alone() {
+fn a_check_that_waits_for_anothers_hold_hears_busy_at_its_own_deadline_and_leaves_the_other_alone()
+{
     let (mut world, near, far) = world(0);
     let mut first = world.start(&costing(10, &far));
     world.deliver_asks();

@@ -1,8 +1,10 @@
-//! A few shards without a runtime: their effects wait in queues, and a seed decides which is delivered next.
+//! A few shards without a runtime: their effects wait in queues, and a seed decides which is
+//! delivered next.
 //!
-//! With an even seed all shards are on one node; with an odd one each is on a node of its own, and what they say to each other
-//! goes from node to node. Between two shards messages keep their order; across pairs any interleaving happens, as with the actors' mailboxes. Time
-//! stands unless a test lets it pass. A failing run prints its seed; `TIDEGATE_TEST_SEED` plays that one alone.
+//! With an even seed all shards are on one node; with an odd one each is on a node of its own, and
+//! what they say to each other goes from node to node. Between two shards messages keep their
+//! order; across pairs any interleaving happens, as with the actors' mailboxes. Time stands unless
+//! a test lets it pass. A failing run prints its seed; `TIDEGATE_TEST_SEED` plays that one alone.
 
 mod batches;
 mod books;
@@ -33,11 +35,14 @@ use super::op::{Answer, Decisions, Home, OpRef};
 use super::shared::{Ask, Reply};
 use super::{Question, Refusal, SavedState};
 use crate::check::{
-    Check, Cost, Decision, Dimension, Label, Limit, Match, Name, PermitId, RequestId, TenantId, Verdict,
+    Check, Cost, Decision, Dimension, Label, Limit, Match, Name, PermitId, RequestId, TenantId,
+    Verdict,
 };
 use crate::clock::{Now, SECOND};
 use crate::limit::{Outcome, Rule, Window};
-use crate::placement::{BootId, Epoch, NodeId, Partition, Places, Seat, Secret, Table, TableVersion};
+use crate::placement::{
+    BootId, Epoch, NodeId, Partition, Places, Seat, Secret, Table, TableVersion,
+};
 use crate::policy::{Document, Policy};
 use crate::random::{Generator, Seed};
 
@@ -67,7 +72,8 @@ fn seat(node: usize, life: u64) -> Seat {
     Seat { node: NodeId(node as u64 + 1), boot: BootId(life * 1_000 + node as u64 + 1) }
 }
 
-/// The placement as node `me` of `nodes` sees it: partitions in turn, under the epoch that has the number of its life.
+/// The placement as node `me` of `nodes` sees it: partitions in turn, under the epoch that has the
+/// number of its life.
 fn places(me: usize, nodes: usize, life: u64) -> Arc<Places> {
     let owner = |life| Partition::all().map(move |p| (seat(p.shard(nodes), life), None));
     let first = Table::new(TableVersion(1), owner(1)).unwrap();
@@ -131,7 +137,8 @@ impl World {
         Self::new(1, policy, ROOM, 0)
     }
 
-    // ------------------------------------------------------------------------------------------------- questions
+    // -------------------------------------------------------------------------------------------------
+    // questions
 
     fn question(&self, check: &Check) -> Question {
         let epoch = Epoch::FIRST;
@@ -144,7 +151,11 @@ impl World {
     }
 
     /// Lets a shard work, and puts what it wants done on its links.
-    fn on<T>(&mut self, shard: usize, work: impl FnOnce(&mut Shard, Now, &mut Vec<Effect>) -> T) -> T {
+    fn on<T>(
+        &mut self,
+        shard: usize,
+        work: impl FnOnce(&mut Shard, Now, &mut Vec<Effect>) -> T,
+    ) -> T {
         let mut effects = Vec::new();
         let done = work(&mut self.shards[shard], self.now, &mut effects);
         for effect in effects {
@@ -153,10 +164,15 @@ impl World {
                 // For a shard elsewhere the bucket is where the partitions of whoever answers are.
                 Effect::Reply(reply) if self.apart => {
                     let from = Home::Far(Partition::new(shard as u16).unwrap());
-                    ((reply.op.boot.0 % 1_000 - 1) as usize, Message::Reply(Reply { from, ..reply }))
+                    (
+                        (reply.op.boot.0 % 1_000 - 1) as usize,
+                        Message::Reply(Reply { from, ..reply }),
+                    )
                 }
                 Effect::Reply(reply) => (reply.op.shard as usize, Message::Reply(reply)),
-                Effect::Settle { home, op, key, take } => (self.at(home), Message::Settle { op, key, take }),
+                Effect::Settle { home, op, key, take } => {
+                    (self.at(home), Message::Settle { op, key, take })
+                }
             };
             assert_ne!(to, shard, "a shard sends itself nothing");
             self.links.entry((shard, to)).or_default().push_back(message);
@@ -179,14 +195,16 @@ impl World {
     }
 
     fn start_all(&mut self, all: &[Check]) -> oneshot::Receiver<Answer> {
-        let (questions, (to, answer)) = (all.iter().map(|c| self.question(c)).collect(), oneshot::channel());
+        let (questions, (to, answer)) =
+            (all.iter().map(|c| self.question(c)).collect(), oneshot::channel());
         self.on(self.home(&all[0]), |s, now, out| s.check_all(questions, to, now, out));
         answer
     }
 
     fn start_each(&mut self, each: &[Check]) -> oneshot::Receiver<Each> {
         let home = each.first().map_or(0, |first| self.home(first));
-        let (questions, (to, answer)) = (each.iter().map(|c| self.question(c)).collect(), oneshot::channel());
+        let (questions, (to, answer)) =
+            (each.iter().map(|c| self.question(c)).collect(), oneshot::channel());
         self.on(home, |s, now, out| s.check_each(questions, to, now, out));
         answer
     }
@@ -268,7 +286,8 @@ impl World {
         shard.set_policy(compiled(shard.policy_version() + 1, policy), self.now);
     }
 
-    // ------------------------------------------------------------------------------------------------- deliveries
+    // -------------------------------------------------------------------------------------------------
+    // deliveries
 
     /// Takes the next message off a link that chance picks.
     fn next_message(&mut self) -> Option<(usize, Message)> {
@@ -333,7 +352,8 @@ impl World {
         self.links.values_mut().map(|link| link.drain(..).count()).sum()
     }
 
-    /// Lets time pass on both clocks; shards that are busy look at it, as their actors do every few milliseconds.
+    /// Lets time pass on both clocks; shards that are busy look at it, as their actors do every few
+    /// milliseconds.
     fn pass(&mut self, nanos: u64) {
         self.now.boot += nanos;
         self.now.wall += nanos;
@@ -351,7 +371,8 @@ impl World {
         }
     }
 
-    // ------------------------------------------------------------------------------------------------- what is there
+    // -------------------------------------------------------------------------------------------------
+    // what is there
 
     fn is_busy(&self) -> bool {
         self.shards.iter().any(Shard::is_busy)
@@ -386,7 +407,12 @@ impl World {
                 let mut keys: Vec<_> = account.buckets.iter().map(|(key, _)| key).collect();
                 keys.sort();
                 keys.dedup();
-                assert_eq!(keys.len(), account.buckets.len(), "a key stands twice in {}", account.id);
+                assert_eq!(
+                    keys.len(),
+                    account.buckets.len(),
+                    "a key stands twice in {}",
+                    account.id
+                );
             }
         }
     }
@@ -461,7 +487,8 @@ fn only(answer: Answer) -> Result<Decision, Refusal> {
     })
 }
 
-// ----------------------------------------------------------------------------------------------------- checks
+// -----------------------------------------------------------------------------------------------------
+// checks
 
 fn of(tenant: &str) -> Check {
     Check { deadline_ms: 60_000, ..Check::of(TenantId::new(tenant).unwrap()) }
@@ -510,7 +537,8 @@ fn sent(limit_name: &str, per: &[Dimension], limit: u64) -> Limit {
     }
 }
 
-// ----------------------------------------------------------------------------------------------------- decisions
+// -----------------------------------------------------------------------------------------------------
+// decisions
 
 fn verdict<'d>(decision: &'d Decision, limit: &str) -> &'d Verdict {
     let found = decision.verdicts.iter().find(|v| v.limit.name.as_str() == limit);

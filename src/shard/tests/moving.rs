@@ -49,7 +49,8 @@ impl Nodes {
     }
 
     fn begin(&mut self, partitions: &[Partition]) -> TableVersion {
-        let moves: Vec<_> = partitions.iter().map(|p| (*p, self.row(*p).epoch, seat(1, 1))).collect();
+        let moves: Vec<_> =
+            partitions.iter().map(|p| (*p, self.row(*p).epoch, seat(1, 1))).collect();
         self.log(|table, at| table.begin_moves(&moves, at).unwrap());
         self.table.version()
     }
@@ -251,7 +252,8 @@ fn what_was_not_copied_for_this_move_or_not_all_is_handed_to_nobody() {
     assert!(nodes.world.on(0, |s, now, _| s.copy(partitions[0], other, now)).is_none());
     assert!(!nodes.world.on(0, |s, _, _| s.close(&set, other)));
     assert_eq!(nodes.world.shards[0].is_quiet(&set, other), Some(false));
-    // What was laid aside without its last part is not what was spent: it is nobody's, and what was spent is lost.
+    // What was laid aside without its last part is not what was spent: it is nobody's, and what was
+    // spent is lost.
     nodes.copy(&partitions, began);
     nodes.commit(&partitions, began);
     assert_eq!(nodes.world.shards[1].tenants(), 0);
@@ -347,7 +349,10 @@ fn a_large_account_goes_in_pieces_and_is_one_again() {
     let moving = |me: usize, at: u64| {
         let table = places(0, 1, 1).table().clone();
         let moves = [(partition, table.row(partition).epoch, seat(1, 1))];
-        Arc::new(Places::new(seat(me, 1), Arc::new(table.begin_moves(&moves, TableVersion(at)).unwrap())))
+        Arc::new(Places::new(
+            seat(me, 1),
+            Arc::new(table.begin_moves(&moves, TableVersion(at)).unwrap()),
+        ))
     };
     world.on(0, |s, now, out| s.set_places(moving(0, 100), now, out));
     let copy = world.on(0, |s, now, _| s.copy(partition, TableVersion(100), now)).unwrap();
@@ -401,14 +406,21 @@ fn what_another_node_was_given_up_with_begins_as_spent_here_unless_nobody_has_ow
             assert!(nodes.decides(0, &theirs).unwrap().allowed);
         } else {
             let nobody = Seat { boot: BootId::NEVER, ..seat(0, 1) };
-            let owner = |p: Partition| if nodes.row(p).owner == seat(0, 1) { nobody } else { seat(1, 1) };
+            let owner =
+                |p: Partition| if nodes.row(p).owner == seat(0, 1) { nobody } else { seat(1, 1) };
             let at = nodes.table.version();
-            nodes.table = Arc::new(Table::new(at, Partition::all().map(|p| (owner(p), None))).unwrap());
+            nodes.table =
+                Arc::new(Table::new(at, Partition::all().map(|p| (owner(p), None))).unwrap());
         }
         let row = |nodes: &Nodes, partition| nodes.row(partition).epoch;
         let taken: Vec<_> = partitions
             .iter()
-            .map(|p| Change { partition: *p, expected: row(&nodes, *p), owner: seat(1, 1), replica: None })
+            .map(|p| Change {
+                partition: *p,
+                expected: row(&nodes, *p),
+                owner: seat(1, 1),
+                replica: None,
+            })
             .collect();
         nodes.log(|table, at| table.with(&taken, at).unwrap());
         assert_eq!(nodes.decides(1, &theirs).unwrap().allowed, !was_there);
@@ -494,7 +506,8 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
         let partitions: BTreeSet<_> = Partition::all().collect();
         let all_to = |at: u64| {
             let table = places(0, 1, 1).table().clone();
-            let moves: Vec<_> = partitions.iter().map(|p| (*p, table.row(*p).epoch, seat(1, 1))).collect();
+            let moves: Vec<_> =
+                partitions.iter().map(|p| (*p, table.row(*p).epoch, seat(1, 1))).collect();
             let table = table.begin_moves(&moves, TableVersion(at)).unwrap();
             Arc::new(Places::new(seat(0, 1), Arc::new(table)))
         };
@@ -514,7 +527,9 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
                 14 => permits.pop().into_iter().for_each(|id| world.release(id)),
                 15 => {
                     let question = world.question(&tenant);
-                    world.on(0, |s, _, _| s.forget_spent(tenant.tenant.as_str(), question.hash, false));
+                    world.on(0, |s, _, _| {
+                        s.forget_spent(tenant.tenant.as_str(), question.hash, false)
+                    });
                 }
                 16 => world.sweep(),
                 17 => world.pass(MINUTE * few),
@@ -530,7 +545,8 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
         world.on(0, |s, _, _| s.freeze(&partitions, of));
         let rest = world.on(0, |s, now, _| s.rest(&partitions, of, now)).flatten().unwrap();
         world.on(0, |s, now, out| s.set_places(all_to(other.0), now, out));
-        let known = partitions.iter().map(|p| world.on(0, |s, now, _| s.copy(*p, other, now)).unwrap());
+        let known =
+            partitions.iter().map(|p| world.on(0, |s, now, _| s.copy(*p, other, now)).unwrap());
         let known: Vec<_> = known.collect();
         copies.push(rest);
         assert_eq!(told(copies, world.now), told(known, world.now));

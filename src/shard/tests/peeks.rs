@@ -58,7 +58,8 @@ fn looking_changes_nothing() {
 #[test]
 fn a_look_says_what_a_check_is_answered_right_after() {
     let say = |d: &Decision, taken: u64| {
-        let verdicts: Vec<_> = d.verdicts.iter().map(|v| (v.remaining + taken, v.outcome)).collect();
+        let verdicts: Vec<_> =
+            d.verdicts.iter().map(|v| (v.remaining + taken, v.outcome)).collect();
         (d.allowed, d.cost, d.tier.clone(), d.denied_by.clone(), d.retry_after, verdicts)
     };
     for seed in seeds(10) {
@@ -109,6 +110,9 @@ fn while_somebody_holds_what_is_left_a_look_says_yes_or_says_when() {
     assert!(only(now(&mut holder)).unwrap().allowed);
     for look in [&mut from_near, &mut from_far] {
         let looked = only(now(look)).unwrap();
-        assert!(looked.allowed || looked.denied_by.is_some() && looked.retry_after.is_some(), "{looked:?}");
+        assert!(
+            looked.allowed || looked.denied_by.is_some() && looked.retry_after.is_some(),
+            "{looked:?}"
+        );
     }
 }

@@ -136,7 +136,8 @@ fn a_released_permit_lets_a_check_go_on_that_waits_for_a_slot() {
     let [_, far] = world.near_and_far();
     let check = with_permit(60_000, &far);
     let out = world.decide(&check).permit.unwrap();
-    // The second slot is held, by a check whose question is lost; that is no reason to wait for the first.
+    // The second slot is held, by a check whose question is lost; that is no reason to wait for the
+    // first.
     let mut stuck = world.start(&check);
     let mut waits = world.start(&check);
     world.lose_all();

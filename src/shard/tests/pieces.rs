@@ -46,7 +46,9 @@ fn many_accounts_take_several_pieces_and_each_account_is_in_one_of_them() {
         world.decide(&by_client("ann", &of(&format!("t{i}"))));
     }
     let pieces = pieces(&mut world);
-    let ids = pieces.iter().flat_map(|piece| piece.state.accounts.iter().map(|account| account.id.clone()));
+    let ids = pieces
+        .iter()
+        .flat_map(|piece| piece.state.accounts.iter().map(|account| account.id.clone()));
     let ids: Vec<_> = ids.collect();
     assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (10_000, 10_000));
     assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.state.accounts.len() <= 4_096));
@@ -62,11 +64,14 @@ fn one_account_of_many_buckets_is_cut_and_so_are_many_shared_buckets() {
         world.decide(&from_ip(&address, &by_client(&format!("c{i}"), &of("t"))));
     }
     let pieces = pieces(&mut world);
-    assert!(pieces.iter().all(|piece| buckets(piece) <= 16_384 && piece.state.shared.len() <= 8_192));
+    assert!(
+        pieces.iter().all(|piece| buckets(piece) <= 16_384 && piece.state.shared.len() <= 8_192)
+    );
     let keys = pieces.iter().flat_map(|piece| piece.state.accounts.iter().flat_map(|a| &a.buckets));
     let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
     assert_eq!((keys.len(), keys.iter().collect::<BTreeSet<_>>().len()), (20_000, 20_000));
-    let shared: Vec<_> = pieces.iter().flat_map(|piece| &piece.state.shared).map(|(key, _)| *key).collect();
+    let shared: Vec<_> =
+        pieces.iter().flat_map(|piece| &piece.state.shared).map(|(key, _)| *key).collect();
     assert_eq!((shared.len(), shared.iter().collect::<BTreeSet<_>>().len()), (20_000, 20_000));
     // Put together they are what the next one goes on from.
     let mut all = SavedState::joined(pieces.into_iter().map(|piece| piece.state)).unwrap();
@@ -80,7 +85,11 @@ fn one_account_of_many_buckets_is_cut_and_so_are_many_shared_buckets() {
         let check = from_ip(&address, &by_client(&format!("c{i}"), &of("t")));
         let left = |decision: Decision| {
             let left = |name: &str| {
-                decision.verdicts.iter().find(|v| v.limit.name.as_str() == name).map(|v| v.remaining)
+                decision
+                    .verdicts
+                    .iter()
+                    .find(|v| v.limit.name.as_str() == name)
+                    .map(|v| v.remaining)
             };
             (left("client"), left("address"))
         };
@@ -94,7 +103,8 @@ fn what_was_lost_is_told_and_what_is_elsewhere_is_not() {
     for i in 0..50 {
         world.decide(&by_client("ann", &of(&format!("t{i}"))));
     }
-    let here: BTreeSet<_> = world.shards[0].save(world.now).epochs.into_iter().map(|(p, _)| p).collect();
+    let here: BTreeSet<_> =
+        world.shards[0].save(world.now).epochs.into_iter().map(|(p, _)| p).collect();
     let lost = *here.iter().next().unwrap();
     let now = world.now;
     world.on(0, |shard, _, _| shard.lost.lose(std::iter::once(lost), now));
@@ -104,6 +114,10 @@ fn what_was_lost_is_told_and_what_is_elsewhere_is_not() {
     let count = piece.state.accounts.len();
     assert!(count > 5 && count < 45, "{count}");
     assert!(
-        piece.state.accounts.iter().all(|account| here.contains(&secret.account(&account.id).partition()))
+        piece
+            .state
+            .accounts
+            .iter()
+            .all(|account| here.contains(&secret.account(&account.id).partition()))
     );
 }

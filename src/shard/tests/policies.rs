@@ -12,8 +12,12 @@ fn left(world: &mut World, limit: &str) -> u64 {
 #[test]
 fn spent_stays_spent_when_a_number_changes() {
     let policy = |place: &str, numbers: &str| match place {
-        "own" => format!("default_tier = \"t\"\n[tiers.t]\nlimits = [{{ name = \"n\", {numbers} }}]"),
-        _ => format!("default_tier = \"t\"\nlimits = [{{ name = \"n\", per = [], {numbers} }}]\n[tiers.t]"),
+        "own" => {
+            format!("default_tier = \"t\"\n[tiers.t]\nlimits = [{{ name = \"n\", {numbers} }}]")
+        }
+        _ => format!(
+            "default_tier = \"t\"\nlimits = [{{ name = \"n\", per = [], {numbers} }}]\n[tiers.t]"
+        ),
     };
     for numbers in [
         r#"algorithm = "fixed_window", window = "1d", limit = "#,
@@ -110,7 +114,8 @@ fn a_tier_that_does_not_exist_is_refused_and_nothing_is_charged() {
 #[test]
 fn limits_of_a_request_stand_in_for_the_tiers_or_beside_them_or_are_refused() {
     let adhoc = with_limits(&[sent("adhoc", &[Dimension::Tenant], 2)], &of("acme"));
-    let policy = |word: &str| tiers("", "").replace("[tiers.free]", &format!("[tiers.free]\n{word}"));
+    let policy =
+        |word: &str| tiers("", "").replace("[tiers.free]", &format!("[tiers.free]\n{word}"));
     for (word, limits) in [
         ("", &["adhoc"][..]),
         ("request_limits = \"instead\"", &["adhoc"]),
@@ -167,10 +172,12 @@ fn an_endpoints_cost_times_the_tiers_multiplier_is_charged() {
 }
 
 #[test]
-fn a_limit_that_only_watches_is_reported_and_denies_nothing_and_so_is_every_limit_under_the_kill_switch() {
-    for policy in
-        [tiers("", "").replace("limit = 5,", "limit = 5, enforce = false,"), tiers("enforce = false", "")]
-    {
+fn a_limit_that_only_watches_is_reported_and_denies_nothing_and_so_is_every_limit_under_the_kill_switch()
+ {
+    for policy in [
+        tiers("", "").replace("limit = 5,", "limit = 5, enforce = false,"),
+        tiers("enforce = false", ""),
+    ] {
         let mut world = World::alone(&policy);
         assert_eq!(world.admits(&of("acme"), 10), 10);
         assert!(matches!(verdict(&world.decide(&of("acme")), "rate").outcome, Outcome::Wait(_)));

@@ -57,7 +57,8 @@ fn another_number_of_shards_knows_what_was_spent_and_which_permits_are_out() {
         for i in 0..100 {
             let check = with_permit(1_000, &costing(1 + i as u32 % 2, &check(i)));
             let say = |d: Decision| {
-                let left: Vec<_> = d.verdicts.iter().map(|v| (v.remaining, v.reset_after)).collect();
+                let left: Vec<_> =
+                    d.verdicts.iter().map(|v| (v.remaining, v.reset_after)).collect();
                 (d.allowed, d.denied_by, d.retry_after, left)
             };
             assert_eq!(say(next.peek(&check)), say(world.peek(&check)));
@@ -118,8 +119,10 @@ fn what_somebody_owned_in_between_is_not_taken_over() {
         let mut next = World::living(life, false, 2, POLICY, ROOM, 0);
         next.now = world.now;
         if life == 3 {
-            let twice =
-                super::places(0, 1, 2).table().seat(NodeId(1), seat(0, 3).boot, TableVersion(9)).unwrap();
+            let twice = super::places(0, 1, 2)
+                .table()
+                .seat(NodeId(1), seat(0, 3).boot, TableVersion(9))
+                .unwrap();
             let places = Arc::new(Places::new(seat(0, 3), Arc::new(twice)));
             next.shards.iter_mut().for_each(|shard| shard.places = places.clone());
         }
@@ -133,7 +136,8 @@ fn beyond_the_caps_too_a_restart_refunds_nobody() {
     let tight = Caps { unknown_tenants: 2, shared_keys: 2, ..ROOM };
     for seed in seeds(5) {
         let mut world = World::together(3, POLICY, tight, seed);
-        let check = |i: usize| from_ip(&format!("10.0.{}.{}", i / 256, i % 256), &of(&format!("t{i}")));
+        let check =
+            |i: usize| from_ip(&format!("10.0.{}.{}", i / 256, i % 256), &of(&format!("t{i}")));
         for i in 0..300 {
             world.decide(&check(i));
         }

@@ -1,4 +1,5 @@
-//! A run: checks, batches and repetitions of several tenants at random instants, under limits that are soon used up.
+//! A run: checks, batches and repetitions of several tenants at random instants, under limits that
+//! are soon used up.
 
 use super::books::Books;
 use super::*;
@@ -8,7 +9,8 @@ use crate::clock::MS;
 /// How a run is to go.
 pub struct Run {
     pub tenants: u64,
-    /// In how many of ten steps an op starts, while some are left; in the others a message is delivered.
+    /// In how many of ten steps an op starts, while some are left; in the others a message is
+    /// delivered.
     pub eagerness: u64,
     /// Messages get lost, and time passes beyond deadlines and holds.
     pub lossy: bool,
@@ -45,7 +47,8 @@ pub fn policy(chance: &mut Generator) -> String {
         .filter(|i| which >> i & 1 == 1)
         .map(|i| format!("{{ {}, limit = {} }},\n", SHARED[i], 1 + below(chance, 25)))
         .collect();
-    let (slots, burst, client) = (1 + below(chance, 12), 3 + below(chance, 30), 1 + below(chance, 10));
+    let (slots, burst, client) =
+        (1 + below(chance, 12), 3 + below(chance, 30), 1 + below(chance, 10));
     format!(
         r#"
         default_tier = "t"
@@ -62,7 +65,12 @@ pub fn policy(chance: &mut Generator) -> String {
 impl Run {
     /// A calm run of some tenants with some congestion.
     pub fn of(chance: &mut Generator) -> Self {
-        Self { tenants: 1 + below(chance, 6), eagerness: 1 + below(chance, 9), lossy: false, changing: false }
+        Self {
+            tenants: 1 + below(chance, 6),
+            eagerness: 1 + below(chance, 9),
+            lossy: false,
+            changing: false,
+        }
     }
 
     fn check(&self, chance: &mut Generator, tenant: u64) -> Check {
@@ -88,7 +96,8 @@ impl Run {
         let tenant = world.below(self.tenants);
         let kind = world.below(10);
         let count = if kind < 7 { 1 } else { 1 + world.below(4) };
-        let mut checks: Vec<_> = (0..count).map(|_| self.check(&mut world.chance, tenant)).collect();
+        let mut checks: Vec<_> =
+            (0..count).map(|_| self.check(&mut world.chance, tenant)).collect();
         if kind < 2 {
             // One of six checks that are repeated again and again.
             let id = world.below(6);
@@ -133,7 +142,11 @@ impl Run {
                 }
                 self.collect(world, &mut open, &mut books);
                 let late = open.iter().find(|op| op.deadline <= world.now.boot);
-                assert!(late.is_none(), "unanswered at its deadline: {:?}", late.map(|op| &op.checks));
+                assert!(
+                    late.is_none(),
+                    "unanswered at its deadline: {:?}",
+                    late.map(|op| &op.checks)
+                );
             }
         }
         if self.lossy {
@@ -152,12 +165,12 @@ impl Run {
     fn collect(&self, world: &World, open: &mut Vec<Open>, books: &mut Books) {
         for mut op in std::mem::take(open) {
             let answers = match &mut op.pending {
-                Pending::All(answer) => {
-                    answered(answer).map(|answer| vec![(op.checks.clone(), answer.map(Decisions::into_vec))])
-                }
+                Pending::All(answer) => answered(answer)
+                    .map(|answer| vec![(op.checks.clone(), answer.map(Decisions::into_vec))]),
                 Pending::Each(answer) => answered(answer).map(|each| {
                     assert_eq!(each.len(), op.checks.len());
-                    let answers = each.into_iter().map(|answer| answer.map(|decision| vec![decision]));
+                    let answers =
+                        each.into_iter().map(|answer| answer.map(|decision| vec![decision]));
                     op.checks.iter().map(|check| vec![check.clone()]).zip(answers).collect()
                 }),
             };

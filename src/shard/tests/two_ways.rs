@@ -27,15 +27,19 @@ const POLICY: &str = r#"
     tier = "closed"
 "#;
 
-/// A request id that nobody has used makes a check take the long way, and changes nothing else about it.
+/// A request id that nobody has used makes a check take the long way, and changes nothing else
+/// about it.
 #[test]
 fn the_short_way_answers_what_the_long_one_would() {
     for seed in seeds(20) {
-        let (mut short, mut long) = (World::new(1, POLICY, ROOM, seed), World::new(1, POLICY, ROOM, seed));
+        let (mut short, mut long) =
+            (World::new(1, POLICY, ROOM, seed), World::new(1, POLICY, ROOM, seed));
         for i in 0..300 {
             let mut check = of(&format!("t{}", short.below(4)));
-            check.client = (short.below(3) > 0).then(|| Label::new(&format!("c{}", short.below(3))).unwrap());
-            check.cost = (short.below(3) > 0).then(|| Cost::new(1 + short.below(6) as u32).unwrap());
+            check.client =
+                (short.below(3) > 0).then(|| Label::new(&format!("c{}", short.below(3))).unwrap());
+            check.cost =
+                (short.below(3) > 0).then(|| Cost::new(1 + short.below(6) as u32).unwrap());
             check.tier = (short.below(4) == 0)
                 .then(|| Name::new(["slow", "open", "none"][short.below(3) as usize]).unwrap());
             if short.below(5) == 0 {
@@ -44,9 +48,14 @@ fn the_short_way_answers_what_the_long_one_would() {
                 let limit = Limit { name, per, when: Match::default(), rule, enforce: true };
                 check.limits = vec![Arc::new(limit)];
             }
-            let (mut here, mut there) = (short.start(&check), long.start(&with_id(&format!("r{i}"), &check)));
+            let (mut here, mut there) =
+                (short.start(&check), long.start(&with_id(&format!("r{i}"), &check)));
             let (one, other) = (only(now(&mut here)), only(now(&mut there)));
-            assert_eq!(format!("{one:?}"), format!("{other:?}"), "check {i} of seed {seed}: {check:?}");
+            assert_eq!(
+                format!("{one:?}"),
+                format!("{other:?}"),
+                "check {i} of seed {seed}: {check:?}"
+            );
             let pause = short.below(2_000) * 1_000_000;
             short.now = Now { boot: short.now.boot + pause, wall: short.now.wall + pause };
             long.now = short.now;

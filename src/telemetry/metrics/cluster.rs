@@ -1,7 +1,8 @@
-//! What a node's metrics say of its cluster: how it stands, the links to the other nodes, and what passes over them.
+//! What a node's metrics say of its cluster: how it stands, the links to the other nodes, and what
+//! passes over them.
 //!
-//! This room knows no cluster: whoever scrapes brings plain numbers. Peers are named in labels, and there are at most 255 of
-//! them, with five series each.
+//! This room knows no cluster: whoever scrapes brings plain numbers. Peers are named in labels, and
+//! there are at most 255 of them, with five series each.
 
 use super::{Families, Scrape, histogram, seconds};
 
@@ -74,7 +75,8 @@ pub struct ForwardCounts {
     pub unreachable: u64,
     /// Forwards that were sent again under the same number, since the first may have been charged.
     pub resent: u64,
-    /// Forwards that an owner declined, because it isn't (under that epoch), and that went on elsewhere.
+    /// Forwards that an owner declined, because it isn't (under that epoch), and that went on
+    /// elsewhere.
     pub moved: u64,
     /// Forwards of others that were decided here.
     pub received: u64,
@@ -97,7 +99,11 @@ impl Families {
         let levels = &scrape.cluster;
         let one_if = |yes: bool| f64::from(u8::from(yes));
         for (name, help, level) in [
-            ("tidegate_raft_term", "Raft's term, which rises with each election.", levels.term as f64),
+            (
+                "tidegate_raft_term",
+                "Raft's term, which rises with each election.",
+                levels.term as f64,
+            ),
             (
                 "tidegate_raft_applied_index",
                 "The last entry of the log that this node has applied.",
@@ -113,7 +119,8 @@ impl Families {
         ] {
             self.gauge(name, help, level)?;
         }
-        // What isn't known has no series: a zero would look like a fresh contact, or like a first placement.
+        // What isn't known has no series: a zero would look like a fresh contact, or like a first
+        // placement.
         let age = levels.contact_ms.map(|ms| ([], ms as f64 / 1_000.0));
         self.gauges(
             "tidegate_quorum_contact_age_seconds",
@@ -127,7 +134,8 @@ impl Families {
             [],
             levels.placement_version.map(|version| ([], version as f64)),
         )?;
-        let members = levels.members.iter().map(|(state, count)| ([state.to_string()], *count as f64));
+        let members =
+            levels.members.iter().map(|(state, count)| ([state.to_string()], *count as f64));
         self.gauges("tidegate_members", "Members by how this node sees them.", ["state"], members)?;
         let roles = [("owner", levels.owned)];
         self.gauges(
@@ -184,7 +192,8 @@ impl Families {
         )?;
         self.histograms(
             "tidegate_handoff_frozen_seconds",
-            "How long checks waited at most for partitions on their way from this node: the time that a batch of them was frozen.",
+            "How long checks waited at most for partitions on their way from this node: the time \
+             that a batch of them was frozen.",
             [],
             [([], histogram(&levels.bounds, &levels.frozen, seconds(levels.frozen_nanos)))],
         )
@@ -230,7 +239,8 @@ impl Families {
             ),
             (
                 "tidegate_received_checks_waited_total",
-                "Checks of other nodes that waited for the policy or the placement they were sent under.",
+                "Checks of other nodes that waited for the policy or the placement they were sent \
+                 under.",
                 counts.caught_up,
             ),
         ] {
@@ -252,7 +262,8 @@ mod tests {
 
     fn rendered(cluster: ClusterLevels, forwards: ForwardCounts) -> String {
         let clock = ManualClock::at(Now { boot: SECOND, wall: 1_000_000 * SECOND });
-        let telemetry = Telemetry::new(Arc::new(clock), Seed::from_number(1).fork("request ids", 0), None);
+        let telemetry =
+            Telemetry::new(Arc::new(clock), Seed::from_number(1).fork("request ids", 0), None);
         let observed = telemetry.observe(Vec::new(), Default::default());
         let scrape = Scrape {
             observed,
@@ -277,7 +288,8 @@ mod tests {
             connected: breaker == "closed",
         };
         let links = vec![link("n2", "closed"), link("n3", "half_open")];
-        let text = rendered(ClusterLevels { links, ..Default::default() }, ForwardCounts::default());
+        let text =
+            rendered(ClusterLevels { links, ..Default::default() }, ForwardCounts::default());
         for line in [
             r#"tidegate_peer_breaker_state{peer="n2",state="closed"} 1"#,
             r#"tidegate_peer_breaker_state{peer="n2",state="open"} 0"#,

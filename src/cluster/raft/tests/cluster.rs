@@ -8,11 +8,13 @@ use super::*;
 async fn a_write_through_any_node_is_seen_by_all_and_their_states_are_the_same_bytes() {
     let cluster = Cluster::in_memory(3).await;
     for (i, node) in cluster.all().iter().enumerate() {
-        let done = node.propose(put(10 + i as u128, &format!("t-{i}"), None), WITHIN).await.unwrap();
+        let done =
+            node.propose(put(10 + i as u128, &format!("t-{i}"), None), WITHIN).await.unwrap();
         assert_eq!(done.made, Made::Version(2 + i as u64));
     }
     cluster.settle(4).await;
-    let states: BTreeSet<_> = cluster.all().iter().map(|n| n.view().state.encode().unwrap()).collect();
+    let states: BTreeSet<_> =
+        cluster.all().iter().map(|n| n.view().state.encode().unwrap()).collect();
     assert_eq!(states.len(), 1);
     let leader = cluster.leader().await;
     assert!(leader.contact_age().await.unwrap() < Duration::from_millis(400));
@@ -164,7 +166,8 @@ async fn a_new_node_gets_a_snapshot_in_parts_when_the_log_is_purged_and_can_vote
     let leader = cluster.leader().await;
     // A policy of more than a frame.
     let tenants: Vec<_> = (0..30_000).map(|i| format!(r#""tenant-{i}":{{"tier":"t1"}}"#)).collect();
-    let policy = POLICY.replace("\"tiers\"", &format!("\"tenants\":{{{}}},\"tiers\"", tenants.join(",")));
+    let policy =
+        POLICY.replace("\"tiers\"", &format!("\"tenants\":{{{}}},\"tiers\"", tenants.join(",")));
     assert!(policy.len() > PART_BYTES);
     let edit = Edit::Replace(policy);
     leader.propose(command(5, What::Edit { expected: None, edit }), WITHIN).await.unwrap();
@@ -257,7 +260,11 @@ async fn a_message_for_another_node_is_not_answered_in_its_place() {
     let misled = cluster.hub.node(2);
     cluster.hub.nodes.lock().unwrap().insert(NodeId(3), misled);
     let seeds = [1, 3].map(|id| (NodeId(id), Address::new(format!("n{id}"), "")));
-    let what = What::Begin { secret: Secret::new(1, 2).into(), document: POLICY.into(), members: Vec::new() };
+    let what = What::Begin {
+        secret: Secret::new(1, 2).into(),
+        document: POLICY.into(),
+        members: Vec::new(),
+    };
     let refused = cluster.hub.node(1).bootstrap(&seeds, command(1, what), WITHIN).await;
     let why = refused.unwrap_err().to_string();
     assert!(why.ends_with("this is node 2, not node 3"), "{why}");

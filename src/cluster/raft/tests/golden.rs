@@ -42,7 +42,8 @@ fn entries() -> Vec<Entry> {
         Entry { log_id: at(0, 0), payload: EntryPayload::Membership(membership(false)) },
         Entry { log_id: at(1, 1), payload: EntryPayload::Blank },
     ];
-    let normal = |(index, command)| Entry { log_id: at(2, index), payload: EntryPayload::Normal(command) };
+    let normal =
+        |(index, command)| Entry { log_id: at(2, index), payload: EntryPayload::Normal(command) };
     entries.extend((FIRST..).zip(commands()).map(normal));
     let last = FIRST + commands().len() as u64;
     let payload = EntryPayload::Membership(membership(true));
@@ -179,7 +180,10 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("vote, leadership handed over", Request::Vote(asked(true))),
         ("pre-vote", Request::PreVote(asked(false))),
         ("snapshot", Request::Snapshot { vote, meta: meta(), data: vec![1, 2, 3] }),
-        ("transfer", Request::Transfer(TransferLeaderRequest::new(vote, NodeId(3), Some(at(2, 9))))),
+        (
+            "transfer",
+            Request::Transfer(TransferLeaderRequest::new(vote, NodeId(3), Some(at(2, 9)))),
+        ),
         ("propose", Request::Propose { command: commands()[1].clone(), within_ms: 5_000 }),
         ("is empty?", Request::IsEmpty),
     ]
@@ -200,7 +204,10 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("pre-vote refused", Reply::PreVote(granted(false))),
         ("snapshot installed", Reply::Snapshot(SnapshotResponse { vote })),
         ("transferred", Reply::Transfer(Ok(()))),
-        ("transfer refused", Reply::Transfer(Err(TransferLeaderError::VoteChanged { expected, actual }))),
+        (
+            "transfer refused",
+            Reply::Transfer(Err(TransferLeaderError::VoteChanged { expected, actual })),
+        ),
         ("proposed", Reply::Propose(Proposed::Answer(answers[0].clone()))),
         ("refused", Reply::Propose(Proposed::Answer(refused))),
         ("not the leader", Reply::Propose(Proposed::NotLeader(Some(address(2))))),

@@ -94,7 +94,9 @@ impl Transport for Wire {
             }
             tokio::time::sleep(self.hub.delay(self.own, to)).await;
             let node = self.hub.nodes.lock().unwrap().get(&to).cloned();
-            let Some(node) = node else { return Err(TransportError::NotSent("nobody is there".into())) };
+            let Some(node) = node else {
+                return Err(TransportError::NotSent("nobody is there".into()));
+            };
             let answer = node.serve(self.own, &bytes).await;
             drop(node);
             tokio::time::sleep(self.hub.delay(self.own, to)).await;
@@ -116,7 +118,11 @@ fn claim(id: NodeId) -> Claim {
 
 fn settings(id: NodeId, place: Place) -> Settings {
     let timers = Timers { heartbeat_ms: 50, election_ms_min: 200, election_ms_max: 400 };
-    Settings { timers, keep_behind_snapshot: 5, ..Settings::new(claim(id), place, Seed::from_number(id.0)) }
+    Settings {
+        timers,
+        keep_behind_snapshot: 5,
+        ..Settings::new(claim(id), place, Seed::from_number(id.0))
+    }
 }
 
 impl Cluster {
@@ -142,12 +148,16 @@ impl Cluster {
     }
 
     fn seeds(&self) -> Vec<(NodeId, Address)> {
-        self.places.keys().map(|id| (*id, Address::new(format!("n{id}"), format!("n{id}:7171")))).collect()
+        self.places
+            .keys()
+            .map(|id| (*id, Address::new(format!("n{id}"), format!("n{id}:7171"))))
+            .collect()
     }
 
     async fn begin(&self) {
         let members = self.places.keys().map(|id| member(&format!("n{id}"))).collect();
-        let what = What::Begin { secret: Secret::new(1, 2).into(), document: POLICY.into(), members };
+        let what =
+            What::Begin { secret: Secret::new(1, 2).into(), document: POLICY.into(), members };
         self.hub.node(1).bootstrap(&self.seeds(), command(1, what), WITHIN).await.unwrap();
         self.settle(1).await;
     }
@@ -160,7 +170,8 @@ impl Cluster {
     async fn settle(&self, version: u64) {
         for node in self.all() {
             let mut watch = node.watch();
-            let there = watch.wait_for(|view| view.state.agreed().is_some_and(|a| a.version >= version));
+            let there =
+                watch.wait_for(|view| view.state.agreed().is_some_and(|a| a.version >= version));
             tokio::time::timeout(WITHIN, there).await.expect("a node stays behind").unwrap();
         }
     }
@@ -173,7 +184,8 @@ impl Cluster {
     async fn leader_but(&self, without: Option<NodeId>) -> Arc<Node> {
         let found = async {
             loop {
-                let others: Vec<_> = self.all().into_iter().filter(|n| Some(n.id()) != without).collect();
+                let others: Vec<_> =
+                    self.all().into_iter().filter(|n| Some(n.id()) != without).collect();
                 let leaders: BTreeSet<_> = others.iter().map(|n| n.leader()).collect();
                 if let (1, Some(Some(leader))) = (leaders.len(), leaders.first())
                     && Some(*leader) != without
@@ -214,5 +226,8 @@ fn command(request: u128, what: What) -> Command {
 
 fn put(request: u128, tenant: &str, expected: Option<u64>) -> Command {
     let tenant = crate::check::TenantId::new(tenant).unwrap();
-    command(request, What::Edit { expected, edit: Edit::PutTenant(tenant, r#"{"tier":"t1"}"#.into()) })
+    command(
+        request,
+        What::Edit { expected, edit: Edit::PutTenant(tenant, r#"{"tier":"t1"}"#.into()) },
+    )
 }

@@ -26,7 +26,9 @@ impl StoreBuilder<TypeConfig, LogStore, Machine> for InMemory {
 }
 
 impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for InFiles {
-    async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
+    async fn build(
+        &self,
+    ) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().unwrap();
         let (store, machine) = opened(&Place::Directory(directory.path().into()));
         Ok((directory, store, machine))
@@ -70,8 +72,8 @@ async fn a_file_is_one_nodes_and_one_processes() {
     closed.wait().await;
     let renamed = Claim { name: Name::new("n2").unwrap(), ..claim(NodeId(1)) };
     let why = LogStore::open(&place, &renamed).err().unwrap().to_string();
-    let expected =
-        "the data there is that of n1 of the cluster test (node 1); this is n2 of the cluster test (node 1)";
+    let expected = "the data there is that of n1 of the cluster test (node 1); this is n2 of the \
+                    cluster test (node 1)";
     assert_eq!(why, expected);
     // Nothing was written yet, so the place may still become another's; then no more.
     let first = Found {
@@ -99,7 +101,10 @@ async fn a_file_is_one_nodes_and_one_processes() {
         place.found().unwrap(),
         Some(Found { is_blank: false, has_left: true, round_trip_ms: Some(300), ..first.clone() })
     );
-    assert!(matches!(place.claim(&claim(NodeId(7)), &Lineage::default()), Err(OpenError::OtherNode { .. })));
+    assert!(matches!(
+        place.claim(&claim(NodeId(7)), &Lineage::default()),
+        Err(OpenError::OtherNode { .. })
+    ));
     let other = LogStore::open(&place, &claim(NodeId(2)));
     assert!(matches!(other, Err(OpenError::OtherNode { .. })));
     assert!(LogStore::open(&place, &claim(NodeId(1))).is_ok());
