@@ -16,21 +16,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Serialize};
-
-/// Nanoseconds in a millisecond.
-pub const MS: u64 = 1_000_000;
-/// Nanoseconds in a second.
-pub const SECOND: u64 = 1_000_000_000;
-
-/// One reading of both clocks, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Now {
-    /// Since boot; never goes back.
-    pub boot: u64,
-    /// Since the Unix epoch, UTC; never goes back within a process.
-    pub wall: u64,
-}
+pub use tidegate_core::time::{MS, Now, SECOND};
 
 /// Where a node reads the time. The real one is [`SystemClock`]; tests and simulations hold a
 /// [`ManualClock`].

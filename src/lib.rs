@@ -9,14 +9,7 @@
 //! - [`codec`]: the one door to the binary encoding.
 //! - [`watch`]: a value that some change and others watch, woken in order.
 //! - [`net`]: the one seam for the network: sockets, or simulated ones.
-//! - [`input`]: what comes from outside, read so that every fault is found at once and named by its
-//!   path.
-//! - [`limit`]: the arithmetic, one algorithm a file; pure, exact integers.
-//! - [`check`]: the vocabulary. What is asked, what a limit is, what a decision answers.
-//! - [`placement`]: the keyed hash from tenants to partitions, the table of who owns them, and its
-//!   planner; pure.
-//! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and
-//!   differences.
+//! - `check`, `input`, `limit`, `placement`, `policy`: the crate `tidegate-core`, which decides.
 //! - [`shard`]: the actors that own the counts and decide.
 //! - [`peer`]: the wire between nodes. Frames, handshake, calls.
 //! - [`cluster`]: what the nodes agree on: the versioned policy, durable.
@@ -26,22 +19,19 @@
 //! - [`http`]: the door. One file a resource.
 //! - [`node`]: the composition root: builds a node, runs it, drains it.
 
-pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod files;
 pub mod http;
-pub mod input;
-pub mod limit;
 pub mod net;
 pub mod node;
 pub mod peer;
-pub mod placement;
-pub mod policy;
 pub mod random;
 pub mod routing;
 pub mod shard;
 pub mod telemetry;
 pub mod watch;
+
+pub use tidegate_core::{check, input, limit, placement, policy};

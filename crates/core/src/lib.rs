@@ -1,0 +1,23 @@
+//! What Tidegate decides, as pure functions of their arguments.
+//!
+//! The manifest names no runtime, and `clippy.toml` beside it forbids clocks, I/O and randomness:
+//! callers pass the time as an argument. Imports point up this list only.
+//!
+//! - [`time`]: the two clocks' readings.
+//! - [`input`]: what comes from outside, read so that every fault is found at once and named by its
+//!   path.
+//! - [`placement`]: the keyed hash from tenants to partitions, the table of who owns them, and its
+//!   planner.
+//! - `permit`: the id of a concurrency permit.
+//! - [`limit`]: the arithmetic, one algorithm a file, in exact integers.
+//! - [`check`]: the vocabulary. What is asked, what a limit is, what a decision answers.
+//! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and
+//!   differences.
+
+pub mod check;
+pub mod input;
+pub mod limit;
+mod permit;
+pub mod placement;
+pub mod policy;
+pub mod time;
