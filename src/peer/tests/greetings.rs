@@ -8,6 +8,7 @@ use super::super::handshake::{Identity, Refusal, VERSIONS};
 use super::super::{BootId, Class, Failure, Hello, Kind, Lineage, Marks, Opaque};
 use super::name;
 use crate::codec::golden::{NEVER, rows, same};
+use crate::placement::FormatLevel;
 
 const KEPT: &str = include_str!("../../../tests/golden/formats/level-1/frames.txt");
 
@@ -80,5 +81,36 @@ fn greetings_of_the_first_program_mean_what_they_meant() {
             FrameCodec::handshake().decode(&mut BytesMut::from(&bytes[..])).unwrap().unwrap();
         let read = Hello::read(&frame.body).unwrap_or_else(|e| panic!("{row}: {e}; {NEVER}"));
         same(row, &(&read.who, read.class), &(&identity(lineage), class));
+    }
+}
+
+/// Greetings of level 2: a founder that knows its founders' digest, and a member with its cluster.
+fn greetings_2() -> Vec<(&'static str, Hello)> {
+    let level = FormatLevel::SECOND;
+    let founder = Marks { nonce: Some([7; 32]), cluster: None, founders: Some([8; 16]) };
+    let member = Marks { nonce: Some([9; 32]), cluster: Some([10; 16]), founders: Some([8; 16]) };
+    let of = |lineage| Identity { level, ..identity(lineage) };
+    vec![
+        ("greeting without keys", of(Lineage::default()).hello(Class::Checks, Marks::default())),
+        ("greeting of a founder", of(Lineage::default()).hello(Class::Raft, founder)),
+        ("greeting of a member", of(Lineage::of([0x9f86])).hello(Class::Bulk, member)),
+    ]
+}
+
+#[test]
+fn greetings_of_level_2_are_read_and_written_as_they_were() {
+    let kept = rows(include_str!("../../../tests/golden/formats/level-2/frames.txt"));
+    assert_eq!(kept.len(), greetings_2().len(), "{NEVER}");
+    for ((row, bytes), (what, hello)) in kept.iter().zip(greetings_2()) {
+        assert_eq!(row, what, "{NEVER}");
+        let mut read = BytesMut::from(&bytes[..]);
+        let frame = FrameCodec::handshake().decode(&mut read).unwrap().unwrap();
+        let read = Hello::read(&frame.body).unwrap_or_else(|e| panic!("{row}: {e}; {NEVER}"));
+        same(row, &read, &hello);
+        let mut again = BytesMut::new();
+        FrameCodec::handshake()
+            .encode(Frame::greeting(FrameKind::Hello, hello.write()), &mut again)
+            .unwrap();
+        assert!(again[..] == bytes[..], "{row}: {NEVER}");
     }
 }

@@ -24,12 +24,12 @@ fn address(id: u64) -> (NodeId, Address) {
     (NodeId(id), Address::new(format!("n{id}"), format!("n{id}.example:7171")))
 }
 
-fn at(term: u64, index: u64) -> LogId {
+pub(super) fn at(term: u64, index: u64) -> LogId {
     LogId { leader_id: Vote::new(term, NodeId(1)).leader_id, index }
 }
 
 /// Voters 1 to 3 and the learner 6, as one configuration or as a step between two.
-fn membership(is_joint: bool) -> openraft::Membership<NodeId, Address> {
+pub(super) fn membership(is_joint: bool) -> openraft::Membership<NodeId, Address> {
     let old = BTreeSet::from([1, 2, 3].map(NodeId));
     let new = BTreeSet::from([1, 3, 6].map(NodeId));
     let configs = if is_joint { vec![old, new] } else { vec![old] };
@@ -51,7 +51,7 @@ fn entries() -> Vec<Entry> {
     entries
 }
 
-fn admitted() -> Claim {
+pub(super) fn admitted() -> Claim {
     let name = |text: &str| Name::new(text).unwrap();
     let acquaintance = |id: u64| Acquaintance {
         number: NodeId(id),
@@ -73,7 +73,7 @@ fn meta() -> SnapshotMeta {
 }
 
 /// A disk with the rows of the golden files, put there past the code that writes rows today.
-fn medium(log: &str, values: &str, snapshot: Option<&[u8]>) -> Medium {
+pub(super) fn medium(log: &str, values: &str, snapshot: Option<&[u8]>) -> Medium {
     let (log, values) = (rows(log), rows(values));
     let medium = Medium::default();
     let database = Database::builder().create_with_backend(medium.open()).unwrap();

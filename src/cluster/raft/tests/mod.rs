@@ -2,6 +2,7 @@
 
 mod cluster;
 mod golden;
+mod golden_2;
 mod suite;
 
 use std::collections::{BTreeMap, BTreeSet};
