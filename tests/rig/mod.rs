@@ -32,6 +32,12 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
+/// Unix time in seconds, by the machine's clock.
+#[allow(clippy::disallowed_methods, reason = "a test compares what a node says with the machine")]
+pub fn unix_seconds() -> f64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |passed| passed.as_secs_f64())
+}
+
 /// Asks again and again until there is an answer.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = instant();
