@@ -6,10 +6,10 @@
 //! - [`clock`]: the one door for time. Boot time for rates, disciplined wall time for windows and
 //!   quotas.
 //! - [`random`]: the one door for chance. Everything random in a node follows from one seed.
-//! - [`codec`]: the one door to the binary encoding.
 //! - [`watch`]: a value that some change and others watch, woken in order.
 //! - [`net`]: the one seam for the network: sockets, or simulated ones.
-//! - `check`, `input`, `limit`, `placement`, `policy`: the crate `tidegate-core`, which decides.
+//! - `check`, `codec`, `input`, `limit`, `placement`, `policy`, `cluster::state`: the crate
+//!   `tidegate-core`, which decides.
 //! - [`shard`]: the actors that own the counts and decide.
 //! - [`peer`]: the wire between nodes. Frames, handshake, calls.
 //! - [`cluster`]: what the nodes agree on: the versioned policy, durable.
@@ -21,7 +21,6 @@
 
 pub mod clock;
 pub mod cluster;
-pub mod codec;
 pub mod config;
 pub mod files;
 pub mod http;
@@ -34,4 +33,4 @@ pub mod shard;
 pub mod telemetry;
 pub mod watch;
 
-pub use tidegate_core::{check, input, limit, placement, policy};
+pub use tidegate_core::{check, codec, input, limit, placement, policy};

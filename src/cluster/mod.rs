@@ -31,7 +31,6 @@ mod quorum;
 pub mod raft;
 mod readiness;
 mod settings;
-pub mod state;
 mod status;
 mod steward;
 mod voters;
@@ -52,4 +51,5 @@ pub use status::{
     BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus,
     SettingLater,
 };
+pub use tidegate_core::state;
 pub use whereabouts::WhereaboutsAsk;

@@ -3,6 +3,7 @@
 //! The manifest names no runtime, and `clippy.toml` beside it forbids clocks, I/O and randomness:
 //! callers pass the time as an argument. Imports point up this list only.
 //!
+//! - [`codec`]: the one door to the binary encoding.
 //! - [`time`]: the two clocks' readings.
 //! - [`input`]: what comes from outside, read so that every fault is found at once and named by its
 //!   path.
@@ -13,11 +14,14 @@
 //! - [`check`]: the vocabulary. What is asked, what a limit is, what a decision answers.
 //! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and
 //!   differences.
+//! - [`state`]: what the log means. Commands, and how each changes what the nodes agree on.
 
 pub mod check;
+pub mod codec;
 pub mod input;
 pub mod limit;
 mod permit;
 pub mod placement;
 pub mod policy;
+pub mod state;
 pub mod time;

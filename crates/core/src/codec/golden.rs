@@ -8,11 +8,11 @@
 use std::fmt::Debug;
 
 /// What a failing comparison says first.
-pub(crate) const NEVER: &str = "what an older program stored is read differently now; the files in \
+pub const NEVER: &str = "what an older program stored is read differently now; the files in \
     tests/golden/formats must never be regenerated: change the code that reads them";
 
 /// The rows of a file: lines of `name: hexadecimal bytes`, lines that begin with `#` left out.
-pub(crate) fn rows(text: &str) -> Vec<(String, Vec<u8>)> {
+pub fn rows(text: &str) -> Vec<(String, Vec<u8>)> {
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let row = |line: &str| {
         let (name, hex) = line.rsplit_once(": ").expect("a row is a name, a colon and bytes");
@@ -22,12 +22,12 @@ pub(crate) fn rows(text: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The bytes of an even number of hexadecimal digits.
-pub(crate) fn bytes(hex: &str) -> Vec<u8> {
+pub fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<_> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
     digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
 }
 
 /// Fails where what was read from a golden file, named `what`, isn't what was written into it.
-pub(crate) fn same<T: PartialEq + Debug>(what: &str, read: &T, written: &T) {
+pub fn same<T: PartialEq + Debug>(what: &str, read: &T, written: &T) {
     assert!(read == written, "{what}: {NEVER}\nread:    {read:?}\nwritten: {written:?}");
 }

@@ -48,8 +48,8 @@
 mod alone;
 mod command;
 mod edit;
-#[cfg(test)]
-pub(crate) mod golden;
+#[cfg(any(test, feature = "testing"))]
+pub mod golden;
 mod history;
 mod leaving;
 mod members;

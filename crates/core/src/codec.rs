@@ -3,8 +3,8 @@
 //! bincode is pinned and no longer developed; should it have to go, this file is what changes.
 //! Decoding is bounded, and bytes left over are an error.
 
-#[cfg(test)]
-pub(crate) mod golden;
+#[cfg(any(test, feature = "testing"))]
+pub mod golden;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -4,11 +4,10 @@
 
 use super::*;
 use crate::check::{Label, Name, TenantId};
-use crate::codec::golden::{NEVER, rows, same};
 use crate::placement::{Epoch, Partition};
 
 /// The policy of the golden log, as JSON.
-const DOCUMENT: &str = include_str!("../../../tests/golden/formats/level-1/policy.json");
+const DOCUMENT: &str = include_str!("../../../../tests/golden/formats/level-1/policy.json");
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -19,7 +18,7 @@ fn tenant() -> TenantId {
 }
 
 /// A node that is admitted as it was in the golden log.
-pub(crate) fn new_member(text: &str, weight: u8) -> NewMember {
+pub fn new_member(text: &str, weight: u8) -> NewMember {
     NewMember {
         name: name(text),
         http: format!("{text}.example:7070"),
@@ -109,7 +108,7 @@ fn whats() -> Vec<What> {
 }
 
 /// The commands of the golden log, the first at index [`FIRST`]; the last is proposed twice.
-pub(crate) fn commands() -> Vec<Command> {
+pub fn commands() -> Vec<Command> {
     let command = |(at, what): (u64, What)| Command {
         request: RequestId(u128::from(at) << 64 | 7),
         time: 1_800_000_000_000_000_000 + at,
@@ -122,10 +121,10 @@ pub(crate) fn commands() -> Vec<Command> {
 }
 
 /// The index of the first command: a membership and a blank entry of Raft's own come before it.
-pub(crate) const FIRST: u64 = 2;
+pub const FIRST: u64 = 2;
 
 /// What applying the golden log gives: the state, and the answer to each command.
-pub(crate) fn applied() -> (State, Vec<Result<Done, Refusal>>) {
+pub fn applied() -> (State, Vec<Result<Done, Refusal>>) {
     let mut state = State::default();
     let answers = (FIRST..)
         .zip(commands())
@@ -135,69 +134,76 @@ pub(crate) fn applied() -> (State, Vec<Result<Done, Refusal>>) {
 }
 
 /// The state after the golden log, as the first program encoded it.
-pub(crate) const STATE: &[u8] = include_bytes!("../../../tests/golden/formats/level-1/state.bin");
+pub const STATE: &[u8] = include_bytes!("../../../../tests/golden/formats/level-1/state.bin");
 
-#[test]
-fn the_golden_log_gives_the_answers_that_it_always_gave() {
-    let kept = rows(include_str!("../../../tests/golden/formats/level-1/answers.txt"));
-    let (_, answers) = applied();
-    assert_eq!(kept.len(), answers.len(), "{NEVER}");
-    for ((what, bytes), answer) in kept.iter().zip(answers) {
-        let read = codec::decode::<Result<Done, Refusal>>(bytes)
-            .unwrap_or_else(|e| panic!("{what}: {e}; {NEVER}"));
-        same(what, &read, &answer);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::golden::{NEVER, rows, same};
+
+    #[test]
+    fn the_golden_log_gives_the_answers_that_it_always_gave() {
+        let kept = rows(include_str!("../../../../tests/golden/formats/level-1/answers.txt"));
+        let (_, answers) = applied();
+        assert_eq!(kept.len(), answers.len(), "{NEVER}");
+        for ((what, bytes), answer) in kept.iter().zip(answers) {
+            let read = codec::decode::<Result<Done, Refusal>>(bytes)
+                .unwrap_or_else(|e| panic!("{what}: {e}; {NEVER}"));
+            same(what, &read, &answer);
+        }
     }
-}
 
-#[test]
-fn a_state_of_the_first_program_is_read_and_written_as_it_was() {
-    let read = State::decode(STATE).unwrap_or_else(|e| panic!("{e}; {NEVER}"));
-    let (state, _) = applied();
-    // Nodes of both programs apply one log: they must come to one state, and to the same bytes of
-    // it.
-    same("the state", &read.agreed(), &state.agreed());
-    assert!(read.encode().unwrap() == STATE && state.encode().unwrap() == STATE, "{NEVER}");
-}
+    #[test]
+    fn a_state_of_the_first_program_is_read_and_written_as_it_was() {
+        let read = State::decode(STATE).unwrap_or_else(|e| panic!("{e}; {NEVER}"));
+        let (state, _) = applied();
+        // Nodes of both programs apply one log: they must come to one state, and to the same bytes of
+        // it.
+        same("the state", &read.agreed(), &state.agreed());
+        assert!(read.encode().unwrap() == STATE && state.encode().unwrap() == STATE, "{NEVER}");
+    }
 
-#[test]
-fn a_state_of_the_first_program_means_what_it_meant() {
-    let read = State::decode(STATE).unwrap();
-    let agreed = read.agreed().unwrap();
-    let members = agreed.members.iter().map(|(id, member)| {
-        let flags = (member.draining, member.leaving, member.stopping);
-        (
-            id.0,
-            member.name.to_string(),
-            member.peer.clone(),
-            member.weight.get(),
-            member.boot.0,
-            flags,
-        )
-    });
-    let member = |id: u64, weight, boot, flags| {
-        (id, format!("n{id}"), format!("n{id}.example:7171"), weight, boot, flags)
-    };
-    let leaving = (true, Some(Leaving::HandingOver), false);
-    let expected = vec![
-        member(1, 1, 11, (false, None, true)),
-        member(3, 5, 13, leaving),
-        member(6, 3, 16, (false, None, false)),
-    ];
-    same("the members", &members.collect::<Vec<_>>(), &expected);
-    same("the secret", &agreed.secret().words(), &(0x1122_3344_5566_7788, 9));
-    same("the version", &(agreed.version, agreed.history.iter().count()), &(20, 19));
-    let moves: Vec<_> =
-        agreed.table.moves().map(|(p, _, moving)| (p, moving.to.node.0, moving.id.0)).collect();
-    let to_n6 = [4, 7].map(|number| (Partition::new(number).unwrap(), 6, 32));
-    same("the moves", &moves, &to_n6.to_vec());
-    let tier = &agreed.document.tiers[&name("t1")];
-    same("a tier", &(tier.max_concurrent, tier.limits.len()), &(Some(5), 6));
-    let older = agreed.document_at(1).unwrap();
-    same("the first policy", &older, &Document::from_stored(DOCUMENT).unwrap());
-    let line = agreed.audit.last().map(|line| (line.at.0, line.by.as_str(), line.what.as_str()));
-    same(
-        "the audit log",
-        &line,
-        &Some((46, "ops", "removed n2 (node 2); 2047 partitions begin as spent elsewhere")),
-    );
+    #[test]
+    fn a_state_of_the_first_program_means_what_it_meant() {
+        let read = State::decode(STATE).unwrap();
+        let agreed = read.agreed().unwrap();
+        let members = agreed.members.iter().map(|(id, member)| {
+            let flags = (member.draining, member.leaving, member.stopping);
+            (
+                id.0,
+                member.name.to_string(),
+                member.peer.clone(),
+                member.weight.get(),
+                member.boot.0,
+                flags,
+            )
+        });
+        let member = |id: u64, weight, boot, flags| {
+            (id, format!("n{id}"), format!("n{id}.example:7171"), weight, boot, flags)
+        };
+        let leaving = (true, Some(Leaving::HandingOver), false);
+        let expected = vec![
+            member(1, 1, 11, (false, None, true)),
+            member(3, 5, 13, leaving),
+            member(6, 3, 16, (false, None, false)),
+        ];
+        same("the members", &members.collect::<Vec<_>>(), &expected);
+        same("the secret", &agreed.secret().words(), &(0x1122_3344_5566_7788, 9));
+        same("the version", &(agreed.version, agreed.history.iter().count()), &(20, 19));
+        let moves: Vec<_> =
+            agreed.table.moves().map(|(p, _, moving)| (p, moving.to.node.0, moving.id.0)).collect();
+        let to_n6 = [4, 7].map(|number| (Partition::new(number).unwrap(), 6, 32));
+        same("the moves", &moves, &to_n6.to_vec());
+        let tier = &agreed.document.tiers[&name("t1")];
+        same("a tier", &(tier.max_concurrent, tier.limits.len()), &(Some(5), 6));
+        let older = agreed.document_at(1).unwrap();
+        same("the first policy", &older, &Document::from_stored(DOCUMENT).unwrap());
+        let line =
+            agreed.audit.last().map(|line| (line.at.0, line.by.as_str(), line.what.as_str()));
+        same(
+            "the audit log",
+            &line,
+            &Some((46, "ops", "removed n2 (node 2); 2047 partitions begin as spent elsewhere")),
+        );
+    }
 }
