@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
-const HOUSE: [(&str, &[&str]); 22] = [
+const HOUSE: [(&str, &[&str]); 23] = [
     ("time", &[]),
     ("permit", &[]),
     ("clock", &[]),
@@ -17,6 +17,7 @@ const HOUSE: [(&str, &[&str]); 22] = [
     ("limit", &["permit", "time"]),
     ("check", &["limit", "permit"]),
     ("placement", &[]),
+    ("membership", &["check", "placement", "state", "time"]),
     ("state", &["check", "codec", "input", "placement", "policy", "time"]),
     ("policy", &["check", "input", "limit", "placement", "time"]),
     ("shard", &["check", "clock", "codec", "files", "limit", "placement", "policy", "random"]),

@@ -35,7 +35,8 @@ use super::settings::RoundTripSetting;
 use super::state::{
     Agreed, Command, Done, Edit, LogIndex, MOVES_MAX, NewMember, RequestId, Seating, What,
 };
-use super::steward::Steward;
+use crate::cluster::membership::Reconciler;
+
 use crate::check::Name;
 use crate::clock::{SECOND, SharedClock};
 use crate::input::Fault;
@@ -205,7 +206,7 @@ pub struct Member {
     left: watch::Sender<bool>,
     /// Why it can't take part, if it has found that out.
     ended: watch::Sender<Option<String>>,
-    steward: Mutex<Steward>,
+    reconciler: Mutex<Reconciler>,
     pub(super) handoffs: handoff::Counts,
 }
 
@@ -268,7 +269,7 @@ impl Member {
             recovered: AtomicBool::new(false),
             left: watch::Sender::new(false),
             ended: watch::Sender::new(None),
-            steward: Mutex::default(),
+            reconciler: Mutex::default(),
             handoffs: handoff::Counts::default(),
         };
         let listed = member.seeds.iter().map(|seed| (seed.name.clone(), seed.peer.clone()));
@@ -742,8 +743,8 @@ impl Member {
         self.keep_settings().await;
     }
 
-    pub(super) fn steward(&self) -> MutexGuard<'_, Steward> {
-        self.steward.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn reconciler(&self) -> MutexGuard<'_, Reconciler> {
+        self.reconciler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn command(&self, what: What, by: String) -> Command {

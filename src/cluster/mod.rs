@@ -6,7 +6,7 @@
 //! may be asked, `settings` are the values that operators set for all nodes, `handoff` moves
 //! partitions between them, `member` is this node's part: it proposes, and puts what was agreed on
 //! into force (`in_force`), which is what shards and routing go by. `lost` makes sure that nobody
-//! begins anew whose data is lost, `admin` takes orders about the members, `steward` carries them
+//! begins anew whose data is lost, `admin` takes orders about the members, `reconcile` carries them
 //! out on the leader, and `voters` says who should vote; `peer_keys` are the keys by which nodes
 //! know each other; nodes tell each other in `whereabouts` where they are when the log doesn't know
 //! it yet. `anew` recovers a cluster from one node that is left, or from a back-up, which `backup`
@@ -30,10 +30,9 @@ mod policy_store;
 mod quorum;
 pub mod raft;
 mod readiness;
+mod reconcile;
 mod settings;
 mod status;
-mod steward;
-mod voters;
 mod whereabouts;
 
 pub use crate::peer::{Lineage, RECOVERIES_MAX};
@@ -51,5 +50,5 @@ pub use status::{
     BreakerStatus, ClusterStatus, Looking, Membership, MovesStatus, NodeState, NodeStatus,
     SettingLater,
 };
-pub use tidegate_core::state;
+pub use tidegate_core::{membership, state};
 pub use whereabouts::WhereaboutsAsk;

@@ -15,11 +15,13 @@
 //! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and
 //!   differences.
 //! - [`state`]: what the log means. Commands, and how each changes what the nodes agree on.
+//! - [`membership`]: who votes, what moves, and what the leader does next about its members.
 
 pub mod check;
 pub mod codec;
 pub mod input;
 pub mod limit;
+pub mod membership;
 mod permit;
 pub mod placement;
 pub mod policy;

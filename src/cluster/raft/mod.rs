@@ -49,7 +49,7 @@ pub use lying::{Founding, Lying, found};
 pub use machine::{Machine, View};
 pub use medium::Medium;
 pub use network::{Sending, Traffic, Transport, TransportError};
-pub use node::{BootstrapError, Node, Settings, StartError, Timers, initial_voters};
+pub use node::{BootstrapError, Node, Settings, StartError, Timers};
 pub use parts::{MESSAGE_BYTES_MAX, PART_BYTES};
 pub use propose::{COMMAND_BYTES_MAX, ProposeError};
 pub use roster::{Following, Roster};

@@ -19,6 +19,7 @@ use super::store::{Closed, LogStore};
 use super::term;
 use super::types::{Address, Snapshot, TypeConfig, seeded};
 use crate::cluster::claim::Claim;
+use crate::cluster::membership::initial_voters;
 use crate::cluster::state::{Command, Refusal};
 use crate::codec;
 use crate::net::ROUND_TRIP_MS;
@@ -488,15 +489,5 @@ impl Node {
 impl AsRef<Self> for Node {
     fn as_ref(&self) -> &Self {
         self
-    }
-}
-
-/// How many of `nodes` vote in the beginning: 1, 3 or 5. An even number would need one more for a
-/// majority and survive no more failures for it.
-pub fn initial_voters(nodes: usize) -> usize {
-    match nodes {
-        0..=2 => nodes.min(1),
-        3 | 4 => 3,
-        _ => 5,
     }
 }

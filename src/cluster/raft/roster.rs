@@ -6,7 +6,6 @@
 //! says so, and [`Node::finish_change`] ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{ChangeMembers, Instant as _};
@@ -15,27 +14,7 @@ use super::node::Node;
 use super::types::Address;
 use crate::placement::NodeId;
 
-/// Raft's own records, as far as this node has them in its log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Roster {
-    /// Who gets the log.
-    pub nodes: BTreeMap<NodeId, Address>,
-    /// Who votes; of a joint configuration, in the old part of it or in the new.
-    pub voters: BTreeSet<NodeId>,
-    /// A change of voters is half done.
-    pub is_joint: bool,
-    /// A majority has it, so that it may be changed again.
-    pub is_settled: bool,
-}
-
-/// How well a node keeps up with the leader's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Following {
-    /// Entries that it lacks, as far as the leader knows.
-    pub behind: u64,
-    /// How long ago it last answered; none if it never did.
-    pub silent: Option<Duration>,
-}
+pub use crate::cluster::membership::{Following, Roster};
 
 impl Node {
     /// Raft's own records.

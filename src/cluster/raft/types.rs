@@ -7,26 +7,11 @@ use crate::cluster::state::{Command, Done, Refusal};
 use crate::placement::NodeId;
 use crate::random::Seed;
 
+pub use crate::cluster::membership::Address;
+
 /// What applying an entry answers: nothing for entries of openraft's own, else what became of the
 /// command.
 pub type Answer = Option<Result<Done, Refusal>>;
-
-/// Whom a number stands for, and how that node is reached: what Raft's own records say of each, so
-/// that a node which has nothing but those knows whom to look for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Address {
-    /// Its name; empty in openraft's own placeholder.
-    pub name: String,
-    /// Where other nodes reach it.
-    pub peer: String,
-}
-
-impl Address {
-    /// That of the node `name`, reached at `peer`.
-    pub fn new(name: impl Into<String>, peer: impl Into<String>) -> Self {
-        Self { name: name.into(), peer: peer.into() }
-    }
-}
 
 openraft::declare_raft_types!(
     /// Tidegate's choice of openraft's types.

@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::state::{Agreed, MOVES_MAX, Member};
 use crate::placement::planner::{self, Effect};
 use crate::placement::{BootId, Epoch, Members, NodeId, Partition};
+use crate::state::{Agreed, MOVES_MAX, Member};
 
 /// Partitions under way at a time, in the whole cluster: one command's worth going out of a node
 /// while another is prepared.
@@ -101,8 +101,8 @@ fn ends(effect: &Effect) -> Option<(NodeId, NodeId)> {
 mod tests {
     use super::*;
     use crate::check::Name;
-    use crate::cluster::state::{Command, LogIndex, NewMember, RequestId, Seating, State, What};
     use crate::placement::{Secret, Weight};
+    use crate::state::{Command, LogIndex, NewMember, RequestId, Seating, State, What};
 
     /// A state, and the entries that have led to it.
     #[derive(Default)]

@@ -19,7 +19,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::raft::initial_voters;
 use crate::placement::NodeId;
 
 /// What is known of a member.
@@ -80,6 +79,16 @@ pub fn needs_vote_of(members: &BTreeMap<NodeId, Standing>, id: NodeId) -> Option
     }
     let successor = members.iter().any(|(node, m)| *node != id && m.stays && m.answers);
     (!successor).then(|| "nobody can be reached who could vote in its place".into())
+}
+
+/// How many of `nodes` vote in the beginning: 1, 3 or 5. An even number would need one more for a
+/// majority and survive no more failures for it.
+pub fn initial_voters(nodes: usize) -> usize {
+    match nodes {
+        0..=2 => nodes.min(1),
+        3 | 4 => 3,
+        _ => 5,
+    }
 }
 
 fn has_majority(members: &BTreeMap<NodeId, Standing>, voters: &BTreeSet<NodeId>) -> bool {
