@@ -77,7 +77,8 @@ use crate::codec::{self, CodecError};
 use crate::input::Fault;
 use crate::placement::planner::{self, Assignment};
 use crate::placement::{
-    self, BootId, FormatLevel, NodeId, Seat, Secret, Table, TableChangeError, TableVersion, Weight,
+    self, Began, BootId, FormatLevel, NodeId, Seat, Secret, Table, TableChangeError, TableVersion,
+    Weight,
 };
 use crate::policy::{Change, Document};
 
@@ -90,6 +91,8 @@ pub const REQUESTS_MAX: usize = 10_000;
 const FORMAT: u16 = 2;
 /// The layout from level 2 on: that of level 1, and [`Later`] behind it.
 const FORMAT_2: u16 = 3;
+/// The format of states at level 3 and above: [`FORMAT_2`], and by what each row's epoch rose.
+const FORMAT_3: u16 = 4;
 
 /// The number of an entry in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -170,6 +173,7 @@ impl State {
             (Some(agreed), what) => {
                 let mut next = agreed.clone();
                 let made = next.make(at, command, what)?;
+                next.record_began();
                 (next, made)
             }
         };
@@ -182,6 +186,10 @@ impl State {
     /// The state as bytes: the same for all nodes that applied the same log.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
         match &self.0 {
+            Some(agreed) if agreed.level >= FormatLevel::THIRD => {
+                let began: Vec<_> = agreed.table.began().collect();
+                codec::encode(&(FORMAT_3, (agreed.save(), agreed.save_later(), began)))
+            }
             Some(agreed) if agreed.level > FormatLevel::FIRST => {
                 codec::encode(&(FORMAT_2, (agreed.save(), agreed.save_later())))
             }
@@ -202,16 +210,22 @@ impl State {
         match format {
             FORMAT => {
                 let (_, saved) = codec::decode::<(u16, Option<Saved>)>(bytes)?;
-                Ok(Self(saved.map(|saved| Agreed::restore(saved, Later::default())).transpose()?))
+                let restore = |saved| Agreed::restore(saved, Later::default(), Vec::new());
+                Ok(Self(saved.map(restore).transpose()?))
             }
             FORMAT_2 => {
                 let (_, (saved, later)) = codec::decode::<(u16, (Saved, Later))>(bytes)?;
+                Ok(Self(Some(Agreed::restore(saved, later, Vec::new())?)))
+            }
+            FORMAT_3 => {
+                type Third = (Saved, Later, Vec<Began>);
+                let (_, (saved, later, began)) = codec::decode::<(u16, Third)>(bytes)?;
                 if later.level > FormatLevel::OWN {
                     return Err(DecodeError::Level { found: later.level });
                 }
-                Ok(Self(Some(Agreed::restore(saved, later)?)))
+                Ok(Self(Some(Agreed::restore(saved, later, began)?)))
             }
-            found => Err(DecodeError::Format { found, known: FORMAT_2 }),
+            found => Err(DecodeError::Format { found, known: FORMAT_3 }),
         }
     }
 }
@@ -511,6 +525,15 @@ impl Agreed {
         }
     }
 
+    /// Drops by what epochs rose where the state's format can't say it: so every node has the same,
+    /// whether it applied the log or restored a snapshot.
+    fn record_began(&mut self) {
+        let is_recorded = self.table.began().any(|began| began != Began::Unknown);
+        if self.level < FormatLevel::THIRD && is_recorded {
+            self.table = Arc::new((*self.table).clone().with_began([]));
+        }
+    }
+
     fn save(&self) -> Saved {
         Saved {
             version: self.version,
@@ -542,7 +565,7 @@ impl Agreed {
         }
     }
 
-    fn restore(saved: Saved, later: Later) -> Result<Self, DecodeError> {
+    fn restore(saved: Saved, later: Later, began: Vec<Began>) -> Result<Self, DecodeError> {
         let levels: BTreeMap<_, _> = later.levels.into_iter().collect();
         let round_trips: BTreeMap<_, _> = later.round_trips.into_iter().collect();
         let row = |(id, member): (NodeId, Member)| {
@@ -558,7 +581,7 @@ impl Agreed {
             members: Members { rows, newest: saved.newest_member },
             level: later.level,
             settings: later.settings,
-            table: Arc::new(saved.table),
+            table: Arc::new(saved.table.with_began(began)),
             audit: saved.audit.into_iter().collect(),
             secret: saved.secret,
             order: saved.requests.iter().map(|(id, _)| *id).collect(),

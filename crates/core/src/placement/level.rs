@@ -7,6 +7,7 @@
 //! ```text
 //! level 1   the first program; it says no level, and an absent level is this one
 //! level 2   Found, RaiseLevel, Register, Note, Set; greetings with a proof
+//! level 3   a state says by what each row's epoch rose
 //!
 //! n1 (1)  n2 (1)  n3 (1)     the cluster is at level 1
 //! n1 (2)  n2 (1)  n3 (2)     a rolling upgrade: at level 1, so n2 can read all that is written
@@ -27,8 +28,10 @@ impl FormatLevel {
     pub const FIRST: Self = Self(1);
     /// The second: the first that members say.
     pub const SECOND: Self = Self(2);
+    /// The third: rows of the placement say by what their epoch rose.
+    pub const THIRD: Self = Self(3);
     /// The level of this program.
-    pub const OWN: Self = Self::SECOND;
+    pub const OWN: Self = Self::THIRD;
 
     /// Level `number`; a number below the first level is the first.
     pub fn new(number: u16) -> Self {

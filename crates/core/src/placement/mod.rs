@@ -38,7 +38,9 @@ pub use level::FormatLevel;
 pub use members::{MEMBERS_MAX, Member, Members, MembersError, NoSuchWeight, WEIGHT_MAX, Weight};
 pub use node::{BootId, NodeId, Seat};
 pub use places::{Place, Places};
-pub use table::{Change, Epoch, Moving, Row, Table, TableChangeError, TableError, TableVersion};
+pub use table::{
+    Began, Change, Epoch, Moving, Row, Table, TableChangeError, TableError, TableVersion,
+};
 
 use std::fmt;
 use std::hash::Hasher;

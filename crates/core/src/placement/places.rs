@@ -43,14 +43,14 @@ impl Places {
     /// alone.
     pub fn all_here() -> Self {
         let me = Seat { node: NodeId(1), boot: BootId(1) };
-        let row = Row { owner: me, replica: None, epoch: Epoch::FIRST, moving: None };
+        let row = Row::first(me, None);
         Self::new(me, Arc::new(Table::uniform(TableVersion(1), row)))
     }
 
     /// What `me` sees before anything is placed: everything is with nobody.
     pub fn unplaced(me: Seat) -> Self {
         let nobody = Seat { node: NodeId::default(), boot: BootId::NEVER };
-        let row = Row { owner: nobody, replica: None, epoch: Epoch::FIRST, moving: None };
+        let row = Row::first(nobody, None);
         Self::new(me, Arc::new(Table::uniform(TableVersion(0), row)))
     }
 

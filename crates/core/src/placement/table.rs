@@ -84,6 +84,23 @@ pub struct Moving {
     pub id: TableVersion,
 }
 
+/// By what a row's epoch rose to what it is. Copies of a partition that were made for a move are
+/// used only where the row's epoch rose by that very move.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Began {
+    /// Not recorded: the cluster was below format level 3 when the epoch rose.
+    #[default]
+    Unknown,
+    /// By the commit of the move with that id.
+    Moved(TableVersion),
+    /// By the registration, in that entry, of another process of the node that owns the partition.
+    Registered(TableVersion),
+    /// By that entry, which gave the partition to another node without its counts.
+    Reassigned(TableVersion),
+}
+
 /// What the table says of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Row {
@@ -96,6 +113,17 @@ pub struct Row {
     pub epoch: Epoch,
     /// The move under way, if there is one.
     pub moving: Option<Moving>,
+    /// By what the epoch rose. Not in the row's bytes, which are those of level 1: the state keeps
+    /// it beside the table from level 3 on.
+    #[serde(skip)]
+    pub began: Began,
+}
+
+impl Row {
+    /// The first row of a partition.
+    pub fn first(owner: Seat, replica: Option<NodeId>) -> Self {
+        Self { owner, replica, epoch: Epoch::FIRST, moving: None, began: Began::Unknown }
+    }
 }
 
 /// One row's next state, for a row that is at the epoch it names.
@@ -241,7 +269,7 @@ impl Table {
         at: TableVersion,
         placed: impl IntoIterator<Item = (Seat, Option<NodeId>)>,
     ) -> Result<Self, TableError> {
-        let row = |(owner, replica)| Row { owner, replica, epoch: Epoch::FIRST, moving: None };
+        let row = |(owner, replica)| Row::first(owner, replica);
         Self::of_rows(at, placed.into_iter().take(usize::from(PARTITIONS) + 1).map(row).collect())
     }
 
@@ -315,8 +343,11 @@ impl Table {
             // way names this epoch. What no life has owned yet nobody has gone by.
             let was = self.owner(partition);
             let stays = was == owner || was.boot == BootId::NEVER;
-            let epoch = if stays { actual } else { actual.next() };
-            let row = Row { owner, replica, epoch, moving: None };
+            let (epoch, began) = match stays {
+                true => (actual, self.row(partition).began),
+                false => (actual.next(), Began::Reassigned(at)),
+            };
+            let row = Row { owner, replica, epoch, moving: None, began };
             next.rows[usize::from(partition.number())] = row;
         }
         Ok(next)
@@ -346,7 +377,7 @@ impl Table {
         let mut next = Self { version: at, rows: self.rows.clone() };
         for row in next.rows.iter_mut().filter(|row| is_meant(row)) {
             if row.owner.boot != BootId::NEVER {
-                row.epoch = row.epoch.next();
+                (row.epoch, row.began) = (row.epoch.next(), Began::Registered(at));
             }
             (row.owner.boot, row.moving) = (boot, None);
         }
@@ -390,9 +421,9 @@ impl Table {
         moves: &[(Partition, TableVersion)],
         at: TableVersion,
     ) -> Result<Self, TableChangeError> {
-        self.end_moves(moves, at, |row, to| {
-            let replica = Some(row.owner.node);
-            *row = Row { owner: to, replica, epoch: row.epoch.next(), moving: None };
+        self.end_moves(moves, at, |row, Moving { to, id }| {
+            let (replica, epoch) = (Some(row.owner.node), row.epoch.next());
+            *row = Row { owner: to, replica, epoch, moving: None, began: Began::Moved(id) };
         })
     }
 
@@ -410,7 +441,7 @@ impl Table {
         &self,
         moves: &[(Partition, TableVersion)],
         at: TableVersion,
-        end: impl Fn(&mut Row, Seat),
+        end: impl Fn(&mut Row, Moving),
     ) -> Result<Self, TableChangeError> {
         self.must_follow(at)?;
         let mut next = Self { version: at, rows: self.rows.clone() };
@@ -418,7 +449,7 @@ impl Table {
         for &(partition, id) in moves {
             let row = &mut next.rows[usize::from(partition.number())];
             if let Some(moving) = row.moving.filter(|moving| moving.id == id) {
-                end(row, moving.to);
+                end(row, moving);
                 ended += 1;
             }
         }
@@ -434,7 +465,10 @@ impl Table {
         self.must_follow(at)?;
         let row = |row: &Row| match row.owner.node == seat.node {
             true => Row { replica: None, moving: None, ..*row },
-            false => Row { owner: seat, replica: None, epoch: row.epoch.next(), moving: None },
+            false => {
+                let (epoch, began) = (row.epoch.next(), Began::Reassigned(at));
+                Row { owner: seat, replica: None, epoch, moving: None, began }
+            }
         };
         Ok(Self { version: at, rows: self.rows.iter().map(row).collect() })
     }
@@ -442,6 +476,20 @@ impl Table {
     /// The moves that are under way.
     pub fn moves(&self) -> impl Iterator<Item = (Partition, &Row, Moving)> {
         self.rows().filter_map(|(partition, row)| Some((partition, row, row.moving?)))
+    }
+
+    /// By what each row's epoch rose, in the partitions' order.
+    pub fn began(&self) -> impl ExactSizeIterator<Item = Began> {
+        self.rows.iter().map(|row| row.began)
+    }
+
+    /// The table with what [`Table::began`] returned, or with nothing recorded where `began` is
+    /// shorter.
+    #[must_use]
+    pub fn with_began(mut self, began: impl IntoIterator<Item = Began>) -> Self {
+        let began = began.into_iter().chain(std::iter::repeat(Began::Unknown));
+        self.rows.iter_mut().zip(began).for_each(|(row, began)| row.began = began);
+        self
     }
 
     fn must_follow(&self, at: TableVersion) -> Result<(), TableChangeError> {

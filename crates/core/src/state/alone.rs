@@ -92,6 +92,7 @@ impl Agreed {
         self.members.rows = rows;
         let partitions = self.table.rows().filter(|(_, row)| row.owner.node != node).count();
         self.table = self.table.alone(Seat { node, boot }, TableVersion(at.0))?.into();
+        self.record_began();
         Ok(GivenUp { node, members, partitions })
     }
 }

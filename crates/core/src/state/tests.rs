@@ -358,7 +358,7 @@ fn a_state_of_another_format_is_named_and_not_misread() {
     bytes[0] = 9;
     assert!(matches!(
         State::decode(&bytes),
-        Err(DecodeError::Format { found: 9, known: FORMAT_2 })
+        Err(DecodeError::Format { found: 9, known: FORMAT_3 })
     ));
     assert!(State::decode(&bytes[..1]).is_err());
 }
@@ -824,13 +824,31 @@ fn a_format_level_never_falls() {
 }
 
 #[test]
+fn from_level_3_on_a_state_says_how_epochs_rose() {
+    let mut state = seated();
+    let register = |state: &mut State, at: u64| {
+        let seating = Seating { boot: BootId(at), http: "h2:1".into(), peer: "p2:1".into() };
+        made(state, at, What::Seat(NodeId(2), seating)).unwrap();
+        let again = State::decode(&state.encode().unwrap()).unwrap();
+        assert!(again == *state);
+        let table = &state.agreed().unwrap().table;
+        table.owned_by(NodeId(2)).map(|p| table.row(p).began).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(register(&mut state, 20), [Began::Unknown].into());
+    raise(&mut state, 21, level(2)).unwrap();
+    assert_eq!(register(&mut state, 22), [Began::Unknown].into());
+    raise(&mut state, 23, level(3)).unwrap();
+    assert_eq!(register(&mut state, 24), [Began::Registered(TableVersion(24))].into());
+}
+
+#[test]
 fn a_state_of_a_later_level_is_refused_with_its_number() {
     let mut state = seated();
     raise(&mut state, 20, level(7)).unwrap();
     let why = State::decode(&state.encode().unwrap()).unwrap_err().to_string();
     assert_eq!(
         why,
-        "the cluster is at format level 7, this program reads 2: it can't go back to \
+        "the cluster is at format level 7, this program reads 3: it can't go back to \
                      an older program"
     );
 }
