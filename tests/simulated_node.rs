@@ -34,7 +34,7 @@ async fn ask(body: &str) -> io::Result<String> {
 /// more half a second later.
 fn run_seed(seed: u64) -> Vec<String> {
     let clock = ManualClock::at(Now { boot: 10 * SECOND, wall: 1_000_000 * SECOND });
-    let answers = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (answers, trace) = (Arc::new(std::sync::Mutex::new(Vec::new())), sim::Trace::default());
     let mut sim =
         turmoil::Builder::new().rng_seed(seed).simulation_duration(Duration::from_secs(60)).build();
     let node_clock = clock.clone();
@@ -63,22 +63,27 @@ fn run_seed(seed: u64) -> Vec<String> {
             Ok(())
         }
     });
-    let said = answers.clone();
+    let (said, noted) = (answers.clone(), trace.clone());
     sim.client("caller", async move {
+        let say = |answer: String| {
+            noted.note(&answer);
+            said.lock().unwrap().push(answer);
+        };
         // Until its log says that it is there, a node decides nothing.
         while !ask(r#"{"tenant":"first"}"#).await?.contains("\"allowed\":true") {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         for _ in 0..12 {
             let answer = ask(r#"{"tenant":"acme","permit":{"ttl_ms":60000}}"#).await?;
-            said.lock().unwrap().push(answer);
+            say(answer);
         }
         clock.advance(SECOND / 2);
         let answer = ask(r#"{"tenant":"acme"}"#).await?;
-        said.lock().unwrap().push(answer);
+        say(answer);
         Ok(())
     });
     sim.run().unwrap();
+    trace.end();
     answers.lock().unwrap().clone()
 }
 

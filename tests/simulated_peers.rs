@@ -62,13 +62,13 @@ fn identity(node: &str) -> Identity {
 /// Whether a caller on n1 is answered, call after call, where the network between n1 and n2 is
 /// whole; between the rounds it is cut for a while.
 fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
-    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (seen, trace) = (Arc::new(std::sync::Mutex::new(Vec::new())), sim::Trace::default());
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .simulation_duration(Duration::from_secs(120))
         .build();
     sim.host("n2", || async { Ok(serve_echo().await?) });
-    let says = seen.clone();
+    let (says, noted) = (seen.clone(), trace.clone());
     sim.client("n1", async move {
         let (link, driver) = link(LinkArgs {
             us: identity("n1"),
@@ -82,11 +82,12 @@ fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
         });
         tokio::spawn(driver);
         let ask = |text: String| {
-            let link = link.clone();
+            let (link, noted) = (link.clone(), noted.clone());
             async move {
                 let request = Opaque { kind: Kind(1), bytes: text.into() };
                 let answer = link.call(request.clone(), Duration::from_millis(500)).await;
                 assert!(answer.as_ref().map_or(true, |answer| *answer == request));
+                noted.note(format_args!("{answer:?}"));
                 answer
             }
         };
@@ -115,6 +116,7 @@ fn run_seed(seed: u64, rounds: usize) -> Vec<bool> {
         Ok(())
     });
     sim.run().unwrap();
+    trace.end();
     seen.lock().unwrap().clone()
 }
 
@@ -132,8 +134,8 @@ fn a_peer_that_crashes_and_comes_back_is_found_again() {
     let mut sim =
         turmoil::Builder::new().rng_seed(1).simulation_duration(Duration::from_secs(60)).build();
     sim.host("n2", || async { Ok(serve_echo().await?) });
-    let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let made = calls.clone();
+    let (calls, trace) = (Arc::new(std::sync::Mutex::new(Vec::new())), sim::Trace::default());
+    let (made, noted) = (calls.clone(), trace.clone());
     sim.client("n1", async move {
         let (link, driver) = link(LinkArgs {
             us: identity("n1"),
@@ -150,6 +152,7 @@ fn a_peer_that_crashes_and_comes_back_is_found_again() {
         for _ in 0..100 {
             let request = Opaque { kind: Kind(1), bytes: "x".into() };
             let answer = link.call(request, Duration::from_millis(500)).await;
+            noted.note(format_args!("{answer:?}"));
             made.lock().unwrap().push(answer.is_ok());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -165,6 +168,7 @@ fn a_peer_that_crashes_and_comes_back_is_found_again() {
             sim.bounce("n2");
         }
     }
+    trace.end();
     let calls = calls.lock().unwrap();
     assert!(calls[..20].iter().all(|good| *good), "{calls:?}");
     assert!(calls[21..40].iter().all(|good| !good), "{calls:?}");

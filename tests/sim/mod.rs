@@ -12,6 +12,7 @@
 //! TIDEGATE_SIM_SEEDS=1000..2000 …                                    the next thousand
 //! TIDEGATE_SIM_LOG=tidegate=debug …                                  what the nodes log, too
 //! TIDEGATE_SIM_LINES=100000 …                                        all of a failing seed's trace, not its end alone
+//! TIDEGATE_SIM_DIGEST=1 … -- --nocapture                             a digest of each run's trace, to compare two builds by
 //! ```
 
 #![allow(dead_code, unused_imports, reason = "each test uses what it needs")]

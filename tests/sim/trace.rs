@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use twox_hash::XxHash3_64;
+
 /// The trace of one run; copies are the same one.
 #[derive(Clone, Default)]
 pub struct Trace(Arc<Mutex<Lines>>);
@@ -53,8 +55,22 @@ impl Trace {
         panic!("{why}; it ended so:\n{}", last.join("\n"));
     }
 
+    /// Ends a run: returns its trace. Panics, with the last lines, if something happened that never
+    /// should. Prints the trace's digest where the environment asks for it: two programs that print
+    /// the same one have run the same simulation.
+    pub fn end(&self) -> String {
+        self.assert_sound();
+        let text = self.text();
+        if std::env::var_os("TIDEGATE_SIM_DIGEST").is_some() {
+            let (thread, digest) = (std::thread::current(), XxHash3_64::oneshot(text.as_bytes()));
+            let test = thread.name().unwrap_or("a test");
+            eprintln!("digest {digest:016x} of {} lines: {test}", text.lines().count());
+        }
+        text
+    }
+
     /// All of it.
-    pub fn text(&self) -> String {
+    fn text(&self) -> String {
         self.0.lock().unwrap().text.clone()
     }
 }
