@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::machine::{self, Share};
 use crate::net::Net;
 use crate::rig::{Answer, Home, Node, Process, Wire, program, until};
 
@@ -22,6 +23,7 @@ pub struct Cluster {
     sections: String,
     /// Who asks in [`Cluster::call`]; nobody if it is empty.
     token: String,
+    _share: Share,
 }
 
 /// A port that is given once in a run, from below those that the system gives to whoever connects:
@@ -98,7 +100,7 @@ impl Cluster {
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
         let (sections, token, settings) = (String::new(), String::new(), String::new());
-        Self { home, nodes, ports, net: None, settings, sections, token }
+        Self { home, nodes, ports, net: None, settings, sections, token, _share: machine::share() }
     }
 
     fn configured_in(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {

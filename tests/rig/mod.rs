@@ -3,7 +3,7 @@
 //! Tests that are about what the door does with bytes, and about processes, use it as it is; those
 //! that ask in JSON use `tests/support`, which is built of it. A process that is dropped is killed.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each program uses a part of it")]
 
 mod needs;
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-#[allow(unused_imports, reason = "each test file uses a part of it")]
+#[allow(unused_imports, reason = "each program uses a part of it")]
 pub use needs::{needs, skip_for_want_of};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;

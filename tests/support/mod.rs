@@ -10,10 +10,7 @@
 //! A node that is dropped is killed. Whatever goes wrong here panics, with what the node wrote to
 //! standard error.
 
-#![allow(dead_code, reason = "each file of tests is a program of its own and uses a part")]
-
-#[path = "../rig/mod.rs"]
-pub mod rig;
+#![allow(dead_code, reason = "each program uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,10 +18,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rig::{Home, Wire};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidegate::clock::{Clock, SystemClock};
+
+use crate::rig::{self, Home, Wire};
 
 /// A node that is yet to be started.
 pub struct Setup {
