@@ -73,6 +73,38 @@ fn audited(cluster: &Cluster, i: usize) -> Option<String> {
     what.into_iter().find(|what| what.starts_with("raised the format level"))
 }
 
+/// Waits until the leader has given the settings their first value, and changes them: every process
+/// says what it runs with.
+fn settings_take_a_value(cluster: &Cluster) {
+    until("the settings have a value", || {
+        let settings = cluster.get(1, "/v1/cluster/settings");
+        (settings == json!({"version": 1, "round_trip_ms": 100, "restart": []})).then_some(())
+    });
+    let set = cluster.call(1, "PUT", "/v1/cluster/settings", json!({"round_trip_ms": 200}));
+    assert_eq!(set.status, 200, "{}", set.text());
+    until("all nodes await a restart", || {
+        let settings = cluster.get(0, "/v1/cluster/settings");
+        (settings["restart"] == json!(["n1", "n2", "n3"])).then_some(())
+    });
+}
+
+/// The old program doesn't go on from what a cluster of this level wrote.
+fn old_program_is_refused(cluster: &Cluster) {
+    let mut refused = old_program().unwrap();
+    let refused = refused
+        .args([
+            "serve",
+            "--config",
+            cluster.home().path("cluster.toml").to_str().unwrap(),
+            "--node",
+            "n3",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("format 3, this program reads 2"), "{said}");
+}
+
 #[test]
 fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
     let Some(old) = old_program() else { return };
@@ -128,33 +160,9 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
     }
     let raised = until("the format level is raised", || audited(&cluster, 0));
     assert_eq!(raised, "raised the format level to 2");
-    // Then the leader gives the settings their first value, and every process says what it runs
-    // with.
-    until("the settings have a value", || {
-        let settings = cluster.get(1, "/v1/cluster/settings");
-        (settings == json!({"version": 1, "round_trip_ms": 100, "restart": []})).then_some(())
-    });
-    let set = cluster.call(1, "PUT", "/v1/cluster/settings", json!({"round_trip_ms": 200}));
-    assert_eq!(set.status, 200, "{}", set.text());
-    until("all nodes await a restart", || {
-        let settings = cluster.get(0, "/v1/cluster/settings");
-        (settings["restart"] == json!(["n1", "n2", "n3"])).then_some(())
-    });
-    // The old program doesn't go on from what a cluster of this level wrote.
+    settings_take_a_value(&cluster);
     cluster.stop(2);
-    let mut refused = old_program().unwrap();
-    let refused = refused
-        .args([
-            "serve",
-            "--config",
-            cluster.home().path("cluster.toml").to_str().unwrap(),
-            "--node",
-            "n3",
-        ])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("format 3, this program reads 2"), "{said}");
+    old_program_is_refused(&cluster);
     cluster.begin(2);
     wait_all_ready(&cluster);
     assert_eq!(left(&cluster, 2, &tenants[0]), 300_002 - taken);

@@ -52,6 +52,34 @@ fn edit(cluster: &Cluster, through: usize, tenant: &str) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
+/// Recovers the cluster from the data of the third node, once that is stopped; returns what the
+/// command says to do next.
+fn recovered_from_the_third(cluster: &mut Cluster) -> String {
+    let words = ["cluster", "recover", "--data-dir", "data/n3", "--force"];
+    let (code, _, notes) = offline(cluster, &words);
+    assert_eq!(
+        (code, notes.contains("in use by another process: stop the node first")),
+        (5, true),
+        "{notes}"
+    );
+    cluster.stop(2);
+
+    // Not without being told, and then it says what it costs.
+    let before = std::fs::read(cluster.home().path("data/n3/raft.redb")).unwrap();
+    let (code, data, notes) = offline(cluster, &words[..4]);
+    assert_eq!(code, 5, "{notes}");
+    assert!(data.contains("given up     n1 (node 1), n2 (node 2): "), "{data}");
+    assert!(data.contains("its counts   are saved: what it has counted stays spent"), "{data}");
+    assert!(notes.contains("what n1, n2 counted; where they only can't be reached"), "{notes}");
+    let (code, data, notes) = offline(cluster, &words);
+    assert_eq!(code, 0, "{data}{notes}");
+    let n1 = "n1 comes back with an empty data directory and: tidegate serve --node n1 --http \
+              127.0.0.1:";
+    assert!(notes.contains(n1), "{notes}");
+    assert_ne!(std::fs::read(cluster.home().path("data/n3/raft.redb")).unwrap(), before);
+    notes
+}
+
 #[test]
 fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_others_join_it() {
     let mut cluster = Cluster::start(3, POLICY);
@@ -64,29 +92,7 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
         cluster.kill(i);
         std::fs::remove_dir_all(cluster.home().path(&format!("data/n{}", i + 1))).unwrap();
     }
-    let words = ["cluster", "recover", "--data-dir", "data/n3", "--force"];
-    let (code, _, notes) = offline(&cluster, &words);
-    assert_eq!(
-        (code, notes.contains("in use by another process: stop the node first")),
-        (5, true),
-        "{notes}"
-    );
-    cluster.stop(2);
-
-    // Not without being told, and then it says what it costs.
-    let before = std::fs::read(cluster.home().path("data/n3/raft.redb")).unwrap();
-    let (code, data, notes) = offline(&cluster, &words[..4]);
-    assert_eq!(code, 5, "{notes}");
-    assert!(data.contains("given up     n1 (node 1), n2 (node 2): "), "{data}");
-    assert!(data.contains("its counts   are saved: what it has counted stays spent"), "{data}");
-    assert!(notes.contains("what n1, n2 counted; where they only can't be reached"), "{notes}");
-    let (code, data, notes) = offline(&cluster, &words);
-    assert_eq!(code, 0, "{data}{notes}");
-    let n1 = "n1 comes back with an empty data directory and: tidegate serve --node n1 --http \
-              127.0.0.1:";
-    assert!(notes.contains(n1), "{notes}");
-    assert_ne!(std::fs::read(cluster.home().path("data/n3/raft.redb")).unwrap(), before);
-
+    let notes = recovered_from_the_third(&mut cluster);
     cluster.begin(2);
     wait_up(&cluster, 2);
     assert_eq!(names(&cluster, 2), [("n3".into(), 3)]);
