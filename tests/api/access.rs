@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tidegate::check::ApiKeyDigest;
 
-use crate::support::{Answer, Node, Request, Setup, eventually, instant_in_ms, node};
+use crate::support::{Answer, Node, Request, Setup, eventually, instant_in_ms, node, version};
 
 const POLICY: &str = r#"
 default_tier = "free"
@@ -23,10 +23,6 @@ fn added(node: &Node, entry: Value) -> String {
     let answer = add(node, entry);
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["id"].as_str().unwrap().to_string()
-}
-
-fn version(node: &Node) -> u64 {
-    node.get("/v1/policy").header("etag").trim_matches('"').parse().unwrap()
 }
 
 #[test]

@@ -3,9 +3,8 @@
 //! calls of another system under `/admin/ratelimit/`.
 
 use serde_json::{Value, json};
-use tidegate::clock::{Clock, SECOND, SystemClock};
 
-use crate::support::{self, Node, Request, log, node, policy};
+use crate::support::{self, Node, Request, log, node, policy, unix_seconds};
 
 const EMPTY: &str = "default_tier = \"free\"\n[tiers.free]\n";
 
@@ -26,10 +25,6 @@ fn status(node: &Node, who: &str, max_requests: u64) -> Value {
     ));
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()
-}
-
-fn unix_seconds() -> u64 {
-    SystemClock::new().now().wall / SECOND
 }
 
 /// How many of `count` equal calls are allowed.

@@ -4,9 +4,8 @@
 
 use serde_json::{Value, json};
 use sfv::{BareItem, ListEntry, Parser};
-use tidegate::clock::{Clock, SECOND, SystemClock};
 
-use crate::support::{Answer, Node, Request, Setup, node, wait_ms};
+use crate::support::{Answer, Node, Request, Setup, node, unix_seconds, wait_ms};
 
 /// Three a minute, a hundred an hour, two in flight; a tier without limits; one who is banned and
 /// one who is let through.
@@ -74,10 +73,6 @@ fn limits(answer: &Answer, name: &str) -> Vec<(String, Vec<(String, u64)>)> {
 fn parameter(limits: &[(String, Vec<(String, u64)>)], limit: &str, key: &str) -> u64 {
     let (_, parameters) = limits.iter().find(|(name, _)| name == limit).unwrap();
     parameters.iter().find(|(name, _)| name == key).unwrap().1
-}
-
-fn unix_seconds() -> u64 {
-    SystemClock::new().now().wall / SECOND
 }
 
 fn put_policy(node: &Node, toml: &str) -> Answer {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Node, Request, Setup, instant_in_ms, node, sent};
+use crate::support::{Answer, Node, Request, Setup, document, instant_in_ms, node, sent};
 
 const POLICY: &str = r#"
 default_tier = "free"
@@ -11,10 +11,6 @@ default_tier = "free"
 limits = [{ name = "log", algorithm = "sliding_log", limit = 100, window = "1h" }]
 [tiers.spare]
 "#;
-
-fn document(node: &Node) -> Value {
-    node.get("/v1/policy").json()
-}
 
 /// Limits of ten, twenty and thirty for acme: versions 2, 3 and 4.
 fn three_changes(node: &Node) {

@@ -10,6 +10,26 @@ use crate::machine::{self, Share};
 use crate::net::Net;
 use crate::rig::{Answer, Home, Node, Process, Wire, program, until};
 
+/// A policy of a hundred units a day for each tenant.
+pub const HUNDRED_A_DAY: &str = r#"
+    default_tier = "free"
+    [tiers.free]
+    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
+"#;
+/// The same with more units than a test takes.
+pub const PLENTY_A_DAY: &str = r#"
+    default_tier = "free"
+    [tiers.free]
+    limits = [{ name = "day", algorithm = "fixed_window", limit = 100000, window = "1d" }]
+"#;
+/// The administrator's token in a cluster that is configured [`with_token`].
+pub const TOKEN: &str = "a-token-of-an-administrator";
+
+/// The section of `cluster.toml` that asks for [`TOKEN`].
+pub fn with_token() -> String {
+    format!("[auth]\nadmin_tokens = [\"{TOKEN}\"]\n")
+}
+
 /// Nodes `n1`, `n2`, …; those that are dropped are killed.
 pub struct Cluster {
     pub home: Home,
@@ -327,6 +347,23 @@ impl Cluster {
     /// The nodes that run.
     pub fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|i| self.nodes[*i].is_some()).collect()
+    }
+
+    /// Writes the rules of a tenant through a node; the answer's status and body.
+    pub fn edit(&self, through: usize, tenant: &str) -> (u16, Value) {
+        let path = format!("/v1/tenants/{tenant}");
+        let answer = self.call(through, "PUT", &path, json!({"tier": "free"}));
+        (answer.status, answer.json())
+    }
+
+    /// Every node that runs decides what it owns, asked through every other.
+    pub fn assert_whole(&self, prefix: &str) {
+        for through in self.running() {
+            for owner in self.running() {
+                let tenant = self.tenant_of(owner, through, &format!("{prefix}{through}"));
+                assert_eq!(self.check(through, json!({"tenant": tenant}))["allowed"], true);
+            }
+        }
     }
 
     pub fn call(&self, i: usize, method: &str, path: &str, body: Value) -> Answer {

@@ -11,15 +11,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PLENTY_A_DAY, TOKEN, with_token};
 use crate::rig::{Wire, other_program, until};
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100000, window = "1d" }]
-"#;
-const TOKEN: &str = "a-token-of-an-administrator";
 
 /// The program of format level 1; none, said on standard error, where it isn't there.
 fn old_program() -> Option<Command> {
@@ -29,10 +22,6 @@ fn old_program() -> Option<Command> {
         return None;
     };
     Some(other_program(path))
-}
-
-fn auth() -> String {
-    format!("[auth]\nadmin_tokens = [\"{TOKEN}\"]\n")
 }
 
 /// Takes one unit of the tenant, through a node; whether it was admitted.
@@ -109,7 +98,7 @@ fn old_program_is_refused(cluster: &Cluster) {
 fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
     let Some(old) = old_program() else { return };
     drop(old);
-    let mut cluster = Cluster::unstarted(3, POLICY, &auth(), TOKEN);
+    let mut cluster = Cluster::unstarted(3, PLENTY_A_DAY, &with_token(), TOKEN);
     (0..3).for_each(|i| cluster.begin_other(i, old_program().unwrap()));
     wait_all_ready(&cluster);
     let tenants: Vec<_> = (0..30).map(|i| format!("t{i}")).collect();
@@ -171,7 +160,7 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
 #[test]
 fn checks_are_answered_while_a_cluster_of_two_programs_is_upgraded() {
     let Some(old) = old_program() else { return };
-    let mut cluster = Cluster::unstarted(3, POLICY, &auth(), TOKEN);
+    let mut cluster = Cluster::unstarted(3, PLENTY_A_DAY, &with_token(), TOKEN);
     cluster.begin_other(0, old);
     cluster.begin_other(1, old_program().unwrap());
     cluster.begin_other(2, old_program().unwrap());

@@ -15,15 +15,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PLENTY_A_DAY};
 use crate::machine;
 use crate::rig::{self, Wire, instant, needs, until};
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100000, window = "1d" }]
-"#;
 
 /// Longer than haproxy.cfg takes to notice: its interval times fall, and a check's own time-out.
 const SECTIONS: &str = "[limits]\nnotice_ms = 2000\nworkers = 2\n";
@@ -182,7 +176,7 @@ fn ask(
 #[test]
 fn a_rolling_restart_under_load_leaves_no_check_unanswered() {
     let _machine = machine::whole();
-    let cluster = Mutex::new(Cluster::start_with(3, POLICY, SECTIONS));
+    let cluster = Mutex::new(Cluster::start_with(3, PLENTY_A_DAY, SECTIONS));
     let nodes = [0, 1, 2].map(|i| cluster.lock().unwrap().http(i));
     let balancers: Vec<_> = [Kind::HaProxy, Kind::Nginx]
         .into_iter()

@@ -1,5 +1,5 @@
-//! What the code and its printed output must look like: which way imports point, and every command's
-//! output to the byte.
+//! What the code and its printed output must look like: which way imports point, and the output of
+//! every command to the byte.
 
 #[path = "../rig/mod.rs"]
 mod rig;

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{POLICY, document, version};
-use crate::support::{Request, limit, log, node, sent};
+use super::POLICY;
+use crate::support::{Request, document, limit, log, node, sent, version};
 
 #[test]
 fn the_kill_switch_is_thrown_and_taken_back_by_itself() {

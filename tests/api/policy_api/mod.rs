@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{self, Node, Request, limit, node};
+use crate::support::{self, Request, document, limit, node, version};
 
 /// Two tiers, a tenant by name, a pattern.
 const POLICY: &str = r#"
@@ -28,15 +28,6 @@ tier = "pro"
 [tenants.acme]
 tier = "pro"
 "#;
-
-fn document(node: &Node) -> Value {
-    node.get("/v1/policy").json()
-}
-
-fn version(node: &Node) -> u64 {
-    let answer = node.get("/v1/policy");
-    answer.header("etag").trim_matches('"').parse().unwrap()
-}
 
 fn with_if_match(method: &str, path: &str, tag: &str, body: &Value) -> Request {
     Request::new(method, path).header("If-Match", tag).json(body)

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{POLICY, document, version};
-use crate::support::{Setup, eventually, instant_in_ms, limit, node, sent};
+use super::POLICY;
+use crate::support::{Setup, document, eventually, instant_in_ms, limit, node, sent, version};
 
 #[test]
 fn a_tier_is_put_read_and_deleted() {

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{POLICY, document, version};
-use crate::support::{Setup, limit, log, node};
+use super::POLICY;
+use crate::support::{Setup, document, limit, log, node, version};
 
 /// A limit that tenants share, beside the policy above.
 fn shared() -> String {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{POLICY, version};
-use crate::support::{self, Node, Request, Setup, node};
+use super::POLICY;
+use crate::support::{self, Node, Request, Setup, node, version};
 
 /// All pages of the tenants, `most` on each.
 fn pages(node: &Node, most: usize) -> Vec<Vec<Value>> {

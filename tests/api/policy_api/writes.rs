@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::{POLICY, document, version};
+use super::POLICY;
 use crate::support;
-use crate::support::{Node, Request, node, sent};
+use crate::support::{Node, Request, document, node, sent, version};
 
 const OVERRIDE: &str = "/api/config/tenant/acme/client/ann/action/export";
 

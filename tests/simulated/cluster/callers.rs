@@ -11,6 +11,7 @@ use super::books::Against;
 use super::door::{self, request};
 use super::world::World;
 use super::{HOSTS, LIMIT, OWN_LIMIT, SHARED};
+use crate::sim::between;
 
 pub const CALLERS: usize = 4;
 /// Tenants that are asked before and after a node dies: about a third of them are that node's.
@@ -26,10 +27,6 @@ const WRITES_MAX: usize = 70;
 /// Between two questions of a caller, in milliseconds.
 const PAUSE_MS: std::ops::Range<u64> = 5..90;
 const AGAIN_AFTER: Duration = Duration::from_millis(40);
-
-pub fn between(chance: &mut Generator, range: std::ops::Range<u64>) -> u64 {
-    range.start + chance.next_u64() % (range.end - range.start)
-}
 
 /// A check, and what it is counted against.
 struct Check {

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::callers::between;
 use super::door::{Answer, request};
 use super::world::World;
+use crate::sim::between;
 
 pub const HOLDERS: usize = 12;
 /// What the tier `busy` allows.

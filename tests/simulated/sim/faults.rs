@@ -76,7 +76,8 @@ impl Plan {
     }
 }
 
-fn between(chance: &mut Generator, range: std::ops::Range<u64>) -> u64 {
+/// Returns a number of the range.
+pub fn between(chance: &mut Generator, range: std::ops::Range<u64>) -> u64 {
     range.start + chance.next_u64() % (range.end - range.start)
 }
 

@@ -26,7 +26,7 @@ mod trace;
 
 pub use alone::alone;
 pub use clock::SimulatedClock;
-pub use faults::{Fault, Nemesis, Plan};
+pub use faults::{Fault, Nemesis, Plan, between};
 pub use net::{Simulated, SimulatedListener, SimulatedStream};
 pub use seeds::{each_seed, node_seed};
 pub use trace::Trace;
