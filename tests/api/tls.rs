@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::rig::{self, Home, Node, PATIENCE, instant, until};
+use crate::support::unix_seconds;
 
 const POLICY: &str = r#"
     default_tier = "free"
@@ -228,7 +229,7 @@ fn metrics_say_when_the_certificates_expire() {
     let node = home.start();
     let mut stream = connect(node.addr, &home.path("certs/ca.pem"), &["http/1.1"]).unwrap();
     let text = ask(&mut stream, "GET", "/metrics", "");
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let now = unix_seconds() as f64;
     for shown in ["peer", "http"] {
         let series = format!("tidegate_certificate_expiry_seconds{{use=\"{shown}\"}} ");
         let value = text.lines().find_map(|line| line.strip_prefix(&series));
