@@ -1,4 +1,6 @@
 //! Three nodes are one limiter: real processes, real sockets, asked through any of them.
+//!
+//! `cargo test --test cluster -- members::` runs the tests of one file.
 
 #[path = "../rig/mod.rs"]
 mod rig;

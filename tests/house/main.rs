@@ -3,6 +3,7 @@
 
 #[path = "../rig/mod.rs"]
 mod rig;
+#[allow(dead_code, reason = "the program `api` uses all of it")]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -219,10 +219,6 @@ impl Process {
         read(&self.log)
     }
 
-    pub fn log_bytes(&self) -> Vec<u8> {
-        fs::read(&self.log).unwrap()
-    }
-
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();

@@ -12,8 +12,6 @@
 //! A node that is dropped is killed. Whatever goes wrong here panics, with what the node wrote to
 //! standard error.
 
-#![allow(dead_code, reason = "each program uses a part of it")]
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

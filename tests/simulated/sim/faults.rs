@@ -170,11 +170,6 @@ impl Nemesis {
         }
     }
 
-    /// Whether the plan is over.
-    pub fn is_done(&self) -> bool {
-        self.plan.as_slice().is_empty()
-    }
-
     /// Ends all faults, and starts who is down.
     pub fn heal(&mut self, sim: &mut turmoil::Sim<'_>) {
         self.trace.note_at(sim.elapsed(), "all faults end");

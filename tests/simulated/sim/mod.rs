@@ -15,8 +15,6 @@
 //! TIDEGATE_SIM_DIGEST=1 … -- --nocapture                         a digest of each trace
 //! ```
 
-#![allow(dead_code, unused_imports, reason = "each test uses what it needs")]
-
 mod alone;
 mod clock;
 mod faults;
@@ -27,6 +25,6 @@ mod trace;
 pub use alone::alone;
 pub use clock::SimulatedClock;
 pub use faults::{Fault, Nemesis, Plan, between};
-pub use net::{Simulated, SimulatedListener, SimulatedStream};
+pub use net::{Simulated, SimulatedListener};
 pub use seeds::{each_seed, node_seed};
 pub use trace::Trace;
