@@ -36,6 +36,43 @@ fn left(cluster: &Cluster, via: usize, check: Value) -> Vec<(String, u64)> {
     limits.iter().map(left).collect()
 }
 
+/// Kills the third node and backs up without it: there is no back-up, unless a partial one is
+/// allowed.
+fn back_up_without_the_third(cluster: &mut Cluster) {
+    cluster.kill(2);
+    let elsewhere = cluster.home().path("b.backup");
+    let elsewhere = elsewhere.to_str().unwrap();
+    let (code, _, notes) = until("the others lead and miss it", || {
+        let ran = cluster.command(0, &["cluster", "backup", elsewhere]);
+        ran.2.contains("what was counted by n3 can't be had").then_some(ran)
+    });
+    assert_eq!(code, 1, "{notes}");
+    assert!(!std::path::Path::new(elsewhere).exists());
+    let (code, data, notes) = cluster.command(0, &["cluster", "backup", elsewhere, "--partial"]);
+    assert_eq!(code, 0, "{notes}");
+    // Addresses hash to other nodes than their tenants.
+    assert!(data.contains(" of long limits, 2 tenants have them"), "{data}");
+    assert_eq!(notes, "warning: what n3 had counted is not in it\n");
+}
+
+/// Restores the cluster as its first node, whose data directory is empty; a second time there is an
+/// error.
+fn restore_as_the_first(cluster: &Cluster, file: &str) {
+    let restore = ["cluster", "restore", file, "--config", "cluster.toml", "--node", "n1"];
+    let (code, data, notes) = offline(cluster, &restore);
+    assert_eq!(code, 0, "{notes}");
+    assert!(data.contains("counters     9 of long limits"), "{data}");
+    let line = "n2 comes back with an empty data directory and: tidegate serve --node n2 --config \
+                cluster.toml --join http://127.0.0.1:";
+    assert!(notes.starts_with(line), "{notes}");
+    let (code, _, notes) = offline(cluster, &restore);
+    assert_eq!(code, 5, "{notes}");
+    assert!(
+        notes.contains("data/n1 is not empty: a back-up is restored where nothing is"),
+        "{notes}"
+    );
+}
+
 #[test]
 fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_minute() {
     let mut cluster = Cluster::with_auth(3, POLICY, AUTH, TOKEN);
@@ -67,40 +104,12 @@ fn a_cluster_of_three_is_restored_as_one_and_grows_and_has_lost_nothing_but_the_
         // A month, a token bucket and an address for each of the three; the minutes aren't there.
         assert!(data.contains("counters     9 of long limits, 3 tenants have them"), "{data}");
     }
-    // Without one of them there is none, unless that may be.
-    cluster.kill(2);
-    let elsewhere = cluster.home().path("b.backup");
-    let elsewhere = elsewhere.to_str().unwrap();
-    let (code, _, notes) = until("the others lead and miss it", || {
-        let ran = cluster.command(0, &["cluster", "backup", elsewhere]);
-        ran.2.contains("what was counted by n3 can't be had").then_some(ran)
-    });
-    assert_eq!(code, 1, "{notes}");
-    assert!(!std::path::Path::new(elsewhere).exists());
-    let (code, data, notes) = cluster.command(0, &["cluster", "backup", elsewhere, "--partial"]);
-    assert_eq!(code, 0, "{notes}");
-    // Addresses hash to other nodes than their tenants.
-    assert!(data.contains(" of long limits, 2 tenants have them"), "{data}");
-    assert_eq!(notes, "warning: what n3 had counted is not in it\n");
-
+    back_up_without_the_third(&mut cluster);
     for i in [0, 1] {
         cluster.kill(i);
     }
     std::fs::remove_dir_all(cluster.home().path("data")).unwrap();
-    let restore = ["cluster", "restore", file, "--config", "cluster.toml", "--node", "n1"];
-    let (code, data, notes) = offline(&cluster, &restore);
-    assert_eq!(code, 0, "{notes}");
-    assert!(data.contains("counters     9 of long limits"), "{data}");
-    let line = "n2 comes back with an empty data directory and: tidegate serve --node n2 --config \
-                cluster.toml --join http://127.0.0.1:";
-    assert!(notes.starts_with(line), "{notes}");
-    let (code, _, notes) = offline(&cluster, &restore);
-    assert_eq!(code, 5, "{notes}");
-    assert!(
-        notes.contains("data/n1 is not empty: a back-up is restored where nothing is"),
-        "{notes}"
-    );
-
+    restore_as_the_first(&cluster, file);
     cluster.begin(0);
     wait_up(&cluster, 0);
     let number = names(&cluster, 0)[0].1;

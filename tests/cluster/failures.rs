@@ -4,25 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, HUNDRED_A_DAY};
 use crate::rig::{instant, until};
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
-"#;
-
-fn edit(cluster: &Cluster, through: usize, tenant: &str) -> (u16, Value) {
-    let answer =
-        cluster.call(through, "PUT", &format!("/v1/tenants/{tenant}"), json!({"tier": "free"}));
-    (answer.status, answer.json())
-}
 
 #[test]
 fn with_any_one_node_killed_the_two_others_read_and_write_and_decide_what_they_own() {
     for dead in 0..3 {
-        let mut cluster = Cluster::start(3, POLICY);
+        let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
         let alive: Vec<_> = (0..3).filter(|i| *i != dead).collect();
         let owned: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
         cluster.kill(dead);
@@ -30,7 +18,7 @@ fn with_any_one_node_killed_the_two_others_read_and_write_and_decide_what_they_o
         for &through in &alive {
             // A leader that was killed is replaced within a few elections; until then the write
             // waits.
-            let (status, said) = edit(&cluster, through, &format!("w{through}"));
+            let (status, said) = cluster.edit(through, &format!("w{through}"));
             assert_eq!((status, &said["pending"]), (200, &json!([name])), "{said}");
             for &owner in &alive {
                 assert_eq!(
@@ -66,14 +54,14 @@ fn with_any_one_node_killed_the_two_others_read_and_write_and_decide_what_they_o
             (answer.status == 200 && answer.json()["node"] == name).then_some(())
         });
         assert_eq!(cluster.get(dead, "/v1/policy"), cluster.get(alive[0], "/v1/policy"));
-        let (status, said) = edit(&cluster, dead, "again");
+        let (status, said) = cluster.edit(dead, "again");
         assert_eq!((status, &said["pending"]), (200, &json!([])), "{said}");
     }
 }
 
 #[test]
 fn a_process_that_was_killed_and_is_back_at_once_decides_under_a_higher_epoch() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let tenant = cluster.tenant_of(1, 0, "t");
     let before = cluster.check(0, json!({"tenant": tenant}));
     cluster.kill(1);
@@ -88,7 +76,7 @@ fn a_process_that_was_killed_and_is_back_at_once_decides_under_a_higher_epoch() 
 
 #[test]
 fn a_node_that_was_stopped_knows_what_was_spent() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
     for tenant in &tenants {
         assert_eq!(cluster.check(0, json!({"tenant": tenant, "cost": 60}))["remaining"], 40);
@@ -109,9 +97,9 @@ fn a_node_that_was_stopped_knows_what_was_spent() {
 
 #[test]
 fn a_cluster_that_was_stopped_whole_knows_what_was_spent_and_agreed() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
-    assert_eq!(edit(&cluster, 1, "acme").0, 200);
+    assert_eq!(cluster.edit(1, "acme").0, 200);
     for tenant in &tenants {
         cluster.check(2, json!({"tenant": tenant, "cost": 60}));
     }
@@ -131,7 +119,7 @@ fn a_cluster_that_was_stopped_whole_knows_what_was_spent_and_agreed() {
 
 #[test]
 fn without_a_majority_a_node_is_not_ready_and_says_why_and_decides_what_it_owns() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let own = cluster.tenant_of(0, 0, "t");
     cluster.kill(1);
     cluster.kill(2);
@@ -145,7 +133,7 @@ fn without_a_majority_a_node_is_not_ready_and_says_why_and_decides_what_it_owns(
     assert_eq!(cluster.check(0, json!({"tenant": own}))["allowed"], true);
     let status = cluster.status(0);
     assert_eq!((&status["leader"], &status["quorum"]), (&Value::Null, &json!(false)), "{status}");
-    let (refused, problem) = edit(&cluster, 0, "acme");
+    let (refused, problem) = cluster.edit(0, "acme");
     assert_eq!(refused, 503, "{problem}");
     for i in [1, 2] {
         cluster.begin(i);

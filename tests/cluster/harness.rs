@@ -6,8 +6,29 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::machine::{self, Share};
 use crate::net::Net;
 use crate::rig::{Answer, Home, Node, Process, Wire, program, until};
+
+/// A policy of a hundred units a day for each tenant.
+pub const HUNDRED_A_DAY: &str = r#"
+    default_tier = "free"
+    [tiers.free]
+    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
+"#;
+/// The same with more units than a test takes.
+pub const PLENTY_A_DAY: &str = r#"
+    default_tier = "free"
+    [tiers.free]
+    limits = [{ name = "day", algorithm = "fixed_window", limit = 100000, window = "1d" }]
+"#;
+/// The administrator's token in a cluster that is configured [`with_token`].
+pub const TOKEN: &str = "a-token-of-an-administrator";
+
+/// The section of `cluster.toml` that asks for [`TOKEN`].
+pub fn with_token() -> String {
+    format!("[auth]\nadmin_tokens = [\"{TOKEN}\"]\n")
+}
 
 /// Nodes `n1`, `n2`, …; those that are dropped are killed.
 pub struct Cluster {
@@ -22,6 +43,7 @@ pub struct Cluster {
     sections: String,
     /// Who asks in [`Cluster::call`]; nobody if it is empty.
     token: String,
+    _share: Share,
 }
 
 /// A port that is given once in a run, from below those that the system gives to whoever connects:
@@ -98,7 +120,7 @@ impl Cluster {
         let ports = (0..count).map(|_| (free_port(), free_port())).collect();
         let nodes = (0..count).map(|_| None).collect();
         let (sections, token, settings) = (String::new(), String::new(), String::new());
-        Self { home, nodes, ports, net: None, settings, sections, token }
+        Self { home, nodes, ports, net: None, settings, sections, token, _share: machine::share() }
     }
 
     fn configured_in(home: Home, count: usize, policy: &str, sections: &str, token: &str) -> Self {
@@ -325,6 +347,23 @@ impl Cluster {
     /// The nodes that run.
     pub fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|i| self.nodes[*i].is_some()).collect()
+    }
+
+    /// Writes the rules of a tenant through a node; the answer's status and body.
+    pub fn edit(&self, through: usize, tenant: &str) -> (u16, Value) {
+        let path = format!("/v1/tenants/{tenant}");
+        let answer = self.call(through, "PUT", &path, json!({"tier": "free"}));
+        (answer.status, answer.json())
+    }
+
+    /// Every node that runs decides what it owns, asked through every other.
+    pub fn assert_whole(&self, prefix: &str) {
+        for through in self.running() {
+            for owner in self.running() {
+                let tenant = self.tenant_of(owner, through, &format!("{prefix}{through}"));
+                assert_eq!(self.check(through, json!({"tenant": tenant}))["allowed"], true);
+            }
+        }
     }
 
     pub fn call(&self, i: usize, method: &str, path: &str, body: Value) -> Answer {

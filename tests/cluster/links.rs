@@ -4,15 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, HUNDRED_A_DAY};
 use crate::net::Net;
 use crate::rig::{instant, until};
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
-"#;
 
 /// The most that a write may take over links of 40 ms each way.
 const WRITE_MAX: Duration = Duration::from_secs(1);
@@ -27,7 +21,7 @@ fn ms(ms: u64) -> Duration {
 fn cluster(count: usize, delay: Duration, settings: &str) -> Cluster {
     let net = Net::new(count);
     net.delay_everywhere(delay);
-    let cluster = Cluster::begin_over(net, count, POLICY, settings);
+    let cluster = Cluster::begin_over(net, count, HUNDRED_A_DAY, settings);
     (0..count).for_each(|i| cluster.wait_ready(i));
     cluster
 }

@@ -1,4 +1,6 @@
 //! Three nodes are one limiter: real processes, real sockets, asked through any of them.
+//!
+//! `cargo test --test cluster -- members::` runs the tests of one file.
 
 #[path = "../rig/mod.rs"]
 mod rig;
@@ -8,6 +10,7 @@ mod counts;
 mod failures;
 mod harness;
 mod links;
+mod machine;
 mod members;
 mod moves;
 mod names;
@@ -16,6 +19,7 @@ mod old;
 mod policy;
 mod readiness;
 mod recovery;
+mod rolling_restart;
 mod secret;
 mod settings;
 mod tls;

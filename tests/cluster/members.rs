@@ -8,15 +8,9 @@ use tidegate::check::Name;
 use tidegate::net::{Listen as _, PlainListener};
 use tidegate::peer::{BootId, Doorstep, Identity, Lineage, VERSIONS};
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, HUNDRED_A_DAY};
 use crate::moves::{restart, under_traffic};
 use crate::rig::until;
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
-"#;
 
 /// Name, number and address of every member, as node `i` sees them.
 fn members(cluster: &Cluster, i: usize) -> Vec<(String, u64, String)> {
@@ -29,7 +23,7 @@ fn members(cluster: &Cluster, i: usize) -> Vec<(String, u64, String)> {
 
 #[test]
 fn a_list_in_another_order_changes_nobody_and_nothing_that_was_counted() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
     for tenant in &tenants {
         cluster.check(1, json!({"tenant": tenant, "cost": 60}));
@@ -55,7 +49,7 @@ fn a_list_in_another_order_changes_nobody_and_nothing_that_was_counted() {
 
 #[test]
 fn a_cluster_that_moved_while_it_was_stopped_finds_itself_by_the_file() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let before = members(&cluster, 0);
     (0..3).for_each(|i| cluster.stop(i));
     cluster.move_away();
@@ -78,7 +72,7 @@ fn a_cluster_that_moved_while_it_was_stopped_finds_itself_by_the_file() {
 
 #[test]
 fn nobody_begins_with_the_data_of_another() {
-    let mut cluster = Cluster::start(2, POLICY);
+    let mut cluster = Cluster::start(2, HUNDRED_A_DAY);
     cluster.stop(1);
     let began = |words: &[&str]| {
         let mut process = cluster.home.run_words(words);
@@ -116,7 +110,7 @@ fn delete(cluster: &Cluster, via: usize, path: &str) -> (u16, Value) {
 
 #[test]
 fn a_fourth_node_joins_and_answers_for_the_tenants_of_others() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
     let line = cluster.joins(3, 1, &[]);
     cluster.start_line(3, &line);
@@ -163,7 +157,7 @@ fn a_fourth_node_joins_and_answers_for_the_tenants_of_others() {
 
 #[test]
 fn one_node_grows_to_three_that_vote_and_goes_on_without_the_first() {
-    let mut cluster = Cluster::start(1, POLICY);
+    let mut cluster = Cluster::start(1, HUNDRED_A_DAY);
     cluster.join(1, 0);
     let warned = cluster.status(0)["warnings"].to_string();
     assert!(warned.contains("of two nodes one votes"), "{warned}");
@@ -230,7 +224,7 @@ fn one_node_grows_to_three_that_vote_and_goes_on_without_the_first() {
 
 #[test]
 fn a_node_that_leaves_ends_by_itself_and_comes_back_only_as_another() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     cluster.join(3, 0);
     let first = cluster.member(0, 3).unwrap()["number"].as_u64().unwrap();
     cluster.wait_balanced(0);
@@ -301,7 +295,7 @@ fn one_joins_one_leaves_and_one_restarts_under_traffic_and_every_tenant_gets_exa
 
 #[test]
 fn nodes_own_what_their_weights_say_and_nothing_that_was_counted_is_lost_on_the_way() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let tenants: Vec<_> = (0..3).map(|owner| cluster.tenant_of(owner, 0, "t")).collect();
     for tenant in &tenants {
         cluster.check(1, json!({"tenant": tenant, "cost": 60}));
@@ -333,7 +327,7 @@ fn nodes_own_what_their_weights_say_and_nothing_that_was_counted_is_lost_on_the_
 
 #[test]
 fn a_voter_that_is_gone_and_given_up_is_replaced_in_one_change() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     cluster.join(3, 0);
     cluster.wait_balanced(0);
     let tenant = cluster.tenant_of(1, 0, "t");
@@ -364,7 +358,7 @@ fn a_voter_that_is_gone_and_given_up_is_replaced_in_one_change() {
 
 #[test]
 fn what_would_cost_the_majority_or_what_was_counted_is_refused() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let unsafe_now = |cluster: &Cluster, via: usize, words: &[&str], why: &str| {
         let (exit, data, notes) = cluster.command(via, words);
         assert_eq!((exit, data.as_str()), (5, ""), "{words:?}: {notes}");
@@ -401,7 +395,7 @@ fn what_would_cost_the_majority_or_what_was_counted_is_refused() {
 
 #[test]
 fn whoever_is_not_there_or_not_new_is_not_admitted() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let admit = |body: Value| {
         let answer = cluster.call(1, "POST", "/v1/cluster/nodes", body);
         (answer.status, answer.json())
@@ -445,7 +439,7 @@ fn whoever_is_not_there_or_not_new_is_not_admitted() {
 
 #[test]
 fn a_node_whose_data_is_lost_does_not_begin_anew_in_its_own_place() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     cluster.kill(2);
     std::fs::remove_dir_all(cluster.home.path("data/n3")).unwrap();
     let mut lost = cluster.home.run_as("n3");
@@ -468,7 +462,7 @@ fn a_node_whose_data_is_lost_does_not_begin_anew_in_its_own_place() {
 
 #[test]
 fn a_node_that_is_only_added_to_the_file_is_told_to_ask() {
-    let mut cluster = Cluster::start(2, POLICY);
+    let mut cluster = Cluster::start(2, HUNDRED_A_DAY);
     cluster.joins(2, 0, &[]);
     cluster.list(&[0, 1, 2]);
     let mut added = cluster.home.run_as("n3");
@@ -516,7 +510,7 @@ fn on_a_doorstep<T: Send>(look: impl FnOnce(SocketAddr) -> T + Send) -> T {
 
 #[test]
 fn whoever_was_admitted_and_never_came_may_ask_again_and_can_be_let_go() {
-    let cluster = Cluster::start(1, POLICY);
+    let cluster = Cluster::start(1, HUNDRED_A_DAY);
     let numbers = on_a_doorstep(|peer| {
         let body = json!({"id": "n4", "http": "127.0.0.1:7", "peer": peer});
         let admit = |body: &Value| cluster.call(0, "POST", "/v1/cluster/nodes", body.clone());
@@ -548,7 +542,7 @@ fn whoever_was_admitted_and_never_came_may_ask_again_and_can_be_let_go() {
 fn a_node_that_joins_gets_the_tokens_and_needs_one_to_get_in() {
     let auth = "[auth]\nadmin_tokens = [\"open-sesame-for-all\"]\nread_tokens = \
                 [\"open-sesame-to-see\"]\n";
-    let mut cluster = Cluster::with_auth(1, POLICY, auth, "open-sesame-for-all");
+    let mut cluster = Cluster::with_auth(1, HUNDRED_A_DAY, auth, "open-sesame-for-all");
     for (token, status) in [("open-sesame-to-see", 403), ("nonsense", 401)] {
         let line = cluster.joins(1, 0, &["--token", token]);
         let mut refused = cluster.run_line(&line);

@@ -5,14 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, HUNDRED_A_DAY};
 use crate::rig::until;
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
-"#;
 
 /// The words that every node of a cluster is started with, whichever it is: `n1` is asked whether
 /// there is a cluster.
@@ -33,19 +27,9 @@ fn wait_at(cluster: &Cluster, via: usize, i: usize, peer: &str) {
     until("the new address is known", || (cluster.member(via, i)?["peer"] == peer).then_some(()));
 }
 
-/// Every node that runs decides for every other.
-fn assert_whole(cluster: &Cluster, prefix: &str) {
-    for through in cluster.running() {
-        for owner in cluster.running() {
-            let tenant = cluster.tenant_of(owner, through, &format!("{prefix}{through}"));
-            assert_eq!(cluster.check(through, json!({"tenant": tenant}))["allowed"], true);
-        }
-    }
-}
-
 #[test]
 fn nodes_dial_each_other_by_name() {
-    let mut cluster = Cluster::unstarted(3, POLICY, "", "");
+    let mut cluster = Cluster::unstarted(3, HUNDRED_A_DAY, "", "");
     for i in 0..3 {
         let name = format!("localhost:{}", cluster.ports(i).1);
         let http = format!("localhost:{}", cluster.ports(i).0);
@@ -60,12 +44,12 @@ fn nodes_dial_each_other_by_name() {
         assert_eq!(member["peer"], format!("localhost:{}", cluster.ports(i).1));
         assert_eq!(member["http"], "gate.example:80");
     }
-    assert_whole(&cluster, "t");
+    cluster.assert_whole("t");
 }
 
 #[test]
 fn a_peer_whose_name_leads_nowhere_is_down_and_comes_back_under_another() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     cluster.stop(2);
     cluster.begin_with(2, &["--peer-advertise", "nowhere.invalid:7171"]);
     // It reaches the others, which can't dial it under that name; its address in the file leads to
@@ -90,12 +74,12 @@ fn a_peer_whose_name_leads_nowhere_is_down_and_comes_back_under_another() {
     cluster.begin_with(2, &["--http", http, "--peer", peer]);
     wait_ready(&cluster, 2);
     wait_at(&cluster, 0, 2, peer);
-    assert_whole(&cluster, "t");
+    cluster.assert_whole("t");
 }
 
 #[test]
 fn a_node_at_a_new_address_is_found_also_where_the_majority_needs_it() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let tenant = cluster.tenant_of(0, 1, "t");
     cluster.check(1, json!({"tenant": tenant, "cost": 60}));
     let begin_elsewhere = |cluster: &mut Cluster, i: usize| {
@@ -137,7 +121,7 @@ fn a_node_at_a_new_address_is_found_also_where_the_majority_needs_it() {
 
 #[test]
 fn one_line_starts_the_nodes_of_the_list_and_those_that_join_them() {
-    let mut cluster = Cluster::unstarted(3, POLICY, "", "");
+    let mut cluster = Cluster::unstarted(3, HUNDRED_A_DAY, "", "");
     let via = one_line(&cluster);
     cluster.begin_with(1, &["--join", &via]);
     cluster.begin_with(2, &["--join", &via]);
@@ -160,12 +144,12 @@ fn one_line_starts_the_nodes_of_the_list_and_those_that_join_them() {
     let line = cluster.joins(3, 0, &[]);
     cluster.start_line(3, &line);
     cluster.wait_seated(3, 0);
-    assert_whole(&cluster, "t");
+    cluster.assert_whole("t");
 }
 
 #[test]
 fn a_listed_node_that_finds_a_cluster_without_it_joins_it() {
-    let mut cluster = Cluster::start(2, POLICY);
+    let mut cluster = Cluster::start(2, HUNDRED_A_DAY);
     // The list has a third, which the cluster was formed without; the URL doesn't answer, the
     // others of the list do.
     cluster.joins(2, 0, &[]);
@@ -187,7 +171,7 @@ fn a_listed_node_that_finds_a_cluster_without_it_joins_it() {
 
 #[test]
 fn a_node_with_a_lost_disk_is_refused_and_comes_back_as_another_with_rejoin() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let via = one_line(&cluster);
     let wiped = |cluster: &mut Cluster| {
         cluster.kill(2);
@@ -226,7 +210,7 @@ fn a_node_with_a_lost_disk_is_refused_and_comes_back_as_another_with_rejoin() {
 
 #[test]
 fn a_node_that_lives_is_not_given_up_for_another_that_has_its_name() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let line = cluster.joins(3, 0, &["--rejoin"]);
     let as_ours: Vec<_> =
         line.iter().map(|word| if word == "n4" { "n2".into() } else { word.clone() }).collect();
@@ -240,7 +224,7 @@ fn a_node_that_lives_is_not_given_up_for_another_that_has_its_name() {
 
 #[test]
 fn nodes_that_lost_their_data_form_no_second_cluster() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let via = one_line(&cluster);
     cluster.stop(0);
     for i in [1, 2] {
@@ -272,7 +256,7 @@ fn nodes_that_lost_their_data_form_no_second_cluster() {
 
 #[test]
 fn a_node_alone_and_a_node_that_joins_start_from_variables() {
-    let mut cluster = Cluster::unstarted(2, POLICY, "", "");
+    let mut cluster = Cluster::unstarted(2, HUNDRED_A_DAY, "", "");
     let start = |cluster: &Cluster, i: usize, more: &[(&str, String)]| {
         let (http, peer) = cluster.ports(i);
         let mut home = crate::rig::Home::empty();
@@ -318,7 +302,7 @@ fn a_name_is_resolved_at_each_dial() {
         println!("skipped: needs unshare and the rights to mount");
         return;
     }
-    let mut cluster = Cluster::unstarted(3, POLICY, "", "");
+    let mut cluster = Cluster::unstarted(3, HUNDRED_A_DAY, "", "");
     let folder = cluster.home().path("");
     let hosts = |of_n3: &str| {
         let text = format!("127.0.0.1 n1.test\n127.0.0.1 n2.test\n{of_n3} n3.test\n");
@@ -350,7 +334,7 @@ fn a_name_is_resolved_at_each_dial() {
     }
     (0..3).for_each(|i| cluster.wait_ready(i));
     assert_eq!(cluster.member(0, 2).unwrap()["peer"], format!("n3.test:{}", cluster.ports(2).1));
-    assert_whole(&cluster, "t");
+    cluster.assert_whole("t");
     // The node moves, and only the name server says where to.
     cluster.stop(2);
     let text = fs::read_to_string(folder.join("hosts")).unwrap();
@@ -362,5 +346,5 @@ fn a_name_is_resolved_at_each_dial() {
     cluster.put(2, node);
     wait_ready(&cluster, 2);
     assert_eq!(cluster.member(0, 2).unwrap()["peer"], format!("n3.test:{}", cluster.ports(2).1));
-    assert_whole(&cluster, "u");
+    cluster.assert_whole("u");
 }

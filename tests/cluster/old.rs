@@ -11,15 +11,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PLENTY_A_DAY, TOKEN, with_token};
 use crate::rig::{Wire, other_program, until};
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100000, window = "1d" }]
-"#;
-const TOKEN: &str = "a-token-of-an-administrator";
 
 /// The program of format level 1; none, said on standard error, where it isn't there.
 fn old_program() -> Option<Command> {
@@ -29,10 +22,6 @@ fn old_program() -> Option<Command> {
         return None;
     };
     Some(other_program(path))
-}
-
-fn auth() -> String {
-    format!("[auth]\nadmin_tokens = [\"{TOKEN}\"]\n")
 }
 
 /// Takes one unit of the tenant, through a node; whether it was admitted.
@@ -73,11 +62,43 @@ fn audited(cluster: &Cluster, i: usize) -> Option<String> {
     what.into_iter().find(|what| what.starts_with("raised the format level"))
 }
 
+/// Waits until the leader has given the settings their first value, and changes them: every process
+/// says what it runs with.
+fn settings_take_a_value(cluster: &Cluster) {
+    until("the settings have a value", || {
+        let settings = cluster.get(1, "/v1/cluster/settings");
+        (settings == json!({"version": 1, "round_trip_ms": 100, "restart": []})).then_some(())
+    });
+    let set = cluster.call(1, "PUT", "/v1/cluster/settings", json!({"round_trip_ms": 200}));
+    assert_eq!(set.status, 200, "{}", set.text());
+    until("all nodes await a restart", || {
+        let settings = cluster.get(0, "/v1/cluster/settings");
+        (settings["restart"] == json!(["n1", "n2", "n3"])).then_some(())
+    });
+}
+
+/// The old program doesn't go on from what a cluster of this level wrote.
+fn old_program_is_refused(cluster: &Cluster) {
+    let mut refused = old_program().unwrap();
+    let refused = refused
+        .args([
+            "serve",
+            "--config",
+            cluster.home().path("cluster.toml").to_str().unwrap(),
+            "--node",
+            "n3",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("format 3, this program reads 2"), "{said}");
+}
+
 #[test]
 fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
     let Some(old) = old_program() else { return };
     drop(old);
-    let mut cluster = Cluster::unstarted(3, POLICY, &auth(), TOKEN);
+    let mut cluster = Cluster::unstarted(3, PLENTY_A_DAY, &with_token(), TOKEN);
     (0..3).for_each(|i| cluster.begin_other(i, old_program().unwrap()));
     wait_all_ready(&cluster);
     let tenants: Vec<_> = (0..30).map(|i| format!("t{i}")).collect();
@@ -128,33 +149,9 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
     }
     let raised = until("the format level is raised", || audited(&cluster, 0));
     assert_eq!(raised, "raised the format level to 2");
-    // Then the leader gives the settings their first value, and every process says what it runs
-    // with.
-    until("the settings have a value", || {
-        let settings = cluster.get(1, "/v1/cluster/settings");
-        (settings == json!({"version": 1, "round_trip_ms": 100, "restart": []})).then_some(())
-    });
-    let set = cluster.call(1, "PUT", "/v1/cluster/settings", json!({"round_trip_ms": 200}));
-    assert_eq!(set.status, 200, "{}", set.text());
-    until("all nodes await a restart", || {
-        let settings = cluster.get(0, "/v1/cluster/settings");
-        (settings["restart"] == json!(["n1", "n2", "n3"])).then_some(())
-    });
-    // The old program doesn't go on from what a cluster of this level wrote.
+    settings_take_a_value(&cluster);
     cluster.stop(2);
-    let mut refused = old_program().unwrap();
-    let refused = refused
-        .args([
-            "serve",
-            "--config",
-            cluster.home().path("cluster.toml").to_str().unwrap(),
-            "--node",
-            "n3",
-        ])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("format 3, this program reads 2"), "{said}");
+    old_program_is_refused(&cluster);
     cluster.begin(2);
     wait_all_ready(&cluster);
     assert_eq!(left(&cluster, 2, &tenants[0]), 300_002 - taken);
@@ -163,7 +160,7 @@ fn a_cluster_is_upgraded_node_by_node_and_loses_no_count() {
 #[test]
 fn checks_are_answered_while_a_cluster_of_two_programs_is_upgraded() {
     let Some(old) = old_program() else { return };
-    let mut cluster = Cluster::unstarted(3, POLICY, &auth(), TOKEN);
+    let mut cluster = Cluster::unstarted(3, PLENTY_A_DAY, &with_token(), TOKEN);
     cluster.begin_other(0, old);
     cluster.begin_other(1, old_program().unwrap());
     cluster.begin_other(2, old_program().unwrap());

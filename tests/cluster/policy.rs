@@ -5,14 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use tidegate::clock::{Clock, SECOND, SystemClock};
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, HUNDRED_A_DAY};
 use crate::rig::{Wire, until};
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
-"#;
 
 fn tier(limit: u64) -> Value {
     let day = json!({"name": "day", "algorithm": "fixed_window", "limit": limit, "per": ["tenant"], "window": "1d"});
@@ -21,7 +15,7 @@ fn tier(limit: u64) -> Value {
 
 #[test]
 fn a_write_through_any_node_is_in_force_through_all_as_soon_as_it_is_answered() {
-    let cluster = Cluster::start(3, POLICY);
+    let cluster = Cluster::start(3, HUNDRED_A_DAY);
     for round in 0..30 {
         let (writer, limit) = (round % 3, 200 + round as u64);
         let answer = cluster.call(writer, "PUT", "/v1/tiers/free", tier(limit));
@@ -44,7 +38,7 @@ fn a_write_through_any_node_is_in_force_through_all_as_soon_as_it_is_answered() 
 
 #[test]
 fn a_write_for_another_version_is_refused_and_changes_nothing() {
-    let cluster = Cluster::start(3, POLICY);
+    let cluster = Cluster::start(3, HUNDRED_A_DAY);
     let put = |i: usize, tag: &str, limit| {
         let mut wire = cluster.node(i).connect();
         let body = tier(limit).to_string();
@@ -58,7 +52,7 @@ fn a_write_for_another_version_is_refused_and_changes_nothing() {
 
 #[test]
 fn of_a_thousand_edits_with_preconditions_none_is_lost() {
-    let cluster = Cluster::start(3, POLICY);
+    let cluster = Cluster::start(3, HUNDRED_A_DAY);
     const EDITS: usize = 1_000;
     let (next, tried) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -99,7 +93,7 @@ fn of_a_thousand_edits_with_preconditions_none_is_lost() {
 
 #[test]
 fn a_rollback_restores_the_old_numbers_through_all_nodes_and_spent_stays_spent() {
-    let cluster = Cluster::start(3, POLICY);
+    let cluster = Cluster::start(3, HUNDRED_A_DAY);
     assert_eq!(cluster.check(0, json!({"tenant": "acme", "cost": 60}))["remaining"], 40);
     assert_eq!(cluster.call(1, "PUT", "/v1/tiers/free", tier(500)).status, 200);
     assert_eq!(cluster.check(2, json!({"tenant": "acme"}))["remaining"], 439);
@@ -118,7 +112,7 @@ fn a_rollback_restores_the_old_numbers_through_all_nodes_and_spent_stays_spent()
 
 #[test]
 fn lists_that_are_changed_anywhere_decide_everywhere() {
-    let cluster = Cluster::start(3, POLICY);
+    let cluster = Cluster::start(3, HUNDRED_A_DAY);
     let entry = json!({"list": "deny", "ip": "198.51.100.0/24", "reason": "scraping"});
     let added = cluster.call(1, "POST", "/v1/access", entry);
     assert_eq!(added.status, 201, "{}", added.text());

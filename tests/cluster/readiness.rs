@@ -5,14 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PLENTY_A_DAY};
 use crate::rig::{Wire, instant, until};
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100000, window = "1d" }]
-"#;
 
 /// How long the survivors of a node that died are watched: longer than any election takes.
 const WATCHED: Duration = Duration::from_secs(6);
@@ -24,7 +18,7 @@ fn text(cluster: &Cluster, i: usize, path: &str) -> (u16, String) {
 
 #[test]
 fn a_cluster_that_has_not_formed_says_whom_it_waits_for() {
-    let mut cluster = Cluster::configured(3, POLICY, "");
+    let mut cluster = Cluster::configured(3, PLENTY_A_DAY, "");
     let missing = "the cluster has not formed: waiting for n2, n3";
     cluster.begin(0);
     for path in ["/readyz", "/readyz?for=checks"] {
@@ -69,7 +63,7 @@ fn a_cluster_that_has_not_formed_says_whom_it_waits_for() {
 #[test]
 fn each_of_three_nodes_decides_the_first_check_after_it_says_ready() {
     for start in 0..3 {
-        let mut cluster = Cluster::configured(3, POLICY, "");
+        let mut cluster = Cluster::configured(3, PLENTY_A_DAY, "");
         (0..3).for_each(|i| cluster.begin(i));
         let addresses: Vec<_> = (0..3).map(|i| cluster.http(i)).collect();
         let asked: Vec<_> = addresses
@@ -105,7 +99,7 @@ fn each_of_three_nodes_decides_the_first_check_after_it_says_ready() {
 
 #[test]
 fn with_one_of_three_killed_the_two_others_stay_ready_throughout() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, PLENTY_A_DAY);
     for dead in 0..3 {
         let alive: Vec<_> = (0..3).filter(|i| *i != dead).map(|i| cluster.http(i)).collect();
         let over = AtomicBool::new(false);
@@ -135,7 +129,7 @@ fn with_one_of_three_killed_the_two_others_stay_ready_throughout() {
 
 #[test]
 fn without_a_majority_a_node_is_ready_for_checks_alone() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, PLENTY_A_DAY);
     let own = cluster.tenant_of(0, 0, "t");
     cluster.kill(1);
     cluster.kill(2);

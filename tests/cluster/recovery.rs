@@ -46,26 +46,11 @@ pub fn names(cluster: &Cluster, via: usize) -> Vec<(String, u64)> {
     nodes.as_array().unwrap().iter().map(name).collect()
 }
 
-fn edit(cluster: &Cluster, through: usize, tenant: &str) -> (u16, Value) {
-    let answer =
-        cluster.call(through, "PUT", &format!("/v1/tenants/{tenant}"), json!({"tier": "free"}));
-    (answer.status, answer.json())
-}
-
-#[test]
-fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_others_join_it() {
-    let mut cluster = Cluster::start(3, POLICY);
-    let (mine, lost) = (cluster.tenant_of(2, 0, "t"), cluster.tenant_of(0, 0, "t"));
-    assert_eq!(edit(&cluster, 0, "acme").0, 200);
-    for tenant in [&mine, &lost] {
-        assert_eq!(cluster.check(1, json!({"tenant": tenant, "cost": 60}))["remaining"], 40);
-    }
-    for i in [0, 1] {
-        cluster.kill(i);
-        std::fs::remove_dir_all(cluster.home().path(&format!("data/n{}", i + 1))).unwrap();
-    }
+/// Recovers the cluster from the data of the third node, once that is stopped; returns what the
+/// command says to do next.
+fn recovered_from_the_third(cluster: &mut Cluster) -> String {
     let words = ["cluster", "recover", "--data-dir", "data/n3", "--force"];
-    let (code, _, notes) = offline(&cluster, &words);
+    let (code, _, notes) = offline(cluster, &words);
     assert_eq!(
         (code, notes.contains("in use by another process: stop the node first")),
         (5, true),
@@ -75,23 +60,38 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
 
     // Not without being told, and then it says what it costs.
     let before = std::fs::read(cluster.home().path("data/n3/raft.redb")).unwrap();
-    let (code, data, notes) = offline(&cluster, &words[..4]);
+    let (code, data, notes) = offline(cluster, &words[..4]);
     assert_eq!(code, 5, "{notes}");
     assert!(data.contains("given up     n1 (node 1), n2 (node 2): "), "{data}");
     assert!(data.contains("its counts   are saved: what it has counted stays spent"), "{data}");
     assert!(notes.contains("what n1, n2 counted; where they only can't be reached"), "{notes}");
-    let (code, data, notes) = offline(&cluster, &words);
+    let (code, data, notes) = offline(cluster, &words);
     assert_eq!(code, 0, "{data}{notes}");
     let n1 = "n1 comes back with an empty data directory and: tidegate serve --node n1 --http \
               127.0.0.1:";
     assert!(notes.contains(n1), "{notes}");
     assert_ne!(std::fs::read(cluster.home().path("data/n3/raft.redb")).unwrap(), before);
+    notes
+}
 
+#[test]
+fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_others_join_it() {
+    let mut cluster = Cluster::start(3, POLICY);
+    let (mine, lost) = (cluster.tenant_of(2, 0, "t"), cluster.tenant_of(0, 0, "t"));
+    assert_eq!(cluster.edit(0, "acme").0, 200);
+    for tenant in [&mine, &lost] {
+        assert_eq!(cluster.check(1, json!({"tenant": tenant, "cost": 60}))["remaining"], 40);
+    }
+    for i in [0, 1] {
+        cluster.kill(i);
+        std::fs::remove_dir_all(cluster.home().path(&format!("data/n{}", i + 1))).unwrap();
+    }
+    let notes = recovered_from_the_third(&mut cluster);
     cluster.begin(2);
     wait_up(&cluster, 2);
     assert_eq!(names(&cluster, 2), [("n3".into(), 3)]);
     assert_eq!(cluster.status(2)["lineage"].as_array().unwrap().len(), 1);
-    let (status, said) = edit(&cluster, 2, "other");
+    let (status, said) = cluster.edit(2, "other");
     assert_eq!((status, &said["pending"]), (200, &json!([])), "{said}");
     let tenants = cluster.get(2, "/v1/policy")["tenants"].clone();
     assert!(tenants["acme"].is_object() && tenants["other"].is_object(), "{tenants}");
@@ -125,7 +125,7 @@ fn with_two_of_three_nodes_lost_the_third_goes_on_with_what_it_counted_and_other
     assert_eq!(cluster.admitted(6, 200, |_| json!({"tenant": lost})), 100);
     // It is an ordinary cluster: it can do without the one that was left.
     cluster.kill(2);
-    until("the others lead", || (edit(&cluster, 0, "third").0 == 200).then_some(()));
+    until("the others lead", || (cluster.edit(0, "third").0 == 200).then_some(()));
     // And what was recovered once can be again.
     cluster.stop(0);
     cluster.stop(1);
@@ -157,7 +157,7 @@ fn nodes_that_come_back_with_old_data_are_a_cluster_no_more_as_soon_as_they_hear
     for i in [0, 1] {
         cluster.begin(i);
     }
-    until("the old majority takes a change", || (edit(&cluster, 0, "old").0 == 200).then_some(()));
+    until("the old majority takes a change", || (cluster.edit(0, "old").0 == 200).then_some(()));
     cluster.begin(2);
     wait_up(&cluster, 2);
     for i in [0, 1] {
@@ -184,7 +184,7 @@ fn nodes_that_come_back_with_old_data_are_a_cluster_no_more_as_soon_as_they_hear
     assert_eq!((code, log.contains("is nobody any more")), (Some(1), true), "{log}");
     std::fs::remove_dir_all(cluster.home().path("data/n1")).unwrap();
     cluster.join(0, 2);
-    assert_eq!(edit(&cluster, 0, "new").0, 200);
+    assert_eq!(cluster.edit(0, "new").0, 200);
 }
 
 #[test]

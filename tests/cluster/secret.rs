@@ -14,29 +14,19 @@ use tidegate::placement::FormatLevel;
 use tokio::net::TcpStream;
 use tokio_util::codec::Framed;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, HUNDRED_A_DAY, TOKEN, with_token};
 use crate::recovery::{offline, printed_line, wait_up};
 use crate::rig::{Home, until};
 
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
-"#;
-const TOKEN: &str = "a-token-of-an-administrator";
 const SECRET: &str = "the-secret-of-the-peers";
 const NEXT: &str = "the-next-secret-of-them";
-
-fn auth() -> String {
-    format!("[auth]\nadmin_tokens = [\"{TOKEN}\"]\n")
-}
 
 fn peers(secrets: &[&str]) -> String {
     format!("[peers]\nsecret = {secrets:?}\n")
 }
 
 fn start(sections: &str) -> Cluster {
-    Cluster::with_auth(3, POLICY, sections, TOKEN)
+    Cluster::with_auth(3, HUNDRED_A_DAY, sections, TOKEN)
 }
 
 /// Puts other sections in the place of those in the configuration.
@@ -97,7 +87,7 @@ async fn speaks(address: &str, frames: Vec<Frame>) -> Option<Frame> {
 
 #[tokio::test]
 async fn a_stranger_that_greets_as_a_member_is_refused() {
-    let mut cluster = start(&auth());
+    let mut cluster = start(&with_token());
     wait_whole(&cluster);
     assert!(cluster.node(0).process.out().contains("peers   by secret (from the admin tokens)"));
     let (address, term) = (cluster.peer(0), cluster.status(0)["term"].clone());
@@ -131,7 +121,7 @@ async fn a_stranger_that_greets_as_a_member_is_refused() {
 
 #[tokio::test]
 async fn bytes_of_a_greeting_are_no_proof() {
-    let cluster = start(&(auth() + &peers(&[SECRET])));
+    let cluster = start(&(with_token() + &peers(&[SECRET])));
     wait_whole(&cluster);
     let stream = TcpStream::connect(cluster.peer(0)).await.unwrap();
     let mut framed = Framed::new(stream, FrameCodec::handshake());
@@ -150,8 +140,8 @@ async fn bytes_of_a_greeting_are_no_proof() {
 #[test]
 fn a_secret_is_changed_node_by_node_without_a_gap() {
     let [old, both, new] =
-        [&[SECRET][..], &[NEXT, SECRET], &[NEXT]].map(|secrets| auth() + &peers(secrets));
-    let accepts_both = auth() + &peers(&[SECRET, NEXT]);
+        [&[SECRET][..], &[NEXT, SECRET], &[NEXT]].map(|secrets| with_token() + &peers(secrets));
+    let accepts_both = with_token() + &peers(&[SECRET, NEXT]);
     let mut cluster = start(&old);
     let mut before = old;
     for sections in [accepts_both, both, new] {
@@ -173,11 +163,12 @@ fn a_secret_is_changed_node_by_node_without_a_gap() {
 
 #[test]
 fn admin_tokens_are_changed_and_a_first_secret_is_set_node_by_node() {
-    let mut cluster = start(&auth());
-    let tokens = auth().replace(TOKEN, &format!("{TOKEN}\", \"another-token-of-an-administrator"));
+    let mut cluster = start(&with_token());
+    let tokens =
+        with_token().replace(TOKEN, &format!("{TOKEN}\", \"another-token-of-an-administrator"));
     let listed = tokens.clone() + &peers(&["auth", SECRET]);
     let first = tokens.clone() + &peers(&[SECRET, "auth"]);
-    let mut before = auth();
+    let mut before = with_token();
     for (sections, said) in [
         (tokens.clone(), "by secret (peers.keys in the data directory)"),
         (listed, "by secret ([peers] secret or TIDEGATE_PEER_SECRET)"),
@@ -197,7 +188,7 @@ fn admin_tokens_are_changed_and_a_first_secret_is_set_node_by_node() {
 
 #[test]
 fn a_node_with_another_secret_stays_out_and_says_why() {
-    let mut cluster = start(&(auth() + &peers(&[SECRET])));
+    let mut cluster = start(&(with_token() + &peers(&[SECRET])));
     cluster.stop(2);
     configure(&cluster, SECRET, NEXT);
     cluster.begin(2);
@@ -222,7 +213,7 @@ fn a_node_with_another_secret_stays_out_and_says_why() {
 
 #[test]
 fn a_node_that_is_admitted_is_given_the_secret_and_keeps_it() {
-    let mut cluster = start(&(auth() + &peers(&[SECRET])));
+    let mut cluster = start(&(with_token() + &peers(&[SECRET])));
     cluster.join(3, 0);
     wait_whole(&cluster);
     let kept = cluster.home().path("data/n4/peers.keys");
@@ -240,7 +231,7 @@ fn a_node_that_is_admitted_is_given_the_secret_and_keeps_it() {
 
 #[test]
 fn a_node_that_was_given_up_ends_where_the_cluster_has_a_secret() {
-    let mut cluster = start(&(auth() + &peers(&[SECRET])));
+    let mut cluster = start(&(with_token() + &peers(&[SECRET])));
     (0..3).for_each(|i| cluster.stop(i));
     let words = ["cluster", "recover", "--config", "cluster.toml", "--node", "n3", "--force"];
     let (code, _, notes) = offline(&cluster, &words);
@@ -263,7 +254,7 @@ fn a_node_that_was_given_up_ends_where_the_cluster_has_a_secret() {
 
 #[test]
 fn without_tokens_a_secret_is_given_to_nobody() {
-    let mut cluster = Cluster::start_with(3, POLICY, &peers(&[SECRET]));
+    let mut cluster = Cluster::start_with(3, HUNDRED_A_DAY, &peers(&[SECRET]));
     let line = cluster.joins(3, 0, &[]);
     cluster.start_line(3, &line);
     logged(&cluster, 3, "the peer refused: node n4 gives no proof that it knows the peer secret");
@@ -278,7 +269,7 @@ fn without_tokens_a_secret_is_given_to_nobody() {
 
 #[test]
 fn two_clusters_of_one_name_on_the_same_addresses_do_not_mix() {
-    let mut cluster = Cluster::configured(3, POLICY, "");
+    let mut cluster = Cluster::configured(3, HUNDRED_A_DAY, "");
     cluster.begin(0);
     // A second list of the same name, in which n2 and n3 are those of the first.
     let first = std::fs::read_to_string(cluster.home().path("cluster.toml")).unwrap();
@@ -298,7 +289,7 @@ fn two_clusters_of_one_name_on_the_same_addresses_do_not_mix() {
     cluster.begin(2);
     (0..3).for_each(|i| cluster.wait_ready(i));
     // A node of another cluster of the name, that has begun, at the address of n3.
-    let mut other = Cluster::configured(3, POLICY, "");
+    let mut other = Cluster::configured(3, HUNDRED_A_DAY, "");
     let order = [0, 1, 2];
     order.iter().for_each(|i| other.begin(*i));
     order.iter().for_each(|i| other.wait_ready(*i));

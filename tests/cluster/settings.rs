@@ -4,20 +4,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, HUNDRED_A_DAY};
 use crate::net::Net;
 use crate::rig::until;
 
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
-"#;
 const PATH: &str = "/v1/cluster/settings";
 
 /// Three nodes, all ready, with further lines of `[cluster]`.
 fn cluster(settings: &str) -> Cluster {
-    let cluster = Cluster::begin_over(Net::new(3), 3, POLICY, settings);
+    let cluster = Cluster::begin_over(Net::new(3), 3, HUNDRED_A_DAY, settings);
     (0..3).for_each(|i| cluster.wait_ready(i));
     cluster
 }
@@ -72,7 +67,7 @@ fn a_round_trip_that_is_set_is_used_from_the_next_start_on() {
 
 #[test]
 fn a_node_that_joins_runs_with_what_the_log_says() {
-    let mut cluster = Cluster::start(3, POLICY);
+    let mut cluster = Cluster::start(3, HUNDRED_A_DAY);
     let set = cluster.call(0, "PUT", PATH, json!({"round_trip_ms": 200}));
     assert_eq!(set.status, 200, "{}", set.text());
     cluster.join(3, 1);
@@ -82,7 +77,7 @@ fn a_node_that_joins_runs_with_what_the_log_says() {
 
 #[test]
 fn of_two_changes_for_one_version_one_is_stale() {
-    let cluster = Cluster::start(3, POLICY);
+    let cluster = Cluster::start(3, HUNDRED_A_DAY);
     let put = |i: usize, ms: u64| {
         let body = json!({"round_trip_ms": ms}).to_string();
         let headers = [("if-match", "\"1\"")];

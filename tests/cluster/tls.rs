@@ -17,15 +17,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::Encoder;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, HUNDRED_A_DAY};
 use crate::recovery::{offline, printed_line, wait_up};
 use crate::rig::{Home, until};
-
-const POLICY: &str = r#"
-    default_tier = "free"
-    [tiers.free]
-    limits = [{ name = "day", algorithm = "fixed_window", limit = 100, window = "1d" }]
-"#;
 
 /// HTTP stays plain, so that it can be asked as it is elsewhere.
 const TLS: &str = "[tls]\nca = \"certs/ca.pem\"\ncert = \"certs/{node}.pem\"\nkey = \
@@ -34,20 +28,17 @@ const TLS: &str = "[tls]\nca = \"certs/ca.pem\"\ncert = \"certs/{node}.pem\"\nke
 fn start() -> Cluster {
     let home = Home::empty();
     home.certify("--cluster test n1 n2 n3");
-    Cluster::start_in(home, 3, POLICY, TLS)
+    Cluster::start_in(home, 3, HUNDRED_A_DAY, TLS)
 }
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-/// Every node still decides what it owns, asked through every other.
-fn assert_whole(cluster: &Cluster, prefix: &str) {
+/// Every node still decides what it owns, asked through every other, and is connected to them all.
+fn assert_connected(cluster: &Cluster, prefix: &str) {
+    cluster.assert_whole(prefix);
     for through in cluster.running() {
-        for owner in cluster.running() {
-            let tenant = cluster.tenant_of(owner, through, &format!("{prefix}{through}"));
-            assert_eq!(cluster.check(through, json!({"tenant": tenant}))["allowed"], true);
-        }
         let breakers = cluster.get(through, "/v1/cluster/breakers");
         let up = breakers["breakers"]
             .as_array()
@@ -64,7 +55,7 @@ fn three_nodes_with_certificates_decide_exactly() {
     for (i, tenant) in ["a", "b", "c", "d"].iter().enumerate() {
         assert_eq!(cluster.admitted(6, 150, |_| json!({"tenant": tenant})), 100, "{i}");
     }
-    assert_whole(&cluster, "t");
+    assert_connected(&cluster, "t");
     for i in 0..3 {
         assert!(cluster.node(i).process.out().contains("tls     peers, certificate until 20"));
     }
@@ -209,7 +200,7 @@ async fn whoever_isnt_a_node_is_refused_with_a_reason_and_harms_nobody() {
     refused("it calls itself n2, and its certificate is for urn:tidegate:node:prod:n2");
     ours.send("test", "n9", &greeting("n9")).await;
     refused("node n9 is no member of this cluster");
-    assert_whole(&cluster, "a");
+    assert_connected(&cluster, "a");
 
     // A node's own certificate is no excuse for frames that are none.
     let whole = greeting("n3");
@@ -222,7 +213,7 @@ async fn whoever_isnt_a_node_is_refused_with_a_reason_and_harms_nobody() {
     let stray = Frame { kind: FrameKind::Pong, ttl_us: 0, id: 0, message: 0, body: Bytes::new() };
     ours.send("test", "n3", &frame(stray)).await;
     refused("the peer's greeting can't be read");
-    assert_whole(&cluster, "b");
+    assert_connected(&cluster, "b");
 
     // Plain text, and silence.
     let mut plain = TcpStream::connect(&ours.peer).await.unwrap();
@@ -230,7 +221,7 @@ async fn whoever_isnt_a_node_is_refused_with_a_reason_and_harms_nobody() {
     refused("received corrupt message of type");
     let _silent = TcpStream::connect(&ours.peer).await.unwrap();
     refused("the handshake took longer than 1s");
-    assert_whole(&cluster, "c");
+    assert_connected(&cluster, "c");
 }
 
 #[test]
@@ -254,14 +245,14 @@ fn a_node_joins_with_a_certificate_of_its_own_and_not_without() {
     cluster.put(3, node);
     cluster.wait_seated(3, 0);
     cluster.wait_balanced(0);
-    assert_whole(&cluster, "j");
+    assert_connected(&cluster, "j");
 }
 
 #[test]
 fn the_lines_that_recover_prints_with_the_file_work_under_tls() {
     let home = Home::empty();
     home.certify("--cluster test --host 127.0.0.1 n1 n2 n3");
-    let mut cluster = Cluster::start_in(home, 3, POLICY, TLS);
+    let mut cluster = Cluster::start_in(home, 3, HUNDRED_A_DAY, TLS);
     for i in [0, 1] {
         cluster.kill(i);
         fs::remove_dir_all(cluster.home().path(&format!("data/n{}", i + 1))).unwrap();

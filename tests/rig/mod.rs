@@ -3,7 +3,7 @@
 //! Tests that are about what the door does with bytes, and about processes, use it as it is; those
 //! that ask in JSON use `tests/support`, which is built of it. A process that is dropped is killed.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each program uses a part of it")]
 
 mod needs;
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-#[allow(unused_imports, reason = "each test file uses a part of it")]
+#[allow(unused_imports, reason = "each program uses a part of it")]
 pub use needs::{needs, skip_for_want_of};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -30,12 +30,6 @@ const POLL: Duration = Duration::from_millis(10);
 #[allow(clippy::disallowed_methods, reason = "a test of real time measures real time")]
 pub fn instant() -> Instant {
     Instant::now()
-}
-
-/// Unix time in seconds, by the machine's clock.
-#[allow(clippy::disallowed_methods, reason = "a test compares what a node says with the machine")]
-pub fn unix_seconds() -> f64 {
-    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |passed| passed.as_secs_f64())
 }
 
 /// Asks again and again until there is an answer.
@@ -223,10 +217,6 @@ impl Process {
 
     pub fn log(&self) -> String {
         read(&self.log)
-    }
-
-    pub fn log_bytes(&self) -> Vec<u8> {
-        fs::read(&self.log).unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {

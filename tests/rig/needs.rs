@@ -8,7 +8,7 @@
 //! "skipped: needs promtool" there. With `TIDEGATE_TESTS=all`, which `.ci/run` exports, it fails
 //! instead.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each program uses a part of it")]
 
 use std::ffi::OsStr;
 use std::io::{self, Write};

@@ -2,18 +2,15 @@
 //! of `tests/rig`.
 //!
 //! ```text
-//! let node = Setup::policy("default_tier = \"free\"\n[tiers.free]\n").start();     // listens on a port of its own
+//! // It listens on a port of its own.
+//! let node = Setup::policy("default_tier = \"free\"\n[tiers.free]\n").start();
 //! assert_eq!(node.check(json!({"tenant": "acme"}))["limit"], "unlimited");
-//! let node = node.stop().start();                                                  // SIGTERM, exit 0, the same data
+//! // SIGTERM, exit 0, the same data.
+//! let node = node.stop().start();
 //! ```
 //!
 //! A node that is dropped is killed. Whatever goes wrong here panics, with what the node wrote to
 //! standard error.
-
-#![allow(dead_code, reason = "each file of tests is a program of its own and uses a part")]
-
-#[path = "../rig/mod.rs"]
-pub mod rig;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,10 +18,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rig::{Home, Wire};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tidegate::clock::{Clock, SystemClock};
+use tidegate::clock::{Clock, SECOND, SystemClock};
+
+use crate::rig::{self, Home, Wire};
 
 /// A node that is yet to be started.
 pub struct Setup {
@@ -374,6 +372,16 @@ impl Answer {
     }
 }
 
+/// The policy of a node.
+pub fn document(node: &Node) -> Value {
+    node.get("/v1/policy").json()
+}
+
+/// The version of that policy.
+pub fn version(node: &Node) -> u64 {
+    node.get("/v1/policy").header("etag").trim_matches('"').parse().unwrap()
+}
+
 /// A policy with one tier, `free`: `everybodys` limits and the tier's `own`, each as [`log`] writes
 /// it.
 pub fn policy(everybodys: &[String], own: &[String]) -> String {
@@ -423,6 +431,11 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 /// Waits for so many milliseconds.
 pub fn wait_ms(ms: u64) {
     thread::sleep(Duration::from_millis(ms));
+}
+
+/// Seconds since the Unix epoch.
+pub fn unix_seconds() -> u64 {
+    SystemClock::new().now().wall / SECOND
 }
 
 /// The instant `ms` milliseconds from now, as the policy writes it.

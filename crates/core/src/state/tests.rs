@@ -832,7 +832,10 @@ fn from_level_3_on_a_state_says_how_epochs_rose() {
         let again = State::decode(&state.encode().unwrap()).unwrap();
         assert!(again == *state);
         let table = &state.agreed().unwrap().table;
-        table.owned_by(NodeId(2)).map(|p| table.row(p).began).collect::<std::collections::BTreeSet<_>>()
+        table
+            .owned_by(NodeId(2))
+            .map(|p| table.row(p).began)
+            .collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(register(&mut state, 20), [Began::Unknown].into());
     raise(&mut state, 21, level(2)).unwrap();
