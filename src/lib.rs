@@ -17,7 +17,8 @@
 //!   planner; pure.
 //! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and
 //!   differences.
-//! - [`shard`]: the actors that own the counts and decide.
+//! - [`shard`]: the minds that own the counts and decide; pure but for a seeded generator.
+//! - [`actor`]: their bodies. Mailboxes, callers that wait, the file of saved counts.
 //! - [`peer`]: the wire between nodes. Frames, handshake, calls.
 //! - [`cluster`]: what the nodes agree on: the versioned policy, durable.
 //! - [`routing`]: the way of a check to its shard; allow and deny lists on that way.
@@ -26,6 +27,7 @@
 //! - [`http`]: the door. One file a resource.
 //! - [`node`]: the composition root: builds a node, runs it, drains it.
 
+pub mod actor;
 pub mod check;
 pub mod clock;
 pub mod cluster;

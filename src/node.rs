@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use crate::actor::{self, Far, Handle, Mailboxes, ShardArgs, counts_file};
 use crate::clock::SharedClock;
 use crate::cluster::backup::BackUps;
 use crate::cluster::claim::Found;
@@ -39,7 +40,7 @@ use crate::peer::{self, Guard, Identity, Key, VERSIONS};
 use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
-use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
+use crate::shard::{Caps, SavedState};
 use crate::telemetry::{History, Telemetry};
 use crate::watch;
 use peers::Peers;
@@ -211,11 +212,13 @@ impl Node {
         let member = Arc::new(member.await?);
         // Only who has the data directory for himself may take what lies in it.
         let saved = match &parts.state_file {
-            Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
+            Some(path) => {
+                counts_file::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new)
+            }
             None => None,
         };
         let in_force = member.in_force().clone();
-        let (handles, mailboxes) = shard::mailboxes(count);
+        let (handles, mailboxes) = actor::mailboxes(count);
         let counts = Arc::new(ForwardCounts::default());
         let forward = Arc::new(Forwarder::new(ForwarderArgs {
             shards: handles.clone(),
@@ -402,7 +405,7 @@ impl Node {
             // Shards that wait for their seat have decided nothing: what was saved before them is
             // the next life's.
             let saved = self.saved.upgrade();
-            let saved = saved.map_or(Ok(()), |saved| shard::save(&path, &saved.passed_on()));
+            let saved = saved.map_or(Ok(()), |saved| counts_file::save(&path, &saved.passed_on()));
             return saved.map_err(NodeError::Save);
         }
         let mut state: Option<SavedState> = None;
@@ -416,7 +419,7 @@ impl Node {
             }
         }
         match state {
-            Some(state) => shard::save(&path, &state).map_err(NodeError::Save),
+            Some(state) => counts_file::save(&path, &state).map_err(NodeError::Save),
             None => Ok(()),
         }
     }
@@ -545,7 +548,7 @@ impl NewShard {
         let generator = seed.fork("permits", index as u64);
         drop(in_force);
         let args = ShardArgs { index, caps, secret, places, far, policy, clock, generator, saved };
-        shard::run(args, mailbox).await;
+        actor::run(args, mailbox).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
-const HOUSE: [(&str, &[&str]); 19] = [
+const HOUSE: [(&str, &[&str]); 20] = [
     ("clock", &[]),
     ("random", &[]),
     ("codec", &[]),
@@ -16,7 +16,8 @@ const HOUSE: [(&str, &[&str]); 19] = [
     ("check", &["clock", "limit"]),
     ("placement", &[]),
     ("policy", &["check", "clock", "input", "limit", "placement"]),
-    ("shard", &["check", "clock", "codec", "files", "limit", "placement", "policy", "random"]),
+    ("shard", &["check", "clock", "limit", "placement", "policy", "random"]),
+    ("actor", &["check", "clock", "codec", "files", "placement", "policy", "random", "shard"]),
     (
         "peer",
         &[
@@ -35,6 +36,7 @@ const HOUSE: [(&str, &[&str]); 19] = [
     (
         "cluster",
         &[
+            "actor",
             "check",
             "clock",
             "codec",
@@ -50,7 +52,10 @@ const HOUSE: [(&str, &[&str]); 19] = [
             "watch",
         ],
     ),
-    ("routing", &["check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"]),
+    (
+        "routing",
+        &["actor", "check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"],
+    ),
     ("config", &["check", "input", "net", "placement", "policy"]),
     ("telemetry", &["check", "clock", "codec", "config", "files", "input", "random", "shard"]),
     (
@@ -74,6 +79,7 @@ const HOUSE: [(&str, &[&str]); 19] = [
     (
         "node",
         &[
+            "actor",
             "clock",
             "cluster",
             "config",
@@ -92,7 +98,7 @@ const HOUSE: [(&str, &[&str]); 19] = [
 
 /// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same
 /// answer, always.
-const PURE: [&str; 5] = ["check", "input", "limit", "placement", "policy"];
+const PURE: [&str; 6] = ["check", "input", "limit", "placement", "policy", "shard"];
 const IMPURE: [&str; 8] = [
     "tokio",
     "SystemClock",

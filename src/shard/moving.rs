@@ -31,7 +31,8 @@ mod leaving;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::{Effect, Shard};
+use super::core::Shard;
+use super::effect::Effect;
 use super::shared::Ask;
 use super::{Refusal, Returned};
 use crate::check::{Decision, RequestId};

@@ -1,27 +1,19 @@
 //! What a graceful stop leaves behind, so that a restart knows what was spent.
 //!
-//! One file: a magic word with a version, a SHA-256 of the rest, and the states of all shards. It
-//! is written beside its place and renamed, and it is deleted as it is loaded: state that two
-//! processes could load would be spent twice. What is in it belongs to partitions under epochs. It
-//! is worth something only to the life of the node that owns them next: if anybody owned one in
-//! between, what is in the file is not what was spent. Boot times are moved to the new process's
-//! boot clock by way of the wall clock, so what refilled while the node was down has refilled.
+//! What is saved belongs to partitions under epochs. It is of use only to the incarnation of the
+//! node that owns them next: if another one owned a partition in between, the saved counts are not
+//! what was spent. Boot times are moved to the new process's boot clock by way of the wall clock,
+//! so what refilled while the node was down has refilled. The body writes and reads the file
+//! (`crate::actor`).
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::record::{self, RecordId};
 use crate::clock::Now;
-use crate::files;
 use crate::limit::{Permits, State};
 use crate::placement::{Epoch, Partition, Place, Places, Secret};
-
-const MAGIC: &[u8; 8] = b"TGSTATE2";
-const HEADER: usize = MAGIC.len() + 32;
 
 /// The states of some shards, at an instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,7 +163,7 @@ impl SavedState {
     }
 
     /// Moves all boot times to the clock of a process that reads `now`.
-    fn rebase(&mut self, now: Now) {
+    pub fn rebase(&mut self, now: Now) {
         // A wall clock that went back while the node was down lets no time have passed.
         let down = i128::from(now.wall.saturating_sub(self.wall));
         let forward = i128::from(now.boot) - i128::from(self.boot) - down;
@@ -188,47 +180,6 @@ impl SavedState {
     }
 }
 
-/// Writes `state` to `path`, whole or not at all.
-pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
-    let body = crate::codec::encode(state).map_err(io::Error::other)?;
-    files::replace(path, &[MAGIC, &Sha256::digest(&body), &body])
-}
-
-/// Reads the state at `path` and deletes it; none where there is no file. A damaged file is an
-/// error and stays.
-pub fn load(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
-    let state = read(path, now)?;
-    if state.is_some() {
-        std::fs::remove_file(path)?;
-    }
-    Ok(state)
-}
-
-/// Reads the state at `path` and leaves the file there, for a process that decides nothing by it.
-/// Returns none where there is no file, and an error for a damaged one.
-pub fn read(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io::Error::new(e.kind(), files::explain(path, &e))),
-    };
-    let damaged = |what: &str| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
-    };
-    let Some((header, body)) = bytes.split_at_checked(HEADER) else {
-        return Err(damaged("too short"));
-    };
-    if &header[..MAGIC.len()] != MAGIC {
-        return Err(damaged("not a state file of this version"));
-    }
-    if header[MAGIC.len()..] != Sha256::digest(body)[..] {
-        return Err(damaged("the checksum differs"));
-    }
-    let mut state: SavedState = crate::codec::decode(body).map_err(|e| damaged(&e.to_string()))?;
-    state.rebase(now);
-    Ok(Some(state))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,8 +188,6 @@ mod tests {
 
     #[test]
     fn a_saved_bucket_has_refilled_by_the_time_it_was_down() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
         let rule = Rule::TokenBucket(TokenBucket {
             rate: Rate::new(1, SECOND).unwrap(),
             burst: 100,
@@ -249,18 +198,16 @@ mod tests {
         state.take(&rule, 60, then);
         let mut saved = SavedState::at(then);
         saved.shared.push((7, state));
-        save(&path, &saved).unwrap();
 
         // The machine was restarted too: its boot clock is younger, and ten seconds have passed on
         // the wall.
         let now = Now { boot: 3 * SECOND, wall: 1_000_010 * SECOND };
-        let mut loaded = load(&path, now).unwrap().unwrap();
-        let state = &mut loaded.shared[0].1;
+        saved.rebase(now);
+        let state = &mut saved.shared[0].1;
         state.advance(&rule, 0, now);
         // What lies before the new boot clock's zero can't be told from zero: three of the ten
         // seconds are known.
         assert_eq!(state.remaining(&rule, now), 43);
-        assert_eq!(load(&path, now).unwrap(), None);
     }
 
     #[test]
@@ -277,17 +224,5 @@ mod tests {
         };
         assert_eq!((numbers(&once), numbers(&twice)), (vec![2, 3], vec![2, 3, 4]));
         assert!(epoch(4).follows(once.epochs[1].1) && !epoch(5).follows(once.epochs[1].1));
-    }
-
-    #[test]
-    fn a_damaged_file_is_refused_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        save(&path, &SavedState::at(Now::default())).unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        assert!(load(&path, Now::default()).is_err());
-        assert!(path.exists());
     }
 }

@@ -3,7 +3,8 @@
 
 use super::Refusal;
 use super::accounts::AccountIx;
-use super::core::{Effect, Listed, Shard, TenantState};
+use super::core::{Listed, Shard, TenantState};
+use super::effect::Effect;
 use super::op::Kind;
 use super::record::RecordId;
 use super::saved::{SavedAccount, SavedState};
@@ -37,12 +38,12 @@ impl Shard {
                 }
             }
             self.release_own(&op);
-            self.answer(op.answer_to, Err(Refusal::Busy));
+            self.answer(op.answer_to, Some(id), Err(Refusal::Busy), effects);
             self.unpark(op.account, now, effects);
         }
         self.work_off(now, effects);
-        self.dismiss_overdue(now);
-        self.dismiss_waiting(now);
+        self.dismiss_overdue(now, effects);
+        self.dismiss_waiting(now, effects);
         self.forget_some();
         if sweep {
             self.accounts.tick(&mut self.plans, now);
@@ -52,7 +53,7 @@ impl Shard {
     }
 
     /// Answers parked ops whose deadline has passed.
-    fn dismiss_overdue(&mut self, now: Now) {
+    fn dismiss_overdue(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for account in self.parked_in.clone() {
             let Some(extras) = &mut self.accounts.get_mut(account).extras else { continue };
             let parked = std::mem::take(&mut extras.parked).into_iter();
@@ -62,7 +63,9 @@ impl Shard {
             if extras.parked.is_empty() {
                 self.parked_in.remove(&account);
             }
-            late.into_iter().for_each(|op| self.answer(op.answer_to, Err(Refusal::Busy)));
+            for op in late {
+                self.answer(op.answer_to, Some(op.id), Err(Refusal::Busy), effects);
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{BACKUP_BYTES_MAX, BackUp, BackUpError, BackingUp, Header, PieceAsk};
+use crate::actor::Handle;
 use crate::check::Name;
 use crate::clock::SharedClock;
 use crate::cluster::Member;
@@ -20,7 +21,7 @@ use crate::cluster::links::Links;
 use crate::codec;
 use crate::peer::Failure;
 use crate::placement::{NodeId, TableVersion};
-use crate::shard::{Cursor, Handle, Piece};
+use crate::shard::{Cursor, Piece};
 
 /// How long an owner may take for one piece.
 const PIECE_WITHIN: Duration = Duration::from_secs(5);

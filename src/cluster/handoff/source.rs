@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{Effect, Event, Source};
+use crate::actor::{Handle, Leaving};
 use crate::clock::{MS, SharedClock};
 use crate::cluster::links::Links;
 use crate::cluster::state::{LogIndex, What};
@@ -15,7 +16,7 @@ use crate::cluster::{InForce, Member};
 use crate::peer::Opaque;
 use crate::peer::moving::{InstallAsk, PlainAccount};
 use crate::placement::{Partition, Seat, TableVersion};
-use crate::shard::{Handle, Leaving, Moved};
+use crate::shard::Moved;
 
 /// How long what is open of frozen partitions may take to end, before the move is given up.
 const DRAIN_MAX: Duration = Duration::from_millis(500);

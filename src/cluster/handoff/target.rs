@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
+use crate::actor::{Handle, Staging};
 use crate::clock::Now;
 use crate::cluster::InForce;
 use crate::peer::Failure;
 use crate::peer::moving::InstallAsk as Part;
 use crate::placement::Partition;
-use crate::shard::{Handle, Moved, MovedAccount, Staging, partition_of};
+use crate::shard::{Moved, MovedAccount, partition_of};
 
 /// See [`crate::peer::moving::InstallAsk`].
 pub type InstallAsk = Part;

@@ -9,7 +9,8 @@ use crate::clock::{MS, Now};
 use crate::placement::{AccountHash, Partition, TableVersion};
 use crate::shard::account::{Account, Replay, ReplayKey};
 use crate::shard::accounts::AccountIx;
-use crate::shard::core::{Effect, Shard};
+use crate::shard::core::Shard;
+use crate::shard::effect::Effect;
 use crate::shard::op::{AnswerTo, Home};
 use crate::shard::record::{RecordId, lost_since};
 use crate::shard::shared::Ask;
@@ -217,7 +218,8 @@ impl Shard {
                 let Some(frozen) = self.moves.frozen.remove(&partition) else { continue };
                 self.moves.waiting -= frozen.waiting.len();
                 for Waiting { questions, answer_to, .. } in frozen.waiting {
-                    self.answer(answer_to, Err(Refusal::Moved(Returned::new(questions))));
+                    let refusal = Refusal::Moved(Returned::new(questions));
+                    self.answer(answer_to, None, Err(refusal), effects);
                 }
             } else if self.leaves_by(partition) != Some(of) {
                 self.thaw(&BTreeSet::from([partition]), of, now, effects);
@@ -246,14 +248,16 @@ impl Shard {
         answer_to: AnswerTo,
         peek: bool,
         now: Now,
+        effects: &mut Vec<Effect>,
     ) {
         let partition = questions.first().map(|question| question.hash.partition());
         let frozen = partition.and_then(|partition| self.moves.frozen.get_mut(&partition));
         let Some(frozen) = frozen else {
-            return self.answer(answer_to, Err(Refusal::Moved(Returned::new(questions))));
+            let refusal = Refusal::Moved(Returned::new(questions));
+            return self.answer(answer_to, None, Err(refusal), effects);
         };
         if self.moves.waiting >= WAITING_MAX {
-            return self.answer(answer_to, Err(Refusal::Busy));
+            return self.answer(answer_to, None, Err(Refusal::Busy), effects);
         }
         let deadline_ms =
             questions.iter().map(|question| question.check.deadline_ms).max().unwrap_or(0);
@@ -282,7 +286,7 @@ impl Shard {
     }
 
     /// Answers those who have waited for as long as they could.
-    pub(in crate::shard) fn dismiss_waiting(&mut self, now: Now) {
+    pub(in crate::shard) fn dismiss_waiting(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.moves.waiting == 0 {
             return;
         }
@@ -295,7 +299,9 @@ impl Shard {
             late.extend(over);
         }
         self.moves.waiting -= late.len();
-        late.into_iter().for_each(|waiting| self.answer(waiting.answer_to, Err(Refusal::Busy)));
+        for waiting in late {
+            self.answer(waiting.answer_to, None, Err(Refusal::Busy), effects);
+        }
         self.moves.asks.retain(|(_, ask)| ask.deadline > now.boot);
     }
 

@@ -109,8 +109,8 @@ fn checks_asked_one_by_one_are_answered_in_their_order_each_with_its_own_outcome
 fn an_empty_batch_is_answered_at_once() {
     let mut world = World::alone(POLICY);
     assert_eq!(world.ask_each(&[]).len(), 0);
-    let (to, mut answer) = oneshot::channel();
-    world.on(0, |s, now, out| s.check_all(Vec::new(), to, now, out));
+    let (reply, mut answer) = world.waits();
+    world.on(0, |s, now, out| s.check_all(Vec::new(), reply, now, out));
     assert_eq!(now(&mut answer).unwrap().len(), 0);
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::check::Exactness;
 use crate::placement::{Change, Row};
-use crate::shard::core::Shard;
 use crate::shard::{Moved, MovedAccount};
 
 const POLICY: &str = r#"
@@ -84,10 +83,8 @@ impl Nodes {
     }
 
     /// What `node` answers, as soon as it does.
-    fn ask(&mut self, node: usize, check: &Check) -> oneshot::Receiver<Answer> {
-        let (question, (to, answer)) = (self.world.question(check), oneshot::channel());
-        self.world.on(node, |s: &mut Shard, now, out| s.check(question, to, now, out));
-        answer
+    fn ask(&mut self, node: usize, check: &Check) -> Waits<Answer> {
+        self.world.start_at(node, check)
     }
 
     fn decides(&mut self, node: usize, check: &Check) -> Result<Decision, Refusal> {

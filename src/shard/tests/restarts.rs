@@ -1,7 +1,6 @@
 //! Restarts: what was spent is known to the next process, whatever the number of its shards.
 
 use super::*;
-use crate::shard::saved;
 
 /// Twenty for everybody, five for each tenant, three for each of its clients, two in flight.
 const POLICY: &str = r#"
@@ -76,15 +75,13 @@ fn a_restart_of_the_machine_moves_permits_and_logs_to_the_new_boot_clock() {
     let mut world = World::alone(POLICY);
     let check = from_ip("192.0.2.1", &by_client("ann", &of("acme")));
     let permit = world.decide(&with_permit(60_000, &costing(3, &check))).permit.unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("state");
-    saved::save(&path, &world.saved()).unwrap();
+    let mut saved = world.saved();
 
     // Ten seconds later, of which the new boot clock has seen all and a year more.
     let now = Now { boot: 366 * DAY, wall: world.now.wall + 10 * SECOND };
-    let loaded = saved::load(&path, now).unwrap().unwrap();
+    saved.rebase(now);
     world.now = now;
-    let mut next = world.restarted(2, POLICY, ROOM, &loaded);
+    let mut next = world.restarted(2, POLICY, ROOM, &saved);
     let denied = next.decide(&check);
     assert_eq!((denier(&denied), denied.retry_after), ("client", Some(DAY - 10 * SECOND)));
     next.pass(50 * SECOND - 1);

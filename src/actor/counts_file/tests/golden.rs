@@ -1,6 +1,6 @@
 //! Saved counts as the first program wrote them.
 
-use super::super::saved::{SavedAccount, SavedState, load};
+use super::super::load;
 use crate::check::PermitId;
 use crate::clock::{Now, SECOND};
 use crate::codec::golden::{NEVER, same};
@@ -9,8 +9,9 @@ use crate::limit::{
     Window,
 };
 use crate::placement::{Epoch, Partition};
+use crate::shard::{SavedAccount, SavedState};
 
-const KEPT: &[u8] = include_bytes!("../../../tests/golden/formats/level-1/counts.state");
+const KEPT: &[u8] = include_bytes!("../../../../tests/golden/formats/level-1/counts.state");
 
 /// When it was saved.
 const THEN: Now = Now { boot: 5_000 * SECOND, wall: 1_800_000_000 * SECOND };
@@ -40,7 +41,7 @@ fn states() -> Vec<State> {
     rules().iter().map(taken).collect()
 }
 
-pub(super) fn saved() -> SavedState {
+fn saved() -> SavedState {
     let mut permits = Permits::default();
     permits.grant(PermitId { partition: 7, secret: 1 << 100 | 9 }, THEN.boot + 30 * SECOND);
     permits.grant(PermitId { partition: 7, secret: 2 }, THEN.boot + 60 * SECOND);
