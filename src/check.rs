@@ -394,7 +394,7 @@ impl Check {
 }
 
 /// What one limit says to a check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The limit that was asked.
     pub limit: Arc<Limit>,
@@ -507,7 +507,7 @@ pub struct Bypass {
 }
 
 /// The whole answer to a check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// Whether it may be done.
     pub allowed: bool,

@@ -17,6 +17,7 @@
 //!   planner; pure.
 //! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and
 //!   differences.
+//! - [`plain`]: checks and decisions as they are on the wire and in files.
 //! - [`shard`]: the minds that own the counts and decide; pure but for a seeded generator.
 //! - [`actor`]: their bodies. Mailboxes, callers that wait, the file of saved counts.
 //! - [`peer`]: the wire between nodes. Frames, handshake, calls.
@@ -41,6 +42,7 @@ pub mod net;
 pub mod node;
 pub mod peer;
 pub mod placement;
+pub mod plain;
 pub mod policy;
 pub mod random;
 pub mod routing;

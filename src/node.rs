@@ -40,7 +40,7 @@ use crate::peer::{self, Guard, Identity, Key, VERSIONS};
 use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
-use crate::shard::{Caps, SavedState};
+use crate::shard::{Caps, PartitionSnapshot};
 use crate::telemetry::{History, Telemetry};
 use crate::watch;
 use peers::Peers;
@@ -136,7 +136,7 @@ pub struct Node {
     handles: Vec<Handle>,
     state_file: Option<PathBuf>,
     /// What an earlier life saved, as long as the shards wait for their seat with it.
-    saved: Weak<SavedState>,
+    saved: Weak<PartitionSnapshot>,
     tasks: JoinSet<()>,
     running: Vec<Running>,
     stops: Stops,
@@ -401,27 +401,21 @@ impl Node {
         self.app.observe().await;
         store_statistics(&self.app.telemetry).await;
         let Some(path) = self.state_file.take() else { return Ok(()) };
-        if !self.member.in_force().is_registered() {
-            // Shards that wait for their seat have decided nothing: what was saved before them is
-            // the next life's.
-            let saved = self.saved.upgrade();
-            let saved = saved.map_or(Ok(()), |saved| counts_file::save(&path, &saved.passed_on()));
-            return saved.map_err(NodeError::Save);
-        }
-        let mut state: Option<SavedState> = None;
-        for handle in &self.handles {
-            let Ok(of_shard) = handle.save().await else {
-                continue;
-            };
-            match &mut state {
-                Some(state) => state.add(of_shard),
-                None => state = Some(of_shard),
+        let state = match self.member.in_force().is_registered() {
+            true => {
+                let mut saved = Vec::new();
+                for handle in &self.handles {
+                    saved.extend(handle.save().await.ok());
+                }
+                PartitionSnapshot::joined(saved)
             }
-        }
-        match state {
-            Some(state) => counts_file::save(&path, &state).map_err(NodeError::Save),
-            None => Ok(()),
-        }
+            // Shards that wait for the node to be registered have decided nothing: what was saved
+            // before them is for the next incarnation.
+            false => self.saved.upgrade().map(|saved| saved.passed_on()),
+        };
+        let level = self.member.raft().view().state.level();
+        let saved = state.map_or(Ok(()), |state| counts_file::save(&path, state, level));
+        saved.map_err(NodeError::Save)
     }
 }
 
@@ -536,7 +530,7 @@ struct NewShard {
     in_force: Arc<InForce>,
     clock: SharedClock,
     seed: Seed,
-    saved: Option<Arc<SavedState>>,
+    saved: Option<Arc<PartitionSnapshot>>,
 }
 
 impl NewShard {

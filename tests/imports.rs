@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
-const HOUSE: [(&str, &[&str]); 20] = [
+const HOUSE: [(&str, &[&str]); 21] = [
     ("clock", &[]),
     ("random", &[]),
     ("codec", &[]),
@@ -16,7 +16,8 @@ const HOUSE: [(&str, &[&str]); 20] = [
     ("check", &["clock", "limit"]),
     ("placement", &[]),
     ("policy", &["check", "clock", "input", "limit", "placement"]),
-    ("shard", &["check", "clock", "limit", "placement", "policy", "random"]),
+    ("plain", &["check", "limit", "placement"]),
+    ("shard", &["check", "clock", "limit", "placement", "plain", "policy", "random"]),
     ("actor", &["check", "clock", "codec", "files", "placement", "policy", "random", "shard"]),
     (
         "peer",
@@ -27,6 +28,7 @@ const HOUSE: [(&str, &[&str]); 20] = [
             "limit",
             "net",
             "placement",
+            "plain",
             "policy",
             "random",
             "shard",
@@ -98,7 +100,7 @@ const HOUSE: [(&str, &[&str]); 20] = [
 
 /// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same
 /// answer, always.
-const PURE: [&str; 6] = ["check", "input", "limit", "placement", "policy", "shard"];
+const PURE: [&str; 7] = ["check", "input", "limit", "placement", "plain", "policy", "shard"];
 const IMPURE: [&str; 8] = [
     "tokio",
     "SystemClock",

@@ -15,7 +15,10 @@ use super::replies::Replies;
 use crate::clock::{Now, SharedClock};
 use crate::placement::{BootId, Partition, Secret};
 use crate::random::Generator;
-use crate::shard::{Answer, AtOnce, Caps, Effect, Home, Moved, OpRef, Reply, SavedState, Shard};
+use crate::shard::{
+    Answer, AtOnce, Caps, Effect, Filter, Home, OpRef, PartitionDelta, PartitionSnapshot, Reply,
+    Shard,
+};
 
 /// Messages handled under one reading of the clock.
 const BATCH_MAX: usize = 256;
@@ -43,7 +46,7 @@ pub struct ShardArgs {
     /// Where its permit ids come from.
     pub generator: Generator,
     /// What an earlier process left behind.
-    pub saved: Option<Arc<SavedState>>,
+    pub saved: Option<Arc<PartitionSnapshot>>,
 }
 
 /// Runs a shard until all its handles are gone.
@@ -224,12 +227,12 @@ impl Body {
                 self.freezing.push(Freezing { leaving, to: Awaited::Rest(to) });
             }
             Request::Thaw(leaving) => shard.thaw(&leaving.partitions, leaving.of, now, effects),
-            Request::Stage(Staging { partitions, of, moved, is_last }, to) => {
-                shard.stage(&partitions, of, moved, is_last, now);
+            Request::Stage(Staging { partitions, of, delta, is_last }, to) => {
+                shard.stage(&partitions, of, delta, is_last, now);
                 let _ = to.send(());
             }
             Request::List(from, most, to) => drop(to.send(shard.list(from, most))),
-            Request::Piece(cursor, to) => drop(to.send(shard.piece(cursor, now))),
+            Request::Long(cursor, to) => drop(to.send(shard.export(Filter::Long(cursor), now))),
             Request::Save(to) => drop(to.send(shard.save(now))),
             Request::Tally(to) => drop(to.send(shard.read())),
         }
@@ -341,7 +344,7 @@ enum Awaited {
     /// That no check of them is open.
     Quiet(oneshot::Sender<bool>),
     /// What has changed of them, once nothing of them is held.
-    Rest(oneshot::Sender<Option<Moved>>),
+    Rest(oneshot::Sender<Option<PartitionDelta>>),
     /// Nothing any more.
     Nothing,
 }

@@ -1,13 +1,17 @@
 //! The file of saved counts: what a graceful stop leaves behind for the node's next start.
 //!
 //! ```text
-//! "TGSTATE2"   a magic word with a version
+//! "TGSTATE3"   a magic word with the format
 //! SHA-256      of the rest
 //! body         the states of all shards
 //! ```
 //!
-//! It is written beside its place and renamed, and it is deleted as it is loaded: state that two
-//! processes could load would be spent twice.
+//! Format 3 holds request ids and the answers to them. Format 2, of the first program, has none. It
+//! is always read, and it is written while the cluster is at the first format level: the next start
+//! may then be that of the first program.
+//!
+//! The file is written beside its place and renamed, and it is deleted as it is loaded: state that
+//! two processes could load would be spent twice.
 
 use std::io;
 use std::path::Path;
@@ -15,21 +19,34 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Now;
-use crate::shard::SavedState;
-use crate::{codec, files};
+use crate::codec::{self, CodecError};
+use crate::files;
+use crate::placement::FormatLevel;
+use crate::shard::{PartitionSnapshot, StoredCounts};
 
-const MAGIC: &[u8; 8] = b"TGSTATE2";
-const HEADER: usize = MAGIC.len() + 32;
+/// Without request ids.
+const FORMAT_2: &[u8; MAGIC] = b"TGSTATE2";
+/// With request ids.
+const FORMAT_3: &[u8; MAGIC] = b"TGSTATE3";
+/// Bytes that decoding may claim. The checksum says that the file is one that a node wrote, and
+/// `request_ids` of the configuration may be so many that no smaller number fits.
+const CLAIMED_MAX: usize = usize::MAX;
+const MAGIC: usize = 8;
+const HEADER: usize = MAGIC + 32;
 
-/// Writes `state` to `path`, whole or not at all.
-pub fn save(path: &Path, state: &SavedState) -> io::Result<()> {
-    let body = codec::encode(state).map_err(io::Error::other)?;
-    files::replace(path, &[MAGIC, &Sha256::digest(&body), &body])
+/// Writes `state` to `path`, whole or not at all, in the format for a cluster at `level`.
+pub fn save(path: &Path, state: PartitionSnapshot, level: FormatLevel) -> io::Result<()> {
+    let (magic, body) = match level >= FormatLevel::SECOND {
+        true => (FORMAT_3, codec::encode(&state)),
+        false => (FORMAT_2, codec::encode(&StoredCounts(state))),
+    };
+    let body = body.map_err(io::Error::other)?;
+    files::replace(path, &[magic, &Sha256::digest(&body), &body])
 }
 
 /// Reads the state at `path` and deletes it. Returns none where there is no file, and an error for
 /// a damaged file, which stays.
-pub fn load(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
+pub fn load(path: &Path, now: Now) -> io::Result<Option<PartitionSnapshot>> {
     let state = read(path, now)?;
     if state.is_some() {
         std::fs::remove_file(path)?;
@@ -39,7 +56,7 @@ pub fn load(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
 
 /// Reads the state at `path` and leaves the file there, for a process that decides nothing by it.
 /// Returns none where there is no file, and an error for a damaged one.
-pub fn read(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
+pub fn read(path: &Path, now: Now) -> io::Result<Option<PartitionSnapshot>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -51,13 +68,18 @@ pub fn read(path: &Path, now: Now) -> io::Result<Option<SavedState>> {
     let Some((header, body)) = bytes.split_at_checked(HEADER) else {
         return Err(damaged("too short"));
     };
-    if &header[..MAGIC.len()] != MAGIC {
-        return Err(damaged("not a state file of this version"));
-    }
-    if header[MAGIC.len()..] != Sha256::digest(body)[..] {
+    let (magic, sum) = header.split_at(MAGIC);
+    let decode: fn(&[u8]) -> Result<PartitionSnapshot, CodecError> = match magic {
+        magic if magic == FORMAT_3 => codec::decode_within::<_, CLAIMED_MAX>,
+        magic if magic == FORMAT_2 => {
+            |body| codec::decode_within::<StoredCounts, CLAIMED_MAX>(body).map(|counts| counts.0)
+        }
+        _ => return Err(damaged("not a state file of this version")),
+    };
+    if sum != &Sha256::digest(body)[..] {
         return Err(damaged("the checksum differs"));
     }
-    let mut state: SavedState = codec::decode(body).map_err(|e| damaged(&e.to_string()))?;
+    let mut state = decode(body).map_err(|e| damaged(&e.to_string()))?;
     state.rebase(now);
     Ok(Some(state))
 }

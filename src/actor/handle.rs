@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::check::{Decision, PermitId, TenantId};
 use crate::placement::{AccountHash, Partition, TableVersion};
 use crate::shard::{
-    Answer, Ask, Cursor, Forget, Forgotten, Listed, Moved, OpRef, Piece, Question, Reading,
-    Refusal, Reply, SavedState, TenantState,
+    Answer, Ask, Cursor, Export, Forget, Forgotten, Listed, OpRef, PartitionDelta,
+    PartitionSnapshot, Question, Reading, Refusal, Reply, TenantState,
 };
 
 /// Questions that may wait for a shard: it answers so many in about five milliseconds.
@@ -27,14 +27,14 @@ pub(super) enum Request {
     Renew(PermitId, u64, oneshot::Sender<Result<Option<u64>, Refusal>>),
     Describe(TenantId, AccountHash, oneshot::Sender<Result<TenantState, Refusal>>),
     Forget(TenantId, AccountHash, Forget, oneshot::Sender<Result<Forgotten, Refusal>>),
-    Copy(Partition, TableVersion, oneshot::Sender<Option<Moved>>),
+    Copy(Partition, TableVersion, oneshot::Sender<Option<PartitionSnapshot>>),
     Freeze(Leaving, oneshot::Sender<bool>),
-    Rest(Leaving, oneshot::Sender<Option<Moved>>),
+    Rest(Leaving, oneshot::Sender<Option<PartitionDelta>>),
     Thaw(Leaving),
     Stage(Staging, oneshot::Sender<()>),
     List(usize, usize, oneshot::Sender<Listed>),
-    Piece(Cursor, oneshot::Sender<Piece>),
-    Save(oneshot::Sender<SavedState>),
+    Long(Cursor, oneshot::Sender<Export>),
+    Save(oneshot::Sender<PartitionSnapshot>),
     Tally(oneshot::Sender<Reading>),
 }
 
@@ -55,7 +55,7 @@ pub struct Staging {
     /// The entry of the log that began their move.
     pub of: TableVersion,
     /// What it knows, or a part of that.
-    pub moved: Moved,
+    pub delta: PartitionDelta,
     /// Whether it is the last part.
     pub is_last: bool,
 }
@@ -187,7 +187,7 @@ impl Handle {
         &self,
         partition: Partition,
         of: TableVersion,
-    ) -> Result<Option<Moved>, Refusal> {
+    ) -> Result<Option<PartitionSnapshot>, Refusal> {
         self.told(|to| Request::Copy(partition, of, to)).await
     }
 
@@ -200,13 +200,13 @@ impl Handle {
     /// What has changed of frozen partitions since they were copied for their move, once nothing is
     /// held of their shared buckets any more. None where the move is over, or they were copied for
     /// another. If whoever asks stops waiting before that, it goes on deciding them.
-    pub async fn rest(&self, leaving: Leaving) -> Result<Option<Moved>, Refusal> {
+    pub async fn rest(&self, leaving: Leaving) -> Result<Option<PartitionDelta>, Refusal> {
         self.told(|to| Request::Rest(leaving, to)).await
     }
 
-    /// What it knows of long limits, from `cursor` on, while it goes on deciding.
-    pub async fn piece(&self, cursor: Cursor) -> Result<Piece, Refusal> {
-        self.told(|to| Request::Piece(cursor, to)).await
+    /// Returns a piece of what it knows of long limits, from `cursor` on, while it goes on deciding.
+    pub async fn long_counts(&self, cursor: Cursor) -> Result<Export, Refusal> {
+        self.told(|to| Request::Long(cursor, to)).await
     }
 
     /// Goes on deciding frozen partitions, of which nothing was handed to anybody who may come to
@@ -231,7 +231,7 @@ impl Handle {
     }
 
     /// Everything worth keeping over a restart.
-    pub async fn save(&self) -> Result<SavedState, Refusal> {
+    pub async fn save(&self) -> Result<PartitionSnapshot, Refusal> {
         self.ask(Request::Save).answer().await
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! level 1   the first program; it says no level, and an absent level is this one
-//! level 2   Found, RaiseLevel, Register, Note, Set; greetings with a proof
+//! level 2   Found, RaiseLevel, Register, Note, Set; greetings with a proof; request ids among
+//!           the saved counts of a node
 //!
 //! n1 (1)  n2 (1)  n3 (1)     the cluster is at level 1
 //! n1 (2)  n2 (1)  n3 (2)     a rolling upgrade: at level 1, so n2 can read all that is written

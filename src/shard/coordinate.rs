@@ -26,7 +26,7 @@ use crate::policy::BucketKey;
 /// How long an answer is remembered for its request id, in nanoseconds.
 const REPLAY_FOR: u64 = 60 * SECOND;
 /// Request ids remembered for one tenant; the oldest goes first.
-const REPLAYS_PER_TENANT_MAX: usize = 1_000;
+pub(super) const REPLAYS_PER_TENANT_MAX: usize = 1_000;
 
 impl Shard {
     /// Works out what the op demands, judges its own limits, and answers or asks on.

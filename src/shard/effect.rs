@@ -27,6 +27,10 @@ pub struct ReplyId {
 }
 
 /// One step that the body must take, in the order of the list that it is in.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "effects lie in a list that keeps its room; a box would be an allocation an answer"
+)]
 pub enum Effect {
     /// Ask a shared bucket in another shard, or on another node.
     Ask(Home, Ask),

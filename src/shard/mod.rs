@@ -9,8 +9,9 @@
 //! A check on its way is an `op`; `resolve` finds what it demands, `judge` asks its own limits,
 //! `coordinate` the shared ones; most checks need none of that and are decided `at_once`.
 //! `account`, `accounts` and `slab` are what a shard remembers of tenants, `shared` the buckets
-//! that tenants share and the holds on them, `upkeep` the rest of its work, `saved` what a graceful
-//! stop leaves behind. `tally` is what it counts of its own work, `alone` a shard without anything
+//! that tenants share and the holds on them, `upkeep` the rest of its work. `snapshot` is the form
+//! in which accounts and buckets leave a shard and come to one (`export`, `import`): for a graceful
+//! stop, a hand-off, a back-up. `tally` is what it counts of its own work, `alone` a shard without anything
 //! around it.
 
 mod account;
@@ -20,18 +21,20 @@ mod at_once;
 mod coordinate;
 mod core;
 mod effect;
+mod export;
 mod forget;
+mod import;
 mod judge;
 mod lost;
 mod moving;
 mod op;
-mod piece;
 mod plans;
 mod record;
 mod resolve;
-mod saved;
 mod shared;
 mod slab;
+mod snapshot;
+mod stored_counts;
 mod tally;
 mod top;
 mod upkeep;
@@ -51,15 +54,14 @@ pub use self::core::{Caps, Listed, Shard, TenantState};
 pub use alone::Alone;
 pub use at_once::AtOnce;
 pub use effect::{Effect, ReplyId};
+pub use export::{Cursor, Export, Filter};
 pub use forget::{Forget, Forgotten, ForgottenLimit, SpentPart};
-pub use moving::{Moved, MovedAccount, MovedReplay};
+pub use import::Mode;
 pub use op::{Answer, Decisions, Home, OpId, OpRef, Said};
-pub use piece::{Cursor, Piece};
 pub use record::partition_of;
-#[cfg(test)]
-pub use saved::SavedAccount;
-pub use saved::SavedState;
 pub use shared::{Ask, HOLD_MAX, Reply};
+pub use snapshot::{AccountRecord, PartitionDelta, PartitionSnapshot, ReplayRecord};
+pub use stored_counts::StoredCounts;
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};
 

@@ -20,7 +20,7 @@ use crate::clock::Now;
 use crate::cluster::raft::{Lying, OpenError, Place};
 use crate::codec;
 use crate::placement::Partition;
-use crate::shard::SavedState;
+use crate::shard::{PartitionSnapshot, StoredCounts};
 
 /// Why there is no back-up of a stopped node.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,8 @@ pub fn back_up(
     }
     let of_partition = |partition| kept.contains(&partition);
     let counts = saved.map(|saved| saved.long_counts(agreed.secret(), of_partition, now));
-    let parts = counts.filter(|counts: &SavedState| !counts.is_empty());
+    let parts = counts.filter(|counts: &PartitionSnapshot| !counts.is_empty());
+    let parts = parts.map(StoredCounts);
     let parts: Result<Vec<_>, _> = parts.iter().map(codec::encode).collect();
     let header = Header {
         cluster: lying.claim.cluster.clone(),

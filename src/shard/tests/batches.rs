@@ -115,6 +115,39 @@ fn an_empty_batch_is_answered_at_once() {
 }
 
 #[test]
+fn an_answer_names_the_op_or_batch_that_took_what_it_reports() {
+    let mut world = World::alone(
+        r#"
+        default_tier = "t"
+        [tiers.t]
+        limits = [{ name = "day", algorithm = "fixed_window", limit = 10, window = "1d" }]"#,
+    );
+    let questions = |world: &World, checks: &[Check]| -> Vec<_> {
+        checks.iter().map(|check| world.question(check)).collect()
+    };
+    let by = |world: &mut World, checks: &[Check]| {
+        let (each, now, mut effects) = (questions(world, checks), world.now, Vec::new());
+        let reply = ReplyId { slot: 0, generation: 0 };
+        world.shards[0].check_each(each, reply, now, &mut effects);
+        match effects.pop() {
+            Some(Effect::AnswerEach { answers, by, .. }) => (answers.len(), by.is_some()),
+            _ => panic!("a batch is answered"),
+        }
+    };
+    // Decided within the call, and by an op of its own.
+    assert_eq!(by(&mut world, &[of("acme"), of("acme")]), (2, false));
+    assert_eq!(by(&mut world, &[of("acme"), with_id("a", &of("acme"))]), (2, true));
+    let (question, now, mut effects) =
+        (world.question(&with_id("b", &of("acme"))), world.now, Vec::new());
+    let reply = ReplyId { slot: 3, generation: 9 };
+    world.shards[0].check(question, reply, now, &mut effects);
+    let [Effect::Answer { reply: to, by: Some(_), .. }] = &effects[..] else {
+        panic!("a check is answered once, by its op");
+    };
+    assert_eq!(*to, reply);
+}
+
+#[test]
 fn a_batch_gets_all_of_its_permits_or_none() {
     let mut world = World::alone(POLICY);
     let permits = |client, count| vec![with_permit(60_000, &by_client(client, &of("acme"))); count];

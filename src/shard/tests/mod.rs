@@ -32,7 +32,7 @@ use super::core::{Caps, Shard, TenantState};
 use super::effect::{Effect, ReplyId};
 use super::op::{Answer, Decisions, Home, OpRef};
 use super::shared::{Ask, Reply};
-use super::{Question, Refusal, SavedState};
+use super::{PartitionSnapshot, Question, Refusal};
 use crate::check::{
     Check, Cost, Decision, Dimension, Label, Limit, Match, Name, PermitId, RequestId, TenantId,
     Verdict,
