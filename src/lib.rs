@@ -10,7 +10,9 @@
 //! - [`net`]: the one seam for the network: sockets, or simulated ones.
 //! - `check`, `codec`, `input`, `limit`, `placement`, `policy`, `cluster::state`: the crate
 //!   `tidegate-core`, which decides.
-//! - [`shard`]: the actors that own the counts and decide.
+//! - [`plain`]: checks and decisions as they are on the wire and in files.
+//! - [`shard`]: the minds that own the counts and decide; pure but for a seeded generator.
+//! - [`actor`]: their bodies. Mailboxes, callers that wait, the file of saved counts.
 //! - [`peer`]: the wire between nodes. Frames, handshake, calls.
 //! - [`cluster`]: what the nodes agree on: the versioned policy, durable.
 //! - [`routing`]: the way of a check to its shard; allow and deny lists on that way.
@@ -19,6 +21,7 @@
 //! - [`http`]: the door. One file a resource.
 //! - [`node`]: the composition root: builds a node, runs it, drains it.
 
+pub mod actor;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -27,6 +30,7 @@ pub mod http;
 pub mod net;
 pub mod node;
 pub mod peer;
+pub mod plain;
 pub mod random;
 pub mod routing;
 pub mod shard;

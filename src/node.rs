@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use crate::actor::{self, Far, Handle, Mailboxes, ShardArgs, counts_file};
 use crate::clock::SharedClock;
 use crate::cluster::backup::BackUps;
 use crate::cluster::claim::Found;
@@ -39,7 +40,7 @@ use crate::peer::{self, Guard, Identity, Key, VERSIONS};
 use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
-use crate::shard::{self, Caps, Far, Handle, Mailboxes, SavedState, ShardArgs};
+use crate::shard::{Caps, PartitionSnapshot};
 use crate::telemetry::{History, Telemetry};
 use crate::watch;
 use peers::Peers;
@@ -135,7 +136,7 @@ pub struct Node {
     handles: Vec<Handle>,
     state_file: Option<PathBuf>,
     /// What an earlier life saved, as long as the shards wait for their seat with it.
-    saved: Weak<SavedState>,
+    saved: Weak<PartitionSnapshot>,
     tasks: JoinSet<()>,
     running: Vec<Running>,
     stops: Stops,
@@ -211,11 +212,13 @@ impl Node {
         let member = Arc::new(member.await?);
         // Only who has the data directory for himself may take what lies in it.
         let saved = match &parts.state_file {
-            Some(path) => shard::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new),
+            Some(path) => {
+                counts_file::load(path, clock.now()).map_err(NodeError::Load)?.map(Arc::new)
+            }
             None => None,
         };
         let in_force = member.in_force().clone();
-        let (handles, mailboxes) = shard::mailboxes(count);
+        let (handles, mailboxes) = actor::mailboxes(count);
         let counts = Arc::new(ForwardCounts::default());
         let forward = Arc::new(Forwarder::new(ForwarderArgs {
             shards: handles.clone(),
@@ -398,27 +401,21 @@ impl Node {
         self.app.observe().await;
         store_statistics(&self.app.telemetry).await;
         let Some(path) = self.state_file.take() else { return Ok(()) };
-        if !self.member.in_force().is_registered() {
-            // Shards that wait for their seat have decided nothing: what was saved before them is
-            // the next life's.
-            let saved = self.saved.upgrade();
-            let saved = saved.map_or(Ok(()), |saved| shard::save(&path, &saved.passed_on()));
-            return saved.map_err(NodeError::Save);
-        }
-        let mut state: Option<SavedState> = None;
-        for handle in &self.handles {
-            let Ok(of_shard) = handle.save().await else {
-                continue;
-            };
-            match &mut state {
-                Some(state) => state.add(of_shard),
-                None => state = Some(of_shard),
+        let state = match self.member.in_force().is_registered() {
+            true => {
+                let mut saved = Vec::new();
+                for handle in &self.handles {
+                    saved.extend(handle.save().await.ok());
+                }
+                PartitionSnapshot::joined(saved)
             }
-        }
-        match state {
-            Some(state) => shard::save(&path, &state).map_err(NodeError::Save),
-            None => Ok(()),
-        }
+            // Shards that wait for the node to be registered have decided nothing: what was saved
+            // before them is for the next incarnation.
+            false => self.saved.upgrade().map(|saved| saved.passed_on()),
+        };
+        let level = self.member.raft().view().state.level();
+        let saved = state.map_or(Ok(()), |state| counts_file::save(&path, state, level));
+        saved.map_err(NodeError::Save)
     }
 }
 
@@ -533,7 +530,7 @@ struct NewShard {
     in_force: Arc<InForce>,
     clock: SharedClock,
     seed: Seed,
-    saved: Option<Arc<SavedState>>,
+    saved: Option<Arc<PartitionSnapshot>>,
 }
 
 impl NewShard {
@@ -545,7 +542,7 @@ impl NewShard {
         let generator = seed.fork("permits", index as u64);
         drop(in_force);
         let args = ShardArgs { index, caps, secret, places, far, policy, clock, generator, saved };
-        shard::run(args, mailbox).await;
+        actor::run(args, mailbox).await;
     }
 }
 

@@ -14,6 +14,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::actor::counts_file;
 use crate::check::Name;
 use crate::cluster::backup::Backup;
 use crate::cluster::claim::{Acquaintance, Admission, Claim};
@@ -21,7 +22,7 @@ use crate::cluster::raft::{self, Founding, Lying, OpenError, Place};
 use crate::cluster::state::{Alone, GivenUp, LogIndex, NewMember, Refusal};
 use crate::files;
 use crate::placement::{BootId, NodeId};
-use crate::shard::{self, SavedState};
+use crate::shard::PartitionSnapshot;
 
 /// Who the audit log says has recovered the cluster.
 const RECOVERER: &str = "cluster recover";
@@ -157,12 +158,12 @@ fn fill(
     folder: &Path,
     founding: &Founding<'_>,
     counts: &str,
-    counted: Vec<SavedState>,
+    counted: Vec<PartitionSnapshot>,
     wall: u64,
 ) -> Result<(), AnewError> {
     raft::found(&Place::Directory(folder.into()), founding)?;
     if let (Some(mut counted), Some(agreed)) =
-        (SavedState::joined(counted), founding.state.agreed())
+        (PartitionSnapshot::joined(counted), founding.state.agreed())
     {
         counted.epochs =
             agreed.table.rows().map(|(partition, row)| (partition, row.epoch)).collect();
@@ -170,7 +171,8 @@ fn fill(
         // still.
         counted.lose_permits(wall);
         let path = folder.join(counts);
-        shard::save(&path, &counted).map_err(|error| AnewError::Io { path, error })?;
+        counts_file::save(&path, counted, founding.state.level())
+            .map_err(|error| AnewError::Io { path, error })?;
     }
     sync(folder)
 }

@@ -32,8 +32,8 @@ use crate::check::Name;
 use crate::cluster::state::{DecodeError, LogIndex, State};
 use crate::codec::{self, CodecError};
 use crate::peer::Lineage;
-pub use crate::peer::collect::PieceAsk;
-use crate::shard::SavedState;
+pub use crate::peer::collect::{PieceAnswer, PieceAsk};
+use crate::shard::{PartitionSnapshot, StoredCounts};
 pub use collect::BackUps;
 
 const MAGIC: &[u8; 8] = b"TGBACKUP";
@@ -77,7 +77,7 @@ pub struct Backup {
     /// What the nodes agreed on.
     pub state: State,
     /// What was counted.
-    pub counts: Vec<SavedState>,
+    pub counts: Vec<PartitionSnapshot>,
 }
 
 /// Why bytes are no back-up that can be used.
@@ -191,7 +191,7 @@ pub fn read(bytes: &[u8]) -> Result<Backup, ReadError> {
         match *kind {
             HEADER if header.is_none() => header = Some(codec::decode(part)?),
             STATE if state.is_none() => state = Some(State::decode(part)?),
-            COUNTS => counts.push(codec::decode(part)?),
+            COUNTS => counts.push(codec::decode::<StoredCounts>(part)?.0),
             _ => {
                 return Err(ReadError::Damaged(
                     "a part is of no kind that is known, or is there twice",
@@ -211,7 +211,7 @@ pub fn read(bytes: &[u8]) -> Result<Backup, ReadError> {
 impl Backup {
     /// Buckets of which something was counted.
     pub fn counters(&self) -> usize {
-        let of = |counts: &SavedState| {
+        let of = |counts: &PartitionSnapshot| {
             counts.accounts.iter().map(|account| account.buckets.len()).sum::<usize>()
                 + counts.shared.len()
         };
@@ -261,7 +261,8 @@ mod tests {
         let mut state = State::default();
         let command = Command { request: RequestId(1), time: 1, by: "ops".into(), what };
         state.apply(LogIndex(3), &command).unwrap();
-        let counts = codec::encode(&SavedState::at(Now { boot: 5, wall: 9 })).unwrap();
+        let counts =
+            codec::encode(&StoredCounts(PartitionSnapshot::at(Now { boot: 5, wall: 9 }))).unwrap();
         write(&header(), &state, &[counts.clone(), counts]).unwrap()
     }
 

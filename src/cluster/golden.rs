@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::admin::{Denied, Granted, Order, OrderAsk};
-use super::backup::PieceAsk;
+use super::backup::{PieceAnswer, PieceAsk};
 use super::lost::{Known, KnownAsk};
 use super::member::InForceAsk;
 use super::state::golden::new_member;
@@ -15,7 +15,7 @@ use crate::codec;
 use crate::codec::golden::{NEVER, rows, same};
 use crate::peer::{Ask, Kind};
 use crate::placement::{NodeId, TableVersion, Weight};
-use crate::shard::{Cursor, Piece, SavedState};
+use crate::shard::{Cursor, PartitionSnapshot, StoredCounts};
 
 /// A message: its kind, its name, its bytes today, and what its bytes of then read as.
 struct Message {
@@ -87,9 +87,9 @@ fn orders() -> Vec<Message> {
 }
 
 fn messages() -> Vec<Message> {
-    let piece = Piece {
+    let piece = PieceAnswer {
         places: TableVersion(33),
-        state: SavedState::at(Now { boot: 5, wall: 9 }),
+        state: StoredCounts(PartitionSnapshot::at(Now { boot: 5, wall: 9 })),
         next: Some(Cursor::Shared(Some(1 << 100))),
     };
     let mut messages = vec![

@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
+use crate::actor::{PlacesCell, PolicyCell};
 use crate::placement::{Places, Seat, Secret};
 use crate::policy::Policy;
-use crate::shard::{PlacesCell, PolicyCell};
 use crate::watch;
 
 /// See the module.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{CheckAnswer, Declined, PlainRefused, Source};
 use super::message::{Ask, Kind};
-use super::plain::{PlainCheck, PlainDecision};
 use crate::check::{Check, Decision, Name};
 use crate::placement::Partition;
+use crate::plain::{PlainCheck, PlainDecision};
 
 /// Checks of one batch, as the door has it.
 pub const BATCH_MAX: usize = 1_000;

@@ -12,10 +12,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::message::{Ask, Kind};
-use super::plain::{PlainCheck, PlainDecision};
 use super::{BootId, Opaque};
 use crate::check::{Check, Decision, Name};
 use crate::placement::Partition;
+use crate::plain::{PlainCheck, PlainDecision};
 use crate::shard::Refusal;
 
 /// Who forwards a check, and which of its checks this is.

@@ -42,7 +42,6 @@ mod link;
 mod message;
 pub mod moving;
 mod pending;
-mod plain;
 mod proof;
 mod server;
 pub mod shared;

@@ -9,8 +9,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::message::{Ask as Question, Kind};
-use super::plain::{PlainLimit, PlainOutcome};
 use crate::placement::Partition;
+use crate::plain::{PlainLimit, PlainOutcome};
 use crate::shard::{Ask, Home, OpRef, Reply, Said};
 
 /// A question to a shared bucket on the node that owns `partition`.

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::counts::ForwardCounts;
+use crate::actor::{Far, ReplyTo};
 use crate::clock::SharedClock;
 use crate::cluster::InForce;
 use crate::cluster::links::Links;
 use crate::peer::Opaque;
 use crate::peer::shared::{SettleAsk, SharedAnswer, SharedAsk};
 use crate::placement::{BootId, Partition, Place};
-use crate::shard::{Ask, Far, HOLD_MAX, OpRef, ReplyTo};
+use crate::shard::{Ask, HOLD_MAX, OpRef};
 
 /// How long to wait before saying again what didn't get through.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);

@@ -21,6 +21,7 @@ use futures_util::future::join_all;
 
 use super::counts::ForwardCounts;
 use super::owner::decided_by;
+use crate::actor::Handle;
 use crate::check::{
     Check, Decision, Name, PERMIT_TTL_MS_DEFAULT, PERMIT_TTL_UNSAID, PermitId, TenantId,
 };
@@ -36,7 +37,7 @@ use crate::peer::tenant::{
 };
 use crate::peer::{Ask, BootId, CallError, Failure, Opaque, ReadError};
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
-use crate::shard::{Forget, Forgotten, Handle, Listed, Question, Refusal, TenantState};
+use crate::shard::{Forget, Forgotten, Listed, Question, Refusal, TenantState};
 
 /// How long to wait before asking again where nothing says when that is worth it.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);

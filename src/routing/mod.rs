@@ -20,6 +20,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::actor::Handle;
 use crate::check::{
     Bypass, Check, Decision, DeniedBy, Dimension, PermitId, Reason, TenantId, Verdicts,
 };
@@ -28,8 +29,7 @@ use crate::cluster::InForce;
 use crate::placement::{AccountHash, Epoch, NodeId, Partition, Place, Seat};
 use crate::policy::{AccessVerdict, List, Policy, Subject};
 use crate::shard::{
-    Counts, Decisions, Forget, Forgotten, Handle, Listed, Question, Reading, Refusal, Returned,
-    TenantState,
+    Counts, Decisions, Forget, Forgotten, Listed, Question, Reading, Refusal, Returned, TenantState,
 };
 pub use counts::{Count, ForwardCounts};
 pub use far::FarLimits;

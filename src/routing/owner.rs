@@ -18,6 +18,7 @@ use futures_util::future::{BoxFuture, Shared};
 
 use super::counts::ForwardCounts;
 use super::window::{Seen, Windows};
+use crate::actor::Handle;
 use crate::check::{Check, Decision, Name};
 use crate::clock::SharedClock;
 use crate::cluster::InForce;
@@ -31,7 +32,7 @@ use crate::peer::tenant::{
 };
 use crate::peer::{Ask, Call, Failure, Kind, Opaque};
 use crate::placement::{AccountHash, Epoch, Partition, Place};
-use crate::shard::{Forget, Handle, Question, Refusal};
+use crate::shard::{Forget, Question, Refusal};
 
 /// An answer that is being worked out, or is there; everybody who asked for it waits for the same
 /// one.

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::core::{Caps, Shard};
+use super::effect::{Effect, ReplyId};
 use super::{Question, Refusal};
 use crate::check::{Check, Decision};
 use crate::clock::Now;
@@ -19,6 +18,9 @@ use crate::random::Generator;
 pub struct Alone {
     shard: Shard,
     secret: Secret,
+    /// Calls so far: each has a reply id of its own.
+    calls: u32,
+    effects: Vec<Effect>,
 }
 
 impl Alone {
@@ -27,6 +29,8 @@ impl Alone {
         Self {
             shard: Shard::new(0, 1, caps, secret, Arc::new(Places::all_here()), policy, generator),
             secret,
+            calls: 0,
+            effects: Vec::new(),
         }
     }
 
@@ -37,9 +41,14 @@ impl Alone {
 
     /// Decides several checks one by one, in their order.
     pub fn decide(&mut self, questions: Vec<Question>, now: Now) -> Vec<Result<Decision, Refusal>> {
-        let (count, (to, mut answer)) = (questions.len(), oneshot::channel());
-        self.shard.check_each(questions, to, now, &mut Vec::new());
+        self.calls = self.calls.wrapping_add(1);
+        let (count, caller) = (questions.len(), ReplyId { slot: 0, generation: self.calls });
+        self.shard.check_each(questions, caller, now, &mut self.effects);
+        let answer = self.effects.drain(..).find_map(|effect| match effect {
+            Effect::AnswerEach { reply, answers, .. } if reply == caller => Some(answers),
+            _ => None,
+        });
         // A check that waits for another's hold would be answered later; alone, there is no other.
-        answer.try_recv().unwrap_or_else(|_| vec![Err(Refusal::Busy); count])
+        answer.unwrap_or_else(|| vec![Err(Refusal::Busy); count])
     }
 }

@@ -19,7 +19,7 @@ use crate::limit::{Outcome, State};
 use crate::policy::BucketKey;
 
 /// What the short way makes of a question.
-pub(super) enum AtOnce {
+pub enum AtOnce {
     /// An answer.
     Decided(Result<Decision, Refusal>),
     /// Nothing: it takes the long way.
@@ -27,8 +27,10 @@ pub(super) enum AtOnce {
 }
 
 impl Shard {
-    /// The decision, where this way has one; the question back, where it hasn't.
-    pub(super) fn at_once(&mut self, question: Question, now: Now) -> AtOnce {
+    /// Returns the decision of a check, where this way has one; else the question, unchanged, which
+    /// the caller must then ask by [`Shard::check`]. A decision that is returned was charged within
+    /// this call.
+    pub fn at_once(&mut self, question: Question, now: Now) -> AtOnce {
         let check = &question.check;
         let partition = question.hash.partition();
         if check.request_id.is_some() || check.permit_ttl_ms.is_some() || !self.is_open(partition) {

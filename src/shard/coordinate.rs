@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 use super::Refusal;
 use super::account::{OwnHold, Replay, ReplayKey};
 use super::accounts::AccountIx;
-use super::core::{Effect, Shard, Stop};
+use super::core::{Shard, Stop};
+use super::effect::Effect;
 use super::op::{Demand, Home, Kind, Op, OpRef};
 use super::shared::{Ask, Reply};
 use crate::check::{Decision, PermitId};
@@ -25,14 +26,16 @@ use crate::policy::BucketKey;
 /// How long an answer is remembered for its request id, in nanoseconds.
 const REPLAY_FOR: u64 = 60 * SECOND;
 /// Request ids remembered for one tenant; the oldest goes first.
-const REPLAYS_PER_TENANT_MAX: usize = 1_000;
+pub(super) const REPLAYS_PER_TENANT_MAX: usize = 1_000;
 
 impl Shard {
     /// Works out what the op demands, judges its own limits, and answers or asks on.
     pub(super) fn proceed(&mut self, mut op: Box<Op>, now: Now, effects: &mut Vec<Effect>) {
         match self.prepare(&mut op, now) {
             Ok(()) => {}
-            Err(Stop::Refused(refusal)) => return self.answer(op.answer_to, Err(refusal)),
+            Err(Stop::Refused(refusal)) => {
+                return self.answer(op.answer_to, Some(op.id), Err(refusal), effects);
+            }
             Err(Stop::Parked) => return self.park(op),
         }
         self.judge_own(&mut op, now);
@@ -54,7 +57,7 @@ impl Shard {
         if !shared {
             // It held nothing, so nobody waits for it.
             let allowed = op.passes();
-            return self.conclude(op, allowed, now);
+            return self.conclude(op, allowed, now, effects);
         }
         // Without a chance to pass there is nothing to hold: the rest is asked only for how long to
         // wait.
@@ -192,11 +195,11 @@ impl Shard {
         if blocked {
             // It waited as long as it could.
             let account = op.account;
-            self.answer(op.answer_to, Err(Refusal::Busy));
+            self.answer(op.answer_to, Some(op.id), Err(Refusal::Busy), effects);
             return self.unpark(account, now, effects);
         }
         let account = op.account;
-        self.conclude(op, allowed, now);
+        self.conclude(op, allowed, now, effects);
         self.unpark(account, now, effects);
     }
 
@@ -318,8 +321,14 @@ impl Shard {
     }
 
     /// The op is decided: takes from its own buckets, remembers what must be, and answers.
-    pub(super) fn conclude(&mut self, op: Box<Op>, allowed: bool, now: Now) {
-        let (account, hash, peek) = (op.account, op.hash, op.peek);
+    pub(super) fn conclude(
+        &mut self,
+        op: Box<Op>,
+        allowed: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (id, account, hash, peek) = (op.id, op.account, op.hash, op.peek);
         let permits = if allowed && !peek { self.take_own(&op, now) } else { SmallVec::new() };
         self.accounts.permits += permits.len() as u64;
         let (answer_to, decisions, checks) = op.decisions(allowed, &permits);
@@ -336,7 +345,7 @@ impl Shard {
                 }
             }
         }
-        self.answer(answer_to, Ok(decisions));
+        self.answer(answer_to, Some(id), Ok(decisions), effects);
     }
 
     pub(super) fn take_own(&mut self, op: &Op, now: Now) -> SmallVec<[PermitId; 1]> {
@@ -403,7 +412,7 @@ impl Shard {
         for op in parked {
             if op.deadline <= now.boot {
                 // Its caller has left: charging it now would serve nobody.
-                self.answer(op.answer_to, Err(Refusal::Busy));
+                self.answer(op.answer_to, Some(op.id), Err(Refusal::Busy), effects);
             } else {
                 self.proceed(op, now, effects);
             }

@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::oneshot;
 
 use super::accounts::{AccountIx, Accounts};
 use super::at_once::AtOnce;
+use super::effect::{Effect, ReplyId};
 use super::lost::Lost;
 use super::moving::Moves;
-use super::op::{Answer, AnswerTo, Home, Op, OpId, OpRef, Part};
+use super::op::{Answer, AnswerTo, Op, OpId, OpRef, Part};
 use super::plans::Plans;
-use super::shared::{Ask, Reply, SharedBuckets};
+use super::shared::{Reply, SharedBuckets};
 use super::tally::Tally;
 use super::{Question, Refusal};
 use crate::check::{Check, Decision, Name};
@@ -45,16 +45,6 @@ pub struct Caps {
     pub shared_keys: usize,
     /// Request ids remembered.
     pub request_ids: usize,
-}
-
-/// What the mind wants done.
-pub enum Effect {
-    /// Ask a shared bucket in another shard, or on another node.
-    Ask(Home, Ask),
-    /// Answer such a question: to the shard, and the life of a node, that the op is open in.
-    Reply(Reply),
-    /// Take or cancel what an op holds there.
-    Settle { home: Home, op: OpRef, key: u128, take: bool },
 }
 
 /// What a shard keeps of a tenant.
@@ -88,7 +78,7 @@ pub(super) struct Gather {
     /// "Busy" where there is none yet.
     answers: Vec<Result<Decision, Refusal>>,
     left: usize,
-    to: oneshot::Sender<Vec<Result<Decision, Refusal>>>,
+    reply: ReplyId,
 }
 
 /// One shard.
@@ -204,56 +194,48 @@ impl Shard {
         self.shared.len()
     }
 
-    /// Decides one check.
+    /// Decides one check for which [`Shard::at_once`] has no answer. It decides any other check as
+    /// well, at a higher cost.
     pub fn check(
         &mut self,
         question: Question,
-        to: oneshot::Sender<Answer>,
+        reply: ReplyId,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        match self.at_once(question, now) {
-            // Whoever stopped waiting doesn't need the answer any more.
-            AtOnce::Decided(decided) => drop(to.send(decided.map(|decision| smallvec![decision]))),
-            AtOnce::NotMine(question) => {
-                self.begin(smallvec![question], AnswerTo::Caller(to), false, now, effects);
-            }
-        }
+        self.begin(smallvec![question], AnswerTo::Caller(reply), false, now, effects);
     }
 
-    /// Says what a check would be answered, and takes nothing.
+    /// Answers what a check would be answered, and takes nothing.
     pub fn peek(
         &mut self,
         question: Question,
-        to: oneshot::Sender<Answer>,
+        reply: ReplyId,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.begin(smallvec![question], AnswerTo::Caller(to), true, now, effects);
+        self.begin(smallvec![question], AnswerTo::Caller(reply), true, now, effects);
     }
 
     /// Decides several checks of one tenant that pass together or not at all.
     pub fn check_all(
         &mut self,
         all: Vec<Question>,
-        to: oneshot::Sender<Answer>,
+        reply: ReplyId,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.begin(all.into(), AnswerTo::Caller(to), false, now, effects);
+        self.begin(all.into(), AnswerTo::Caller(reply), false, now, effects);
     }
 
     /// Decides several checks one by one and answers them together, in their order.
     pub fn check_each(
         &mut self,
         each: Vec<Question>,
-        to: oneshot::Sender<Vec<Result<Decision, Refusal>>>,
+        reply: ReplyId,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        if each.is_empty() {
-            return drop(to.send(Vec::new()));
-        }
         // The batch is put away only once one of its checks has to wait for others.
         let count = each.len();
         let mut answers = Vec::with_capacity(count);
@@ -266,11 +248,11 @@ impl Shard {
             AtOnce::NotMine(question) => Some(question),
         });
         let Some(waits) = waits else {
-            return drop(to.send(answers));
+            return effects.push(Effect::AnswerEach { reply, answers, by: None });
         };
         let (batch, decided) = (self.fresh_id(), answers.len());
         answers.resize(count, Err(Refusal::Busy));
-        self.gathers.insert(batch, Gather { answers, left: count - decided, to });
+        self.gathers.insert(batch, Gather { answers, left: count - decided, reply });
         self.begin(
             smallvec![waits],
             AnswerTo::Gather { batch, index: decided },
@@ -282,7 +264,8 @@ impl Shard {
             let answer_to = AnswerTo::Gather { batch, index };
             match self.at_once(question, now) {
                 AtOnce::Decided(decided) => {
-                    self.answer(answer_to, decided.map(|decision| smallvec![decision]));
+                    let answer = decided.map(|decision| smallvec![decision]);
+                    self.answer(answer_to, None, answer, effects);
                 }
                 AtOnce::NotMine(question) => {
                     self.begin(smallvec![question], answer_to, false, now, effects)
@@ -305,13 +288,13 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) {
         if self.open.len() + self.parked >= OPEN_MAX {
-            return self.answer(answer_to, Err(Refusal::Busy));
+            return self.answer(answer_to, None, Err(Refusal::Busy), effects);
         }
         let Some(first) = questions.first() else {
-            return self.answer(answer_to, Ok(SmallVec::new()));
+            return self.answer(answer_to, None, Ok(SmallVec::new()), effects);
         };
         if !self.is_open(first.hash.partition()) {
-            return self.hold_back(questions, answer_to, peek, now);
+            return self.hold_back(questions, answer_to, peek, now, effects);
         }
         let account = match peek {
             // Looking makes nobody known.
@@ -388,15 +371,21 @@ impl Shard {
         hasher.finish()
     }
 
-    pub(super) fn answer(&mut self, to: AnswerTo, answer: Answer) {
+    /// Hands on the answer of the op `by`: to its caller, or into the batch that it is one of.
+    pub(super) fn answer(
+        &mut self,
+        to: AnswerTo,
+        by: Option<OpId>,
+        answer: Answer,
+        effects: &mut Vec<Effect>,
+    ) {
         if let Err(refusal) = &answer
             && !matches!(refusal, Refusal::Moved(_))
         {
             self.tally.refused(refusal);
         }
         match to {
-            // Whoever stopped waiting doesn't need the answer any more.
-            AnswerTo::Caller(sender) => drop(sender.send(answer)),
+            AnswerTo::Caller(reply) => effects.push(Effect::Answer { reply, answer, by }),
             AnswerTo::Gather { batch, index } => {
                 let Some(gather) = self.gathers.get_mut(&batch) else {
                     return;
@@ -406,7 +395,8 @@ impl Shard {
                 if gather.left == 0
                     && let Some(gather) = self.gathers.remove(&batch)
                 {
-                    drop(gather.to.send(gather.answers));
+                    let Gather { reply, answers, .. } = gather;
+                    effects.push(Effect::AnswerEach { reply, answers, by: Some(batch) });
                 }
             }
         }

@@ -1,34 +1,40 @@
-//! The actors: each owns the state of the tenants in its partitions and decides, alone, one message
-//! at a time (S1).
+//! The mind of a shard, which owns the state of the tenants in its partitions and decides, alone,
+//! one message at a time.
 //!
-//! `core` is the actor's mind: a plain struct that takes a message and the time and answers with
-//! effects, so that any interleaving of several shards can be played in a test without a runtime. A
-//! check on its way is an `op`; `resolve` finds what it demands, `judge` asks its own limits,
+//! `core` is a plain struct that takes a message and the time and returns effects (`effect`), so
+//! that a test can play any interleaving of several shards without a runtime. Nothing in this
+//! folder knows a runtime, a channel, a file or a clock; the body that has them is
+//! `crate::actor`.
+//!
+//! A check on its way is an `op`; `resolve` finds what it demands, `judge` asks its own limits,
 //! `coordinate` the shared ones; most checks need none of that and are decided `at_once`.
 //! `account`, `accounts` and `slab` are what a shard remembers of tenants, `shared` the buckets
-//! that tenants share and the holds on them, `upkeep` the rest of its work, `saved` the file that a
-//! graceful stop leaves behind. `tally` is what it counts of its own work, `alone` a shard without
-//! anything around it. `actor` is the body: mailboxes, batches, timers.
+//! that tenants share and the holds on them, `upkeep` the rest of its work. `snapshot` is the form
+//! in which accounts and buckets leave a shard and come to one (`export`, `import`): for a graceful
+//! stop, a hand-off, a back-up. `tally` is what it counts of its own work, `alone` a shard without anything
+//! around it.
 
 mod account;
 mod accounts;
-mod actor;
 mod alone;
 mod at_once;
 mod coordinate;
 mod core;
+mod effect;
+mod export;
 mod forget;
+mod import;
 mod judge;
 mod lost;
 mod moving;
 mod op;
-mod piece;
 mod plans;
 mod record;
 mod resolve;
-mod saved;
 mod shared;
 mod slab;
+mod snapshot;
+mod stored_counts;
 mod tally;
 mod top;
 mod upkeep;
@@ -44,21 +50,18 @@ use crate::check::{Check, Name};
 use crate::placement::{AccountHash, Epoch};
 use crate::policy::PermitTooLong;
 
-pub use self::core::{Caps, Listed, TenantState};
-pub use actor::{
-    Far, Handle, Leaving, Mailboxes, NothingFar, PlacesCell, PolicyCell, ReplyTo, ShardArgs,
-    Staging, mailboxes, run,
-};
+pub use self::core::{Caps, Listed, Shard, TenantState};
 pub use alone::Alone;
+pub use at_once::AtOnce;
+pub use effect::{Effect, ReplyId};
+pub use export::{Cursor, Export, Filter};
 pub use forget::{Forget, Forgotten, ForgottenLimit, SpentPart};
-pub use moving::{Moved, MovedAccount, MovedReplay};
-pub use op::{Decisions, Home, OpRef, Said};
-pub use piece::{Cursor, Piece};
+pub use import::Mode;
+pub use op::{Answer, Decisions, Home, OpId, OpRef, Said};
 pub use record::partition_of;
-#[cfg(test)]
-pub use saved::SavedAccount;
-pub use saved::{SavedState, load, read, save};
 pub use shared::{Ask, HOLD_MAX, Reply};
+pub use snapshot::{AccountRecord, PartitionDelta, PartitionSnapshot, ReplayRecord};
+pub use stored_counts::StoredCounts;
 pub use tally::{ByMode, Counts, Levels, OTHERS, Reading, Scope, TIERS_MAX, WAIT_BOUNDS, Waits};
 pub use top::{Outcomes, TENANTS_MAX};
 

@@ -31,131 +31,15 @@ mod leaving;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::{Effect, Shard};
+use super::core::Shard;
+use super::effect::Effect;
 use super::shared::Ask;
 use super::{Refusal, Returned};
-use crate::check::{Decision, RequestId};
 use crate::clock::Now;
-use crate::limit::{Permits, State};
 use crate::placement::{Epoch, Partition, Place, Places};
 use arriving::Staged;
 use leaving::Frozen;
 use smallvec::SmallVec;
-
-/// Bytes that a permit takes, about.
-const PERMIT_BYTES: usize = 64;
-
-/// What a shard knows of some partitions, or what has changed of that since it said so.
-#[derive(Clone, Debug, Default)]
-pub struct Moved {
-    /// The boot time of the node that knew it.
-    pub boot: u64,
-    /// Accounts that are not like fresh ones.
-    pub accounts: Vec<MovedAccount>,
-    /// Shared buckets that are not.
-    pub shared: Vec<(u128, State)>,
-    /// Accounts that it may have told of, and that are like fresh ones now.
-    pub gone: Vec<String>,
-    /// Partitions whose counts were lost, and when.
-    pub lost: Vec<(Partition, Now)>,
-}
-
-/// One account.
-#[derive(Clone, Debug)]
-pub struct MovedAccount {
-    /// Its id.
-    pub id: String,
-    /// Whether this adds to what was said of it before, rather than being all of it.
-    pub goes_on: bool,
-    /// Its buckets.
-    pub buckets: Vec<(u64, State)>,
-    /// Its permits.
-    pub permits: Permits,
-    /// The answers to its request ids.
-    pub replays: Vec<MovedReplay>,
-}
-
-/// An answer that a repetition of its request id gets again.
-#[derive(Clone, Debug)]
-pub struct MovedReplay {
-    /// Whose id it is, and the id.
-    pub key: (u64, RequestId),
-    /// Of the check that it answered.
-    pub fingerprint: u64,
-    /// Boot nanoseconds.
-    pub expires: u64,
-    /// The answer.
-    pub decision: Decision,
-}
-
-impl MovedAccount {
-    /// Bytes it takes, about.
-    pub fn bytes(&self) -> usize {
-        let buckets: usize = self.buckets.iter().map(|(_, state)| state.bytes()).sum();
-        let permits = self.permits.flying() as usize * PERMIT_BYTES;
-        self.id.len() + buckets + permits + self.replays.len() * size_of::<MovedReplay>()
-    }
-
-    /// The same in pieces of about `most` bytes, the first of which stands for all that was said
-    /// before.
-    pub fn cut(self, most: usize) -> Vec<Self> {
-        if self.bytes() <= most {
-            return vec![self];
-        }
-        let Self { id, goes_on, buckets, permits, replays } = self;
-        let blank = |goes_on| Self {
-            id: id.clone(),
-            goes_on,
-            buckets: Vec::new(),
-            permits: Permits::default(),
-            replays: Vec::new(),
-        };
-        let (mut pieces, mut size) = (vec![blank(goes_on)], 0);
-        let mut next = |pieces: &mut Vec<Self>, bytes: usize| {
-            if size + bytes > most {
-                pieces.push(blank(true));
-                size = 0;
-            }
-            size += bytes;
-            pieces.len() - 1
-        };
-        for (key, state) in buckets {
-            let at = next(&mut pieces, state.bytes());
-            pieces[at].buckets.push((key, state));
-        }
-        for (permit, until) in permits.out() {
-            let at = next(&mut pieces, PERMIT_BYTES);
-            pieces[at].permits.grant(permit, until);
-        }
-        for replay in replays {
-            let at = next(&mut pieces, size_of::<MovedReplay>());
-            pieces[at].replays.push(replay);
-        }
-        pieces
-    }
-}
-
-impl Moved {
-    /// Bytes it takes, about.
-    pub fn bytes(&self) -> usize {
-        let accounts: usize = self.accounts.iter().map(MovedAccount::bytes).sum();
-        accounts + self.shared.iter().map(|(_, state)| state.bytes()).sum::<usize>()
-    }
-
-    /// Nothing, as of `boot`.
-    pub fn at(boot: u64) -> Self {
-        Self { boot, ..Self::default() }
-    }
-
-    /// Adds what else the same node knows.
-    pub fn add(&mut self, other: Self) {
-        self.boot = other.boot;
-        self.accounts.extend(other.accounts);
-        self.shared.extend(other.shared);
-        self.gone.extend(other.gone);
-        self.lost.extend(other.lost);
-    }
-}
 
 /// What a shard does about partitions that leave and come.
 #[derive(Default)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
 use crate::check::{Check, Decision, Exactness, Name, Permit, PermitId, Verdict};
 use crate::clock::MS;
@@ -15,6 +14,7 @@ use crate::policy::{BucketKey, Selected};
 
 use super::Refusal;
 use super::accounts::AccountIx;
+use super::effect::ReplyId;
 
 /// The number of an open check within its shard; never reused.
 pub type OpId = u64;
@@ -47,9 +47,10 @@ pub type Answer = Result<Decisions, Refusal>;
 pub type Decisions = SmallVec<[Decision; 1]>;
 
 /// Where an answer goes.
+#[derive(Clone, Copy)]
 pub enum AnswerTo {
-    /// To whoever asked.
-    Caller(oneshot::Sender<Answer>),
+    /// To the caller.
+    Caller(ReplyId),
     /// Into place `index` of a batch that is gathered here.
     Gather { batch: u64, index: usize },
 }

@@ -3,15 +3,18 @@
 
 use super::Refusal;
 use super::accounts::AccountIx;
-use super::core::{Effect, Listed, Shard, TenantState};
+use super::core::{Listed, Shard, TenantState};
+use super::effect::Effect;
+use super::export::Filter;
+use super::import::Mode;
 use super::op::Kind;
 use super::record::RecordId;
-use super::saved::{SavedAccount, SavedState};
+use super::snapshot::PartitionSnapshot;
 use super::tally::{Levels, Reading};
 use crate::check::{PermitId, TenantId};
 use crate::clock::{MS, Now};
 use crate::limit::MAX_CONCURRENT_MAX;
-use crate::placement::{AccountHash, EachPartition, Epoch, Partition};
+use crate::placement::{AccountHash, Epoch, Partition};
 
 impl Shard {
     /// What has to be done as time passes: ends overdue ops and holds, and sweeps a part of the
@@ -37,12 +40,12 @@ impl Shard {
                 }
             }
             self.release_own(&op);
-            self.answer(op.answer_to, Err(Refusal::Busy));
+            self.answer(op.answer_to, Some(id), Err(Refusal::Busy), effects);
             self.unpark(op.account, now, effects);
         }
         self.work_off(now, effects);
-        self.dismiss_overdue(now);
-        self.dismiss_waiting(now);
+        self.dismiss_overdue(now, effects);
+        self.dismiss_waiting(now, effects);
         self.forget_some();
         if sweep {
             self.accounts.tick(&mut self.plans, now);
@@ -52,7 +55,7 @@ impl Shard {
     }
 
     /// Answers parked ops whose deadline has passed.
-    fn dismiss_overdue(&mut self, now: Now) {
+    fn dismiss_overdue(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for account in self.parked_in.clone() {
             let Some(extras) = &mut self.accounts.get_mut(account).extras else { continue };
             let parked = std::mem::take(&mut extras.parked).into_iter();
@@ -62,7 +65,9 @@ impl Shard {
             if extras.parked.is_empty() {
                 self.parked_in.remove(&account);
             }
-            late.into_iter().for_each(|op| self.answer(op.answer_to, Err(Refusal::Busy)));
+            for op in late {
+                self.answer(op.answer_to, Some(op.id), Err(Refusal::Busy), effects);
+            }
         }
     }
 
@@ -183,54 +188,14 @@ impl Shard {
         listed
     }
 
-    /// Everything worth keeping over a restart.
-    pub fn save(&mut self, now: Now) -> SavedState {
-        let mut saved = SavedState::at(now);
-        let mine = |(partition, _): &(Partition, _)| partition.shard(self.shards) == self.index;
-        // What has come whole is this node's as soon as the log says so, and it may do so after
-        // this life.
-        saved.epochs = self.places.here().filter(mine).chain(self.moves.have_come()).collect();
-        let mut is_kept: EachPartition<bool> = EachPartition::default();
-        for (partition, _) in &saved.epochs {
-            is_kept[*partition] = true;
-            let lost = self.lost.get(*partition).or(self.moves.lost_of(*partition));
-            saved.lost.extend(lost.map(|then| (*partition, then)));
-            let permits = self.lost.permits_alone(*partition);
-            let permits = permits.or(self.moves.permits_lost_of(*partition));
-            saved.accounts.extend(permits.map(|then| SavedAccount::permits_lost(*partition, then)));
-        }
-        for position in 0..self.accounts.positions() {
-            let kept = self.accounts.at(position).filter(|account| {
-                !account.is_blank() && (position == 0 || is_kept[account.hash.partition()])
-            });
-            let Some(account) = kept else { continue };
-            saved.accounts.push(SavedAccount {
-                id: match position {
-                    // Every shard has an overflow account of its own.
-                    0 => RecordId::Overflow(self.index).to_string(),
-                    _ => account.id.to_string(),
-                },
-                buckets: account.buckets.iter().map(|(key, state)| (key, state.clone())).collect(),
-                permits: account
-                    .extras
-                    .as_ref()
-                    .map(|extras| extras.permits.clone())
-                    .unwrap_or_default(),
-            });
-        }
-        for (key, state, overflow) in self.shared.states() {
-            match overflow {
-                true => saved.overflow.push((self.index, key, state.clone())),
-                false if is_kept[Partition::of_key(key)] => saved.shared.push((key, state.clone())),
-                false => {}
-            }
-        }
-        saved
+    /// Returns everything worth keeping over a restart.
+    pub fn save(&mut self, now: Now) -> PartitionSnapshot {
+        self.export(Filter::Kept, now).delta.known
     }
 
     /// A process that begins finds what an earlier life of its node owned: what is known of it was
     /// `saved`, or it is lost.
-    pub fn find(&mut self, saved: Option<&SavedState>, now: Now) {
+    pub fn find(&mut self, saved: Option<&PartitionSnapshot>, now: Now) {
         let known = saved.map(|saved| saved.still_true(&self.places)).unwrap_or_default();
         let table = self.places.table().clone();
         let is_lost = |(partition, epoch): &(Partition, Epoch)| {
@@ -248,72 +213,11 @@ impl Shard {
         saved.into_iter().for_each(|saved| self.restore(saved, now));
     }
 
-    /// The shard that keeps what was saved under an id.
-    fn home_of(&self, record: RecordId<'_>) -> usize {
-        match (record, record.hash(&self.secret)) {
-            (RecordId::Overflow(shard), _) => shard % self.shards,
-            (_, hash) => hash.map_or(0, |hash| hash.partition().shard(self.shards)),
-        }
-    }
-
     /// Takes over what another process saved, as far as it is still true; what belongs to other
     /// shards is left alone.
-    pub fn restore(&mut self, saved: &SavedState, now: Now) {
-        let still_true = saved.still_true(&self.places);
-        if still_true.is_empty() {
-            return;
-        }
-        let lost = saved
-            .lost
-            .iter()
-            .filter(|(p, _)| p.shard(self.shards) == self.index && still_true.contains(p));
-        lost.for_each(|(partition, then)| self.lost.insert(*partition, *then));
-        for account in &saved.accounts {
-            let record = RecordId::of(&account.id);
-            let partition = record.hash(&self.secret).map(AccountHash::partition);
-            let is_true = partition.is_none_or(|partition| still_true.contains(&partition));
-            if !is_true || self.home_of(record) != self.index {
-                continue;
-            }
-            let ix = match record {
-                RecordId::Overflow(_) => self.accounts.overflow(),
-                RecordId::PermitsLost(partition) => {
-                    let then =
-                        account.permits.out().map(|(_, then)| then).max().unwrap_or(now.boot);
-                    self.lost.insert_permits(partition, then);
-                    continue;
-                }
-                RecordId::Unnamed(hash) => self.accounts.find_or_make(hash, &account.id, false),
-                RecordId::Account(id) => {
-                    let hash = self.secret.account(id);
-                    let named = TenantId::new(id).is_some_and(|t| self.plans.policy().names(&t));
-                    self.accounts.find_or_insert(hash, id, named, &mut self.plans, now)
-                }
-            };
-            for (key, state) in &account.buckets {
-                // Where two overflow accounts have become one, the first that comes stands for
-                // both.
-                if self.accounts.get(ix).buckets.get(*key).is_none() {
-                    self.accounts.buckets += 1;
-                    self.accounts.get_mut(ix).buckets.insert(*key, state.clone());
-                }
-            }
-            if account.permits.flying() > 0 {
-                let replaced = self.accounts.get(ix).permits();
-                self.accounts.get_mut(ix).extras().permits = account.permits.clone();
-                self.accounts.permits = self.accounts.permits - replaced + account.permits.flying();
-            }
-        }
-        for (key, state) in &saved.shared {
-            let partition = Partition::of_key(*key);
-            if partition.shard(self.shards) == self.index && still_true.contains(&partition) {
-                self.shared.restore(*key, state.clone(), false);
-            }
-        }
-        for (shard, key, state) in &saved.overflow {
-            if shard % self.shards == self.index {
-                self.shared.restore(*key, state.clone(), true);
-            }
+    pub fn restore(&mut self, saved: &PartitionSnapshot, now: Now) {
+        if !saved.still_true(&self.places).is_empty() {
+            self.import(saved, Mode::Restore, now);
         }
     }
 }

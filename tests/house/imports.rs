@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
-const HOUSE: [(&str, &[&str]); 23] = [
+const HOUSE: [(&str, &[&str]); 25] = [
     ("time", &[]),
     ("permit", &[]),
     ("clock", &[]),
@@ -20,7 +20,9 @@ const HOUSE: [(&str, &[&str]); 23] = [
     ("membership", &["check", "placement", "state", "time"]),
     ("state", &["check", "codec", "input", "placement", "policy", "time"]),
     ("policy", &["check", "input", "limit", "placement", "time"]),
-    ("shard", &["check", "clock", "codec", "files", "limit", "placement", "policy", "random"]),
+    ("plain", &["check", "limit", "placement"]),
+    ("shard", &["check", "clock", "limit", "placement", "plain", "policy", "random"]),
+    ("actor", &["check", "clock", "codec", "files", "placement", "policy", "random", "shard"]),
     (
         "peer",
         &[
@@ -30,6 +32,7 @@ const HOUSE: [(&str, &[&str]); 23] = [
             "limit",
             "net",
             "placement",
+            "plain",
             "policy",
             "random",
             "shard",
@@ -39,6 +42,7 @@ const HOUSE: [(&str, &[&str]); 23] = [
     (
         "cluster",
         &[
+            "actor",
             "check",
             "clock",
             "codec",
@@ -54,7 +58,10 @@ const HOUSE: [(&str, &[&str]); 23] = [
             "watch",
         ],
     ),
-    ("routing", &["check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"]),
+    (
+        "routing",
+        &["actor", "check", "clock", "cluster", "codec", "peer", "placement", "policy", "shard"],
+    ),
     ("config", &["check", "input", "net", "placement", "policy"]),
     ("telemetry", &["check", "clock", "codec", "config", "files", "input", "random", "shard"]),
     (
@@ -78,6 +85,7 @@ const HOUSE: [(&str, &[&str]); 23] = [
     (
         "node",
         &[
+            "actor",
             "clock",
             "cluster",
             "config",
@@ -96,7 +104,20 @@ const HOUSE: [(&str, &[&str]); 23] = [
 
 /// Rooms that know neither a runtime nor a clock nor chance: the same question gets the same
 /// answer, always.
-const PURE: [&str; 7] = ["check", "input", "limit", "permit", "placement", "policy", "time"];
+const PURE: [&str; 12] = [
+    "check",
+    "codec",
+    "input",
+    "limit",
+    "membership",
+    "permit",
+    "placement",
+    "plain",
+    "policy",
+    "shard",
+    "state",
+    "time",
+];
 const IMPURE: [&str; 8] = [
     "tokio",
     "SystemClock",

@@ -5,13 +5,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use governor::{Quota as GovernorQuota, RateLimiter};
+use tidegate::actor::{self, NothingFar, PlacesCell, PolicyCell, ShardArgs};
 use tidegate::check::{Check, TenantId};
 use tidegate::clock::{ManualClock, Now, SECOND};
 use tidegate::limit::{LeakyBucket, Outcome, Rate, Rule, State, TokenBucket, Window};
 use tidegate::placement::{Epoch, Places, Secret};
 use tidegate::policy::{Document, Policy};
 use tidegate::random::Seed;
-use tidegate::shard::{self, Alone, Caps, NothingFar, PlacesCell, PolicyCell, Question, ShardArgs};
+use tidegate::shard::{Alone, Caps, Question};
 
 use super::{Case, timed};
 
@@ -180,7 +181,7 @@ fn allowed(decided: &Result<tidegate::check::Decision, tidegate::shard::Refusal>
 fn round_trip(keys: usize) -> Result<Case, Failure> {
     let secret = Secret::new(1, 2);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut handles, mut mailboxes) = shard::mailboxes(1);
+    let (mut handles, mut mailboxes) = actor::mailboxes(1);
     let (handle, mailbox) = handles.pop().zip(mailboxes.pop()).ok_or("no shard")?;
     let args = ShardArgs {
         index: 0,
@@ -193,7 +194,7 @@ fn round_trip(keys: usize) -> Result<Case, Failure> {
         generator: Seed::from_number(1).fork("bench", 0),
         saved: None,
     };
-    runtime.spawn(shard::run(args, mailbox));
+    runtime.spawn(actor::run(args, mailbox));
     let all = questions(keys, keys, &secret)?;
     Ok(Case::new("round trip to a shard, two limits/uniform", keys, move || {
         let mut asked = all.clone().into_iter();

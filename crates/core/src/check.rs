@@ -395,7 +395,7 @@ impl Check {
 }
 
 /// What one limit says to a check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The limit that was asked.
     pub limit: Arc<Limit>,
@@ -477,7 +477,7 @@ pub struct Bypass {
 }
 
 /// The whole answer to a check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// Whether it may be done.
     pub allowed: bool,

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{BACKUP_BYTES_MAX, BackUp, BackUpError, BackingUp, Header, PieceAsk};
+use super::{BACKUP_BYTES_MAX, BackUp, BackUpError, BackingUp, Header, PieceAnswer, PieceAsk};
+use crate::actor::Handle;
 use crate::check::Name;
 use crate::clock::SharedClock;
 use crate::cluster::Member;
@@ -20,7 +21,7 @@ use crate::cluster::links::Links;
 use crate::codec;
 use crate::peer::Failure;
 use crate::placement::{NodeId, TableVersion};
-use crate::shard::{Cursor, Handle, Piece};
+use crate::shard::{Cursor, StoredCounts};
 
 /// How long an owner may take for one piece.
 const PIECE_WITHIN: Duration = Duration::from_secs(5);
@@ -72,9 +73,12 @@ impl BackUps {
     }
 
     /// A piece of what a shard here knows; none where there is no such shard.
-    pub async fn piece(&self, ask: PieceAsk) -> Result<Option<Piece>, Failure> {
+    pub async fn piece(&self, ask: PieceAsk) -> Result<Option<PieceAnswer>, Failure> {
         match self.shards.get(ask.shard) {
-            Some(shard) => shard.piece(ask.cursor).await.map(Some).map_err(|_| Failure::Busy),
+            Some(shard) => {
+                let export = shard.long_counts(ask.cursor).await.map_err(|_| Failure::Busy)?;
+                Ok(Some(export.into()))
+            }
             None => Ok(None),
         }
     }
@@ -156,9 +160,9 @@ impl BackUps {
             if piece.places != version {
                 return Err(Not::Still);
             }
-            let state = piece.state.as_read_at(self.clock.now());
+            let state = piece.state.0.as_read_at(self.clock.now());
             if !state.is_empty() {
-                let part = codec::encode(&state).map_err(Not::Encoded)?;
+                let part = codec::encode(&StoredCounts(state)).map_err(Not::Encoded)?;
                 bytes += part.len();
                 if bytes > most {
                     return Err(Not::Fitting);
@@ -173,7 +177,7 @@ impl BackUps {
         Ok(counts)
     }
 
-    async fn ask(&self, owner: NodeId, ask: PieceAsk) -> Result<Option<Piece>, Not> {
+    async fn ask(&self, owner: NodeId, ask: PieceAsk) -> Result<Option<PieceAnswer>, Not> {
         if owner == self.member.me().node {
             return self.piece(ask).await.map_err(|_| Not::Reached);
         }

@@ -4,8 +4,8 @@ use super::*;
 use crate::clock::{Now, SECOND};
 use crate::cluster::state::golden::{STATE, applied};
 use crate::codec::golden::{NEVER, same};
-use crate::limit::{Permits, Rule, State as Bucket, Window};
-use crate::shard::SavedAccount;
+use crate::limit::{Rule, State as Bucket, Window};
+use crate::shard::AccountRecord;
 
 const KEPT: &[u8] = include_bytes!("../../../tests/golden/formats/level-1/backup.bin");
 
@@ -27,20 +27,17 @@ fn header() -> Header {
     }
 }
 
-fn counts() -> Vec<SavedState> {
+fn counts() -> Vec<PartitionSnapshot> {
     let then = Now { boot: 5_000 * SECOND, wall: 1_800_000_000 * SECOND };
     let rule = Rule::FixedWindow(Window { limit: 10, length: 86_400 * SECOND });
     let mut bucket = Bucket::fresh(&rule, then);
     bucket.take(&rule, 3, then);
-    let account = SavedAccount {
-        id: "acme".into(),
-        buckets: vec![(1, bucket.clone())],
-        permits: Permits::default(),
-    };
-    let mut of_shard = SavedState::at(then);
+    let buckets = vec![(1, bucket.clone())];
+    let account = AccountRecord { buckets, ..AccountRecord::empty("acme".into()) };
+    let mut of_shard = PartitionSnapshot::at(then);
     of_shard.accounts = vec![account];
     of_shard.shared = vec![(1 << 100, bucket)];
-    vec![of_shard, SavedState::at(then)]
+    vec![of_shard, PartitionSnapshot::at(then)]
 }
 
 #[test]

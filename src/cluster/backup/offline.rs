@@ -14,12 +14,13 @@ use std::io;
 use std::path::Path;
 
 use super::{BackUpError, Header};
+use crate::actor::counts_file;
 use crate::check::Name;
 use crate::clock::Now;
 use crate::cluster::raft::{Lying, OpenError, Place};
 use crate::codec;
 use crate::placement::Partition;
-use crate::shard::{self, SavedState};
+use crate::shard::{PartitionSnapshot, StoredCounts};
 
 /// Why there is no back-up of a stopped node.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +66,7 @@ pub fn back_up(
     // From here on no node can start with this data.
     let lying = Lying::open(&place)?.ok_or(OfflineError::Empty)?;
     let agreed = lying.state.agreed().ok_or(BackUpError::NotBegun)?;
-    let saved = shard::read(&directory.join(counts), now).map_err(OfflineError::Counts)?;
+    let saved = counts_file::read(&directory.join(counts), now).map_err(OfflineError::Counts)?;
     let known: BTreeSet<_> = saved.iter().flat_map(|saved| &saved.epochs).copied().collect();
     let (mut kept, mut missing) = (BTreeSet::<Partition>::new(), BTreeSet::new());
     for (partition, row) in agreed.table.rows() {
@@ -81,7 +82,8 @@ pub fn back_up(
     }
     let of_partition = |partition| kept.contains(&partition);
     let counts = saved.map(|saved| saved.long_counts(agreed.secret(), of_partition, now));
-    let parts = counts.filter(|counts: &SavedState| !counts.is_empty());
+    let parts = counts.filter(|counts: &PartitionSnapshot| !counts.is_empty());
+    let parts = parts.map(StoredCounts);
     let parts: Result<Vec<_>, _> = parts.iter().map(codec::encode).collect();
     let header = Header {
         cluster: lying.claim.cluster.clone(),

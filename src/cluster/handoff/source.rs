@@ -8,14 +8,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{Effect, Event, Source};
+use crate::actor::{Handle, Leaving};
 use crate::clock::{MS, SharedClock};
 use crate::cluster::links::Links;
 use crate::cluster::state::{LogIndex, What};
 use crate::cluster::{InForce, Member};
 use crate::peer::Opaque;
-use crate::peer::moving::{InstallAsk, PlainAccount};
+use crate::peer::moving::InstallAsk;
 use crate::placement::{Partition, Seat, TableVersion};
-use crate::shard::{Handle, Leaving, Moved};
+use crate::shard::PartitionDelta;
 
 /// How long what is open of frozen partitions may take to end, before the move is given up.
 const DRAIN_MAX: Duration = Duration::from_millis(500);
@@ -43,7 +44,7 @@ struct Move {
     to: Seat,
     partitions: Arc<BTreeSet<Partition>>,
     /// What has changed since the target was given a copy.
-    rest: Option<Moved>,
+    rest: Option<PartitionDelta>,
     bytes: usize,
     frozen: Option<FrozenFor>,
 }
@@ -211,12 +212,12 @@ impl Mover {
 
     /// Gives the target a copy, of a few accounts at a time; whether it keeps all of it.
     async fn copy(&self, of: &mut Move) -> bool {
-        let (mut pending, mut size) = (Moved::default(), 0);
+        let (mut pending, mut size) = (PartitionDelta::default(), 0);
         for partition in of.partitions.clone().iter() {
             let shard = &self.shards[partition.shard(self.shards.len())];
             let Ok(Some(copy)) = shard.copy(*partition, of.id).await else { return false };
             size += copy.bytes();
-            pending.add(copy);
+            pending.known.add(copy);
             if size >= PART_BYTES {
                 size = 0;
                 if !self.send(of, std::mem::take(&mut pending), false).await {
@@ -229,12 +230,12 @@ impl Mover {
 
     /// Freezes the partitions; what has changed since the copy, once nothing of them is open. None
     /// where that isn't known any more, or takes too long.
-    async fn freeze(&self, of: &mut Move) -> Option<Moved> {
+    async fn freeze(&self, of: &mut Move) -> Option<PartitionDelta> {
         of.frozen = Some(FrozenFor::Since(self.clock.now().boot));
         tokio::time::timeout(DRAIN_MAX, self.drain(of)).await.ok()?
     }
 
-    async fn drain(&self, of: &Move) -> Option<Moved> {
+    async fn drain(&self, of: &Move) -> Option<PartitionDelta> {
         let quiet = join_all(self.shards.iter().map(|shard| shard.freeze(of.leaving()))).await;
         // What is open of them may ask for their shared buckets in any shard: those are closed only
         // behind it.
@@ -242,25 +243,24 @@ impl Mover {
             return None;
         }
         let rests = join_all(self.shards.iter().map(|shard| shard.rest(of.leaving()))).await;
-        rests.into_iter().try_fold(Moved::default(), |mut all, rest| {
+        rests.into_iter().try_fold(PartitionDelta::default(), |mut all, rest| {
             all.add(rest.ok()??);
             Some(all)
         })
     }
 
     /// Sends some of what is known to the target; whether it keeps all of it.
-    async fn send(&self, of: &mut Move, moved: Moved, is_last: bool) -> bool {
+    async fn send(&self, of: &mut Move, delta: PartitionDelta, is_last: bool) -> bool {
         let Some(peer) = self.links.peer(of.to.node) else { return false };
-        let mut parts = parts(moved).into_iter().peekable();
+        let mut parts = parts(delta).into_iter().peekable();
         while let Some(part) = parts.next() {
-            let lost = part.lost.iter().map(|(partition, then)| (*partition, then.boot, then.wall));
             let ask = InstallAsk {
                 of: of.id,
                 partitions: of.partitions.iter().copied().collect(),
                 boot: self.clock.now().boot,
-                lost: lost.collect(),
-                accounts: part.accounts.into_iter().map(PlainAccount::from).collect(),
-                shared: part.shared,
+                lost: part.known.lost,
+                accounts: part.known.accounts,
+                shared: part.known.shared,
                 gone: part.gone,
                 is_last: is_last && parts.peek().is_none(),
             };
@@ -287,24 +287,27 @@ impl Mover {
 }
 
 /// What is known, in parts of about [`PART_BYTES`]: at least one.
-fn parts(moved: Moved) -> Vec<Moved> {
-    let mut parts = vec![Moved { gone: moved.gone, lost: moved.lost, ..Moved::at(moved.boot) }];
-    let mut size = 0;
-    let mut next = |parts: &mut Vec<Moved>, bytes: usize| {
+fn parts(delta: PartitionDelta) -> Vec<PartitionDelta> {
+    let PartitionDelta { known, gone } = delta;
+    let empty = || PartitionDelta::at(known.at);
+    let mut first = PartitionDelta { gone, ..empty() };
+    first.known.lost = known.lost;
+    let (mut parts, mut size) = (vec![first], 0);
+    let mut next = |parts: &mut Vec<PartitionDelta>, bytes: usize| {
         if size + bytes > PART_BYTES {
-            parts.push(Moved::at(moved.boot));
+            parts.push(empty());
             size = 0;
         }
         size += bytes;
         parts.len() - 1
     };
-    for account in moved.accounts.into_iter().flat_map(|account| account.cut(PART_BYTES)) {
+    for account in known.accounts.into_iter().flat_map(|account| account.cut(PART_BYTES)) {
         let at = next(&mut parts, account.bytes());
-        parts[at].accounts.push(account);
+        parts[at].known.accounts.push(account);
     }
-    for (key, state) in moved.shared {
+    for (key, state) in known.shared {
         let at = next(&mut parts, state.bytes());
-        parts[at].shared.push((key, state));
+        parts[at].known.shared.push((key, state));
     }
     parts
 }

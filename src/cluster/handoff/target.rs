@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
+use crate::actor::{Handle, Staging};
 use crate::clock::Now;
 use crate::cluster::InForce;
 use crate::peer::Failure;
 use crate::peer::moving::InstallAsk as Part;
 use crate::placement::Partition;
-use crate::shard::{Handle, Moved, MovedAccount, Staging, partition_of};
+use crate::shard::{PartitionDelta, partition_of};
 
 /// See [`crate::peer::moving::InstallAsk`].
 pub type InstallAsk = Part;
@@ -42,25 +43,26 @@ impl Target {
         }
         let secret = self.in_force.secret().ok_or(Failure::Busy)?;
         let Part { of, partitions, boot, accounts, shared, gone, lost, is_last } = part;
-        let mut parts: Vec<Moved> = self.shards.iter().map(|_| Moved::at(boot)).collect();
+        // The walls of two nodes are not compared.
+        let at = Now { boot, wall: 0 };
+        let mut parts: Vec<_> = self.shards.iter().map(|_| PartitionDelta::at(at)).collect();
         let shard_of = |partition: Partition| partition.shard(self.shards.len());
         for account in accounts {
             let shard = shard_of(partition_of(&account.id, &secret));
-            let account = MovedAccount::try_from(account);
-            parts[shard].accounts.push(account.map_err(|fault| Failure::Malformed(fault.into()))?);
+            parts[shard].known.accounts.push(account);
         }
         for id in gone {
             parts[shard_of(partition_of(&id, &secret))].gone.push(id);
         }
         for (key, state) in shared {
-            parts[shard_of(Partition::of_key(key))].shared.push((key, state));
+            parts[shard_of(Partition::of_key(key))].known.shared.push((key, state));
         }
-        for (partition, boot, wall) in lost {
-            parts[shard_of(partition)].lost.push((partition, Now { boot, wall }));
+        for (partition, then) in lost {
+            parts[shard_of(partition)].known.lost.push((partition, then));
         }
         let partitions: Arc<[Partition]> = partitions.into();
-        let staged = self.shards.iter().zip(parts).map(|(shard, moved)| {
-            shard.stage(Staging { partitions: partitions.clone(), of, moved, is_last })
+        let staged = self.shards.iter().zip(parts).map(|(shard, delta)| {
+            shard.stage(Staging { partitions: partitions.clone(), of, delta, is_last })
         });
         try_join_all(staged).await.map_err(|_| Failure::Busy)?;
         Ok(true)

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::*;
+use crate::actor::mailboxes;
 use crate::check::Name;
 use crate::clock::{ManualClock, Now, SECOND};
 use crate::cluster::backup::{BackUp, BackUpError, BackingUp};
@@ -28,7 +29,6 @@ use crate::placement::{BootId, NodeId, Seat, Secret, Weight};
 use crate::policy::{Document, Policy};
 use crate::random::Seed;
 use crate::routing::{Forwarder, ForwarderArgs, Router};
-use crate::shard::mailboxes;
 use crate::telemetry::Telemetry;
 use bytes::Bytes;
 

@@ -15,7 +15,7 @@ use crate::peer::{BootId, Kind, Opaque};
 use crate::placement::{Partition, TableVersion};
 use crate::policy::TierSource;
 use crate::shard::{
-    Home, Listed, MovedAccount, MovedReplay, OpRef, Refusal, Reply, Said, TenantState,
+    AccountRecord, Home, Listed, OpRef, Refusal, ReplayRecord, Reply, Said, TenantState,
 };
 
 /// A message with its name, its bytes, and how they are read and written again.
@@ -145,12 +145,12 @@ fn handed_over(partition: Partition) -> Vec<Exchange> {
     let states: Vec<_> = limits().iter().filter_map(spent).collect();
     let mut permits = Permits::default();
     permits.grant(PermitId { partition: 7, secret: 9 }, 120 * SECOND);
-    let account = MovedAccount {
+    let account = AccountRecord {
         id: "acme".into(),
         goes_on: true,
         buckets: (1..).zip(states.clone()).collect(),
         permits,
-        replays: vec![MovedReplay {
+        replays: vec![ReplayRecord {
             key: (11, RequestId::new("r-1").unwrap()),
             fingerprint: 12,
             expires: 99 * SECOND,
@@ -161,7 +161,7 @@ fn handed_over(partition: Partition) -> Vec<Exchange> {
         of: TableVersion(33),
         partitions: vec![partition],
         boot: now.boot,
-        accounts: vec![account.into()],
+        accounts: vec![account],
         shared: (1..).zip(states).collect(),
         gone: vec![],
         lost: vec![],
@@ -171,7 +171,7 @@ fn handed_over(partition: Partition) -> Vec<Exchange> {
         accounts: vec![],
         shared: vec![],
         gone: vec!["globex".into()],
-        lost: vec![(partition, 80 * SECOND, 1_799_999_990 * SECOND)],
+        lost: vec![(partition, Now { boot: 80 * SECOND, wall: 1_799_999_990 * SECOND })],
         is_last: true,
         ..copy.clone()
     };

@@ -1,6 +1,7 @@
 //! Forwards that come again, also after their partition has moved.
 
 use super::*;
+use crate::actor::{NothingFar, ShardArgs, mailboxes};
 use crate::check::TenantId;
 use crate::clock::{ManualClock, Now, SECOND};
 use crate::cluster::links::LinksArgs;
@@ -9,7 +10,7 @@ use crate::peer::{BootId, Identity, Lineage, VERSIONS};
 use crate::placement::{NodeId, Places, Seat, Secret, Table, TableVersion};
 use crate::policy::{Document, Policy};
 use crate::random::Seed;
-use crate::shard::{Caps, NothingFar, ShardArgs, mailboxes};
+use crate::shard::Caps;
 
 const POLICY: &str = r#"
     default_tier = "t"
@@ -62,7 +63,7 @@ impl World {
             saved: None,
         };
         let mailbox = mailbox.into_iter().next().unwrap();
-        tokio::spawn(crate::shard::run(args, mailbox));
+        tokio::spawn(crate::actor::run(args, mailbox));
         let us = Identity {
             cluster: Name::new("demo").unwrap(),
             node: name(1),

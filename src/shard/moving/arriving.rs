@@ -6,14 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Moved, MovedAccount, MovedReplay, Moves};
-use crate::check::TenantId;
+use super::Moves;
 use crate::clock::Now;
-use crate::limit::Permits;
-use crate::placement::{AccountHash, Epoch, Partition, Place, TableVersion};
-use crate::shard::account::{Buckets, Replay};
+use crate::placement::{Epoch, Partition, Place, TableVersion};
 use crate::shard::core::Shard;
+use crate::shard::import::Mode;
 use crate::shard::record::RecordId;
+use crate::shard::snapshot::PartitionDelta;
 
 /// A partition that another node hands over to this one: what that knows lies among this one's
 /// accounts and buckets, as far as it has come.
@@ -43,6 +42,23 @@ impl Moves {
         self.staged.get(&partition).is_some_and(|staged| staged.of == of && !staged.is_complete)
     }
 
+    /// Partitions that are being staged for the move `of`, and of which not all has come.
+    pub(in crate::shard) fn staged_for(&self, of: TableVersion) -> BTreeSet<Partition> {
+        let staged = self.staged.iter();
+        let awaited = staged.filter(|(_, staged)| staged.of == of && !staged.is_complete);
+        awaited.map(|(partition, _)| *partition).collect()
+    }
+
+    /// The counts of a partition that is to come were lost at `then`.
+    pub(in crate::shard) fn stage_lost(&mut self, partition: Partition, then: Now) {
+        self.staged.entry(partition).and_modify(|staged| staged.lost = Some(then));
+    }
+
+    /// The permits of a partition that is to come were lost at `then`, boot nanoseconds.
+    pub(in crate::shard) fn stage_permits_lost(&mut self, partition: Partition, then: Option<u64>) {
+        self.staged.entry(partition).and_modify(|staged| staged.permits_lost = then);
+    }
+
     /// Partitions that have come whole and may be here soon, and the epochs under which they will
     /// be.
     pub(in crate::shard) fn have_come(&self) -> impl Iterator<Item = (Partition, Epoch)> {
@@ -62,40 +78,19 @@ impl Moves {
     }
 }
 
-impl Moved {
-    /// Moves all boot times to the clock of a node that reads `now`.
-    fn rebase(&mut self, now: Now) {
-        let forward = i128::from(now.boot) - i128::from(self.boot);
-        for account in &mut self.accounts {
-            account.buckets.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
-            account.permits.shift_boot(forward);
-            for replay in &mut account.replays {
-                let expires = i128::from(replay.expires) + forward;
-                replay.expires = u64::try_from(expires.max(0)).unwrap_or(u64::MAX);
-            }
-        }
-        self.shared.iter_mut().for_each(|(_, state)| state.shift_boot(forward));
-        for (_, then) in &mut self.lost {
-            then.boot = u64::try_from((i128::from(then.boot) + forward).max(0)).unwrap_or(u64::MAX);
-        }
-        self.boot = now.boot;
-    }
-}
-
 impl Shard {
-    /// Takes over what another node knows of `partitions`, which the move `of` brings here: nobody
+    /// Takes over what another node knows of `partitions`, which the move `of` brings here: no check
     /// is decided by it until the log says that they are here, and with the last part it is all.
-    /// What is for another move than the one under way is dropped, and so is what comes behind the
-    /// last part.
+    /// What is for another move than the one under way is dropped, and so is what arrives behind
+    /// the last part.
     pub fn stage(
         &mut self,
         partitions: &[Partition],
         of: TableVersion,
-        mut moved: Moved,
+        delta: PartitionDelta,
         is_last: bool,
         now: Now,
     ) {
-        moved.rebase(now);
         let (index, shards) = (self.index, self.shards);
         for partition in partitions.iter().filter(|partition| partition.shard(shards) == index) {
             let row = self.places.table().row(*partition);
@@ -110,22 +105,8 @@ impl Shard {
                 self.moves.staged.insert(*partition, Staged::begun(of, epoch));
             }
         }
-        for account in moved.accounts {
-            let record = RecordId::of(&account.id);
-            let Some(hash) = record.hash(&self.secret) else { continue };
-            if !self.moves.stages(hash.partition(), of) {
-                continue;
-            }
-            match record {
-                RecordId::PermitsLost(partition) => {
-                    let then = account.permits.out().map(|(_, then)| then).max();
-                    let staged = self.moves.staged.entry(partition);
-                    staged.and_modify(|staged| staged.permits_lost = then);
-                }
-                _ => self.take_over(account, hash),
-            }
-        }
-        for id in moved.gone {
+        let PartitionDelta { known, gone } = delta;
+        for id in gone {
             let Some(hash) = RecordId::of(&id).hash(&self.secret) else { continue };
             if self.moves.stages(hash.partition(), of)
                 && let Some(ix) = self.accounts.find(hash, &id)
@@ -133,16 +114,7 @@ impl Shard {
                 self.forget_account(ix);
             }
         }
-        for (key, state) in moved.shared {
-            if self.moves.stages(Partition::of_key(key), of) {
-                self.shared.take_over(key, state);
-            }
-        }
-        for (partition, then) in moved.lost {
-            if self.moves.stages(partition, of) {
-                self.moves.staged.entry(partition).and_modify(|staged| staged.lost = Some(then));
-            }
-        }
+        self.import(&known.as_read_at(now), Mode::Stage(of), now);
         for partition in partitions.iter().filter(|_| is_last) {
             if self.moves.stages(*partition, of) {
                 self.moves.staged.entry(*partition).and_modify(|staged| staged.is_complete = true);
@@ -170,46 +142,5 @@ impl Shard {
             }
         }
         come
-    }
-
-    /// Makes what another node says of an account what is known of it here, or adds to that if it
-    /// goes on with one. It has a place of its own also beyond the cap: what was counted singly
-    /// goes on being counted so.
-    fn take_over(&mut self, account: MovedAccount, hash: AccountHash) {
-        let MovedAccount { id, goes_on, buckets, permits, replays } = account;
-        let named = TenantId::new(&id).is_some_and(|tenant| self.plans.policy().names(&tenant));
-        let ix = self.accounts.find_or_make(hash, &id, named);
-        let account = self.accounts.get_mut(ix);
-        let before = (account.buckets.len(), account.permits(), account.replays());
-        if !goes_on {
-            account.buckets = Buckets::new();
-            if let Some(extras) = &mut account.extras {
-                extras.permits = Permits::default();
-                extras.replays.clear();
-                extras.replay_order.clear();
-            }
-        }
-        for (key, state) in buckets {
-            account.buckets.insert(key, state);
-        }
-        if permits.flying() > 0 {
-            account.extras().permits.add(permits);
-        }
-        if !replays.is_empty() {
-            let extras = account.extras();
-            let mut order: Vec<_> =
-                replays.iter().map(|replay| (replay.expires, replay.key.clone())).collect();
-            order.sort();
-            extras.replay_order.extend(order);
-            for MovedReplay { key, fingerprint, expires, decision } in replays {
-                extras
-                    .replays
-                    .insert(key, Replay { fingerprint, expires, decision: Box::new(decision) });
-            }
-        }
-        let after = (account.buckets.len(), account.permits(), account.replays());
-        self.accounts.buckets = self.accounts.buckets + after.0 - before.0;
-        self.accounts.permits = self.accounts.permits + after.1 - before.1;
-        self.accounts.request_ids = self.accounts.request_ids + after.2 - before.2;
     }
 }

@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 
 use smallvec::SmallVec;
 
-use super::{Moved, MovedAccount, MovedReplay};
 use crate::clock::{MS, Now};
 use crate::placement::{AccountHash, Partition, TableVersion};
-use crate::shard::account::{Account, Replay, ReplayKey};
 use crate::shard::accounts::AccountIx;
-use crate::shard::core::{Effect, Shard};
+use crate::shard::core::Shard;
+use crate::shard::effect::Effect;
+use crate::shard::export::Filter;
 use crate::shard::op::{AnswerTo, Home};
-use crate::shard::record::{RecordId, lost_since};
 use crate::shard::shared::Ask;
+use crate::shard::snapshot::{PartitionDelta, PartitionSnapshot};
 use crate::shard::{Question, Refusal, Returned};
 
 /// Checks that wait in one shard for frozen partitions: what comes in the tens of milliseconds that
@@ -39,7 +39,8 @@ struct Waiting {
 }
 
 impl Shard {
-    fn mine(&self, partitions: &BTreeSet<Partition>) -> Vec<Partition> {
+    /// Those of `partitions` that are this shard's.
+    pub(in crate::shard) fn mine(&self, partitions: &BTreeSet<Partition>) -> Vec<Partition> {
         partitions
             .iter()
             .copied()
@@ -47,66 +48,41 @@ impl Shard {
             .collect()
     }
 
-    /// What is known of `partition`, for the move `of`; from now on it is known what changes of it.
-    /// None where no such move is under way.
-    pub fn copy(&mut self, partition: Partition, of: TableVersion, now: Now) -> Option<Moved> {
+    /// Returns what is known of `partition`, for the move `of`; from now on it is known what changes
+    /// of it. None where no such move is under way.
+    pub fn copy(
+        &mut self,
+        partition: Partition,
+        of: TableVersion,
+        now: Now,
+    ) -> Option<PartitionSnapshot> {
         if self.leaves_by(partition) != Some(of) {
             return None;
         }
-        let mut moved = Moved::at(now.boot);
-        let accounts = self.accounts.of(partition).map(|ix| self.accounts.get(ix));
-        moved.accounts = accounts.filter(|account| !account.is_blank()).map(described).collect();
-        moved.shared = self.shared.copy(partition);
-        moved.lost = self.lost_of(partition);
-        moved.accounts.extend(self.permits_lost_of(partition));
+        let whole = self.export(Filter::Whole(partition), now).delta.known;
         self.accounts.set_copied(partition, of);
-        Some(moved)
+        Some(whole)
     }
 
-    /// What has changed of `partitions` since they were copied for the move `of`, for which they
-    /// are frozen and drained; none where one of them was not, or was copied for another move
+    /// Returns what has changed of `partitions` since they were copied for the move `of`, for which
+    /// they are frozen and drained; none where one of them was not, or was copied for another move
     /// since.
     fn changed(
         &mut self,
         partitions: &BTreeSet<Partition>,
         of: TableVersion,
         now: Now,
-    ) -> Option<Moved> {
-        let mut moved = Moved::at(now.boot);
+    ) -> Option<PartitionDelta> {
+        let mut gone = Vec::new();
         for partition in self.mine(partitions) {
-            moved
-                .gone
-                .extend(self.accounts.end_copied(partition, of)?.into_iter().map(String::from));
-            let changed = self.accounts.of(partition).map(|ix| self.accounts.get(ix));
-            for account in changed.filter(|account| !account.copied) {
-                match account.is_blank() {
-                    true => moved.gone.push(account.id.to_string()),
-                    false => moved.accounts.push(described(account)),
-                }
-            }
-            moved.shared.extend(self.shared.changed(partition));
-            moved.lost.extend(self.lost_of(partition));
-            moved.accounts.extend(self.permits_lost_of(partition));
+            gone.extend(self.accounts.end_copied(partition, of)?.into_iter().map(String::from));
         }
-        // Who was forgotten and has come back is told of as it is now.
-        let back: BTreeSet<_> = moved.accounts.iter().map(|account| &account.id).collect();
-        moved.gone.retain(|id| !back.contains(id));
-        Some(moved)
-    }
-
-    fn lost_of(&self, partition: Partition) -> Vec<(Partition, Now)> {
-        self.lost.get(partition).map(|then| (partition, then)).into_iter().collect()
-    }
-
-    fn permits_lost_of(&self, partition: Partition) -> Option<MovedAccount> {
-        let then = self.lost.permits_alone(partition)?;
-        Some(MovedAccount {
-            id: RecordId::PermitsLost(partition).to_string(),
-            goes_on: false,
-            buckets: Vec::new(),
-            permits: lost_since(partition, then),
-            replays: Vec::new(),
-        })
+        let mut delta = self.export(Filter::Changed(partitions), now).delta;
+        delta.gone.extend(gone);
+        // An account that was forgotten and made again is told as it is now.
+        let again: BTreeSet<_> = delta.known.accounts.iter().map(|account| &account.id).collect();
+        delta.gone.retain(|id| !again.contains(id));
+        Some(delta)
     }
 
     /// The move by which a partition that is here is about to leave.
@@ -171,7 +147,7 @@ impl Shard {
         partitions: &BTreeSet<Partition>,
         of: TableVersion,
         now: Now,
-    ) -> Option<Option<Moved>> {
+    ) -> Option<Option<PartitionDelta>> {
         if !self.are_frozen(partitions, of) {
             return Some(None);
         }
@@ -217,7 +193,8 @@ impl Shard {
                 let Some(frozen) = self.moves.frozen.remove(&partition) else { continue };
                 self.moves.waiting -= frozen.waiting.len();
                 for Waiting { questions, answer_to, .. } in frozen.waiting {
-                    self.answer(answer_to, Err(Refusal::Moved(Returned::new(questions))));
+                    let refusal = Refusal::Moved(Returned::new(questions));
+                    self.answer(answer_to, None, Err(refusal), effects);
                 }
             } else if self.leaves_by(partition) != Some(of) {
                 self.thaw(&BTreeSet::from([partition]), of, now, effects);
@@ -246,14 +223,16 @@ impl Shard {
         answer_to: AnswerTo,
         peek: bool,
         now: Now,
+        effects: &mut Vec<Effect>,
     ) {
         let partition = questions.first().map(|question| question.hash.partition());
         let frozen = partition.and_then(|partition| self.moves.frozen.get_mut(&partition));
         let Some(frozen) = frozen else {
-            return self.answer(answer_to, Err(Refusal::Moved(Returned::new(questions))));
+            let refusal = Refusal::Moved(Returned::new(questions));
+            return self.answer(answer_to, None, Err(refusal), effects);
         };
         if self.moves.waiting >= WAITING_MAX {
-            return self.answer(answer_to, Err(Refusal::Busy));
+            return self.answer(answer_to, None, Err(Refusal::Busy), effects);
         }
         let deadline_ms =
             questions.iter().map(|question| question.check.deadline_ms).max().unwrap_or(0);
@@ -282,7 +261,7 @@ impl Shard {
     }
 
     /// Answers those who have waited for as long as they could.
-    pub(in crate::shard) fn dismiss_waiting(&mut self, now: Now) {
+    pub(in crate::shard) fn dismiss_waiting(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.moves.waiting == 0 {
             return;
         }
@@ -295,7 +274,9 @@ impl Shard {
             late.extend(over);
         }
         self.moves.waiting -= late.len();
-        late.into_iter().for_each(|waiting| self.answer(waiting.answer_to, Err(Refusal::Busy)));
+        for waiting in late {
+            self.answer(waiting.answer_to, None, Err(Refusal::Busy), effects);
+        }
         self.moves.asks.retain(|(_, ask)| ask.deadline > now.boot);
     }
 
@@ -327,23 +308,5 @@ impl Shard {
         if extras.is_none_or(|extras| extras.holds.is_empty() && extras.parked.is_empty()) {
             self.accounts.remove(ix);
         }
-    }
-}
-
-/// An account as it is told to another node.
-fn described(account: &Account) -> MovedAccount {
-    let extras = account.extras.as_ref();
-    let replay = |(key, replay): (&ReplayKey, &Replay)| MovedReplay {
-        key: key.clone(),
-        fingerprint: replay.fingerprint,
-        expires: replay.expires,
-        decision: (*replay.decision).clone(),
-    };
-    MovedAccount {
-        id: account.id.to_string(),
-        goes_on: false,
-        buckets: account.buckets.iter().map(|(key, state)| (key, state.clone())).collect(),
-        permits: extras.map(|extras| extras.permits.clone()).unwrap_or_default(),
-        replays: extras.map_or(Vec::new(), |extras| extras.replays.iter().map(replay).collect()),
     }
 }

@@ -109,9 +109,42 @@ fn checks_asked_one_by_one_are_answered_in_their_order_each_with_its_own_outcome
 fn an_empty_batch_is_answered_at_once() {
     let mut world = World::alone(POLICY);
     assert_eq!(world.ask_each(&[]).len(), 0);
-    let (to, mut answer) = oneshot::channel();
-    world.on(0, |s, now, out| s.check_all(Vec::new(), to, now, out));
+    let (reply, mut answer) = world.waits();
+    world.on(0, |s, now, out| s.check_all(Vec::new(), reply, now, out));
     assert_eq!(now(&mut answer).unwrap().len(), 0);
+}
+
+#[test]
+fn an_answer_names_the_op_or_batch_that_took_what_it_reports() {
+    let mut world = World::alone(
+        r#"
+        default_tier = "t"
+        [tiers.t]
+        limits = [{ name = "day", algorithm = "fixed_window", limit = 10, window = "1d" }]"#,
+    );
+    let questions = |world: &World, checks: &[Check]| -> Vec<_> {
+        checks.iter().map(|check| world.question(check)).collect()
+    };
+    let by = |world: &mut World, checks: &[Check]| {
+        let (each, now, mut effects) = (questions(world, checks), world.now, Vec::new());
+        let reply = ReplyId { slot: 0, generation: 0 };
+        world.shards[0].check_each(each, reply, now, &mut effects);
+        match effects.pop() {
+            Some(Effect::AnswerEach { answers, by, .. }) => (answers.len(), by.is_some()),
+            _ => panic!("a batch is answered"),
+        }
+    };
+    // Decided within the call, and by an op of its own.
+    assert_eq!(by(&mut world, &[of("acme"), of("acme")]), (2, false));
+    assert_eq!(by(&mut world, &[of("acme"), with_id("a", &of("acme"))]), (2, true));
+    let (question, now, mut effects) =
+        (world.question(&with_id("b", &of("acme"))), world.now, Vec::new());
+    let reply = ReplyId { slot: 3, generation: 9 };
+    world.shards[0].check(question, reply, now, &mut effects);
+    let [Effect::Answer { reply: to, by: Some(_), .. }] = &effects[..] else {
+        panic!("a check is answered once, by its op");
+    };
+    assert_eq!(*to, reply);
 }
 
 #[test]

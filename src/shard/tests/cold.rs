@@ -44,7 +44,7 @@ impl Lives {
     }
 
     /// The next life begins, with what the last one saved.
-    fn begin(&mut self, saved: Option<&SavedState>) {
+    fn begin(&mut self, saved: Option<&PartitionSnapshot>) {
         self.life += 1;
         let (me, at) = (seat(0, self.life), TableVersion(self.table.version().0 + 1));
         self.table = Arc::new(self.table.seat(me.node, me.boot, at).unwrap());
@@ -65,7 +65,7 @@ impl Lives {
 
     fn restart(&mut self) {
         let now = self.world.now;
-        let mut saved = SavedState::at(now);
+        let mut saved = PartitionSnapshot::at(now);
         self.world.shards.iter_mut().for_each(|shard| saved.add(shard.save(now)));
         self.begin(Some(&saved));
     }

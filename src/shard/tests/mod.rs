@@ -8,11 +8,11 @@
 
 mod batches;
 mod books;
+mod callers;
 mod caps;
 mod cold;
 mod counts;
 mod forgetting;
-mod golden;
 mod ids;
 mod lost;
 mod moving;
@@ -28,12 +28,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::oneshot::{self, error::TryRecvError};
-
-use super::core::{Caps, Effect, Shard, TenantState};
+use super::core::{Caps, Shard, TenantState};
+use super::effect::{Effect, ReplyId};
 use super::op::{Answer, Decisions, Home, OpRef};
 use super::shared::{Ask, Reply};
-use super::{Question, Refusal, SavedState};
+use super::{PartitionSnapshot, Question, Refusal};
 use crate::check::{
     Check, Cost, Decision, Dimension, Label, Limit, Match, Name, PermitId, RequestId, TenantId,
     Verdict,
@@ -45,6 +44,7 @@ use crate::placement::{
 };
 use crate::policy::{Document, Policy};
 use crate::random::{Generator, Seed};
+use callers::{Caller, Waits, answered, now};
 
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
@@ -96,6 +96,9 @@ struct World {
     now: Now,
     links: BTreeMap<(usize, usize), VecDeque<Message>>,
     chance: Generator,
+    /// Callers that have no answer yet.
+    callers: BTreeMap<ReplyId, Caller>,
+    calls: u32,
 }
 
 impl World {
@@ -129,6 +132,8 @@ impl World {
             now: Now { boot: 5_000 * SECOND, wall: 20_000 * DAY + HOUR },
             links: BTreeMap::new(),
             chance,
+            callers: BTreeMap::new(),
+            calls: 0,
         }
     }
 
@@ -160,6 +165,14 @@ impl World {
         let done = work(&mut self.shards[shard], self.now, &mut effects);
         for effect in effects {
             let (to, message) = match effect {
+                Effect::Answer { reply, answer, .. } => {
+                    self.answer(reply, Ok(answer));
+                    continue;
+                }
+                Effect::AnswerEach { reply, answers, .. } => {
+                    self.answer(reply, Err(answers));
+                    continue;
+                }
                 Effect::Ask(to, ask) => (self.at(to), Message::Ask(ask)),
                 // For a shard elsewhere the bucket is where the partitions of whoever answers are.
                 Effect::Reply(reply) if self.apart => {
@@ -188,31 +201,30 @@ impl World {
         }
     }
 
-    fn start(&mut self, check: &Check) -> oneshot::Receiver<Answer> {
-        let (question, (to, answer)) = (self.question(check), oneshot::channel());
-        self.on(self.home(check), |s, now, out| s.check(question, to, now, out));
-        answer
+    fn start(&mut self, check: &Check) -> Waits<Answer> {
+        self.start_at(self.home(check), check)
     }
 
-    fn start_all(&mut self, all: &[Check]) -> oneshot::Receiver<Answer> {
-        let (questions, (to, answer)) =
-            (all.iter().map(|c| self.question(c)).collect(), oneshot::channel());
-        self.on(self.home(&all[0]), |s, now, out| s.check_all(questions, to, now, out));
-        answer
+    fn start_all(&mut self, all: &[Check]) -> Waits<Answer> {
+        let (questions, (reply, waits)) =
+            (all.iter().map(|c| self.question(c)).collect(), self.waits());
+        self.on(self.home(&all[0]), |s, now, out| s.check_all(questions, reply, now, out));
+        waits
     }
 
-    fn start_each(&mut self, each: &[Check]) -> oneshot::Receiver<Each> {
+    fn start_each(&mut self, each: &[Check]) -> Waits<Each> {
         let home = each.first().map_or(0, |first| self.home(first));
-        let (questions, (to, answer)) =
-            (each.iter().map(|c| self.question(c)).collect(), oneshot::channel());
-        self.on(home, |s, now, out| s.check_each(questions, to, now, out));
-        answer
+        let (questions, (to, waits)) =
+            (each.iter().map(|c| self.question(c)).collect(), Waits::new());
+        let reply = self.wait(Caller::Each(to));
+        self.on(home, |s, now, out| s.check_each(questions, reply, now, out));
+        waits
     }
 
-    fn start_peek(&mut self, check: &Check) -> oneshot::Receiver<Answer> {
-        let (question, (to, answer)) = (self.question(check), oneshot::channel());
-        self.on(self.home(check), |s, now, out| s.peek(question, to, now, out));
-        answer
+    fn start_peek(&mut self, check: &Check) -> Waits<Answer> {
+        let (question, (reply, waits)) = (self.question(check), self.waits());
+        self.on(self.home(check), |s, now, out| s.peek(question, reply, now, out));
+        waits
     }
 
     /// Asks, and delivers everything until the answer is there.
@@ -464,20 +476,6 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
 
 fn compiled(version: u64, toml: &str) -> Arc<Policy> {
     Arc::new(Policy::new(version, Document::from_toml(toml.as_bytes()).unwrap(), None))
-}
-
-/// The answer, if it is there. Nobody's question may be dropped.
-fn answered<T>(answer: &mut oneshot::Receiver<T>) -> Option<T> {
-    match answer.try_recv() {
-        Ok(answer) => Some(answer),
-        Err(TryRecvError::Empty) => None,
-        Err(TryRecvError::Closed) => panic!("a question was dropped without an answer"),
-    }
-}
-
-/// The answer, which is there.
-fn now<T>(answer: &mut oneshot::Receiver<T>) -> T {
-    answered(answer).expect("it has been answered")
 }
 
 fn only(answer: Answer) -> Result<Decision, Refusal> {

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::check::Exactness;
 use crate::placement::{Change, Row};
-use crate::shard::core::Shard;
-use crate::shard::{Moved, MovedAccount};
+use crate::shard::{AccountRecord, PartitionDelta};
 
 const POLICY: &str = r#"
     default_tier = "t"
@@ -59,7 +58,7 @@ impl Nodes {
     fn copy(&mut self, partitions: &[Partition], of: TableVersion) {
         for partition in partitions {
             let copy = self.world.on(0, |s, now, _| s.copy(*partition, of, now)).unwrap();
-            self.world.on(1, |s, now, _| s.stage(partitions, of, copy, false, now));
+            self.world.on(1, |s, now, _| s.stage(partitions, of, whole(copy), false, now));
         }
     }
 
@@ -84,10 +83,8 @@ impl Nodes {
     }
 
     /// What `node` answers, as soon as it does.
-    fn ask(&mut self, node: usize, check: &Check) -> oneshot::Receiver<Answer> {
-        let (question, (to, answer)) = (self.world.question(check), oneshot::channel());
-        self.world.on(node, |s: &mut Shard, now, out| s.check(question, to, now, out));
-        answer
+    fn ask(&mut self, node: usize, check: &Check) -> Waits<Answer> {
+        self.world.start_at(node, check)
     }
 
     fn decides(&mut self, node: usize, check: &Check) -> Result<Decision, Refusal> {
@@ -95,6 +92,11 @@ impl Nodes {
         self.world.deliver_all();
         only(now(&mut answer))
     }
+}
+
+/// A copy as it goes to another node: nothing is gone since.
+fn whole(known: PartitionSnapshot) -> PartitionDelta {
+    PartitionDelta { known, gone: Vec::new() }
 }
 
 fn moved() -> Refusal {
@@ -365,9 +367,10 @@ fn a_large_account_goes_in_pieces_and_is_one_again() {
     other.secret = world.secret;
     other.shards[0].secret = world.secret;
     other.on(0, |s, now, out| s.set_places(moving(1, 100), now, out));
-    let old = MovedAccount { buckets: account.buckets[..2].to_vec(), ..account.clone() };
+    let old = AccountRecord { buckets: account.buckets[..2].to_vec(), ..account.clone() };
     for account in [old].into_iter().chain(pieces) {
-        let part = Moved { accounts: vec![account], ..Moved::at(world.now.boot) };
+        let mut part = PartitionDelta::at(world.now);
+        part.known.accounts = vec![account];
         other.on(0, |s, now, _| s.stage(&[partition], TableVersion(100), part, false, now));
     }
     other.assert_counts_agree();
@@ -390,7 +393,7 @@ fn a_copy_that_comes_behind_the_rest_changes_nothing() {
     nodes.copy(&[partition], began);
     assert!(nodes.decides(0, &costing(4, &theirs)).unwrap().allowed);
     nodes.freeze(&[partition], began);
-    nodes.world.on(1, |s, now, _| s.stage(&[partition], began, early, false, now));
+    nodes.world.on(1, |s, now, _| s.stage(&[partition], began, whole(early), false, now));
     nodes.commit(&[partition], began);
     assert_eq!(verdict(&nodes.decides(1, &theirs).unwrap(), "day").remaining, 4);
     nodes.world.assert_counts_agree();
@@ -476,14 +479,15 @@ const SHORT_AND_LONG: &str = r#"
 /// What a node would be told of, by id and key; what is like a fresh bucket says nothing.
 type Told = (BTreeMap<String, Vec<String>>, BTreeMap<u128, String>);
 
-fn told(parts: Vec<Moved>, now: Now) -> Told {
+fn told(parts: Vec<PartitionDelta>, now: Now) -> Told {
     let (mut accounts, mut shared) = (BTreeMap::new(), BTreeMap::new());
     for part in parts {
-        accounts.extend(part.accounts.into_iter().map(|account| (account.id.clone(), account)));
+        accounts
+            .extend(part.known.accounts.into_iter().map(|account| (account.id.clone(), account)));
         part.gone.iter().for_each(|id| drop(accounts.remove(id)));
-        shared.extend(part.shared);
+        shared.extend(part.known.shared);
     }
-    let said = |mut account: MovedAccount| {
+    let said = |mut account: AccountRecord| {
         let long = account.buckets.iter().filter(|(_, state)| !state.is_fresh(now));
         let mut said: Vec<_> = long.map(|(key, state)| format!("{key} {state:?}")).collect();
         account.permits.advance(now.boot);
@@ -538,7 +542,8 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
             if step == 200 {
                 world.on(0, |s, now, out| s.set_places(all_to(of.0), now, out));
                 for partition in &partitions {
-                    copies.push(world.on(0, |s, now, _| s.copy(*partition, of, now)).unwrap());
+                    copies
+                        .push(whole(world.on(0, |s, now, _| s.copy(*partition, of, now)).unwrap()));
                 }
             }
         }
@@ -547,7 +552,7 @@ fn a_copy_and_what_has_changed_since_are_together_all_that_is_known() {
         world.on(0, |s, now, out| s.set_places(all_to(other.0), now, out));
         let known =
             partitions.iter().map(|p| world.on(0, |s, now, _| s.copy(*p, other, now)).unwrap());
-        let known: Vec<_> = known.collect();
+        let known: Vec<_> = known.map(whole).collect();
         copies.push(rest);
         assert_eq!(told(copies, world.now), told(known, world.now));
     }

@@ -16,7 +16,7 @@ const POLICY: &str = r#"
 
 impl World {
     /// All that the shards know; an account that holds nothing is none.
-    fn everything(&mut self) -> Vec<SavedState> {
+    fn everything(&mut self) -> Vec<PartitionSnapshot> {
         let now = self.now;
         let save = |shard: &mut Shard| {
             let mut saved = shard.save(now);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::shard::{Cursor, Piece};
+use crate::shard::{Cursor, Export, Filter};
 
 const POLICY: &str = r#"
     default_tier = "t"
@@ -24,19 +24,19 @@ const CAPS: Caps = Caps {
 };
 
 /// All pieces of a world's only shard.
-fn pieces(world: &mut World) -> Vec<Piece> {
+fn pieces(world: &mut World) -> Vec<Export> {
     let mut pieces = Vec::new();
     let mut cursor = Some(Cursor::FIRST);
     while let Some(at) = cursor {
-        let piece = world.on(0, |shard, now, _| shard.piece(at, now));
+        let piece = world.on(0, |shard, now, _| shard.export(Filter::Long(at), now));
         cursor = piece.next;
         pieces.push(piece);
     }
     pieces
 }
 
-fn buckets(piece: &Piece) -> usize {
-    piece.state.accounts.iter().map(|account| account.buckets.len()).sum()
+fn buckets(piece: &Export) -> usize {
+    piece.delta.known.accounts.iter().map(|account| account.buckets.len()).sum()
 }
 
 #[test]
@@ -48,10 +48,12 @@ fn many_accounts_take_several_pieces_and_each_account_is_in_one_of_them() {
     let pieces = pieces(&mut world);
     let ids = pieces
         .iter()
-        .flat_map(|piece| piece.state.accounts.iter().map(|account| account.id.clone()));
+        .flat_map(|piece| piece.delta.known.accounts.iter().map(|account| account.id.clone()));
     let ids: Vec<_> = ids.collect();
     assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (10_000, 10_000));
-    assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.state.accounts.len() <= 4_096));
+    assert!(
+        pieces.len() > 3 && pieces.iter().all(|piece| piece.delta.known.accounts.len() <= 4_096)
+    );
     // The day is in it, the minute isn't.
     assert_eq!(pieces.iter().map(buckets).sum::<usize>(), 10_000);
 }
@@ -65,16 +67,20 @@ fn one_account_of_many_buckets_is_cut_and_so_are_many_shared_buckets() {
     }
     let pieces = pieces(&mut world);
     assert!(
-        pieces.iter().all(|piece| buckets(piece) <= 16_384 && piece.state.shared.len() <= 8_192)
+        pieces
+            .iter()
+            .all(|piece| buckets(piece) <= 16_384 && piece.delta.known.shared.len() <= 8_192)
     );
-    let keys = pieces.iter().flat_map(|piece| piece.state.accounts.iter().flat_map(|a| &a.buckets));
+    let keys =
+        pieces.iter().flat_map(|piece| piece.delta.known.accounts.iter().flat_map(|a| &a.buckets));
     let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
     assert_eq!((keys.len(), keys.iter().collect::<BTreeSet<_>>().len()), (20_000, 20_000));
     let shared: Vec<_> =
-        pieces.iter().flat_map(|piece| &piece.state.shared).map(|(key, _)| *key).collect();
+        pieces.iter().flat_map(|piece| &piece.delta.known.shared).map(|(key, _)| *key).collect();
     assert_eq!((shared.len(), shared.iter().collect::<BTreeSet<_>>().len()), (20_000, 20_000));
     // Put together they are what the next one goes on from.
-    let mut all = SavedState::joined(pieces.into_iter().map(|piece| piece.state)).unwrap();
+    let mut all =
+        PartitionSnapshot::joined(pieces.into_iter().map(|piece| piece.delta.known)).unwrap();
     let mut next = World::living(2, false, 1, POLICY, CAPS, 0);
     all.epochs = world.shards[0].save(world.now).epochs;
     let now = world.now;
@@ -110,12 +116,13 @@ fn what_was_lost_is_told_and_what_is_elsewhere_is_not() {
     world.on(0, |shard, _, _| shard.lost.lose(std::iter::once(lost), now));
     let secret = world.secret;
     let piece = &pieces(&mut world)[0];
-    assert_eq!(piece.state.lost, [(lost, now)]);
-    let count = piece.state.accounts.len();
+    assert_eq!(piece.delta.known.lost, [(lost, now)]);
+    let count = piece.delta.known.accounts.len();
     assert!(count > 5 && count < 45, "{count}");
     assert!(
         piece
-            .state
+            .delta
+            .known
             .accounts
             .iter()
             .all(|account| here.contains(&secret.account(&account.id).partition()))

@@ -1,7 +1,6 @@
 //! Restarts: what was spent is known to the next process, whatever the number of its shards.
 
 use super::*;
-use crate::shard::saved;
 
 /// Twenty for everybody, five for each tenant, three for each of its clients, two in flight.
 const POLICY: &str = r#"
@@ -19,15 +18,21 @@ const POLICY: &str = r#"
 "#;
 
 impl World {
-    fn saved(&mut self) -> SavedState {
+    fn saved(&mut self) -> PartitionSnapshot {
         let now = self.now;
-        let mut all = SavedState::at(now);
+        let mut all = PartitionSnapshot::at(now);
         self.shards.iter_mut().for_each(|shard| all.add(shard.save(now)));
         all
     }
 
     /// A new process on the same machine and with the same secret, with so many shards.
-    fn restarted(&self, shards: usize, policy: &str, caps: Caps, saved: &SavedState) -> Self {
+    fn restarted(
+        &self,
+        shards: usize,
+        policy: &str,
+        caps: Caps,
+        saved: &PartitionSnapshot,
+    ) -> Self {
         let mut next = Self::living(2, false, shards, policy, caps, self.seed);
         next.now = self.now;
         for shard in &mut next.shards {
@@ -76,15 +81,13 @@ fn a_restart_of_the_machine_moves_permits_and_logs_to_the_new_boot_clock() {
     let mut world = World::alone(POLICY);
     let check = from_ip("192.0.2.1", &by_client("ann", &of("acme")));
     let permit = world.decide(&with_permit(60_000, &costing(3, &check))).permit.unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("state");
-    saved::save(&path, &world.saved()).unwrap();
+    let mut saved = world.saved();
 
     // Ten seconds later, of which the new boot clock has seen all and a year more.
     let now = Now { boot: 366 * DAY, wall: world.now.wall + 10 * SECOND };
-    let loaded = saved::load(&path, now).unwrap().unwrap();
+    saved.rebase(now);
     world.now = now;
-    let mut next = world.restarted(2, POLICY, ROOM, &loaded);
+    let mut next = world.restarted(2, POLICY, ROOM, &saved);
     let denied = next.decide(&check);
     assert_eq!((denier(&denied), denied.retry_after), ("client", Some(DAY - 10 * SECOND)));
     next.pass(50 * SECOND - 1);
@@ -154,4 +157,69 @@ fn beyond_the_caps_too_a_restart_refunds_nobody() {
             assert!(!allowed || world.decide(&check(i)).allowed, "{i} is refunded");
         }
     }
+}
+
+#[test]
+fn a_restart_remembers_request_ids_and_their_answers() {
+    for (before, after) in [(1, 1), (1, 3), (3, 2)] {
+        let mut world = World::together(before, POLICY, ROOM, 8);
+        let check = |i: u64| with_id("r", &costing(2, &of(&format!("t{i}"))));
+        let first: Vec<_> = (0..10).map(|i| world.decide(&check(i))).collect();
+        let saved = world.saved();
+        world.pass(20 * SECOND);
+        let mut next = world.restarted(after, POLICY, ROOM, &saved);
+        next.assert_counts_agree();
+        assert_eq!(next.request_ids(), 10);
+        for (i, first) in (0..10).zip(first) {
+            assert_eq!(next.decide(&check(i)), Decision { replayed: true, ..first });
+            let other = with_id("r", &of(&format!("t{i}")));
+            assert_eq!(next.ask(&other).unwrap_err(), Refusal::RequestIdReused);
+            assert_eq!(verdict(&next.peek(&of(&format!("t{i}"))), "rate").remaining, 3);
+        }
+        // A minute after the first answer, of which the restart took none away.
+        next.pass(40 * SECOND);
+        assert!(!next.decide(&check(0)).replayed);
+    }
+}
+
+#[test]
+fn a_restart_drops_request_ids_that_expired_meanwhile() {
+    let mut world = World::alone(POLICY);
+    world.decide(&with_id("old", &of("acme")));
+    world.pass(30 * SECOND);
+    world.decide(&with_id("new", &of("acme")));
+    let saved = world.saved();
+    world.pass(30 * SECOND);
+    let next = world.restarted(1, POLICY, ROOM, &saved);
+    assert_eq!((world.request_ids(), next.request_ids()), (2, 1));
+    next.assert_counts_agree();
+}
+
+#[test]
+fn a_restart_under_a_lower_cap_keeps_the_newest_request_ids() {
+    let mut world = World::alone(POLICY);
+    let check = |i: u64| with_id(&i.to_string(), &of("acme"));
+    for i in 0..3 {
+        assert!(world.decide(&check(i)).allowed);
+        world.pass(SECOND);
+    }
+    let saved = world.saved();
+    let tight = Caps { request_ids: 2, ..ROOM };
+    let mut next = world.restarted(1, POLICY, tight, &saved);
+    assert_eq!(next.request_ids(), 2);
+    assert!(next.decide(&check(1)).replayed && next.decide(&check(2)).replayed);
+    assert!(!next.decide(&check(0)).replayed);
+    next.assert_counts_agree();
+}
+
+#[test]
+fn permits_beyond_the_caps_of_all_shards_are_still_out() {
+    let tight = Caps { unknown_tenants: 0, ..ROOM };
+    let mut world = World::together(3, POLICY, tight, 0);
+    let tenants = [0, 1, 2].map(|shard| with_permit(60_000, &world.tenant_of(shard)));
+    let permits = tenants.map(|check| world.decide(&check).permit.unwrap().id);
+    let saved = world.saved();
+    let mut next = world.restarted(1, POLICY, tight, &saved);
+    next.assert_counts_agree();
+    assert!(permits.into_iter().all(|id| next.renew(id, 1_000)));
 }

@@ -19,8 +19,8 @@ pub struct Run {
 }
 
 enum Pending {
-    All(oneshot::Receiver<Answer>),
-    Each(oneshot::Receiver<Each>),
+    All(Waits<Answer>),
+    Each(Waits<Each>),
 }
 
 struct Open {
@@ -157,6 +157,7 @@ impl Run {
         }
         self.collect(world, &mut open, &mut books);
         assert!(open.is_empty(), "{} questions are unanswered", open.len());
+        assert!(world.callers.is_empty(), "a caller has no answer though all is quiet");
         assert!(!world.is_busy(), "something is held or parked though all is quiet");
         world.assert_counts_agree();
         (books, asked)

@@ -104,6 +104,21 @@ fn what_was_spent_before_a_restart_is_still_spent_after_it() {
 }
 
 #[test]
+fn a_request_id_is_charged_once_also_over_a_restart() {
+    let home = Home::new(POLICY, "");
+    let node = home.start();
+    let check = json!({"tenant": "t", "cost": 2, "request_id": "r-1"});
+    let mut first = node.check(check.to_string());
+    assert_eq!((&first["replayed"], &first["remaining"]), (&json!(false), &json!(3)));
+    node.stop();
+
+    let node = home.start();
+    first["replayed"] = json!(true);
+    assert_eq!(node.check(check.to_string()), first);
+    assert_eq!(node.check(json!({"tenant": "t"}).to_string())["remaining"], 2);
+}
+
+#[test]
 fn a_permit_outlives_a_restart_and_is_released_after_it() {
     let home = Home::new(POLICY, "");
     let node = home.start();

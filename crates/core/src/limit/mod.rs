@@ -335,7 +335,7 @@ fn changed_at(since: u64, at: u64, now: Now) -> Now {
 }
 
 /// `value` moved by `by`, kept within the range of a clock.
-fn shifted(value: u64, by: i128) -> u64 {
+pub fn shifted(value: u64, by: i128) -> u64 {
     u64::try_from((i128::from(value) + by).max(0)).unwrap_or(u64::MAX)
 }
 

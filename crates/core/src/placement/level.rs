@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! level 1   the first program; it says no level, and an absent level is this one
-//! level 2   Found, RaiseLevel, Register, Note, Set; greetings with a proof
+//! level 2   Found, RaiseLevel, Register, Note, Set; greetings with a proof; request ids among
+//!           the saved counts of a node
 //! level 3   a state says by what each row's epoch rose
 //!
 //! n1 (1)  n2 (1)  n3 (1)     the cluster is at level 1

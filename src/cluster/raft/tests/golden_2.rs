@@ -15,7 +15,7 @@ use crate::codec;
 use crate::codec::golden::{NEVER, rows, same};
 use crate::peer::Lineage;
 use crate::placement::{BootId, FormatLevel};
-use crate::shard::SavedState;
+use crate::shard::PartitionSnapshot;
 
 const DOCUMENT: &str = include_str!("../../../../tests/golden/formats/level-2/policy.json");
 const STATE: &[u8] = include_bytes!("../../../../tests/golden/formats/level-2/state.bin");
@@ -115,10 +115,10 @@ fn header() -> backup::Header {
 }
 
 /// Counts of one shard: no bucket, and the permits of a partition lost.
-fn counts() -> Vec<SavedState> {
+fn counts() -> Vec<PartitionSnapshot> {
     let at = crate::placement::Partition::new(7).unwrap();
     let then = Now { boot: 5_000 * SECOND, wall: 1_900_000_000 * SECOND };
-    let mut state = SavedState::at(then);
+    let mut state = PartitionSnapshot::at(then);
     state.epochs = vec![(at, crate::placement::Epoch::new(2))];
     state.lose_permits(then.wall + SECOND);
     vec![state]

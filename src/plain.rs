@@ -1,5 +1,5 @@
-//! The plain forms of checks and decisions: what they are on the wire, whatever becomes of the
-//! types they stand for.
+//! The plain forms of checks and decisions: what they are on the wire and in files, however the
+//! types that they stand for change.
 //!
 //! Names and texts check themselves as they are read. Numbers don't, and a window of length 0 would
 //! be a division by it in somebody's shard; so [`PlainLimit::limit`] and its like hold them to the
@@ -65,7 +65,7 @@ enum PlainRule {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct PlainLimit {
+pub(crate) struct PlainLimit {
     name: Name,
     per: Vec<PlainDimension>,
     action: Option<Label>,
@@ -75,7 +75,7 @@ pub(super) struct PlainLimit {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct PlainCheck {
+pub(crate) struct PlainCheck {
     tenant: TenantId,
     tier: Option<Name>,
     client: Option<Label>,
@@ -93,7 +93,7 @@ pub(super) struct PlainCheck {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum PlainOutcome {
+pub(crate) enum PlainOutcome {
     Pass,
     Held,
     Wait(u64),
@@ -113,7 +113,7 @@ struct PlainVerdict {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct PlainDecision {
+pub(crate) struct PlainDecision {
     allowed: bool,
     tenant: TenantId,
     tier: Option<Name>,
@@ -261,7 +261,7 @@ impl From<&Limit> for PlainLimit {
 
 impl PlainLimit {
     /// The limit, if it is within the bounds.
-    pub(super) fn limit(self) -> Read<Arc<Limit>> {
+    pub(crate) fn limit(self) -> Read<Arc<Limit>> {
         Ok(Arc::new(Limit {
             name: self.name,
             per: scope(self.per)?,
@@ -426,5 +426,30 @@ impl TryFrom<PlainDecision> for Decision {
             epoch: 0,
             node: None,
         })
+    }
+}
+
+/// Serde of a decision that is kept, with its epoch: for `#[serde(with = "crate::plain::kept")]`.
+/// Reading errs where a number is out of the bounds of the HTTP API.
+pub(crate) mod kept {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::PlainDecision;
+    use crate::check::Decision;
+
+    pub(crate) fn serialize<S: Serializer>(
+        decision: &Decision,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        (PlainDecision::from(decision.clone()), decision.epoch).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Decision, D::Error> {
+        let (plain, epoch) = <(PlainDecision, u64)>::deserialize(deserializer)?;
+        let decision = Decision::try_from(plain).map_err(D::Error::custom)?;
+        Ok(Decision { epoch, ..decision })
     }
 }

@@ -1,6 +1,6 @@
 //! Saved counts as the first program wrote them.
 
-use super::super::saved::{SavedAccount, SavedState, load};
+use super::super::load;
 use crate::check::PermitId;
 use crate::clock::{Now, SECOND};
 use crate::codec::golden::{NEVER, same};
@@ -9,8 +9,9 @@ use crate::limit::{
     Window,
 };
 use crate::placement::{Epoch, Partition};
+use crate::shard::{AccountRecord, PartitionSnapshot};
 
-const KEPT: &[u8] = include_bytes!("../../../tests/golden/formats/level-1/counts.state");
+const KEPT: &[u8] = include_bytes!("../../../../tests/golden/formats/level-1/counts.state");
 
 /// When it was saved.
 const THEN: Now = Now { boot: 5_000 * SECOND, wall: 1_800_000_000 * SECOND };
@@ -40,23 +41,24 @@ fn states() -> Vec<State> {
     rules().iter().map(taken).collect()
 }
 
-pub(super) fn saved() -> SavedState {
+fn saved() -> PartitionSnapshot {
     let mut permits = Permits::default();
     permits.grant(PermitId { partition: 7, secret: 1 << 100 | 9 }, THEN.boot + 30 * SECOND);
     permits.grant(PermitId { partition: 7, secret: 2 }, THEN.boot + 60 * SECOND);
     let at = |number| Partition::new(number).unwrap();
     let lost = Now { boot: THEN.boot - SECOND, wall: THEN.wall - SECOND };
-    let mut saved = SavedState::at(THEN);
+    let mut saved = PartitionSnapshot::at(THEN);
     saved.epochs = vec![(at(7), Epoch::new(3)), (at(4095), Epoch::new(1))];
     saved.lost = vec![(at(4095), lost)];
     let buckets = (1..).zip(states()).collect();
-    saved.accounts = vec![SavedAccount { id: "acme".into(), buckets, permits }];
+    saved.accounts =
+        vec![AccountRecord { buckets, permits, ..AccountRecord::empty("acme".into()) }];
     saved.shared = (1 << 100..).zip(states()).collect();
     saved.overflow = states().into_iter().map(|state| (1, 1 << 90, state)).collect();
     saved
 }
 
-fn loaded(now: Now) -> SavedState {
+fn loaded(now: Now) -> PartitionSnapshot {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("counts.state");
     std::fs::write(&path, KEPT).unwrap();
