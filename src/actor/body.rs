@@ -315,13 +315,13 @@ struct Foreign(BTreeMap<(OpRef, usize), oneshot::Sender<Reply>>);
 impl Foreign {
     fn answer(&mut self, reply: Reply) {
         if let Some(to) = self.0.remove(&(reply.op, reply.demand)) {
-            // Whoever asked may have given up.
+            // The node that asked may have given up.
             let _ = to.send(reply);
         }
     }
 
-    /// A question that waited for others' holds for as long as it might is never answered; whoever
-    /// asked has left.
+    /// Drops questions whose node has given up: one that waited for others' holds for as long as it
+    /// may is never answered.
     fn sweep(&mut self) {
         self.0.retain(|_, to| !to.is_closed());
     }

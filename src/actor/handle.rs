@@ -151,8 +151,8 @@ impl Handle {
         self.ask(|to| Request::List(from, most, to)).answer().await
     }
 
-    /// What it has counted so far, and how it stands. Waits for a place in the mailbox: whoever
-    /// looks at a shard wants to see it most when it is busiest.
+    /// Returns what it has counted so far, and its levels. Waits for a place in the mailbox: a shard
+    /// is looked at most when it is busiest.
     pub async fn tally(&self) -> Result<Reading, Refusal> {
         self.told(Request::Tally).await
     }
@@ -192,19 +192,19 @@ impl Handle {
     }
 
     /// Freezes partitions: true once no check of them is open any more; false where their move is
-    /// over. If whoever asks stops waiting before that, it goes on deciding them.
+    /// over. If the caller stops waiting before that, it goes on deciding them.
     pub async fn freeze(&self, leaving: Leaving) -> Result<bool, Refusal> {
         self.told(|to| Request::Freeze(leaving, to)).await
     }
 
     /// What has changed of frozen partitions since they were copied for their move, once nothing is
     /// held of their shared buckets any more. None where the move is over, or they were copied for
-    /// another. If whoever asks stops waiting before that, it goes on deciding them.
+    /// another. If the caller stops waiting before that, it goes on deciding them.
     pub async fn rest(&self, leaving: Leaving) -> Result<Option<PartitionDelta>, Refusal> {
         self.told(|to| Request::Rest(leaving, to)).await
     }
 
-    /// Returns a piece of what it knows of long limits, from `cursor` on, while it goes on deciding.
+    /// Returns a piece of what it knows of long limits, from `cursor` on. It goes on deciding.
     pub async fn long_counts(&self, cursor: Cursor) -> Result<Export, Refusal> {
         self.told(|to| Request::Long(cursor, to)).await
     }

@@ -4,8 +4,8 @@
 //! under that id:
 //!
 //! ```text
-//! body   a check arrives; the fast path has no answer, so its channel goes into slot 7: ReplyId { 7, 3 }
-//! mind   opens op 41, asks a shared bucket, hears "pass"
+//! body   a check arrives, for which the fast path has no answer: its channel goes into slot 7
+//! mind   opens op 41 for ReplyId { 7, 3 }, asks a shared bucket, hears "pass"
 //! mind   Effect::Answer { reply: ReplyId { 7, 3 }, answer, by: Some(41) }
 //! body   takes the channel out of slot 7 and sends
 //! ```

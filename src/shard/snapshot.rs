@@ -242,8 +242,11 @@ impl PartitionSnapshot {
 
     /// The partitions of it that `places` has here as the next that owned them.
     pub fn still_true(&self, places: &Places) -> BTreeSet<Partition> {
-        let is_next = |(partition, epoch): &(Partition, Epoch)| matches!(places.of(*partition), Place::Here(now) if now.follows(*epoch));
-        self.epochs.iter().filter(|saved| is_next(saved)).map(|(partition, _)| *partition).collect()
+        let is_next = |(partition, epoch): &&(Partition, Epoch)| match places.of(*partition) {
+            Place::Here(now) => now.follows(*epoch),
+            Place::There(..) => false,
+        };
+        self.epochs.iter().filter(is_next).map(|(partition, _)| *partition).collect()
     }
 
     /// The same on the clocks of another node, which reads `now` as this one's are read: no time
@@ -339,8 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_true_after_lives_that_decided_nothing_whether_or_not_they_were_given_the_seat()
-     {
+    fn what_was_saved_outlives_incarnations_that_decided_nothing() {
         let epoch = |number| Epoch::new(number);
         let saved = PartitionSnapshot {
             epochs: vec![(Partition::all().next().unwrap(), epoch(2))],

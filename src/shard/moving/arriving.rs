@@ -79,8 +79,9 @@ impl Moves {
 }
 
 impl Shard {
-    /// Takes over what another node knows of `partitions`, which the move `of` brings here: no check
-    /// is decided by it until the log says that they are here, and with the last part it is all.
+    /// Takes over what another node knows of `partitions`, which the move `of` brings here: no
+    /// check is decided by it until the log says that they are here, and with the last part it is
+    /// all.
     /// What is for another move than the one under way is dropped, and so is what arrives behind
     /// the last part.
     pub fn stage(

@@ -48,8 +48,8 @@ impl Shard {
             .collect()
     }
 
-    /// Returns what is known of `partition`, for the move `of`; from now on it is known what changes
-    /// of it. None where no such move is under way.
+    /// Returns what is known of `partition`, for the move `of`; from now on its changes are tracked.
+    /// None where no such move is under way.
     pub fn copy(
         &mut self,
         partition: Partition,
