@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::Moves;
 use crate::clock::Now;
-use crate::placement::{Epoch, Partition, Place, TableVersion};
+use crate::placement::{Began, Epoch, Partition, Place, TableVersion};
 use crate::shard::core::Shard;
 use crate::shard::import::Mode;
 use crate::shard::record::RecordId;
@@ -128,11 +128,21 @@ impl Shard {
     pub(super) fn take_in(&mut self) -> BTreeSet<Partition> {
         let mut come = BTreeSet::new();
         for (partition, staged) in std::mem::take(&mut self.moves.staged) {
-            let moving = self.places.table().row(partition).moving;
-            let is_awaited = moving
+            let row = self.places.table().row(partition);
+            let is_awaited = row
+                .moving
                 .is_some_and(|moving| moving.id == staged.of && moving.to == self.places.me());
+            // Its epoch may also have risen because the source was given up after the move was:
+            // what the source admitted in between is not in the copy.
+            let was_moved = match row.began {
+                Began::Moved(id) => id == staged.of,
+                Began::Registered(_) | Began::Reassigned(_) => false,
+                Began::Unknown => true,
+            };
             match self.places.of(partition) {
-                Place::Here(actual) if actual == staged.epoch && staged.is_complete => {
+                Place::Here(actual)
+                    if actual == staged.epoch && staged.is_complete && was_moved =>
+                {
                     staged.lost.into_iter().for_each(|then| self.lost.insert(partition, then));
                     let permits = staged.permits_lost.into_iter();
                     permits.for_each(|then| self.lost.insert_permits(partition, then));

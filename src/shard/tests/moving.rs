@@ -47,6 +47,14 @@ impl Nodes {
         }
     }
 
+    /// The log says so, and the source alone hears of it.
+    fn log_to_source(&mut self, change: impl Fn(&Table, TableVersion) -> Table) {
+        let at = TableVersion(self.table.version().0 + 1);
+        self.table = Arc::new(change(&self.table, at));
+        let places = Arc::new(Places::new(seat(0, 1), self.table.clone()));
+        self.world.on(0, |s, now, out| s.set_places(places, now, out));
+    }
+
     fn begin(&mut self, partitions: &[Partition]) -> TableVersion {
         let moves: Vec<_> =
             partitions.iter().map(|p| (*p, self.row(*p).epoch, seat(1, 1))).collect();
@@ -397,6 +405,25 @@ fn a_copy_that_comes_behind_the_rest_changes_nothing() {
     nodes.commit(&[partition], began);
     assert_eq!(verdict(&nodes.decides(1, &theirs).unwrap(), "day").remaining, 4);
     nodes.world.assert_counts_agree();
+}
+
+/// The target restores a snapshot in which both entries are done: it sees its own epoch.
+#[test]
+fn a_copy_of_an_aborted_move_is_not_used_when_the_source_is_gone() {
+    let mut nodes = Nodes::new();
+    let theirs = nodes.world.tenant_of(0);
+    let partitions = nodes.of(0);
+    let began = nodes.begin(&partitions);
+    nodes.hand_over(&partitions, began);
+    let moves: Vec<_> = partitions.iter().map(|p| (*p, began)).collect();
+    nodes.log_to_source(|table, at| table.abort_moves(&moves, at).unwrap());
+    // The source goes on, and admits what the copy doesn't have.
+    assert!(nodes.decides(0, &costing(10, &theirs)).unwrap().allowed);
+    nodes.log(|table, at| {
+        let given_up = |p: &Partition| Change::hand_over(*p, table.row(*p), seat(1, 1));
+        table.with(&partitions.iter().map(given_up).collect::<Vec<_>>(), at).unwrap()
+    });
+    assert!(!nodes.decides(1, &theirs).unwrap().allowed);
 }
 
 #[test]
