@@ -8,11 +8,9 @@
 //! - [`random`]: the one door for chance. Everything random in a node follows from one seed.
 //! - [`watch`]: a value that some change and others watch, woken in order.
 //! - [`net`]: the one seam for the network: sockets, or simulated ones.
-//! - `check`, `codec`, `input`, `limit`, `placement`, `policy`, `cluster::state`: the crate
-//!   `tidegate-core`, which decides.
-//! - [`plain`]: checks and decisions as they are on the wire and in files.
-//! - [`shard`]: the minds that own the counts and decide; pure but for a seeded generator.
-//! - [`actor`]: their bodies. Mailboxes, callers that wait, the file of saved counts.
+//! - `check`, `codec`, `input`, `limit`, `placement`, `plain`, `policy`, `shard`,
+//!   `cluster::{membership, state}`: the crate `tidegate-core`, which decides.
+//! - [`actor`]: the bodies of the shards. Mailboxes, callers that wait, the file of saved counts.
 //! - [`peer`]: the wire between nodes. Frames, handshake, calls.
 //! - [`cluster`]: what the nodes agree on: the versioned policy, durable.
 //! - [`routing`]: the way of a check to its shard; allow and deny lists on that way.
@@ -30,11 +28,9 @@ pub mod http;
 pub mod net;
 pub mod node;
 pub mod peer;
-pub mod plain;
 pub mod random;
 pub mod routing;
-pub mod shard;
 pub mod telemetry;
 pub mod watch;
 
-pub use tidegate_core::{check, codec, input, limit, placement, policy};
+pub use tidegate_core::{check, codec, input, limit, placement, plain, policy, shard};

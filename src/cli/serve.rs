@@ -36,7 +36,7 @@ use tidegate::net::{Bound, Listen, Network, Plain, PlainListener};
 use tidegate::node::{Node, NodeError, Parts, PeerKeys, Workers};
 use tidegate::peer::Key;
 use tidegate::policy::Document;
-use tidegate::random::Seed;
+use tidegate::random::system_seed;
 use tidegate::telemetry::log::{Filter, print, print_error};
 
 use super::client::ServerArgs;
@@ -269,7 +269,7 @@ async fn run_node<L: Listen, P: Listen, N: Network>(
     network: N,
     stop: Pin<&mut impl Future<Output = ()>>,
 ) -> Run {
-    let seed = match Seed::from_system() {
+    let seed = match system_seed() {
         Ok(seed) => seed,
         Err(error) => return Run::Ended(fail(format!("the system gives no randomness: {error}"))),
     };

@@ -21,7 +21,7 @@ const HOUSE: [(&str, &[&str]); 25] = [
     ("state", &["check", "codec", "input", "placement", "policy", "time"]),
     ("policy", &["check", "input", "limit", "placement", "time"]),
     ("plain", &["check", "limit", "placement"]),
-    ("shard", &["check", "clock", "limit", "placement", "plain", "policy", "random"]),
+    ("shard", &["check", "limit", "placement", "plain", "policy", "random", "time"]),
     ("actor", &["check", "clock", "codec", "files", "placement", "policy", "random", "shard"]),
     (
         "peer",

@@ -14,6 +14,9 @@
 //! - [`check`]: the vocabulary. What is asked, what a limit is, what a decision answers.
 //! - [`policy`]: the rules. The document as written, its validation, its compiled form, changes and
 //!   differences.
+//! - [`random`]: generators that follow from a seed.
+//! - [`plain`]: checks and decisions as they are on the wire and in files.
+//! - [`shard`]: the minds that own the counts and decide.
 //! - [`state`]: what the log means. Commands, and how each changes what the nodes agree on.
 //! - [`membership`]: who votes, what moves, and what the leader does next about its members.
 
@@ -24,6 +27,9 @@ pub mod limit;
 pub mod membership;
 mod permit;
 pub mod placement;
+pub mod plain;
 pub mod policy;
+pub mod random;
+pub mod shard;
 pub mod state;
 pub mod time;

@@ -22,7 +22,7 @@ use tidegate::cluster::anew::{AnewError, Plan, Recovery};
 use tidegate::cluster::raft::{OpenError, Place};
 use tidegate::cluster::state::Member;
 use tidegate::config::{Config, Own, Tls, listening};
-use tidegate::random::Seed;
+use tidegate::random::{Seed, system_seed};
 
 use super::super::failure::{Failure, listed};
 use super::super::output::{Output, plain};
@@ -98,7 +98,7 @@ impl RecoverArgs {
 
 /// The system's chance.
 pub fn seed() -> Result<Seed, Failure> {
-    Seed::from_system()
+    system_seed()
         .map_err(|error| Failure::Failed(format!("the system gives no randomness: {error}")))
 }
 
