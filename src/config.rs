@@ -579,8 +579,8 @@ mod tests {
     #[test]
     fn tokens_come_from_the_file_or_the_environment_and_are_never_shown() {
         let text = format!(
-            "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \
-                            \"ci\"\nrole = \"read\"\nvalue = \"the-eyes-of-the-ci\"\n"
+            "{TWO}\n[auth]\nadmin_tokens = [\"env:TOKEN\"]\n[[auth.tokens]]\nname = \"ci\"\nrole = \
+             \"read\"\nvalue = \"the-eyes-of-the-ci\"\n"
         );
         let config = read(&text, Some("n1")).unwrap();
         let expected = [

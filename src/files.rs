@@ -257,18 +257,15 @@ mod tests {
             |path: &Path, at: &Path, owner| denied(path, &error, (at, owner), data, (65532, 65532));
         assert_eq!(
             told(&log, data, 0),
-            "/var/lib/tidegate/n1/raft.redb: permission denied: this \
-                                         process runs as uid 65532, and /var/lib/tidegate/n1 \
-                                         belongs to uid 0: chown -R 65532:65532 \
-                                         /var/lib/tidegate/n1"
+            "/var/lib/tidegate/n1/raft.redb: permission denied: this process runs as uid 65532, \
+             and /var/lib/tidegate/n1 belongs to uid 0: chown -R 65532:65532 /var/lib/tidegate/n1"
         );
         // What is above the directory is not the node's to change.
         assert_eq!(
             told(data, above, 0),
-            "/var/lib/tidegate/n1: permission denied: this process \
-                                          runs as uid 65532, and /var/lib/tidegate belongs to uid \
-                                          0: install -d -m 700 -o 65532 -g 65532 \
-                                          /var/lib/tidegate/n1"
+            "/var/lib/tidegate/n1: permission denied: this process runs as uid 65532, and \
+             /var/lib/tidegate belongs to uid 0: install -d -m 700 -o 65532 -g 65532 \
+             /var/lib/tidegate/n1"
         );
         let own = told(data, data, 65532);
         assert!(

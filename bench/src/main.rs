@@ -159,7 +159,7 @@ fn compare(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     if cfg!(debug_assertions) {
         eprintln!(
             "warning: this is a debug build; its bare service is no yardstick (build with \
-                   --profile dist)"
+             --profile dist)"
         );
     }
     interrupt::listen()?;

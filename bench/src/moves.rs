@@ -281,8 +281,8 @@ impl Figures {
             let Waits { calls, forwarded_share, p50_us, p99_us, p999_us, slowest_us } = waits;
             let forwarded = format!("{:.0} %", forwarded_share * 100.0);
             text.push_str(&format!(
-                "{name:8} {calls:>9} {forwarded:>10} {p50_us:>9.0} \
-                                    {p99_us:>9.0} {p999_us:>9.0} {slowest_us:>10.0}\n"
+                "{name:8} {calls:>9} {forwarded:>10} {p50_us:>9.0} {p99_us:>9.0} {p999_us:>9.0} \
+                 {slowest_us:>10.0}\n"
             ));
         }
         text.push_str(&format!(

@@ -134,7 +134,7 @@ impl Comparison {
                 let Self { scenario, base, .. } = self;
                 format!(
                     "{scenario}: {candidate} adds {p50_added_us:.0} µs to the p50 of {base}, \
-                         {p99_added_us:.0} µs to its p99."
+                     {p99_added_us:.0} µs to its p99."
                 )
             })
             .collect()
@@ -200,8 +200,8 @@ impl Report {
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
-            "\nMedians of {rounds} rounds of {seconds} s, {connections} \
-                                connections, {tenants} tenants."
+            "\nMedians of {rounds} rounds of {seconds} s, {connections} connections, {tenants} \
+             tenants."
         );
         for added in self.comparisons.iter().flat_map(Comparison::added) {
             let _ = writeln!(text, "{added}");

@@ -46,7 +46,7 @@ pub fn measure(
             let Round { cpu_us_per_decision, decisions_per_second, p50_us, .. } = round;
             eprintln!(
                 "{scenario} {number}/{rounds} {name}: {cpu_us_per_decision:.2} µs, \
-                       {decisions_per_second:.0}/s, p50 {p50_us:.0} µs",
+                 {decisions_per_second:.0}/s, p50 {p50_us:.0} µs",
             );
             of.push(round);
         }

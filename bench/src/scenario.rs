@@ -194,7 +194,7 @@ impl Request {
         };
         let mut bytes = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
-                     application/json\r\nContent-Length: {}\r\n\r\n",
+             application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();

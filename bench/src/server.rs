@@ -264,8 +264,8 @@ impl Server {
 fn found(binary: &Path) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
     fs::canonicalize(binary).map_err(|cause| {
         format!(
-            "no node at {}: {cause}; build one with `cargo build --profile dist`, or name it \
-                 with --node-binary",
+            "no node at {}: {cause}; build one with `cargo build --profile dist`, or name it with \
+             --node-binary",
             binary.display()
         )
         .into()
@@ -337,8 +337,8 @@ fn cluster(addresses: &[SocketAddr], peers: &[SocketAddr]) -> String {
     for (index, (http, peer)) in addresses.iter().zip(peers).enumerate() {
         let name = node_name(index);
         text.push_str(&format!(
-            "\n[[nodes]]\nid = \"{name}\"\nhttp = \"{http}\"\ndata_dir = \
-                                \"data/{name}\"\npeer = \"{peer}\"\n"
+            "\n[[nodes]]\nid = \"{name}\"\nhttp = \"{http}\"\ndata_dir = \"data/{name}\"\npeer = \
+             \"{peer}\"\n"
         ));
     }
     text
@@ -402,7 +402,7 @@ pub fn post(node: SocketAddr, path: &str, body: &str) -> std::io::Result<Vec<u8>
     write!(
         stream,
         "POST {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\nContent-Length: \
-                    {length}\r\n\r\n{body}"
+         {length}\r\n\r\n{body}"
     )?;
     let mut answer = Vec::new();
     stream.take(PROBE_BYTES_MAX).read_to_end(&mut answer)?;

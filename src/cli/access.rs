@@ -241,7 +241,7 @@ mod tests {
         let server = Server::replying([added(), added(), added()]);
         let ran = server.run(
             "tidegate access add deny --ip 192.0.2.0/24 --reason abuse --expires \
-                              2100-01-01T00:00:00Z",
+             2100-01-01T00:00:00Z",
         );
         assert_eq!((ran.exit, ran.data.as_str()), (Exit::Done, "added e1\npolicy version 13\n"));
         let ran = server.run("tidegate access add allow --tenant acme --id e1 -o json");
@@ -286,10 +286,9 @@ mod tests {
         assert_eq!(
             ran.data,
             "ID  LIST   NAMES                  ADDED BY  ADDED AT              \
-                              EXPIRES               REASON\na   allow  tenant acme            \
-                              ops       2026-01-01T00:00:00Z  -                     -\nb   deny   \
-                              api key 2c26b46b68ff…  -         -                     \
-                              2100-01-01T00:00:00Z  leaked\n"
+             EXPIRES               REASON\na   allow  tenant acme            ops       \
+             2026-01-01T00:00:00Z  -                     -\nb   deny   api key 2c26b46b68ff…  \
+             -         -                     2100-01-01T00:00:00Z  leaked\n"
         );
         let lines: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
         assert_eq!(lines, ["GET /v1/access?limit=1000", "GET /v1/access?limit=1000&after=a"]);

@@ -295,8 +295,8 @@ mod tests {
         let server = Server::replying([Reply::ok(ALLOWED), Reply::ok(ALLOWED)]);
         server.run("tidegate check acme --token t");
         server.run(
-            "tidegate check acme --client u --action a --method POST --path /x --ip ::1 \
-                    --cost 3 --wait 20 --tier pro --api-key k --request-id r",
+            "tidegate check acme --client u --action a --method POST --path /x --ip ::1 --cost 3 \
+             --wait 20 --tier pro --api-key k --request-id r",
         );
         let seen = server.seen();
         assert_eq!(seen[0].line, "POST /v1/check");

@@ -442,8 +442,8 @@ mod tests {
         assert_eq!(refusal(), "No leader (HTTP 503)\n  try again in 2 s");
         assert_eq!(
             refusal(),
-            "Moved Permanently (HTTP 301)\n  redirects are not followed; this \
-                               one leads to https://h/"
+            "Moved Permanently (HTTP 301)\n  redirects are not followed; this one leads to \
+             https://h/"
         );
     }
 

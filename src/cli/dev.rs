@@ -200,8 +200,8 @@ fn configuration(nodes: &[Node], policy: Option<&str>) -> String {
     );
     for Node { id, http, peer, .. } in nodes {
         text.push_str(&format!(
-            "\n[[nodes]]\nid = \"{id}\"\nhttp = \"{http}\"\npeer = \
-                                \"{peer}\"\ndata_dir = \"{id}\"\n"
+            "\n[[nodes]]\nid = \"{id}\"\nhttp = \"{http}\"\npeer = \"{peer}\"\ndata_dir = \
+             \"{id}\"\n"
         ));
     }
     if let Some(file) = policy {

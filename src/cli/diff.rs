@@ -304,13 +304,12 @@ mod tests {
         ]));
         assert_eq!(
             text,
-            "settings:\n~ default_tier: \"free\" → \"pro\"\n\nlimits for \
-                          everybody:\n+ limits.per-ip: { name = \"per-ip\", algorithm = \
-                          \"fixed_window\", limit = 5, per = [\"ip\"], window = \"1m\" \
-                          }\n\ntiers:\n~ tiers.pro.limits.m.enforce: true → false\n\ntenants:\n- \
-                          tenants.acme: {}\n\ncosts:\n~ costs[POST /a].cost: 1 → 2\n\nallow and \
-                          deny lists:\n+ access.spam: { ip = \"192.0.2.1\", list = \"deny\", \
-                          reason = \"spam\" }\n\n2 added, 3 changed, 1 removed\n"
+            "settings:\n~ default_tier: \"free\" → \"pro\"\n\nlimits for everybody:\n+ \
+             limits.per-ip: { name = \"per-ip\", algorithm = \"fixed_window\", limit = 5, per = \
+             [\"ip\"], window = \"1m\" }\n\ntiers:\n~ tiers.pro.limits.m.enforce: true → \
+             false\n\ntenants:\n- tenants.acme: {}\n\ncosts:\n~ costs[POST /a].cost: 1 → \
+             2\n\nallow and deny lists:\n+ access.spam: { ip = \"192.0.2.1\", list = \"deny\", \
+             reason = \"spam\" }\n\n2 added, 3 changed, 1 removed\n"
         );
         assert_eq!(printed(json!([])), "no differences\n");
     }

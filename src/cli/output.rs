@@ -235,8 +235,8 @@ mod tests {
         let lines = laid_out(text);
         assert_eq!(
             lines,
-            "{\n  \"b\": 18446744073709551616,\n  \"a\": [],\n  \"c\": {},\n  \"d\": \
-                           [\n    1,\n    \"x, {\\\"y\\\\\"\n  ],\n  \"e\": 1.50\n}"
+            "{\n  \"b\": 18446744073709551616,\n  \"a\": [],\n  \"c\": {},\n  \"d\": [\n    \
+             1,\n    \"x, {\\\"y\\\\\"\n  ],\n  \"e\": 1.50\n}"
         );
         assert_eq!(laid_out(&lines), lines);
     }

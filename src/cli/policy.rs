@@ -522,10 +522,9 @@ mod tests {
         assert_eq!(ran.exit, Exit::Failed);
         assert_eq!(
             ran.data,
-            "tiers:\n- tiers.old: { limits = [] }\n~ \
-                              tiers.pro.limits.minute.limit: 100 → 200  (spent stays \
-                              spent)\n\ntenants:\n+ tenants.acme: { tier = \"pro\" }\n\n1 added, 1 \
-                              changed, 1 removed\n"
+            "tiers:\n- tiers.old: { limits = [] }\n~ tiers.pro.limits.minute.limit: 100 → 200  \
+             (spent stays spent)\n\ntenants:\n+ tenants.acme: { tier = \"pro\" }\n\n1 added, 1 \
+             changed, 1 removed\n"
         );
         assert_eq!(ran.notes, "compared with policy version 12\n");
         let seen = server.seen();

@@ -372,12 +372,11 @@ mod tests {
         let ran = server.run("tidegate tenant show a/b");
         assert_eq!(
             ran.data,
-            "tenant       a/b\ntier         pro (by tenant)\npermits      \
-                              0\nkeys         1\nrequest ids  2\n\nLIMIT  PER     ALGORITHM     \
-                              LEFT  OF  WINDOW  RESET  MODE\nm      tenant  fixed_window     4   \
-                              5  1m 00s  900ms  exact\n\nrules of its own:\ntier = \
-                              \"pro\"\ntier_expires = \
-                              \"2027-01-01T00:00:00Z\"\n\n[[limits]]\nlimit = 5\nname = \"m\"\n"
+            "tenant       a/b\ntier         pro (by tenant)\npermits      0\nkeys         \
+             1\nrequest ids  2\n\nLIMIT  PER     ALGORITHM     LEFT  OF  WINDOW  RESET  \
+             MODE\nm      tenant  fixed_window     4   5  1m 00s  900ms  exact\n\nrules of its \
+             own:\ntier = \"pro\"\ntier_expires = \"2027-01-01T00:00:00Z\"\n\n[[limits]]\nlimit = \
+             5\nname = \"m\"\n"
         );
         assert_eq!(server.seen()[0].line, "GET /v1/tenants/a%2Fb");
     }

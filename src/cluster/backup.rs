@@ -116,8 +116,8 @@ pub enum BackUpError {
     Busy,
     /// What this node knows may be old.
     #[error(
-        "no majority is heard of, so what this node knows may be old; with partial it is taken \
-             all the same"
+        "no majority is heard of, so what this node knows may be old; with partial it is taken all \
+         the same"
     )]
     NoMajority,
     /// Not everybody who has counted can be asked.

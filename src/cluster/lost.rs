@@ -177,8 +177,8 @@ impl Member {
         let (claim, name) = (&self.claim, &self.claim.name);
         format!(
             "{claim} was there before, and its data is lost: it can't take part under its old \
-                 number. Give it up (tidegate cluster leave {name} --force), and with --join it \
-                 comes back as another node; --join with --rejoin does both"
+             number. Give it up (tidegate cluster leave {name} --force), and with --join it comes \
+             back as another node; --join with --rejoin does both"
         )
     }
 

@@ -134,13 +134,13 @@ pub enum MemberError {
     /// It has left.
     #[error(
         "{0} has left, and its number is spent: nobody can begin with its data again. With an \
-             empty directory and --join it can come back as another node"
+         empty directory and --join it can come back as another node"
     )]
     HasLeft(Box<Claim>),
     /// Neither the list nor its data says who it is.
     #[error(
-        "there is no node {name} in the list of the nodes that the cluster {cluster} begins \
-             with; with --join it asks to be admitted"
+        "there is no node {name} in the list of the nodes that the cluster {cluster} begins with; \
+         with --join it asks to be admitted"
     )]
     NotListed {
         /// Its name.

@@ -106,8 +106,8 @@ impl Member {
             }
             if watching.said.is_none_or(|said| now.saturating_sub(said) >= SAY_AGAIN) {
                 tracing::warn!(
-                    "{excess}: if the links stay that slow, raise it with tidegate \
-                                cluster set round_trip_ms=N"
+                    "{excess}: if the links stay that slow, raise it with tidegate cluster set \
+                     round_trip_ms=N"
                 );
                 watching.said = Some(now);
             }

@@ -104,9 +104,9 @@ impl RoundTripSetting {
         let mut said = Vec::new();
         if let Some(configured) = self.configured.filter(|configured| *configured != logged) {
             said.push(format!(
-                "[cluster] round_trip_ms = {configured} in the configuration is \
-                               ignored: the cluster's log says {logged}; to change it: tidegate \
-                               cluster set round_trip_ms={configured}"
+                "[cluster] round_trip_ms = {configured} in the configuration is ignored: the \
+                 cluster's log says {logged}; to change it: tidegate cluster set \
+                 round_trip_ms={configured}"
             ));
         }
         if logged != self.runs_with {

@@ -163,8 +163,8 @@ pub fn unused_admin_variable(tokens: &[Token], value: &str) -> Option<String> {
     let is_unused = !value.is_empty() && tokens.iter().all(|token| token.sha256 != digest);
     is_unused.then(|| {
         format!(
-            "{ADMIN_VARIABLE} is set and admits no caller: it makes a token only \
-                               where no [auth] is configured"
+            "{ADMIN_VARIABLE} is set and admits no caller: it makes a token only where no [auth] \
+             is configured"
         )
     })
 }
@@ -172,9 +172,9 @@ pub fn unused_admin_variable(tokens: &[Token], value: &str) -> Option<String> {
 /// Why a node may not listen at `address` without any token, and the ways out.
 pub fn open_without_auth(address: impl Display) -> String {
     format!(
-        "{address} is not a loopback address, and without [auth] anybody could change the \
-             policy: configure [auth] or set {ADMIN_VARIABLE}; or let everybody in with \
-             --insecure-no-auth (TIDEGATE_INSECURE_NO_AUTH=true)"
+        "{address} is not a loopback address, and without [auth] anybody could change the policy: \
+         configure [auth] or set {ADMIN_VARIABLE}; or let everybody in with --insecure-no-auth \
+         (TIDEGATE_INSECURE_NO_AUTH=true)"
     )
 }
 

@@ -256,9 +256,9 @@ fn everywhere(address: SocketAddr) -> String {
 
 fn far(address: SocketAddr) -> String {
     format!(
-        "{address} is not a loopback address: peers talk in plain text, and that is for \
-             loopback addresses (127.0.0.0/8, ::1) alone; with [tls] they may be anywhere \
-             (`tidegate cluster certs` makes certificates)"
+        "{address} is not a loopback address: peers talk in plain text, and that is for loopback \
+         addresses (127.0.0.0/8, ::1) alone; with [tls] they may be anywhere (`tidegate cluster \
+         certs` makes certificates)"
     )
 }
 

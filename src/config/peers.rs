@@ -171,8 +171,8 @@ pub(super) fn from_variable(
         Ok(words) if words.len() <= PEER_SECRETS_MAX => words.into_iter().map(secret).collect(),
         Ok(_) => {
             r.fault(format!(
-                "the environment variable {PEER_VARIABLE} holds more than \
-                             {PEER_SECRETS_MAX} secrets"
+                "the environment variable {PEER_VARIABLE} holds more than {PEER_SECRETS_MAX} \
+                 secrets"
             ));
             Vec::new()
         }

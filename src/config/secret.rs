@@ -141,8 +141,8 @@ fn judged(text: &str) -> Result<String, String> {
 fn literal(text: &str) -> Result<String, String> {
     if let Some(meant) = reference(text) {
         return Err(format!(
-            "looks like a reference; write {meant}, or give a secret that begins so \
-                            by env: or file:"
+            "looks like a reference; write {meant}, or give a secret that begins so by env: or \
+             file:"
         ));
     }
     judged(text).map_err(|why| format!("the text {why}"))

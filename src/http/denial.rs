@@ -169,14 +169,14 @@ fn detail(decision: &Decision) -> String {
         }
         (Reason::Concurrency, Some(wait)) if decision.exactness() == Exactness::ColdStart => {
             format!(
-                "the node that owns this tenant has restarted and doesn't know which permits \
-                     are in flight; limit {name} grants none for another {wait} ms"
+                "the node that owns this tenant has restarted and doesn't know which permits are \
+                 in flight; limit {name} grants none for another {wait} ms"
             )
         }
         (Reason::Concurrency, Some(wait)) => {
             format!(
                 "all permits of limit {name} are out; one expires in {wait} ms, if none is \
-                     released before"
+                 released before"
             )
         }
         (Reason::DenyList, Some(wait)) => {

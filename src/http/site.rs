@@ -252,9 +252,8 @@ fn foreign(host: &[u8]) -> Refused {
         _ => "a name of that length".into(),
     };
     let detail = format!(
-        "Host: {shown} is not a name of this node; without [auth] it answers to \
-                          IP addresses, localhost, its http_advertise and what [http] hosts lists \
-                          (TIDEGATE_HTTP_HOSTS)"
+        "Host: {shown} is not a name of this node; without [auth] it answers to IP addresses, \
+         localhost, its http_advertise and what [http] hosts lists (TIDEGATE_HTTP_HOSTS)"
     );
     Refused { problem: Problem::new(421, detail, "misdirected"), foreign: Some(Foreign::Host) }
 }

@@ -77,8 +77,8 @@ fn only_loopback(address: SocketAddr, refused: &str) -> io::Result<()> {
         return Ok(());
     }
     let why = format!(
-        "{refused}: peers talk in plain text, and that is for loopback addresses \
-                       (127.0.0.0/8, ::1) alone"
+        "{refused}: peers talk in plain text, and that is for loopback addresses (127.0.0.0/8, \
+         ::1) alone"
     );
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }

@@ -262,7 +262,7 @@ pub enum Refusal {
     /// Its cluster has been made anew since, or this one has of another back-up.
     #[error(
         "its lineage is {theirs}, that of this cluster is {ours}: one of the two was made anew \
-             without the other"
+         without the other"
     )]
     OtherLineage {
         /// That of the end that refuses.
@@ -281,19 +281,19 @@ pub enum Refusal {
     /// It would form a cluster of other nodes.
     #[error(
         "its configuration lists other [[nodes]] than that of this node: the two would form \
-             different clusters"
+         different clusters"
     )]
     OtherFounders,
     /// It doesn't say that it knows the secret.
     #[error(
-        "node {0} gives no proof that it knows the peer secret: it has none ([peers] secret, \
-             or [auth]), or it is no node of this cluster"
+        "node {0} gives no proof that it knows the peer secret: it has none ([peers] secret, or \
+         [auth]), or it is no node of this cluster"
     )]
     NoProof(Name),
     /// It knows another secret.
     #[error(
-        "node {0} knows another peer secret than this node: compare [peers] secret, or the \
-             admin tokens, of both"
+        "node {0} knows another peer secret than this node: compare [peers] secret, or the admin \
+         tokens, of both"
     )]
     WrongProof(Name),
 }

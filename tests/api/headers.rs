@@ -271,10 +271,9 @@ fn where_there_is_no_limit_there_are_no_numbers_and_tenant_and_tier_stay() {
 #[test]
 fn the_largest_limit_there_is_has_as_many_digits_as_a_header_can_carry() {
     let toml = format!(
-        "default_tier = \
-                        \"free\"\n[responses]\n{ALL}\n[environments.load-test]\nmultiplier = \
-                        \"1000000\"\n[tiers.free]\nlimits = [{{ name = \"huge\", algorithm = \
-                        \"fixed_window\", limit = 999999999999999, window = \"1h\" }}]\n"
+        "default_tier = \"free\"\n[responses]\n{ALL}\n[environments.load-test]\nmultiplier = \
+         \"1000000\"\n[tiers.free]\nlimits = [{{ name = \"huge\", algorithm = \"fixed_window\", \
+         limit = 999999999999999, window = \"1h\" }}]\n"
     );
     let node = Setup::policy(&toml).environment("load-test").start();
     let answer = check(&node, json!({"tenant": "acme", "cost": 4_294_967_295u32}));

@@ -163,8 +163,8 @@ impl Cluster {
         for i in order {
             let (id, (http, peer)) = (i + 1, self.ports[*i]);
             config.push_str(&format!(
-                "[[nodes]]\nid = \"n{id}\"\nhttp = \"127.0.0.1:{http}\"\npeer \
-                                      = \"127.0.0.1:{peer}\"\n"
+                "[[nodes]]\nid = \"n{id}\"\nhttp = \"127.0.0.1:{http}\"\npeer = \
+                 \"127.0.0.1:{peer}\"\n"
             ));
             if let Some(net) = &self.net {
                 config.push_str(&format!("peer_advertise = \"127.0.0.1:{}\"\n", net.port(*i)));

@@ -88,8 +88,8 @@ fn nobody_begins_with_the_data_of_another() {
         let path = cluster.home.path(file);
         let (code, log) = began(&["serve", "--config", path.to_str().unwrap(), "--node", node]);
         let why = format!(
-            "the data there is that of n2 of the cluster test (node 2); this is \
-                           {node} of the cluster {cluster_name} (node 2)"
+            "the data there is that of n2 of the cluster test (node 2); this is {node} of the \
+             cluster {cluster_name} (node 2)"
         );
         assert_eq!(code, Some(1), "{log}");
         assert!(log.contains(&why), "{log}");

@@ -164,8 +164,8 @@ fn nodes_that_come_back_with_old_data_are_a_cluster_no_more_as_soon_as_they_hear
         let (code, log) = cluster.wait_ended(i);
         assert_eq!(code, Some(1), "{log}");
         let why = format!(
-            "n{} of the cluster test (node {}) is nobody any more: the cluster was \
-                           made anew without it, says n3",
+            "n{} of the cluster test (node {}) is nobody any more: the cluster was made anew \
+             without it, says n3",
             i + 1,
             i + 1
         );

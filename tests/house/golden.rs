@@ -179,8 +179,8 @@ const PLAY: &[(&str, i32, &str)] = &[
     (
         "access-add",
         0,
-        "access add deny --ip 198.51.100.0/24 --reason abuse --expires \
-                       2100-01-01T00:00:00Z --id abuse -o json",
+        "access add deny --ip 198.51.100.0/24 --reason abuse --expires 2100-01-01T00:00:00Z --id \
+         abuse -o json",
     ),
     ("access-add", 0, "access add deny --api-key sesame --id leaked"),
     ("access-add-taken", 1, "access add allow --tenant acme --id abuse -o json"),
@@ -238,20 +238,20 @@ const PLAY: &[(&str, i32, &str)] = &[
     (
         "cluster-restore",
         0,
-        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer \
-                            127.0.0.1:7177 --data-dir r7 -o json",
+        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer 127.0.0.1:7177 --data-dir \
+         r7 -o json",
     ),
     (
         "cluster-restore",
         0,
-        "cluster restore a.backup --node n8 --http 127.0.0.1:7078 --peer \
-                            127.0.0.1:7178 --data-dir r8",
+        "cluster restore a.backup --node n8 --http 127.0.0.1:7078 --peer 127.0.0.1:7178 --data-dir \
+         r8",
     ),
     (
         "cluster-restore-there",
         5,
-        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer \
-                                  127.0.0.1:7177 --data-dir r7",
+        "cluster restore a.backup --node n7 --http 127.0.0.1:7077 --peer 127.0.0.1:7177 --data-dir \
+         r7",
     ),
     ("backup", 0, "backup c.backup --data-dir r7 -o json"),
     ("backup", 0, "backup c.backup --data-dir r7"),

@@ -19,8 +19,8 @@ use crate::sim;
 async fn ask(body: &str) -> io::Result<String> {
     let mut stream = turmoil::net::TcpStream::connect(("node", 7070)).await?;
     let head = format!(
-        "POST /v1/check HTTP/1.1\r\nhost: localhost\r\ncontent-length: \
-                        {}\r\nconnection: close\r\n\r\n",
+        "POST /v1/check HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\nconnection: \
+         close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

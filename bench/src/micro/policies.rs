@@ -58,9 +58,9 @@ fn text(named: usize) -> String {
         // Writing to a string doesn't fail.
         let _ = write!(
             text,
-            "[tenants.tenant-{number}]\ntier = \"pro\"\nlimits = [{{ name = \
-                              \"second\", per = [\"tenant\"], algorithm = \"token_bucket\", rate = \
-                              \"2000000/s\", burst = 2000000 }}]\n"
+            "[tenants.tenant-{number}]\ntier = \"pro\"\nlimits = [{{ name = \"second\", per = \
+             [\"tenant\"], algorithm = \"token_bucket\", rate = \"2000000/s\", burst = 2000000 \
+             }}]\n"
         );
     }
     text

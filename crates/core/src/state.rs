@@ -247,7 +247,7 @@ pub enum DecodeError {
     /// They are of a cluster that went on to a level that this version of the program doesn't know.
     #[error(
         "the cluster is at format level {found}, this program reads {}: it can't go back to an \
-             older program",
+         older program",
         FormatLevel::OWN
     )]
     Level {

@@ -122,13 +122,12 @@ impl ComesBack<'_> {
         }
         match self.config {
             None => out.note(
-                "where the cluster has a configuration ([tls], [auth]), each line \
-                              takes its --config FILE too",
+                "where the cluster has a configuration ([tls], [auth]), each line takes its \
+                 --config FILE too",
             ),
             Some(config) if !config.tokens.is_empty() => {
                 out.note(
-                    "each needs the token of an administrator in TIDEGATE_TOKEN, or with \
-                          --token",
+                    "each needs the token of an administrator in TIDEGATE_TOKEN, or with --token",
                 );
             }
             Some(_) => {}
@@ -191,9 +190,9 @@ fn refusal(plan: &Plan) -> String {
         }
     };
     format!(
-        "nothing was changed: entries of the log that had not reached this node are lost, and \
-             so is what {others} counted; where they only can't be reached, they go on deciding \
-             until they hear of it. --force does it"
+        "nothing was changed: entries of the log that had not reached this node are lost, and so \
+         is what {others} counted; where they only can't be reached, they go on deciding until \
+         they hear of it. --force does it"
     )
 }
 

@@ -59,8 +59,8 @@ impl Said {
         }
         match (self.read.as_slice(), self.faults.is_empty()) {
             ([], true) => tracing::info!(
-                "SIGHUP: there is nothing to read again: no certificates, \
-                                          no token in a file, no filter in [log]"
+                "SIGHUP: there is nothing to read again: no certificates, no token in a file, no \
+                 filter in [log]"
             ),
             ([], false) => {}
             (read, _) => tracing::info!("SIGHUP: read again: {}", read.join("; ")),

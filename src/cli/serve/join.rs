@@ -545,10 +545,9 @@ impl Row {
     fn is_taken(&self) -> Failure {
         let Self { id, number, .. } = self;
         Failure::Failed(format!(
-            "{id} is a member already, as node {number}, and this node has \
-                                 none of its data. If that data is lost, give the member up \
-                                 (tidegate cluster leave {id} --force), or start this node with \
-                                 --join and --rejoin, which does so"
+            "{id} is a member already, as node {number}, and this node has none of its data. If \
+             that data is lost, give the member up (tidegate cluster leave {id} --force), or start \
+             this node with --join and --rejoin, which does so"
         ))
     }
 }

@@ -143,9 +143,9 @@ pub enum StartError {
     Raft(String),
     /// A message has made the stored term jump to where no election can follow.
     #[error(
-        "Raft can't start: its term is {0}, which no election has reached. Where other nodes \
-             form a majority, start this node with an empty data directory, --join and --rejoin; \
-             else make a cluster of it with tidegate cluster recover"
+        "Raft can't start: its term is {0}, which no election has reached. Where other nodes form \
+         a majority, start this node with an empty data directory, --join and --rejoin; else make \
+         a cluster of it with tidegate cluster recover"
     )]
     Term(u64),
 }

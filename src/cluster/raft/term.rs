@@ -23,8 +23,8 @@ pub(super) const TERM_MAX: u64 = 1 << 62;
 /// A message with a term that can't be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "refused a message of term {theirs}: this node's term is {own}, and elections don't raise \
-         it by more than {TERM_JUMP_MAX} (see \"A term that jumped\" in docs/peers.md)"
+    "refused a message of term {theirs}: this node's term is {own}, and elections don't raise it \
+     by more than {TERM_JUMP_MAX} (see \"A term that jumped\" in docs/peers.md)"
 )]
 pub(super) struct TermJump {
     own: u64,

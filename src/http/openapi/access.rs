@@ -172,8 +172,8 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "List the entries",
-                "In the order of their ids. Follow `next` until it is null; \
-                                       an entry that comes or goes meanwhile may be missed.",
+                "In the order of their ids. Follow `next` until it is null; an entry that comes or \
+                 goes meanwhile may be missed.",
             )
             .query::<EntryPageLimit>("limit", "How many.")
             .query::<EntryCursor>("after", "Where to go on.")
@@ -182,8 +182,8 @@ pub fn calls() -> Vec<Call> {
         writes(Call::new(Post, "/v1/access", "addAccess", ACCESS))
             .does(
                 "Add an entry",
-                "Who asked and when stands with it from then on. Entries that \
-                                   have expired are cleaned up by the cluster itself.",
+                "Who asked and when stands with it from then on. Entries that have expired are \
+                 cleaned up by the cluster itself.",
             )
             .takes::<NewEntry>("The entry; at most `batch_body_bytes` (1 MiB by default).")
             .answers(

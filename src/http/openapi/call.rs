@@ -273,8 +273,8 @@ impl Answer {
     pub fn identified(self) -> Self {
         self.header::<CallId>(
             CALL_ID,
-            "The name of the request, as it came or was made. A \
-                                        decision has one only where it came with one.",
+            "The name of the request, as it came or was made. A decision has one only where it \
+             came with one.",
         )
     }
 

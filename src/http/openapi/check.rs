@@ -132,10 +132,9 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Decide)
             .does(
                 "Decide one check",
-                "Asks all limits that apply, and takes the cost from all of \
-                                       them or from none. A denial is an answer, not an error: 200 \
-                                       with `allowed: false`, unless `?status=429` asks for a 429. \
-                                       The content type is not insisted on.",
+                "Asks all limits that apply, and takes the cost from all of them or from none. A \
+                 denial is an answer, not an error: 200 with `allowed: false`, unless \
+                 `?status=429` asks for a 429. The content type is not insisted on.",
             )
             .query::<DenialStatus>("status", "Which status a denial has.")
             .header::<IdempotencyKey>("Idempotency-Key", key)

@@ -454,13 +454,11 @@ pub fn calls() -> Vec<Call> {
             )
             .query::<Flag>(
                 "dry_run",
-                "Whether to answer with what would change, and change \
-                                       nothing.",
+                "Whether to answer with what would change, and change nothing.",
             )
             .header::<IfMatch>(
                 "If-Match",
-                "The version of the settings that the change was made \
-                                            for.",
+                "The version of the settings that the change was made for.",
             )
             .takes::<NewSettings>("The new values.")
             .answers(200, settings(Answer::json::<SettingsOutcome>("It is set, or would be.")))
@@ -469,19 +467,16 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Change)
             .does(
                 "Back the cluster up",
-                "One file with the policy and its history, the lists, the \
-                                          audit log, the members, and what was counted of quotas \
-                                          and of windows of an hour or longer; `tidegate cluster \
-                                          restore` makes a cluster anew of it. It takes the role \
-                                          `admin`: the secret of the cluster's hashes is in it. A \
-                                          node without `[auth]` gives none: 403. Where not \
-                                          everybody can be asked for what he has counted, or \
-                                          partitions are moving, there is none: 503.",
+                "One file with the policy and its history, the lists, the audit log, the members, \
+                 and what was counted of quotas and of windows of an hour or longer; `tidegate \
+                 cluster restore` makes a cluster anew of it. It takes the role `admin`: the \
+                 secret of the cluster's hashes is in it. A node without `[auth]` gives none: 403. \
+                 Where not everybody can be asked for what he has counted, or partitions are \
+                 moving, there is none: 503.",
             )
             .query::<Flag>(
                 "partial",
-                "Whether what can be had is enough. The file says what is \
-                                       missing.",
+                "Whether what can be had is enough. The file says what is missing.",
             )
             .answers(200, Answer::text("The file.", "application/octet-stream", "TGBACKUP…"))
             .fails(&[500, 503]),
@@ -489,11 +484,10 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Change)
             .does(
                 "Admit a node",
-                "It becomes a member that gets the log, owns its share of the \
-                                   partitions once it is there, and votes where that is of use. It \
-                                   has to answer at its peer address already, as `tidegate serve \
-                                   --join` does. Asked again for a node that hasn't been there \
-                                   yet, with the same addresses, the answer is the same.",
+                "It becomes a member that gets the log, owns its share of the partitions once it \
+                 is there, and votes where that is of use. It has to answer at its peer address \
+                 already, as `tidegate serve --join` does. Asked again for a node that hasn't been \
+                 there yet, with the same addresses, the answer is the same.",
             )
             .takes::<NewNode>("The node.")
             .answers(201, Answer::json::<Admission>("It is admitted."))
@@ -506,17 +500,15 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Change)
             .does(
                 "Have a node leave",
-                "It hands over what it owns, gives its vote back, and is a \
-                                        member no more; its process ends then. `GET /v1/cluster` \
-                                        shows how far that has come. With `force` a node that is \
-                                        gone is given up: what it owned begins elsewhere as if \
-                                        everything had been taken.",
+                "It hands over what it owns, gives its vote back, and is a member no more; its \
+                 process ends then. `GET /v1/cluster` shows how far that has come. With `force` a \
+                 node that is gone is given up: what it owned begins elsewhere as if everything \
+                 had been taken.",
             )
             .part::<NodeId>("id", "The node.")
             .query::<Flag>(
                 "force",
-                "Whether it is given up; only where it hasn't been heard of \
-                                     for five seconds.",
+                "Whether it is given up; only where it hasn't been heard of for five seconds.",
             )
             .answers(202, Answer::json::<MemberProgress>("It is leaving."))
             .fails(&[404, 409, 422]),
@@ -524,8 +516,7 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Change)
             .does(
                 "Drain a node",
-                "It hands over what it owns, is given nothing more, and stays a \
-                                   member.",
+                "It hands over what it owns, is given nothing more, and stays a member.",
             )
             .part::<NodeId>("id", "The node.")
             .answers(202, Answer::json::<MemberProgress>("It is being drained."))
@@ -543,9 +534,8 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Change)
             .does(
                 "Set a node's weight",
-                "It takes so much of the load beside the others, once \
-                                          partitions have moved. With 0 it owns nothing and \
-                                          answers all the same.",
+                "It takes so much of the load beside the others, once partitions have moved. With \
+                 0 it owns nothing and answers all the same.",
             )
             .part::<NodeId>("id", "The node.")
             .takes::<NewWeight>("The weight.")

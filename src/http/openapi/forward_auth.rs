@@ -111,17 +111,16 @@ fn call(method: &HttpMethod, name: &str, suffixed: bool) -> Call {
         .answers(
             403,
             denied(
-                "Denied, and `?deny_status=403` was asked for; or the token's role is \
-                              not for this.",
+                "Denied, and `?deny_status=403` was asked for; or the token's role is not for \
+                 this.",
             ),
         )
         .answers(429, denied("Denied."));
     match suffixed {
         true => call.part::<Suffix>(
             "suffix",
-            "The path of the original request, of any number of \
-                                           parts. Looked at where `original` in the configuration \
-                                           says so.",
+            "The path of the original request, of any number of parts. Looked at where `original` \
+             in the configuration says so.",
         ),
         false => call,
     }

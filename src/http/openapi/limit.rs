@@ -231,8 +231,8 @@ impl PartialSchema for NamedLimit {
         if let RefOr::T(Schema::OneOf(variants)) = &mut limit {
             variants.items = variants_without_required_name();
             variants.description = Some(
-                "One rule and its numbers. Its name stands in the path; the body may repeat \
-                      it, and nothing else."
+                "One rule and its numbers. Its name stands in the path; the body may repeat it, \
+                 and nothing else."
                     .into(),
             );
             variants.examples =

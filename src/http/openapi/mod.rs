@@ -60,8 +60,8 @@ const TAGS: [(&str, &str); 11] = [
     ),
     (
         policy::POLICY,
-        "The one versioned document of tiers, limits, costs and lists, whole or by \
-                      tier. Needs a token where any is configured.",
+        "The one versioned document of tiers, limits, costs and lists, whole or by tier. Needs a \
+         token where any is configured.",
     ),
     (
         access::ACCESS,
@@ -82,8 +82,8 @@ const TAGS: [(&str, &str); 11] = [
     (ops::OPERATIONS, "For operators, balancers and supervisors. Nothing here needs a token."),
     (
         api::API,
-        "Decisions by a limit that is sent along, for callers that know no policy; and the \
-                limits that stand in for it.",
+        "Decisions by a limit that is sent along, for callers that know no policy; and the limits \
+         that stand in for it.",
     ),
     (
         admin::ADMIN,

@@ -250,10 +250,9 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See what to look at",
-                "Judged now, over the last hour: more than 30 % denied is \
-                                          a warning and more than 50 % critical, from 20 checks \
-                                          on; more than 100,000 checks are worth knowing. A kill \
-                                          switch that is thrown is a warning.",
+                "Judged now, over the last hour: more than 30 % denied is a warning and more than \
+                 50 % critical, from 20 checks on; more than 100,000 checks are worth knowing. A \
+                 kill switch that is thrown is a warning.",
             )
             .answers(200, Answer::json::<Alerts>("The alerts."))
     };
@@ -262,11 +261,9 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::Scrape)
             .does(
                 "Scrape the metrics",
-                "In the text format of Prometheus. Series name the tenants \
-                                         that ask most. `[auth] metrics` says who may read them: \
-                                         every caller (`open`, the default on loopback) or the \
-                                         roles `read` and `admin` (`read`, the default \
-                                         elsewhere).",
+                "In the text format of Prometheus. Series name the tenants that ask most. `[auth] \
+                 metrics` says who may read them: every caller (`open`, the default on loopback) \
+                 or the roles `read` and `admin` (`read`, the default elsewhere).",
             )
             .answers(
                 200,
@@ -281,10 +278,9 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See who changed what",
-                "Every change of the policy, its lists and the \
-                                           membership, newest first. Follow `next` until it is \
-                                           null. The newest 10,000 are kept, and survive whatever \
-                                           the policy survives.",
+                "Every change of the policy, its lists and the membership, newest first. Follow \
+                 `next` until it is null. The newest 10,000 are kept, and survive whatever the \
+                 policy survives.",
             )
             .query::<AuditPageLimit>("limit", "How many.")
             .query::<AuditCursor>("before", "Where to go on.")

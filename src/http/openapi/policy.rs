@@ -149,9 +149,8 @@ pub fn writes(call: Call) -> Call {
     call.open_to(Access::Change)
         .header::<IfMatch>(
             "If-Match",
-            "The version that the change was made for, as `ETag` said \
-                                        it; 412 if there is another. Without it, or with `*`, \
-                                        whatever is there is changed.",
+            "The version that the change was made for, as `ETag` said it; 412 if there is another. \
+             Without it, or with `*`, whatever is there is changed.",
         )
         .query::<Flag>("dry_run", "Only answer with what would change.")
         .fails(&[409, 412, 422, 503])
@@ -176,9 +175,8 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See the whole policy",
-                "As JSON, or as TOML if `Accept` begins with \
-                                           `application/toml`. Put as it is, it makes the same \
-                                           policy again, and is shown as the same bytes.",
+                "As JSON, or as TOML if `Accept` begins with `application/toml`. Put as it is, it \
+                 makes the same policy again, and is shown as the same bytes.",
             )
             .header::<PolicyKind>("Accept", "JSON or TOML.")
             .query::<EarlierVersion>(
@@ -200,8 +198,7 @@ pub fn calls() -> Vec<Call> {
                  moves the ceiling and not the count.",
             )
             .takes_toml_too::<Policy>(
-                "The policy; at most `policy_body_bytes` (64 MiB by \
-                                       default).",
+                "The policy; at most `policy_body_bytes` (64 MiB by default).",
             )
             .answers(200, written()),
         writes(Call::new(Put, "/v1/policy/enforce", "putEnforce", POLICY))

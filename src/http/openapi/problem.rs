@@ -72,48 +72,45 @@ const SHARED: [(u16, &str, &str); 12] = [
     (
         403,
         "Forbidden",
-        "The token's role is not for this call. On a node without `[auth]`: a page \
-                        of another web site sent it (`Origin`, `Sec-Fetch-Site`), or it is for a \
-                        back-up.",
+        "The token's role is not for this call. On a node without `[auth]`: a page of another web \
+         site sent it (`Origin`, `Sec-Fetch-Site`), or it is for a back-up.",
     ),
     (404, "NotFound", "What the path names is not there."),
     (408, "Timeout", "The body didn't arrive in time (`body_ms`, 5 s by default)."),
     (
         409,
         "Unsafe",
-        "It could be done, and would cost what can't be had back: the majority, the \
-                     last node that may own partitions, or what a node could still hand over. Or \
-                     members run an older program that can't read the change; `detail` names them \
-                     (`type` ends in `older-members`). Nothing has changed.",
+        "It could be done, and would cost what can't be had back: the majority, the last node that \
+         may own partitions, or what a node could still hand over. Or members run an older program \
+         that can't read the change; `detail` names them (`type` ends in `older-members`). Nothing \
+         has changed.",
     ),
     (
         412,
         "Stale",
-        "`If-Match` names another version than the current one. Judged before the body \
-                    is looked at; nothing has changed.",
+        "`If-Match` names another version than the current one. Judged before the body is looked \
+         at; nothing has changed.",
     ),
     (413, "TooLarge", "The body has too many bytes, or the batch too many checks."),
     (
         421,
         "Misdirected",
-        "`Host` (HTTP/2: `:authority`) is not a name of this node. It is judged \
-                          on nodes without `[auth]` alone: they answer to IP addresses, \
-                          `localhost`, their `http_advertise` and what `[http] hosts` lists.",
+        "`Host` (HTTP/2: `:authority`) is not a name of this node. It is judged on nodes without \
+         `[auth]` alone: they answer to IP addresses, `localhost`, their `http_advertise` and what \
+         `[http] hosts` lists.",
     ),
     (
         422,
         "Impossible",
-        "Well-formed, but it can't be: an unknown tier, a request id used for \
-                         another check, a policy that would not be valid, a node that doesn't \
-                         answer.",
+        "Well-formed, but it can't be: an unknown tier, a request id used for another check, a \
+         policy that would not be valid, a node that doesn't answer.",
     ),
     (500, "Internal", "The node failed."),
     (
         503,
         "Unavailable",
-        "No decision in time; the cluster hasn't begun or has no leader; or the \
-                          change can't be stored. Nothing was taken. Nothing has changed, unless \
-                          `type` ends in `outcome-unknown`.",
+        "No decision in time; the cluster hasn't begun or has no leader; or the change can't be \
+         stored. Nothing was taken. Nothing has changed, unless `type` ends in `outcome-unknown`.",
     ),
 ];
 

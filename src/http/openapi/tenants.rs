@@ -182,9 +182,9 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "List tenants",
-                "Those that the policy names, in the order of their ids, then \
-                                   the others in memory. Follow `next` until it is null. A tenant \
-                                   that comes or goes meanwhile may be missed.",
+                "Those that the policy names, in the order of their ids, then the others in \
+                 memory. Follow `next` until it is null. A tenant that comes or goes meanwhile may \
+                 be missed.",
             )
             .query::<PageLimit>("limit", "How many.")
             .query::<Cursor>("after", "Where to go on.")
@@ -194,8 +194,7 @@ pub fn calls() -> Vec<Call> {
             .open_to(Access::See)
             .does(
                 "See a tenant",
-                "Its rules and its state. A tenant that nobody has asked for yet \
-                                   is at rest.",
+                "Its rules and its state. A tenant that nobody has asked for yet is at rest.",
             )
             .answers(200, Answer::json::<TenantView>("The tenant.").versioned())
             .fails(&[503]),
@@ -206,10 +205,9 @@ pub fn calls() -> Vec<Call> {
         tenant(writes(Call::new(Delete, "/v1/tenants/{tenant}", "deleteTenant", TENANTS)))
             .does(
                 "Delete a tenant",
-                "Its rules, and all that is kept of it: what it has spent, \
-                                      its permits and request ids. With `keep_state` its rules \
-                                      alone: what it has spent stays spent. 404 where there is \
-                                      neither.",
+                "Its rules, and all that is kept of it: what it has spent, its permits and request \
+                 ids. With `keep_state` its rules alone: what it has spent stays spent. 404 where \
+                 there is neither.",
             )
             .query::<Flag>("keep_state", "Whether its state is kept.")
             .answers(200, outcome::<DeletedTenant>())
@@ -222,8 +220,7 @@ pub fn calls() -> Vec<Call> {
         )))
         .does(
             "Put one limit of a tenant",
-            "New, or in place of the one with the same name and \
-                                            `match`.",
+            "New, or in place of the one with the same name and `match`.",
         )
         .takes::<NamedLimit>("The limit; at most `batch_body_bytes` (1 MiB by default).")
         .answers(200, written()),

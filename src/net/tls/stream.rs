@@ -136,9 +136,9 @@ fn explained(error: io::Error) -> io::Error {
         return error;
     }
     let why = format!(
-        "this cluster uses TLS, and the node there does not answer with TLS \
-                       ({error}): start it with a configuration (--config) that has [tls], and a \
-                       certificate that the cluster's authority has signed"
+        "this cluster uses TLS, and the node there does not answer with TLS ({error}): start it \
+         with a configuration (--config) that has [tls], and a certificate that the cluster's \
+         authority has signed"
     );
     io::Error::new(error.kind(), why)
 }

@@ -69,14 +69,14 @@ async fn both_ends_prove_that_they_know_a_key_of_the_other() {
     }
     let no = |node| {
         format!(
-            "node {node} gives no proof that it knows the peer secret: it has none \
-                             ([peers] secret, or [auth]), or it is no node of this cluster"
+            "node {node} gives no proof that it knows the peer secret: it has none ([peers] \
+             secret, or [auth]), or it is no node of this cluster"
         )
     };
     let wrong = |node| {
         format!(
-            "node {node} knows another peer secret than this node: compare \
-                                [peers] secret, or the admin tokens, of both"
+            "node {node} knows another peer secret than this node: compare [peers] secret, or the \
+             admin tokens, of both"
         )
     };
     let (ours, theirs) = (

@@ -20,9 +20,8 @@ fn limits_are_keyed_by_what_the_headers_say() {
 #[test]
 fn the_names_of_the_headers_can_be_chosen_and_none_be_read() {
     let node = start(
-        "[forward_auth]\ntenant_header = \"X-Org\"\nclient_header = \
-                      \"\"\naction_header = \"X_Verb\"\napi_key_header = \"X-Secret\"\ntier_header \
-                      = \"X-Plan\"",
+        "[forward_auth]\ntenant_header = \"X-Org\"\nclient_header = \"\"\naction_header = \
+         \"X_Verb\"\napi_key_header = \"X-Secret\"\ntier_header = \"X-Plan\"",
     );
     let headers =
         [("x-org", "acme"), ("x-tenant-id", "other"), ("x-client-id", "a"), ("x_verb", "read")];

@@ -325,8 +325,8 @@ fn answers_are_what_the_document_says() {
 fn answers_in_every_dialect_and_every_envelope_are_what_the_document_says() {
     for body in ["problem", "enveloped_problem", "enveloped_code"] {
         let responses = format!(
-            "[responses]\nheaders = [\"draft8\", \"legacy\", \"x\", \
-                                 \"per_window\"]\ndenial_body = \"{body}\"\n"
+            "[responses]\nheaders = [\"draft8\", \"legacy\", \"x\", \"per_window\"]\ndenial_body = \
+             \"{body}\"\n"
         );
         let node = Home::new(
             &format!(

@@ -32,8 +32,8 @@ async fn within(most: Duration, node: usize, method: &str, path: &str, body: &st
         let mut stream = turmoil::net::TcpStream::connect((host.as_str(), HTTP)).await?;
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nx-tidegate-token: \
-                            {TOKEN}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nx-tidegate-token: {TOKEN}\r\ncontent-length: \
+             {length}\r\nconnection: close\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(body.as_bytes()).await?;

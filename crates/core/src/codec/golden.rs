@@ -9,7 +9,8 @@ use std::fmt::Debug;
 
 /// What a failing comparison says first.
 pub const NEVER: &str = "what an older program stored is read differently now; the files in \
-    tests/golden/formats must never be regenerated: change the code that reads them";
+                         tests/golden/formats must never be regenerated: change the code that \
+                         reads them";
 
 /// The rows of a file: lines of `name: hexadecimal bytes`, lines that begin with `#` left out.
 pub fn rows(text: &str) -> Vec<(String, Vec<u8>)> {

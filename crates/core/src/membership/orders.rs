@@ -151,13 +151,13 @@ pub fn judge_leaving(
         Leaving::Abandoned if silence < GIVEN_UP_AFTER => {
             return Err(Denied::Unsafe(match id == facts.me || reconciler.has_heard(facts, id) {
                 true => format!(
-                    "{name} was heard of in the last {GIVEN_UP_AFTER:?}: it can hand \
-                                 over what it has counted; only a node that is gone is given up"
+                    "{name} was heard of in the last {GIVEN_UP_AFTER:?}: it can hand over what it \
+                     has counted; only a node that is gone is given up"
                 ),
                 false => format!(
-                    "{name} may still run: the leader has led for {silence:.1?} and \
-                                  has not heard of it in that time; only a node that was silent \
-                                  for {GIVEN_UP_AFTER:?} is given up: ask again in a few seconds"
+                    "{name} may still run: the leader has led for {silence:.1?} and has not heard \
+                     of it in that time; only a node that was silent for {GIVEN_UP_AFTER:?} is \
+                     given up: ask again in a few seconds"
                 ),
             }));
         }

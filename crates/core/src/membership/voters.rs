@@ -72,8 +72,8 @@ pub fn needs_vote_of(members: &BTreeMap<NodeId, Standing>, id: NodeId) -> Option
     let (all, majority) = (voters.len(), voters.len() / 2 + 1);
     if all > 1 && others < majority {
         return Some(format!(
-            "of the {} others that vote {others} can be reached, and {majority} of \
-                             {all} are the majority",
+            "of the {} others that vote {others} can be reached, and {majority} of {all} are the \
+             majority",
             all - 1
         ));
     }

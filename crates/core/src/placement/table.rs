@@ -173,7 +173,7 @@ pub enum TableError {
     /// An epoch that no log can have led to.
     #[error(
         "partition {partition} is at epoch {epoch}, in a table of version {version}: epochs go \
-             from 1 to the version"
+         from 1 to the version"
     )]
     Epoch {
         /// The partition.

@@ -224,7 +224,7 @@ mod tests {
         let entry = |name: &str, expires: &str| {
             format!(
                 "[access.{name}]\nlist = \"deny\"\nclient = \"{name}\"\nexpires = \
-                     \"1970-01-01T00:00:{expires}Z\"\n"
+                 \"1970-01-01T00:00:{expires}Z\"\n"
             )
         };
         let keeps = "[access.keeps]\nlist = \"deny\"\ntenant = \"x\"\n";

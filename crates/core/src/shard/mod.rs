@@ -97,8 +97,8 @@ pub enum Refusal {
     /// The node that owns the tenant runs an older version, which knows no such order. As above, no
     /// shard says so.
     #[error(
-        "node {0}, which owns this tenant, runs an older version that can't do this; nothing \
-             was done there"
+        "node {0}, which owns this tenant, runs an older version that can't do this; nothing was \
+         done there"
     )]
     Older(Name),
     /// The partition is not this node's any more, or is about to be another's. Nothing was judged;

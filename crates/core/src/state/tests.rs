@@ -851,8 +851,8 @@ fn a_state_of_a_later_level_is_refused_with_its_number() {
     let why = State::decode(&state.encode().unwrap()).unwrap_err().to_string();
     assert_eq!(
         why,
-        "the cluster is at format level 7, this program reads 3: it can't go back to \
-                     an older program"
+        "the cluster is at format level 7, this program reads 3: it can't go back to an older \
+         program"
     );
 }
 
@@ -865,8 +865,8 @@ fn a_command_that_a_member_cannot_read_is_refused_by_name() {
     let why = state.agreed().unwrap().refuse_older(&register(), known).unwrap_err();
     assert_eq!(
         why.to_string(),
-        "this needs format level 2, and the cluster is at level 1: upgrade \
-                                 n2, n3 first, which run an older program"
+        "this needs format level 2, and the cluster is at level 1: upgrade n2, n3 first, which run \
+         an older program"
     );
     let all = |_: NodeId, _: &Member| level(2);
     let why = state.agreed().unwrap().refuse_older(&register(), all).unwrap_err().to_string();

@@ -8,7 +8,7 @@ use crate::limit::{
     Calendar, LeakyBucket, OnExceeded, Period, Permits, Quota, Rate, Rule, State, TokenBucket,
     Window,
 };
-use crate::placement::{Epoch, Partition};
+use crate::placement::{Epoch, FormatLevel, Partition};
 use crate::shard::{AccountRecord, PartitionSnapshot};
 
 const KEPT: &[u8] = include_bytes!("../../../../tests/golden/formats/level-1/counts.state");
@@ -92,4 +92,19 @@ fn buckets_of_the_first_program_go_on_where_they_were() {
     let permits = &loaded.accounts[0].permits;
     same("the permits that are out", &permits.flying(), &2);
     same("the last to expire", &permits.reset_after(now.boot), &(48 * SECOND));
+}
+
+/// Counts with an answer to a request id, as programs of format level 3 save them.
+const KEPT_3: &[u8] = include_bytes!("../../../../tests/golden/formats/level-3/counts.state");
+
+#[test]
+fn counts_with_request_ids_are_read_and_written_as_they_were() {
+    let mut state = saved();
+    state.accounts.push(super::account());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("counts.state");
+    super::super::save(&path, state.clone(), FormatLevel::THIRD).unwrap();
+    assert!(std::fs::read(&path).unwrap() == KEPT_3, "{NEVER}");
+    let read = load(&path, THEN).unwrap_or_else(|e| panic!("{e}; {NEVER}")).unwrap();
+    same("the saved counts", &read, &state);
 }

@@ -86,7 +86,7 @@ fn entries() -> Vec<Entry> {
     entries
 }
 
-fn applied() -> (State, Vec<Result<Done, Refusal>>) {
+pub(super) fn applied() -> (State, Vec<Result<Done, Refusal>>) {
     let mut state = State::default();
     let apply = |(at, command)| state.apply(LogIndex(at), &command);
     let answers = (FIRST..).zip(commands()).map(apply).collect();

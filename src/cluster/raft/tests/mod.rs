@@ -3,6 +3,7 @@
 mod cluster;
 mod golden;
 mod golden_2;
+mod golden_3;
 mod suite;
 
 use std::collections::{BTreeMap, BTreeSet};
