@@ -1,7 +1,9 @@
 //! The direction in which the rooms of the house know each other.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Every room, and the rooms it may use. Who isn't listed on the right is out of reach.
 const HOUSE: [(&str, &[&str]); 25] = [
@@ -177,6 +179,34 @@ fn imports_point_one_way() {
                 assert!(fine, "{} uses crate::{used}, which {room} must not know", file.display());
             }
         }
+    }
+}
+
+#[test]
+fn the_rooms_import_each_other_in_no_circle() {
+    let mut left: BTreeMap<_, _> = HOUSE.into_iter().collect();
+    let is_lowest = |left: &BTreeMap<_, &[&str]>, uses: &[&str]| {
+        uses.iter().all(|used| !left.contains_key(used))
+    };
+    while let Some(room) = left.iter().find(|(_, uses)| is_lowest(&left, uses)).map(|(r, _)| *r) {
+        left.remove(room);
+    }
+    assert!(left.is_empty(), "a circle among {:?}", left.keys());
+}
+
+#[test]
+fn the_core_depends_on_no_runtime() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--package", "tidegate-core", "--edges", "normal,build", "--locked"])
+        .args(["--offline", "--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&tree.stdout) + String::from_utf8_lossy(&tree.stderr);
+    assert!(tree.status.success() && said.contains("tidegate-core"), "{said}");
+    for runtime in ["tokio", "async-std", "smol", "futures", "hyper", "rustix", "getrandom"] {
+        let named = said.lines().find(|line| line.split(' ').next() == Some(runtime));
+        assert_eq!(named, None, "{said}");
     }
 }
 
