@@ -139,6 +139,7 @@ pub const STATE: &[u8] = include_bytes!("../../../../tests/golden/formats/level-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
     use crate::codec::golden::{NEVER, rows, same};
 
     #[test]
