@@ -41,7 +41,7 @@ use crate::placement::{BootId, FormatLevel, Weight};
 use crate::random::Seed;
 use crate::routing::{FarLimits, ForwardCounts, Forwarder, ForwarderArgs, Owner, Router};
 use crate::shard::{Caps, PartitionSnapshot};
-use crate::telemetry::{History, Telemetry};
+use crate::telemetry::{DiskProbe, History, Telemetry};
 use crate::watch;
 use peers::Peers;
 
@@ -255,7 +255,7 @@ impl Node {
             insecure_no_auth: config.insecure_no_auth,
             peer_keys: guard.keys().iter().map(|key| *key.bytes()).collect(),
             limits: config.limits.clone(),
-            data_dir: config.data_dir.clone(),
+            disk: Arc::new(DiskProbe::new(config.data_dir.clone())),
             tls: config.tls.clone(),
             forward_auth: config.forward_auth.clone(),
             ready: AtomicBool::new(true),

@@ -2,7 +2,7 @@
 //!
 //! An order may be given to any node, and is judged by the leader: it alone knows who answers whom
 //! it needs for a majority. What the order does then stands in the log; the rest is the
-//! [reconciler](super::reconciler)'s work.
+//! [reconciler](super::membership::Reconciler)'s work.
 //!
 //! An order is refused where it would cost what can't be had back: the majority, the last node that
 //! may own partitions, or what a node has counted that could still hand it over. So nobody is

@@ -34,7 +34,6 @@ mod settings;
 mod site;
 mod tenants;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -60,7 +59,7 @@ use crate::cluster::backup::BackUp;
 use crate::cluster::{Membership, PolicyStore};
 use crate::config::{ForwardAuth, Limits, Tls};
 use crate::routing::Router;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{DiskProbe, Telemetry};
 use compat::{admin, config};
 use problem::Problem;
 use site::Refused;
@@ -89,8 +88,8 @@ pub struct App {
     pub peer_keys: Vec<[u8; 32]>,
     /// Bounds of bodies and times.
     pub limits: Limits,
-    /// Where the node keeps what it must not lose; metrics report the free space there.
-    pub data_dir: PathBuf,
+    /// The file system of the data directory; metrics report the free space there.
+    pub disk: Arc<DiskProbe>,
     /// The certificates, where the node has any.
     pub tls: Option<Tls>,
     /// How requests that a proxy asks about are read.

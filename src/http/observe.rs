@@ -5,6 +5,7 @@
 //! never older than itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -29,6 +30,8 @@ use crate::telemetry::{
     ResourceLevels, Scrape, Slice, Summary, alerts, block_rate, render,
 };
 
+/// How long a scrape waits for the file system of the data directory.
+const DISK_WITHIN: Duration = Duration::from_millis(500);
 /// What a date looks like, for error messages.
 const DATE: &str = "a date, such as 2027-01-31";
 
@@ -54,7 +57,7 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
             list_entries: policy.document().access.len(),
             enforce: policy.document().enforce,
             ready: unready(&app, Purpose::Everything).is_none(),
-            resources: resource_levels(&app),
+            resources: resource_levels(&app).await,
             cluster: cluster_levels(
                 &app.cluster.status().await,
                 &app.cluster.breakers(),
@@ -77,14 +80,20 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
 }
 
 /// What metrics show of the node's caps, disk and certificates.
-fn resource_levels(app: &App) -> ResourceLevels {
+///
+/// A disk that hangs must not stop the control runtime, which drives Raft: the file system is asked
+/// on a thread that may wait, and a disk that does not answer in time has no series.
+async fn resource_levels(app: &App) -> ResourceLevels {
+    let disk = app.disk.clone();
+    let asked = tokio::task::spawn_blocking(move || disk.levels());
+    let disk = tokio::time::timeout(DISK_WITHIN, asked).await;
     let expiries = app.tls.iter().flat_map(|tls| {
         let Expiries { peers, clients } = tls.tls.expiries();
         [("peer", peers), ("http", clients.filter(|_| tls.http))]
     });
     ResourceLevels {
         limits: app.limits.clone(),
-        disk: ResourceLevels::disk_of(&app.data_dir),
+        disk: disk.ok().and_then(Result::ok).flatten(),
         certificates: expiries.filter_map(|(shown, at)| Some((shown, at?.as_second()))).collect(),
     }
 }

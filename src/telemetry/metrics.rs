@@ -24,7 +24,7 @@ use prometheus::proto::{
 use prometheus::{Registry, TextEncoder};
 
 pub use cluster::{ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels};
-pub use resources::ResourceLevels;
+pub use resources::{DiskProbe, ResourceLevels};
 
 use super::latency::BOUNDS;
 use super::log::lost_lines;

@@ -30,7 +30,8 @@ pub use history::{History, HistoryError};
 pub use latency::{Call, Timed};
 pub use machine::MachineLoad;
 pub use metrics::{
-    ClusterLevels, ForwardCounts, HandOffLevels, LinkLevels, ResourceLevels, Scrape, render,
+    ClusterLevels, DiskProbe, ForwardCounts, HandOffLevels, LinkLevels, ResourceLevels, Scrape,
+    render,
 };
 pub use request_id::{REQUEST_ID_BYTES_MAX, RequestIds};
 pub use statistics::{DATES_MAX, Period, Slice, Statistics, Summary, block_rate};

@@ -1,7 +1,7 @@
 //! What Tidegate decides, as pure functions of their arguments.
 //!
 //! The manifest names no runtime, and `clippy.toml` beside it forbids clocks, I/O and randomness:
-//! callers pass the time as an argument. Imports point up this list only.
+//! callers pass the time as an argument. Imports point up this list only; a test holds that.
 //!
 //! - [`codec`]: the one door to the binary encoding.
 //! - [`time`]: the two clocks' readings.

@@ -29,7 +29,7 @@ use crate::placement::{BootId, NodeId, Seat, Secret, Weight};
 use crate::policy::{Document, Policy};
 use crate::random::Seed;
 use crate::routing::{Forwarder, ForwarderArgs, Router};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{DiskProbe, Telemetry};
 use bytes::Bytes;
 
 /// A cluster of two of which nothing is real.
@@ -243,7 +243,7 @@ fn app_with(tokens: &[Token]) -> (Arc<App>, Arc<Painted>) {
         insecure_no_auth: false,
         peer_keys: vec![[0x5a; 32]],
         limits: Limits::default(),
-        data_dir: std::path::PathBuf::new(),
+        disk: Arc::new(DiskProbe::new(std::path::PathBuf::new())),
         tls: None,
         forward_auth: ForwardAuth::default(),
         ready: AtomicBool::new(true),

@@ -1,5 +1,8 @@
 //! What a node uses up: its caps, its disk, its certificates; and its clock, which alerts compare.
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::super::Telemetry;
 use super::{Families, Scrape, seconds};
 use crate::config::Limits;
@@ -25,10 +28,29 @@ pub struct DiskLevels {
     pub size: u64,
 }
 
-impl ResourceLevels {
-    /// The file system that holds `dir`.
-    pub fn disk_of(dir: &std::path::Path) -> Option<DiskLevels> {
-        let levels = rustix::fs::statvfs(dir).ok()?;
+/// Asks the file system of the data directory, on one thread at a time: a disk that hangs holds no
+/// more than that one, however often metrics are scraped.
+#[derive(Debug)]
+pub struct DiskProbe {
+    dir: PathBuf,
+    is_asked: AtomicBool,
+}
+
+impl DiskProbe {
+    /// Asks the file system that holds `dir`.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, is_asked: AtomicBool::new(false) }
+    }
+
+    /// Returns the levels of the file system; none where it does not say, or where an earlier
+    /// question has not been answered yet. May wait for as long as the disk does.
+    pub fn levels(&self) -> Option<DiskLevels> {
+        if self.is_asked.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        let levels = rustix::fs::statvfs(&self.dir).ok();
+        self.is_asked.store(false, Ordering::Release);
+        let levels = levels?;
         let bytes = |blocks: u64| blocks.saturating_mul(levels.f_frsize);
         Some(DiskLevels { free: bytes(levels.f_bavail), size: bytes(levels.f_blocks) })
     }
@@ -41,7 +63,7 @@ impl Families {
         scrape: &Scrape,
     ) -> Result<(), prometheus::Error> {
         let (levels, limits) = (&scrape.observed.reading.levels, &scrape.resources.limits);
-        let connections = telemetry.connections().load(std::sync::atomic::Ordering::Relaxed);
+        let connections = telemetry.connections().load(Ordering::Relaxed);
         let caps = [
             ("connections", connections as f64, limits.connections),
             (

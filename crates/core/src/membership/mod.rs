@@ -2,9 +2,8 @@
 //! it.
 //!
 //! `roster` is what Raft's records say; [`wanted_voters`] says who should vote; the [`Reconciler`]
-//! decides the leader's next step; [`orders`] says which orders of
-//! administrators are carried out; [`next_moves`] says which partitions move; [`handoff`] is what
-//! the source of a move does.
+//! decides the leader's next step; [`orders`] says which orders of administrators are carried out;
+//! [`next_moves`] says which partitions move; [`handoff`] is what the source of a move does.
 
 pub mod handoff;
 pub mod orders;
